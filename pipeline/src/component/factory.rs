@@ -1,0 +1,196 @@
+//! How a component is registered: its name, its configuration and how to build it.
+
+use std::any::Any;
+
+use schemars::{JsonSchema, Schema};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::{Error, Exporter, Processor, Receiver};
+use crate::config::{ConfigError, Problems, Section};
+use crate::engine::Services;
+
+/// What users type for a component: `#[serde(deny_unknown_fields, default)]`, `Default` is the
+/// documented default, the doc comment of a field is its documentation.
+pub trait Config: DeserializeOwned + Serialize + Default + JsonSchema + Send + 'static {
+    /// Reports values that have the right type but make no sense.
+    fn validate(&self, problems: &mut Problems) {
+        let _ = problems;
+    }
+}
+
+/// The configuration of a receiver.
+pub trait ReceiverConfig: Config {
+    /// Builds the receiver.
+    ///
+    /// # Errors
+    /// If it cannot run on this host; says what to do.
+    fn build(self, setup: &Setup) -> Result<Box<dyn Receiver>, Error>;
+}
+
+/// The configuration of a processor.
+pub trait ProcessorConfig: Config {
+    /// Builds the processor.
+    ///
+    /// # Errors
+    /// If it cannot run on this host; says what to do.
+    fn build(self, setup: &Setup) -> Result<Box<dyn Processor>, Error>;
+}
+
+/// The configuration of an exporter.
+pub trait ExporterConfig: Config {
+    /// Builds the exporter.
+    ///
+    /// # Errors
+    /// If it cannot run on this host; says what to do.
+    fn build(self, setup: &Setup) -> Result<Box<dyn Exporter>, Error>;
+}
+
+/// What a component is given when it is built.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// The component's id in the configuration: `type` or `type/name`.
+    pub id: String,
+    /// What the host program offers to components.
+    pub services: Services,
+}
+
+/// The role of a component.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// Where profiles enter.
+    Receiver,
+    /// What happens to them on their way.
+    Processor,
+    /// Where they leave.
+    Exporter,
+}
+
+/// How settled a component is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stability {
+    /// Works, and may still change its configuration.
+    Alpha,
+    /// Changes its configuration only with a deprecation.
+    Beta,
+    /// Does not change.
+    Stable,
+}
+
+/// A configuration that was read and validated.
+pub type Parsed = Box<dyn Any + Send>;
+
+/// A component that was built.
+pub enum Built {
+    /// A receiver.
+    Receiver(Box<dyn Receiver>),
+    /// A processor.
+    Processor(Box<dyn Processor>),
+    /// An exporter.
+    Exporter(Box<dyn Exporter>),
+}
+
+/// A registered component type.
+#[derive(Clone, Copy)]
+pub struct Factory {
+    /// Its role.
+    pub kind: Kind,
+    /// The type, as users write it.
+    pub name: &'static str,
+    /// Older spellings.
+    pub aliases: &'static [&'static str],
+    /// How settled it is.
+    pub stability: Stability,
+    /// One line about it.
+    pub about: &'static str,
+    /// The JSON schema of its configuration.
+    pub schema: fn() -> Schema,
+    /// Its default configuration.
+    pub defaults: fn() -> serde_json::Value,
+    /// Reads and validates its section of a configuration; every mistake at once.
+    pub parse: fn(&Section) -> Result<Parsed, Vec<ConfigError>>,
+    /// Builds it from what `parse` returned.
+    pub build: fn(Parsed, &Setup) -> Result<Built, Error>,
+}
+
+impl std::fmt::Debug for Factory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Factory").field("kind", &self.kind).field("name", &self.name).finish()
+    }
+}
+
+impl Factory {
+    /// Registers a receiver by its configuration.
+    pub const fn receiver<C: ReceiverConfig>(
+        name: &'static str,
+        stability: Stability,
+        about: &'static str,
+    ) -> Self {
+        Self::new::<C>(Kind::Receiver, name, stability, about, |parsed, setup| {
+            own::<C>(parsed)?.build(setup).map(Built::Receiver)
+        })
+    }
+
+    /// Registers a processor by its configuration.
+    pub const fn processor<C: ProcessorConfig>(
+        name: &'static str,
+        stability: Stability,
+        about: &'static str,
+    ) -> Self {
+        Self::new::<C>(Kind::Processor, name, stability, about, |parsed, setup| {
+            own::<C>(parsed)?.build(setup).map(Built::Processor)
+        })
+    }
+
+    /// Registers an exporter by its configuration.
+    pub const fn exporter<C: ExporterConfig>(
+        name: &'static str,
+        stability: Stability,
+        about: &'static str,
+    ) -> Self {
+        Self::new::<C>(Kind::Exporter, name, stability, about, |parsed, setup| {
+            own::<C>(parsed)?.build(setup).map(Built::Exporter)
+        })
+    }
+
+    /// The same component under older names too.
+    pub const fn with_aliases(mut self, aliases: &'static [&'static str]) -> Self {
+        self.aliases = aliases;
+        self
+    }
+
+    const fn new<C: Config>(
+        kind: Kind,
+        name: &'static str,
+        stability: Stability,
+        about: &'static str,
+        build: fn(Parsed, &Setup) -> Result<Built, Error>,
+    ) -> Self {
+        Self {
+            kind,
+            name,
+            aliases: &[],
+            stability,
+            about,
+            schema: || schemars::schema_for!(C),
+            defaults: || serde_json::to_value(C::default()).unwrap_or_default(),
+            parse: |section| {
+                let config: C = section.read()?;
+                let mut problems = Problems::default();
+                config.validate(&mut problems);
+                section.locate(problems)?;
+                Ok(Box::new(config))
+            },
+            build,
+        }
+    }
+}
+
+fn own<C: 'static>(parsed: Parsed) -> Result<C, Error> {
+    parsed
+        .downcast()
+        .map(|config| *config)
+        .map_err(|_| Error::new("a component was built from another component's configuration"))
+}

@@ -1,0 +1,45 @@
+//! The traits a component implements, and the factory that registers one.
+//!
+//! A component is a folder with a configuration (what users type) and the running thing. The
+//! configuration implements [`ReceiverConfig`], [`ProcessorConfig`] or [`ExporterConfig`], and one
+//! line in its crate's list makes it a [`Factory`]; names, documentation, JSON schema, the
+//! `components` command and the conformance tests follow from that list.
+
+mod exporter;
+mod factory;
+mod processor;
+mod receiver;
+
+pub use exporter::{Exporter, Failure};
+pub use factory::{
+    Built, Config, ExporterConfig, Factory, Kind, Parsed, ProcessorConfig, ReceiverConfig, Setup,
+    Stability,
+};
+pub use processor::{Access, Outbox, Processor};
+pub use receiver::{Lifecycle, Receiver, Stopper};
+
+use std::error::Error as StdError;
+
+/// Why a component could not start or go on: one line that says what, where and what to do.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Error {
+    message: String,
+    #[source]
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+impl Error {
+    /// An error that tells the whole story itself.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), source: None }
+    }
+
+    /// An error with the one that caused it.
+    pub fn with_source(
+        message: impl Into<String>,
+        source: impl Into<Box<dyn StdError + Send + Sync>>,
+    ) -> Self {
+        Self { message: message.into(), source: Some(source.into()) }
+    }
+}

@@ -1,0 +1,1 @@
+//! Collapsed stacks, a line each: `root;caller;leaf 12`.

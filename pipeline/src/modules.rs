@@ -1,0 +1,162 @@
+//! The module store: where receivers publish what a mapping is, and symbolization finds it.
+//!
+//! A module is something code can come from: an executable or a library, the vdso, the kernel, the
+//! code that a just-in-time compiler wrote. A receiver publishes each as it sees it, while the
+//! process that maps it lives, with an open descriptor; the mapping row in the dictionary carries
+//! the identity, in attributes of the semantic conventions. A gateway, which has only the row,
+//! finds nothing here and looks elsewhere by the same identity.
+//!
+//! The store is bounded: the modules unused for longest are forgotten, which closes their files.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::profile::attribute_names::{BUILD_ID_GNU, BUILD_ID_HTLHASH, PROCESS_PID};
+use crate::profile::{Dictionary, MappingIx};
+
+/// The pseudo file of the kernel and its modules; addresses in it are absolute.
+pub const KERNEL: &str = "[kernel.kallsyms]";
+/// The pseudo file of code that the kernel maps into every process.
+pub const VDSO: &str = "[vdso]";
+/// The pseudo file of code that a process wrote itself; addresses in it are the process's own, and
+/// the mapping has the process id as an attribute.
+pub const JIT: &str = "[jit]";
+
+/// What identifies a module.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ModuleId {
+    /// A file, by its GNU build id in hex.
+    Gnu(String),
+    /// A file, by the hash of its ends and length, in hex.
+    Htl(String),
+    /// The kernel of this host.
+    Kernel,
+    /// The vdso of this host.
+    Vdso,
+    /// The just-in-time code of a process.
+    Jit(u32),
+}
+
+impl ModuleId {
+    /// The identities that a mapping row states, the most exact first.
+    pub fn of_mapping(dictionary: &Dictionary, mapping: MappingIx) -> Vec<Self> {
+        let row = dictionary.mappings.get(mapping);
+        let attribute = |name: &str| {
+            row.attributes
+                .iter()
+                .find(|ix| dictionary.strings.get(dictionary.attributes.key(**ix)) == name)
+                .map(|ix| dictionary.attributes.value(*ix))
+        };
+        let text = |name| attribute(name).and_then(|value| value.as_str()).map(str::to_owned);
+        match dictionary.strings.get(row.filename) {
+            KERNEL => vec![Self::Kernel],
+            VDSO => vec![Self::Vdso],
+            JIT => attribute(PROCESS_PID)
+                .and_then(|value| value.as_int())
+                .and_then(|pid| u32::try_from(pid).ok())
+                .map(Self::Jit)
+                .into_iter()
+                .collect(),
+            _ => {
+                let exact = text(BUILD_ID_HTLHASH).map(Self::Htl);
+                exact.into_iter().chain(text(BUILD_ID_GNU).map(Self::Gnu)).collect()
+            }
+        }
+    }
+}
+
+/// A module that somebody has seen on this host.
+#[derive(Debug, Clone)]
+pub struct Module {
+    /// The path as the process sees it, for people.
+    pub path: String,
+    /// The process that mapped it, so that companion files can be found through its root.
+    pub pid: u32,
+    /// Where its content is.
+    pub content: Content,
+}
+
+/// Where the content of a module is.
+#[derive(Debug, Clone)]
+pub enum Content {
+    /// An ELF file, open for reading.
+    Elf(Arc<File>),
+    /// An ELF image in memory (the vdso).
+    Image(Arc<[u8]>),
+    /// A `perf-PID.map` text file, open for reading; it may still grow.
+    PerfMap(Arc<File>),
+    /// The running kernel.
+    Kernel,
+}
+
+/// Modules by identity. Cheap to share, safe from any thread.
+#[derive(Debug)]
+pub struct ModuleStore {
+    state: Mutex<State>,
+    capacity: usize,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    modules: HashMap<ModuleId, (Arc<Module>, u64)>,
+    clock: u64,
+}
+
+impl ModuleStore {
+    /// A store of at most `capacity` modules.
+    pub fn new(capacity: usize) -> Self {
+        Self { state: Mutex::default(), capacity: capacity.max(1) }
+    }
+
+    /// Publishes a module under an identity, replacing what was there.
+    pub fn publish(&self, id: ModuleId, module: Arc<Module>) {
+        let mut state = self.lock();
+        state.clock += 1;
+        let clock = state.clock;
+        if state.modules.len() >= self.capacity && !state.modules.contains_key(&id) {
+            // Forget an eighth at a time, so that a full store is not searched at every call.
+            let mut ages: Vec<u64> = state.modules.values().map(|(_, used)| *used).collect();
+            let (_, oldest_kept, _) = ages.select_nth_unstable(self.capacity / 8);
+            let oldest_kept = *oldest_kept;
+            state.modules.retain(|_, (_, used)| *used > oldest_kept);
+        }
+        state.modules.insert(id, (module, clock));
+    }
+
+    /// The module published under an identity.
+    pub fn find(&self, id: &ModuleId) -> Option<Arc<Module>> {
+        let mut state = self.lock();
+        state.clock += 1;
+        let clock = state.clock;
+        let (module, used) = state.modules.get_mut(id)?;
+        *used = clock;
+        Some(Arc::clone(module))
+    }
+
+    /// Forgets a module, which closes its file when nobody uses it any more.
+    pub fn forget(&self, id: &ModuleId) {
+        self.lock().modules.remove(id);
+    }
+
+    /// The number of modules in the store.
+    pub fn len(&self) -> usize {
+        self.lock().modules.len()
+    }
+
+    /// True if nothing is in the store.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for ModuleStore {
+    /// 2,048 modules: with one descriptor each, a process needs a soft limit above that.
+    fn default() -> Self {
+        Self::new(2048)
+    }
+}

@@ -1,0 +1,1 @@
+//! pprof: the format of google/pprof, to and from [`crate::profile`].

@@ -1,0 +1,57 @@
+//! Attribute names: the semantic conventions' where they have one, ours (`profpipe.*`) where not.
+
+/// The GNU build id of a mapped file, in hex (mapping).
+pub const BUILD_ID_GNU: &str = "process.executable.build_id.gnu";
+/// The Go build id of a mapped file (mapping).
+pub const BUILD_ID_GO: &str = "process.executable.build_id.go";
+/// `hex(SHA256(first 4096 bytes ‖ last 4096 bytes ‖ BE64(length))[..16])` of a file (mapping).
+pub const BUILD_ID_HTLHASH: &str = "process.executable.build_id.htlhash";
+/// What kind of code a frame is: `native`, `kernel`, `go`, `cpython`, `v8js` … (location).
+pub const FRAME_TYPE: &str = "profile.frame.type";
+/// The process id (resource; and mapping, for code that only this process has, such as JIT code).
+pub const PROCESS_PID: &str = "process.pid";
+/// The name of the executable (resource).
+pub const PROCESS_EXECUTABLE_NAME: &str = "process.executable.name";
+/// The path of the executable (resource).
+pub const PROCESS_EXECUTABLE_PATH: &str = "process.executable.path";
+/// The container's id (resource).
+pub const CONTAINER_ID: &str = "container.id";
+/// The host's name (resource).
+pub const HOST_NAME: &str = "host.name";
+/// The logical name of the service (resource).
+pub const SERVICE_NAME: &str = "service.name";
+/// The thread's id (sample).
+pub const THREAD_ID: &str = "thread.id";
+/// The thread's name (sample).
+pub const THREAD_NAME: &str = "thread.name";
+/// The CPU's number (sample).
+pub const CPU_LOGICAL_NUMBER: &str = "cpu.logical_number";
+/// How far the stack was unwound, where it is not complete: `truncated` (it ended above the root)
+/// or `broken` (no unwinding rule applied) (sample).
+pub const STACK_STATE: &str = "profpipe.stack.state";
+/// Samples that the kernel or the agent lost in this profile's interval (profile, int).
+pub const SAMPLES_LOST: &str = "profpipe.samples.lost";
+/// Why a frame has no name: `no build id`, `not found`, `refused: limit` … (location).
+pub const UNSYMBOLIZED_REASON: &str = "profpipe.unsymbolized.reason";
+/// The pprof flags of a mapping (mapping, bool).
+pub const PPROF_HAS_FUNCTIONS: &str = "pprof.mapping.has_functions";
+/// See [`PPROF_HAS_FUNCTIONS`].
+pub const PPROF_HAS_FILENAMES: &str = "pprof.mapping.has_filenames";
+/// See [`PPROF_HAS_FUNCTIONS`].
+pub const PPROF_HAS_LINE_NUMBERS: &str = "pprof.mapping.has_line_numbers";
+/// See [`PPROF_HAS_FUNCTIONS`].
+pub const PPROF_HAS_INLINE_FRAMES: &str = "pprof.mapping.has_inline_frames";
+/// Several functions were folded into this location (location, bool).
+pub const PPROF_IS_FOLDED: &str = "pprof.location.is_folded";
+/// Free text comments (profile, array of strings).
+pub const PPROF_COMMENT: &str = "pprof.profile.comment";
+/// A regular expression of functions to leave out (profile).
+pub const PPROF_DROP_FRAMES: &str = "pprof.profile.drop_frames";
+/// A regular expression of functions to keep although [`PPROF_DROP_FRAMES`] matches (profile).
+pub const PPROF_KEEP_FRAMES: &str = "pprof.profile.keep_frames";
+/// A link to documentation of the profile (profile).
+pub const PPROF_DOC_URL: &str = "pprof.profile.doc_url";
+/// The sample type to show first (scope).
+pub const PPROF_DEFAULT_SAMPLE_TYPE: &str = "pprof.scope.default_sample_type";
+/// The order of a pprof file's sample types, as positions (scope, array of ints).
+pub const PPROF_SAMPLE_TYPE_ORDER: &str = "pprof.scope.sample_type_order";

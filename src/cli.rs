@@ -1,0 +1,194 @@
+//! The command line: what users may type, in one place.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::commands;
+
+/// Continuous and on-demand profiling for OpenTelemetry.
+#[derive(Debug, Parser)]
+#[command(name = "profpipe", version, about, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// A command.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a pipeline until stopped; without --config, profile this host into ./profiles
+    Run(Run),
+    /// Check a configuration and print every mistake in it
+    Validate(ConfigFiles),
+    /// Print a configuration's pipelines as a Graphviz graph
+    Graph(ConfigFiles),
+    /// List the components that this program has
+    Components(Components),
+    /// Tell what this host allows, what is missing and how to grant it
+    Doctor(Doctor),
+    /// Profile a command, a process or the whole host into a file
+    Record(Record),
+    /// Print the functions that cost most
+    Top(Top),
+    /// Draw a profile as a flame graph
+    Flamegraph(Flamegraph),
+    /// Convert a profile from one format to another
+    Convert(Convert),
+    /// The symbolizer's worker process; started by profpipe itself
+    #[command(hide = true)]
+    SymbolizerWorker,
+}
+
+impl Command {
+    pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::Run(arguments) => commands::run::run(arguments),
+            Self::Validate(arguments) => commands::validate::run(arguments),
+            Self::Graph(arguments) => commands::graph::run(arguments),
+            Self::Components(arguments) => commands::components::run(arguments),
+            Self::Doctor(arguments) => commands::doctor::run(arguments),
+            Self::Record(arguments) => commands::record::run(arguments),
+            Self::Top(arguments) => commands::top::run(arguments),
+            Self::Flamegraph(arguments) => commands::flamegraph::run(arguments),
+            Self::Convert(arguments) => commands::convert::run(arguments),
+            Self::SymbolizerWorker => commands::symbolizer_worker::run(),
+        }
+    }
+}
+
+/// Where a configuration comes from.
+#[derive(Debug, Args)]
+pub(crate) struct ConfigFiles {
+    /// A configuration file; later files override earlier ones
+    #[arg(long, value_name = "FILE", required = true)]
+    pub(crate) config: Vec<PathBuf>,
+    /// Override one value, as receivers::perf::frequency=49
+    #[arg(long, value_name = "PATH=VALUE")]
+    pub(crate) set: Vec<String>,
+}
+
+/// Arguments of `run`.
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// A configuration file; later files override earlier ones. None: the built-in agent
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Vec<PathBuf>,
+    /// Override one value, as receivers::perf::frequency=49
+    #[arg(long, value_name = "PATH=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Reload when a configuration file changes
+    #[arg(long)]
+    pub(crate) watch: bool,
+}
+
+/// How a command prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people
+    Text,
+    /// For programs
+    Json,
+}
+
+/// Arguments of `components`.
+#[derive(Debug, Args)]
+pub(crate) struct Components {
+    /// How to print
+    #[arg(long, value_enum, default_value = "text")]
+    pub(crate) format: Format,
+}
+
+/// Arguments of `doctor`.
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// How to print
+    #[arg(long, value_enum, default_value = "text")]
+    pub(crate) format: Format,
+}
+
+/// Arguments of `record`.
+#[derive(Debug, Args)]
+pub(crate) struct Record {
+    /// Samples a second and CPU
+    #[arg(short = 'F', long, value_name = "HZ", default_value_t = 99)]
+    pub(crate) frequency: u32,
+    /// What to sample; may be given several times
+    #[arg(short, long, value_name = "EVENT", default_values_t = [String::from("cpu")])]
+    pub(crate) event: Vec<String>,
+    /// Profile this process and its threads and children
+    #[arg(short, long, value_name = "PID", conflicts_with_all = ["all", "cmd"])]
+    pub(crate) pid: Option<u32>,
+    /// Profile the whole host
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    /// Stop after so many seconds
+    #[arg(short, long, value_name = "SECS")]
+    pub(crate) duration: Option<f64>,
+    /// The file to write; its extension chooses the format
+    #[arg(short, long, value_name = "OUT")]
+    pub(crate) output: PathBuf,
+    /// The command to profile, with its arguments
+    #[arg(last = true, value_name = "CMD")]
+    pub(crate) cmd: Vec<std::ffi::OsString>,
+}
+
+/// Which of a file's sample types to use.
+#[derive(Debug, Args)]
+pub(crate) struct TypeChoice {
+    /// The sample type, such as cpu or alloc_space; default as pprof chooses
+    #[arg(long = "type", value_name = "TYPE")]
+    pub(crate) sample_type: Option<String>,
+}
+
+/// What `top` sorts by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SortBy {
+    /// The function's own cost
+    #[value(name = "self")]
+    Own,
+    /// The cost with everything it calls
+    Total,
+}
+
+/// Arguments of `top`.
+#[derive(Debug, Args)]
+pub(crate) struct Top {
+    /// The profile
+    pub(crate) file: PathBuf,
+    /// The column to sort by
+    #[arg(long, value_enum, default_value = "self")]
+    pub(crate) by: SortBy,
+    /// How many functions
+    #[arg(short, default_value_t = 20)]
+    pub(crate) n: usize,
+    /// How to print
+    #[arg(long, value_enum, default_value = "text")]
+    pub(crate) format: Format,
+    #[command(flatten)]
+    pub(crate) choice: TypeChoice,
+}
+
+/// Arguments of `flamegraph`.
+#[derive(Debug, Args)]
+pub(crate) struct Flamegraph {
+    /// The profile
+    pub(crate) file: PathBuf,
+    /// The SVG file to write
+    #[arg(short, long, value_name = "OUT.svg")]
+    pub(crate) output: PathBuf,
+    #[command(flatten)]
+    pub(crate) choice: TypeChoice,
+}
+
+/// Arguments of `convert`.
+#[derive(Debug, Args)]
+pub(crate) struct Convert {
+    /// The profile to read
+    pub(crate) input: PathBuf,
+    /// The file to write; its extension chooses the format
+    pub(crate) output: PathBuf,
+    #[command(flatten)]
+    pub(crate) choice: TypeChoice,
+}

@@ -1,0 +1,9 @@
+//! `profpipe components`.
+
+use std::process::ExitCode;
+
+use crate::cli;
+
+pub(crate) fn run(_arguments: cli::Components) -> anyhow::Result<ExitCode> {
+    anyhow::bail!("this command is not written yet")
+}

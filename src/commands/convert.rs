@@ -1,0 +1,9 @@
+//! `profpipe convert`.
+
+use std::process::ExitCode;
+
+use crate::cli;
+
+pub(crate) fn run(_arguments: cli::Convert) -> anyhow::Result<ExitCode> {
+    anyhow::bail!("this command is not written yet")
+}

@@ -1,0 +1,9 @@
+//! `profpipe flamegraph`.
+
+use std::process::ExitCode;
+
+use crate::cli;
+
+pub(crate) fn run(_arguments: cli::Flamegraph) -> anyhow::Result<ExitCode> {
+    anyhow::bail!("this command is not written yet")
+}

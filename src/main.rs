@@ -1,0 +1,15 @@
+//! The `profpipe` program: reads the command line, runs one command, sets the exit code.
+
+mod cli;
+mod commands;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    match cli::Cli::parse().command.run() {
+        Ok(code) => code,
+        Err(error) => commands::fail(&error),
+    }
+}

@@ -1,0 +1,11 @@
+//! Every built-in component, in one place.
+
+use profpipe_pipeline::component::Factory;
+
+/// The built-in components: receivers, then processors, then exporters.
+pub fn components() -> impl Iterator<Item = &'static Factory> {
+    profpipe_receivers::COMPONENTS
+        .iter()
+        .chain(profpipe_processors::COMPONENTS)
+        .chain(profpipe_exporters::COMPONENTS)
+}
