@@ -7,9 +7,9 @@ use super::{AttributeIx, StringIx, Value};
 /// Attributes by number; row 0 has no key and no value.
 #[derive(Debug, Clone)]
 pub struct Attributes {
-    keys: Vec<StringIx>,
-    units: Vec<StringIx>,
-    values: Vec<Value>,
+    pub(crate) keys: Vec<StringIx>,
+    pub(crate) units: Vec<StringIx>,
+    pub(crate) values: Vec<Value>,
     interner: Interner,
 }
 
@@ -81,6 +81,13 @@ impl Attributes {
         let row = self.push(key, value, unit);
         self.interner.insert(hash, row.raw());
         row
+    }
+
+    /// Makes room for `rows` more rows.
+    pub fn reserve(&mut self, rows: usize) {
+        self.keys.reserve(rows);
+        self.units.reserve(rows);
+        self.values.reserve(rows);
     }
 
     /// Appends a row without looking for an equal one: for decoders.

@@ -20,7 +20,7 @@ pub struct Function {
 /// Functions by number; row 0 is the zero function.
 #[derive(Debug, Clone)]
 pub struct Functions {
-    rows: Vec<Function>,
+    pub(crate) rows: Vec<Function>,
     interner: Interner,
 }
 
@@ -70,6 +70,11 @@ impl Functions {
         let row = self.push(function);
         self.interner.insert(hash, row.raw());
         row
+    }
+
+    /// Makes room for `rows` more rows.
+    pub fn reserve(&mut self, rows: usize) {
+        self.rows.reserve(rows);
     }
 
     /// Appends a row without looking for an equal one: for decoders.

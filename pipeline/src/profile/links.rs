@@ -16,7 +16,7 @@ pub struct Link {
 /// Links by number; row 0 is no link.
 #[derive(Debug, Clone)]
 pub struct Links {
-    rows: Vec<Link>,
+    pub(crate) rows: Vec<Link>,
     interner: Interner,
 }
 
@@ -66,6 +66,11 @@ impl Links {
         let row = self.push(link);
         self.interner.insert(hash, row.raw());
         row
+    }
+
+    /// Makes room for `rows` more rows.
+    pub fn reserve(&mut self, rows: usize) {
+        self.rows.reserve(rows);
     }
 
     /// Appends a row without looking for an equal one: for decoders.

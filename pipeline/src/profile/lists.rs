@@ -62,6 +62,16 @@ impl<T> Lists<T> {
         self.finish_row();
     }
 
+    /// The row that the item `item` of [`Lists::items`] is in, if there is such an item.
+    pub fn row_of_item(&self, item: usize) -> Option<usize> {
+        (item < self.items.len()).then(|| self.ends.partition_point(|end| *end as usize <= item))
+    }
+
+    /// Every item of every row, in order, for changing them in place.
+    pub fn items_mut(&mut self) -> &mut [T] {
+        &mut self.items
+    }
+
     /// Makes room for `rows` more rows of `items` more items in all.
     pub fn reserve(&mut self, rows: usize, items: usize) {
         self.ends.reserve(rows);

@@ -34,10 +34,10 @@ pub struct LocationRef<'a> {
 /// Locations by number; row 0 is the zero location.
 #[derive(Debug, Clone)]
 pub struct Locations {
-    mappings: Vec<MappingIx>,
-    addresses: Vec<u64>,
-    lines: Lists<Line>,
-    attributes: Lists<AttributeIx>,
+    pub(crate) mappings: Vec<MappingIx>,
+    pub(crate) addresses: Vec<u64>,
+    pub(crate) lines: Lists<Line>,
+    pub(crate) attributes: Lists<AttributeIx>,
     interner: Interner,
 }
 
@@ -106,6 +106,14 @@ impl Locations {
         let row = self.push(location);
         self.interner.insert(hash, row.raw());
         row
+    }
+
+    /// Makes room for `rows` more rows.
+    pub fn reserve(&mut self, rows: usize) {
+        self.mappings.reserve(rows);
+        self.addresses.reserve(rows);
+        self.lines.reserve(rows, rows);
+        self.attributes.reserve(rows, 0);
     }
 
     /// Appends a row without looking for an equal one: for decoders.

@@ -23,11 +23,11 @@ pub struct MappingRef<'a> {
 /// Mappings by number; row 0 is the zero mapping.
 #[derive(Debug, Clone)]
 pub struct Mappings {
-    memory_starts: Vec<u64>,
-    memory_limits: Vec<u64>,
-    file_offsets: Vec<u64>,
-    filenames: Vec<StringIx>,
-    attributes: Lists<AttributeIx>,
+    pub(crate) memory_starts: Vec<u64>,
+    pub(crate) memory_limits: Vec<u64>,
+    pub(crate) file_offsets: Vec<u64>,
+    pub(crate) filenames: Vec<StringIx>,
+    pub(crate) attributes: Lists<AttributeIx>,
     interner: Interner,
 }
 
@@ -98,6 +98,15 @@ impl Mappings {
         let row = self.push(mapping);
         self.interner.insert(hash, row.raw());
         row
+    }
+
+    /// Makes room for `rows` more rows.
+    pub fn reserve(&mut self, rows: usize) {
+        self.memory_starts.reserve(rows);
+        self.memory_limits.reserve(rows);
+        self.file_offsets.reserve(rows);
+        self.filenames.reserve(rows);
+        self.attributes.reserve(rows, rows);
     }
 
     /// Appends a row without looking for an equal one: for decoders.

@@ -12,6 +12,7 @@
 //! The vocabulary is that of `opentelemetry/proto/profiles/v1development/profiles.proto` (v1.11).
 
 mod attributes;
+mod check;
 mod functions;
 mod index;
 mod interner;
@@ -28,6 +29,7 @@ mod value;
 pub mod attribute_names;
 
 pub use attributes::Attributes;
+pub use check::OutOfRange;
 pub use functions::{Function, Functions};
 pub use index::{AttributeIx, FunctionIx, Index, LinkIx, LocationIx, MappingIx, StackIx, StringIx};
 pub use links::{Link, Links};

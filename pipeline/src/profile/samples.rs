@@ -68,11 +68,11 @@ impl SampleRef<'_> {
 /// The samples of a profile, in columns.
 #[derive(Debug, Clone, Default)]
 pub struct Samples {
-    stacks: Vec<StackIx>,
-    links: Vec<LinkIx>,
-    attributes: Lists<AttributeIx>,
-    values: Lists<i64>,
-    timestamps: Lists<u64>,
+    pub(crate) stacks: Vec<StackIx>,
+    pub(crate) links: Vec<LinkIx>,
+    pub(crate) attributes: Lists<AttributeIx>,
+    pub(crate) values: Lists<i64>,
+    pub(crate) timestamps: Lists<u64>,
 }
 
 impl Samples {

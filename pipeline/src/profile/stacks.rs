@@ -8,7 +8,7 @@ use super::{LocationIx, StackIx};
 /// Stacks by number; row 0 is the empty stack.
 #[derive(Debug, Clone)]
 pub struct Stacks {
-    locations: Lists<LocationIx>,
+    pub(crate) locations: Lists<LocationIx>,
     interner: Interner,
 }
 
@@ -61,6 +61,11 @@ impl Stacks {
         let row = self.push(stack.iter().copied());
         self.interner.insert(hash, row.raw());
         row
+    }
+
+    /// Makes room for `rows` more rows of `items` more locations in all.
+    pub fn reserve(&mut self, rows: usize, items: usize) {
+        self.locations.reserve(rows, items);
     }
 
     /// Appends a row without looking for an equal one: for decoders.

@@ -19,6 +19,13 @@ impl Default for Strings {
 }
 
 impl Strings {
+    /// The table of an arena whose row `i` ends at byte `ends[i]`. Row 0 must be empty, the ends
+    /// ascending, within the arena and between characters.
+    pub(crate) fn from_arena(arena: String, ends: Vec<u32>) -> Self {
+        debug_assert_eq!(ends.first(), Some(&0));
+        Self { arena, ends, interner: Interner::default() }
+    }
+
     /// The number of rows, row 0 included.
     pub fn len(&self) -> usize {
         self.ends.len()

@@ -1,0 +1,314 @@
+//! Decoding a request: the dictionary first, wherever it stands, then what points into it.
+
+use super::budget::Budget;
+use super::error::DecodeError;
+use super::schema;
+use super::tables::{Tables, id};
+use super::values::{MAX_VALUE_DEPTH, Values};
+use super::wire::{Fault, FaultKind, Raw, Read, Reader, Took, fields, index, numbers, text};
+use crate::profile::{
+    AttributeIx, Dictionary, Index, KeyValue, LinkIx, OutOfRange, Profile, Profiles, Resource,
+    ResourceProfiles, Samples, Scope, ScopeProfiles, StackIx, StringIx, ValueType,
+};
+
+const PROTO_1_9: &str = "1.9 or older";
+const PROTO_1_7: &str = "1.7 or older";
+
+/// See [`super::decode`].
+pub(super) fn decode(request: &[u8]) -> Result<Profiles, DecodeError> {
+    // Protobuf itself stops at 2 GiB, and row ends are 32 bits wide.
+    if request.len() > i32::MAX as usize {
+        return Err(DecodeError::TooLarge { request: request.len(), limit: i32::MAX as usize });
+    }
+    let mut budget = Budget::new(request.len());
+    let dictionary = dictionary(request, &mut budget).map_err(|fault| explain(*fault, request))?;
+    dictionary.check().map_err(out_of_range)?;
+    let mut decoder = Decoder { dictionary: &dictionary, budget, samples: 0, valueless: 0 };
+    let resources = decoder.resources(request)?;
+    if decoder.samples > 0 && decoder.valueless == decoder.samples {
+        return Err(DecodeError::Dialect {
+            dialect: PROTO_1_9,
+            sign: "no sample has a value or a timestamp",
+        });
+    }
+    Ok(Profiles { dictionary, resources })
+}
+
+fn dictionary(request: &[u8], budget: &mut Budget) -> Read<Dictionary> {
+    let mut tables = Tables::default();
+    fields(&schema::REQUEST, request, |number, raw| match (number, raw) {
+        (2, Raw::Bytes(bytes)) => tables.count(bytes).map(|()| Took::Yes),
+        (1, Raw::Bytes(_)) => Ok(Took::Yes),
+        _ => Ok(Took::No),
+    })?;
+    tables.reserve();
+    fields(&schema::REQUEST, request, |number, raw| match (number, raw) {
+        (2, Raw::Bytes(bytes)) => tables.read(bytes).map(|()| Took::Yes),
+        _ => Ok(Took::Yes),
+    })?;
+    tables.finish(budget)
+}
+
+fn out_of_range(fault: OutOfRange) -> DecodeError {
+    DecodeError::Index {
+        field: fault.field,
+        index: i64::from(fault.index.cast_signed()),
+        rows: fault.rows,
+    }
+}
+
+/// A fault as an error, with positions counted from the start of the request.
+fn explain(fault: Fault, request: &[u8]) -> DecodeError {
+    let at = fault.address.wrapping_sub(request.as_ptr() as usize);
+    let at = at.min(request.len());
+    let field = match fault.field {
+        Some((message, number)) => message.path(number),
+        None => schema::REQUEST.name.to_owned(),
+    };
+    match fault.kind {
+        FaultKind::Truncated => DecodeError::Truncated { field, at },
+        FaultKind::Malformed(what) => DecodeError::Malformed { field, at, what },
+        FaultKind::WireType(found) => DecodeError::WireType { field, at, found },
+        FaultKind::Utf8 => DecodeError::Utf8 { field, at },
+        FaultKind::IdLength(found, expected) => {
+            DecodeError::IdLength { field, at, found, expected }
+        }
+        FaultKind::Index(index, rows) => {
+            DecodeError::Index { field, index: i64::from(index.cast_signed()), rows }
+        }
+        FaultKind::Depth => DecodeError::Depth { field, limit: MAX_VALUE_DEPTH },
+        FaultKind::TooLarge => {
+            DecodeError::TooLarge { request: request.len(), limit: Budget::limit(request.len()) }
+        }
+        FaultKind::Dialect(dialect, sign) => DecodeError::Dialect { dialect, sign },
+        FaultKind::Checked(error) => error,
+    }
+}
+
+/// What is known while the profiles are read.
+struct Decoder<'a> {
+    dictionary: &'a Dictionary,
+    budget: Budget,
+    /// Samples read.
+    samples: usize,
+    /// Those with attributes but neither values nor timestamps. If all are so, they are of an
+    /// older protocol, which has the values where attributes are now.
+    valueless: usize,
+}
+
+impl Decoder<'_> {
+    fn resources(&mut self, request: &[u8]) -> Result<Vec<ResourceProfiles>, DecodeError> {
+        let mut resources = Vec::new();
+        fields(&schema::REQUEST, request, |number, raw| {
+            if let (1, Raw::Bytes(bytes)) = (number, raw) {
+                resources.push(self.resource_profiles(bytes)?);
+            }
+            Ok(Took::Yes)
+        })
+        .map_err(|fault| explain(*fault, request))?;
+        Ok(resources)
+    }
+
+    fn resource_profiles(&mut self, bytes: &[u8]) -> Read<ResourceProfiles> {
+        self.budget.charge(bytes, size_of::<ResourceProfiles>())?;
+        let mut into = ResourceProfiles::default();
+        fields(&schema::RESOURCE_PROFILES, bytes, |number, raw| {
+            match (number, raw) {
+                (1, Raw::Bytes(bytes)) => self.resource(bytes, &mut into.resource)?,
+                (2, Raw::Bytes(bytes)) => {
+                    into.scopes.push(self.scope_profiles(bytes)?);
+                }
+                (3, Raw::Bytes(bytes)) => into.schema_url = text(bytes)?.to_owned(),
+                _ => return Ok(Took::No),
+            }
+            Ok(Took::Yes)
+        })?;
+        Ok(into)
+    }
+
+    fn key_value(&mut self, bytes: &[u8]) -> Read<KeyValue> {
+        Values { strings: &self.dictionary.strings, budget: &mut self.budget }.key_value(bytes, 0)
+    }
+
+    fn resource(&mut self, bytes: &[u8], into: &mut Resource) -> Read<()> {
+        fields(&schema::RESOURCE, bytes, |number, raw| {
+            match (number, raw) {
+                (1, Raw::Bytes(bytes)) => into.attributes.push(self.key_value(bytes)?),
+                (2, Raw::Varint(count)) => into.dropped_attributes_count = count as u32,
+                _ => return Ok(Took::No),
+            }
+            Ok(Took::Yes)
+        })
+    }
+
+    fn scope_profiles(&mut self, bytes: &[u8]) -> Read<ScopeProfiles> {
+        self.budget.charge(bytes, size_of::<ScopeProfiles>())?;
+        let mut into = ScopeProfiles::default();
+        fields(&schema::SCOPE_PROFILES, bytes, |number, raw| {
+            match (number, raw) {
+                (1, Raw::Bytes(bytes)) => self.scope(bytes, &mut into.scope)?,
+                (2, Raw::Bytes(bytes)) => into.profiles.push(self.profile(bytes)?),
+                (3, Raw::Bytes(bytes)) => into.schema_url = text(bytes)?.to_owned(),
+                _ => return Ok(Took::No),
+            }
+            Ok(Took::Yes)
+        })?;
+        Ok(into)
+    }
+
+    fn scope(&mut self, bytes: &[u8], into: &mut Scope) -> Read<()> {
+        fields(&schema::SCOPE, bytes, |number, raw| {
+            match (number, raw) {
+                (1, Raw::Bytes(bytes)) => into.name = text(bytes)?.to_owned(),
+                (2, Raw::Bytes(bytes)) => into.version = text(bytes)?.to_owned(),
+                (3, Raw::Bytes(bytes)) => into.attributes.push(self.key_value(bytes)?),
+                (4, Raw::Varint(count)) => into.dropped_attributes_count = count as u32,
+                _ => return Ok(Took::No),
+            }
+            Ok(Took::Yes)
+        })
+    }
+
+    fn profile(&mut self, bytes: &[u8]) -> Read<Profile> {
+        self.budget.charge(bytes, size_of::<Profile>())?;
+        let mut into = Profile::default();
+        into.samples.reserve(count_samples(bytes)?);
+        fields(&schema::PROFILE, bytes, |number, raw| {
+            match (number, raw) {
+                (1, Raw::Bytes(bytes)) => value_type(bytes, &mut into.sample_type)?,
+                (2, Raw::Bytes(bytes)) => self.valueless += sample(bytes, &mut into.samples)?,
+                (3, Raw::Fixed64(time)) => into.time_unix_nano = time,
+                (3, Raw::Bytes(_)) => return Err(old(bytes, "profiles hold location indices")),
+                (4, Raw::Varint(duration)) => into.duration_nano = duration,
+                (5, Raw::Bytes(bytes)) => value_type(bytes, &mut into.period_type)?,
+                (5, Raw::Varint(_)) => return Err(old(bytes, "the period type is a number")),
+                (6, Raw::Varint(period)) => into.period = period as i64,
+                (7, Raw::Bytes(bytes)) => into.profile_id = id(bytes)?,
+                (8, Raw::Varint(count)) => into.dropped_attributes_count = count as u32,
+                (8, Raw::Bytes(_)) => {
+                    return Err(Reader::new(bytes).fault(FaultKind::Dialect(
+                        "1.8 or older",
+                        "the count of dropped attributes is an id",
+                    )));
+                }
+                (9, Raw::Bytes(bytes)) => into.original_payload_format = text(bytes)?.to_owned(),
+                (10, Raw::Bytes(bytes)) => {
+                    into.original_payload = bytes::Bytes::copy_from_slice(bytes);
+                }
+                (11, raw) => {
+                    return numbers(raw, |row| {
+                        into.attributes.push(AttributeIx::new(index(row)));
+                    });
+                }
+                _ => return Ok(Took::No),
+            }
+            Ok(Took::Yes)
+        })?;
+        self.samples += into.samples.len();
+        match self.check(&into) {
+            Ok(()) => Ok(into),
+            Err(error) => Err(Reader::new(bytes).fault(FaultKind::Checked(error))),
+        }
+    }
+
+    fn check(&self, profile: &Profile) -> Result<(), DecodeError> {
+        profile.check(self.dictionary).map_err(|fault| {
+            // A value read as an attribute index is rarely in range.
+            let in_sample =
+                profile.samples.attributes.row_of_item(fault.item).filter(|_| fault.in_samples());
+            match in_sample {
+                Some(row) if profile.samples.values.get(row).is_empty() => DecodeError::Dialect {
+                    dialect: PROTO_1_9,
+                    sign: "samples without values have attributes that the table does not",
+                },
+                _ => out_of_range(fault),
+            }
+        })
+    }
+}
+
+fn old(bytes: &[u8], sign: &'static str) -> Box<Fault> {
+    Reader::new(bytes).fault(FaultKind::Dialect(PROTO_1_7, sign))
+}
+
+fn count_samples(profile: &[u8]) -> Read<usize> {
+    let mut count = 0;
+    fields(&schema::PROFILE, profile, |number, _| {
+        count += usize::from(number == 2);
+        Ok(Took::Yes)
+    })?;
+    Ok(count)
+}
+
+fn value_type(bytes: &[u8], into: &mut ValueType) -> Read<()> {
+    fields(&schema::VALUE_TYPE, bytes, |number, raw| {
+        match (number, raw) {
+            (1, Raw::Varint(row)) => into.kind = StringIx::new(index(row)),
+            (2, Raw::Varint(row)) => into.unit = StringIx::new(index(row)),
+            _ => return Ok(Took::No),
+        }
+        Ok(Took::Yes)
+    })
+}
+
+/// Reads one sample. Returns 1 if it has attributes but neither values nor timestamps.
+#[inline(always)]
+fn sample(bytes: &[u8], into: &mut Samples) -> Read<usize> {
+    let (mut stack, mut link) = (0, 0);
+    let (mut packed_attributes, mut loose_attributes, mut loose_values) = (false, false, false);
+    fields(&schema::SAMPLE, bytes, |number, raw| {
+        match (number, raw) {
+            (1, Raw::Varint(row)) => stack = index(row),
+            (2, raw) => {
+                match raw {
+                    Raw::Bytes(_) => packed_attributes = true,
+                    _ => loose_attributes = true,
+                }
+                return numbers(raw, |row| {
+                    into.attributes.push_item(AttributeIx::new(index(row)));
+                });
+            }
+            (3, Raw::Varint(row)) => link = index(row),
+            (3, Raw::Bytes(_)) => {
+                let dialect = if loose_attributes { PROTO_1_7 } else { PROTO_1_9 };
+                let sign = "samples hold a list where the link is";
+                return Err(Reader::new(bytes).fault(FaultKind::Dialect(dialect, sign)));
+            }
+            (4, raw) => {
+                loose_values |= matches!(raw, Raw::Varint(_));
+                return numbers(raw, |value| into.values.push_item(value as i64));
+            }
+            (5, Raw::Bytes(packed)) => {
+                let (words, rest) = packed.as_chunks::<8>();
+                if !rest.is_empty() {
+                    return Err(Reader::new(rest).fault(FaultKind::Truncated));
+                }
+                for word in words {
+                    into.timestamps.push_item(u64::from_le_bytes(*word));
+                }
+            }
+            (5, Raw::Fixed64(time)) => into.timestamps.push_item(time),
+            _ => return Ok(Took::No),
+        }
+        Ok(Took::Yes)
+    })?;
+    let (attributes, values, timestamps) =
+        (into.attributes.open_row(), into.values.open_row(), into.timestamps.open_row());
+    // One encoder packs all lists of a message or none: this is a list of values and a link.
+    let mixed = packed_attributes && loose_values;
+    // Attributes have unique keys, values may well repeat.
+    let repeats = values.is_empty()
+        && attributes.len() == timestamps.len()
+        && matches!(attributes, [first, second, ..] if first == second);
+    if mixed || repeats {
+        let sign = "samples hold values where attributes are";
+        return Err(Reader::new(bytes).fault(FaultKind::Dialect(PROTO_1_9, sign)));
+    }
+    let valueless = !attributes.is_empty() && values.is_empty() && timestamps.is_empty();
+    into.stacks.push(StackIx::new(stack));
+    into.links.push(LinkIx::new(link));
+    into.attributes.finish_row();
+    into.values.finish_row();
+    into.timestamps.finish_row();
+    Ok(usize::from(valueless))
+}

@@ -1,0 +1,203 @@
+//! The messages of OTLP profiles (proto 1.10 and 1.11) as data: names for error messages, and
+//! everything that the JSON form needs to know.
+//!
+//! The hot paths of the protobuf codec do not look in here.
+
+/// A message type.
+#[derive(Debug)]
+pub(super) struct Message {
+    /// The name in the proto file.
+    pub(super) name: &'static str,
+    /// The fields, by ascending number.
+    pub(super) fields: &'static [Field],
+}
+
+/// A field of a message.
+#[derive(Debug)]
+pub(super) struct Field {
+    /// The number on the wire.
+    pub(super) number: u32,
+    /// The name in the proto file; in JSON it is the same in lowerCamelCase.
+    pub(super) name: &'static str,
+    /// What it holds.
+    pub(super) kind: Kind,
+    /// Whether it holds a list.
+    pub(super) repeated: bool,
+}
+
+/// What a field holds.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Kind {
+    /// `int32`.
+    Int32,
+    /// `uint32`.
+    Uint32,
+    /// `int64`, a text in JSON.
+    Int64,
+    /// `uint64`, a text in JSON.
+    Uint64,
+    /// `fixed64`, a text in JSON.
+    Fixed64,
+    /// `double`.
+    Double,
+    /// `bool`.
+    Bool,
+    /// `string`.
+    Text,
+    /// `bytes`, base64 in JSON.
+    Bytes,
+    /// `bytes` that are an id, hex in JSON.
+    Id,
+    /// Another message.
+    Message(&'static Message),
+}
+
+impl Message {
+    /// The field with this number.
+    pub(super) fn field(&self, number: u32) -> Option<&'static Field> {
+        self.fields.iter().find(|field| field.number == number)
+    }
+
+    /// How a field is named in an error message.
+    pub(super) fn path(&self, number: u32) -> String {
+        match self.field(number) {
+            Some(field) => format!("{}.{}", self.name, field.name),
+            None if number == 0 => self.name.to_owned(),
+            None => format!("{} field {number}", self.name),
+        }
+    }
+}
+
+macro_rules! messages {
+    ($($symbol:ident $name:literal { $($number:literal $field:ident: $kind:ident $(($of:ident))? $(* $repeated:tt)?;)* })*) => {$(
+        #[doc = concat!("`", $name, "`.")]
+        pub(super) static $symbol: Message = Message {
+            name: $name,
+            fields: &[$(Field {
+                number: $number,
+                name: stringify!($field),
+                kind: Kind::$kind $((&$of))?,
+                repeated: messages!(@ $($repeated)?),
+            }),*],
+        };
+    )*};
+    (@) => { false };
+    (@ list) => { true };
+}
+
+messages! {
+    REQUEST "ExportProfilesServiceRequest" {
+        1 resource_profiles: Message(RESOURCE_PROFILES) *list;
+        2 dictionary: Message(DICTIONARY);
+    }
+    DICTIONARY "ProfilesDictionary" {
+        1 mapping_table: Message(MAPPING) *list;
+        2 location_table: Message(LOCATION) *list;
+        3 function_table: Message(FUNCTION) *list;
+        4 link_table: Message(LINK) *list;
+        5 string_table: Text *list;
+        6 attribute_table: Message(ATTRIBUTE) *list;
+        7 stack_table: Message(STACK) *list;
+    }
+    RESOURCE_PROFILES "ResourceProfiles" {
+        1 resource: Message(RESOURCE);
+        2 scope_profiles: Message(SCOPE_PROFILES) *list;
+        3 schema_url: Text;
+    }
+    RESOURCE "Resource" {
+        1 attributes: Message(KEY_VALUE) *list;
+        2 dropped_attributes_count: Uint32;
+    }
+    SCOPE_PROFILES "ScopeProfiles" {
+        1 scope: Message(SCOPE);
+        2 profiles: Message(PROFILE) *list;
+        3 schema_url: Text;
+    }
+    SCOPE "InstrumentationScope" {
+        1 name: Text;
+        2 version: Text;
+        3 attributes: Message(KEY_VALUE) *list;
+        4 dropped_attributes_count: Uint32;
+    }
+    PROFILE "Profile" {
+        1 sample_type: Message(VALUE_TYPE);
+        2 samples: Message(SAMPLE) *list;
+        3 time_unix_nano: Fixed64;
+        4 duration_nano: Uint64;
+        5 period_type: Message(VALUE_TYPE);
+        6 period: Int64;
+        7 profile_id: Id;
+        8 dropped_attributes_count: Uint32;
+        9 original_payload_format: Text;
+        10 original_payload: Bytes;
+        11 attribute_indices: Int32 *list;
+    }
+    VALUE_TYPE "ValueType" {
+        1 type_strindex: Int32;
+        2 unit_strindex: Int32;
+    }
+    SAMPLE "Sample" {
+        1 stack_index: Int32;
+        2 attribute_indices: Int32 *list;
+        3 link_index: Int32;
+        4 values: Int64 *list;
+        5 timestamps_unix_nano: Fixed64 *list;
+    }
+    MAPPING "Mapping" {
+        1 memory_start: Uint64;
+        2 memory_limit: Uint64;
+        3 file_offset: Uint64;
+        4 filename_strindex: Int32;
+        5 attribute_indices: Int32 *list;
+    }
+    LOCATION "Location" {
+        1 mapping_index: Int32;
+        2 address: Uint64;
+        3 lines: Message(LINE) *list;
+        4 attribute_indices: Int32 *list;
+    }
+    LINE "Line" {
+        1 function_index: Int32;
+        2 line: Int64;
+        3 column: Int64;
+    }
+    FUNCTION "Function" {
+        1 name_strindex: Int32;
+        2 system_name_strindex: Int32;
+        3 filename_strindex: Int32;
+        4 start_line: Int64;
+    }
+    LINK "Link" {
+        1 trace_id: Id;
+        2 span_id: Id;
+    }
+    ATTRIBUTE "KeyValueAndUnit" {
+        1 key_strindex: Int32;
+        2 value: Message(ANY_VALUE);
+        3 unit_strindex: Int32;
+    }
+    STACK "Stack" {
+        1 location_indices: Int32 *list;
+    }
+    KEY_VALUE "KeyValue" {
+        1 key: Text;
+        2 value: Message(ANY_VALUE);
+        3 key_strindex: Int32;
+    }
+    ANY_VALUE "AnyValue" {
+        1 string_value: Text;
+        2 bool_value: Bool;
+        3 int_value: Int64;
+        4 double_value: Double;
+        5 array_value: Message(ARRAY_VALUE);
+        6 kvlist_value: Message(KEY_VALUE_LIST);
+        7 bytes_value: Bytes;
+        8 string_value_strindex: Int32;
+    }
+    ARRAY_VALUE "ArrayValue" {
+        1 values: Message(ANY_VALUE) *list;
+    }
+    KEY_VALUE_LIST "KeyValueList" {
+        1 values: Message(KEY_VALUE) *list;
+    }
+}

@@ -1,0 +1,160 @@
+//! Writing protobuf, or only counting how much it would be.
+//!
+//! Messages are written once, front to back: [`Sink::message`] leaves room for the length and
+//! moves the content by some bytes if the room was not right, so that lengths are minimal and the
+//! output is what every generated encoder would write.
+
+/// Where an encoder writes to.
+pub(super) trait Sink: Sized {
+    /// A variable-length number.
+    fn varint(&mut self, number: u64);
+    /// Bytes as they are.
+    fn raw(&mut self, bytes: &[u8]);
+    /// A message, of which about `expected` bytes are expected.
+    fn message(&mut self, field: u32, expected: usize, content: impl FnOnce(&mut Self));
+
+    /// A number, unless it is zero.
+    #[inline(always)]
+    fn number(&mut self, field: u32, number: u64) {
+        if number != 0 {
+            self.always_number(field, number);
+        }
+    }
+
+    /// A number, even if it is zero.
+    #[inline(always)]
+    fn always_number(&mut self, field: u32, number: u64) {
+        self.varint(u64::from(field << 3));
+        self.varint(number);
+    }
+
+    /// A 64-bit word, even if it is zero.
+    #[inline(always)]
+    fn fixed64(&mut self, field: u32, word: u64) {
+        self.varint(u64::from(field << 3 | 1));
+        self.raw(&word.to_le_bytes());
+    }
+
+    /// Bytes or a text, unless they are empty.
+    #[inline(always)]
+    fn bytes(&mut self, field: u32, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.always_bytes(field, bytes);
+        }
+    }
+
+    /// Bytes or a text, even if they are empty.
+    #[inline(always)]
+    fn always_bytes(&mut self, field: u32, bytes: &[u8]) {
+        self.varint(u64::from(field << 3 | 2));
+        self.varint(bytes.len() as u64);
+        self.raw(bytes);
+    }
+
+    /// Packed numbers, unless there are none.
+    #[inline(always)]
+    fn packed(&mut self, field: u32, numbers: impl ExactSizeIterator<Item = u64>) {
+        if numbers.len() > 0 {
+            self.message(field, numbers.len(), |sink| {
+                for number in numbers {
+                    sink.varint(number);
+                }
+            });
+        }
+    }
+}
+
+/// The bytes that a number takes.
+#[inline(always)]
+pub(super) fn varint_length(number: u64) -> usize {
+    // Seven bits to a byte; 9/64 is a little more than 1/7, and exact over the range.
+    ((64 - (number | 1).leading_zeros() as usize) * 9 + 64) / 64
+}
+
+impl Sink for Vec<u8> {
+    #[inline(always)]
+    fn varint(&mut self, mut number: u64) {
+        if number < 0x80 {
+            self.push(number as u8);
+            return;
+        }
+        let mut bytes = [0; 10];
+        let mut length = 0;
+        for byte in &mut bytes {
+            length += 1;
+            if number < 0x80 {
+                *byte = number as u8;
+                break;
+            }
+            *byte = number as u8 | 0x80;
+            number >>= 7;
+        }
+        self.extend_from_slice(&bytes[..length]);
+    }
+
+    #[inline(always)]
+    fn raw(&mut self, bytes: &[u8]) {
+        self.extend_from_slice(bytes);
+    }
+
+    #[inline(always)]
+    fn message(&mut self, field: u32, expected: usize, content: impl FnOnce(&mut Self)) {
+        self.varint(u64::from(field << 3 | 2));
+        let room = varint_length(expected as u64);
+        let start = self.len();
+        for _ in 0..room {
+            self.push(0);
+        }
+        content(self);
+        let length = self.len() - start - room;
+        if room == 1 && length < 0x80 {
+            self[start] = length as u8;
+            return;
+        }
+        set_length(self, start, room, length);
+    }
+}
+
+/// Writes a length at `start`, where `room` bytes were left for it.
+#[inline(never)]
+fn set_length(out: &mut Vec<u8>, start: usize, room: usize, length: usize) {
+    let needed = varint_length(length as u64);
+    let content = start + room..start + room + length;
+    if needed > room {
+        out.resize(out.len() + needed - room, 0);
+    }
+    if needed != room {
+        out.copy_within(content, start + needed);
+        out.truncate(start + needed + length);
+    }
+    let mut rest = length;
+    for byte in &mut out[start..start + needed] {
+        *byte = rest as u8 | 0x80;
+        rest >>= 7;
+    }
+    out[start + needed - 1] &= 0x7f;
+}
+
+/// Counts bytes.
+#[derive(Debug, Default)]
+pub(super) struct Counter(pub(super) usize);
+
+impl Sink for Counter {
+    #[inline(always)]
+    fn varint(&mut self, number: u64) {
+        self.0 += varint_length(number);
+    }
+
+    #[inline(always)]
+    fn raw(&mut self, bytes: &[u8]) {
+        self.0 += bytes.len();
+    }
+
+    #[inline(always)]
+    fn message(&mut self, field: u32, _expected: usize, content: impl FnOnce(&mut Self)) {
+        self.varint(u64::from(field << 3 | 2));
+        let start = self.0;
+        content(self);
+        self.0 += varint_length((self.0 - start) as u64);
+    }
+}

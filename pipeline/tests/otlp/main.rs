@@ -1,0 +1,12 @@
+//! The OTLP codecs and the operations over tables, against the generated types as the oracle.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod generate;
+mod normalize;
+mod profcheck;
+mod protobuf;
