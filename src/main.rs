@@ -2,6 +2,7 @@
 
 mod cli;
 mod commands;
+mod files;
 
 use std::process::ExitCode;
 

@@ -12,6 +12,7 @@
 //! - [`engine`]: builds the graph of a configuration, runs it, stops it in order.
 //! - [`config`]: the Collector's YAML with exact error positions.
 //! - [`modules`]: where receivers publish what a mapping is and symbolization finds it.
+//! - [`report`]: which functions cost most, and the stacks of a flame graph.
 //! - [`settings`]: value types that configurations share: durations, sizes.
 //! - [`telemetry`]: the pipeline's counters about itself.
 
@@ -24,5 +25,6 @@ pub mod modules;
 pub mod otlp;
 pub mod pprof;
 pub mod profile;
+pub mod report;
 pub mod settings;
 pub mod telemetry;
