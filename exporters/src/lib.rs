@@ -6,5 +6,12 @@
 
 use profpipe_pipeline::component::Factory;
 
+pub mod debug;
+pub mod file;
+pub mod nop;
+
+#[cfg(test)]
+mod testing;
+
 /// Every component of this crate.
-pub const COMPONENTS: &[Factory] = &[];
+pub const COMPONENTS: &[Factory] = &[file::FACTORY, debug::FACTORY, nop::FACTORY];

@@ -1,0 +1,323 @@
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use profpipe_pipeline::batch::Batch;
+use profpipe_pipeline::component::{Config as _, ExporterConfig, Failure, Setup};
+use profpipe_pipeline::config::Problems;
+use profpipe_pipeline::engine::Services;
+use profpipe_pipeline::profile::Profiles;
+use profpipe_pipeline::settings::{self, ByteSize};
+use profpipe_pipeline::telemetry::names;
+use proptest::prelude::*;
+
+use super::directory::Directory;
+use super::name::{Stem, is_ours};
+use super::{Config, Format, Retention};
+use crate::testing;
+
+const SECOND: u64 = 1_764_000_000;
+
+fn setup() -> Setup {
+    Setup { id: "file".into(), services: Services::default() }
+}
+
+fn config(path: &Path) -> Config {
+    Config { path: path.to_owned(), ..Config::default() }
+}
+
+fn names_in(path: &Path) -> Vec<String> {
+    let mut names: Vec<_> = fs::read_dir(path)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+fn at(second: u64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(second)
+}
+
+fn stem(service: &str) -> Stem {
+    Stem::new(service, at(SECOND))
+}
+
+fn keep_all() -> Retention {
+    Retention { max_age: settings::Duration::default(), max_bytes: ByteSize(0) }
+}
+
+/// Writes a file of ours and dates it, as if written at that second.
+fn put(path: &Path, name: &str, size: usize, written: u64) {
+    assert!(is_ours(name), "{name}");
+    fs::write(path.join(name), vec![b'x'; size]).unwrap();
+    fs::File::options()
+        .write(true)
+        .open(path.join(name))
+        .unwrap()
+        .set_modified(at(written))
+        .unwrap();
+}
+
+/// Scenario: the same service and second is written three times.
+/// Guarantees: three files, none replaced, each name recognized as ours.
+#[test]
+fn nothing_is_overwritten() {
+    let home = tempfile::tempdir().unwrap();
+    let now = SystemTime::now();
+    let mut directory = Directory::open(home.path(), keep_all(), now).unwrap();
+    for content in ["a", "b", "c"] {
+        directory.write(&[(stem("web"), content.into())], Format::Pprof, now).unwrap();
+    }
+    let names = names_in(home.path());
+    assert_eq!(
+        names,
+        [
+            "web-20251124T160000Z.2.pb.gz",
+            "web-20251124T160000Z.3.pb.gz",
+            "web-20251124T160000Z.pb.gz"
+        ]
+    );
+    assert!(names.iter().all(|name| is_ours(name)));
+    let contents: HashSet<_> =
+        names.iter().map(|name| fs::read_to_string(home.path().join(name)).unwrap()).collect();
+    assert_eq!(contents, HashSet::from(["a".into(), "b".into(), "c".into()]));
+}
+
+/// Scenario: a hundred batches of one service share a second, more than are numbered one by one.
+/// Guarantees: a hundred files.
+#[test]
+fn many_in_one_second() {
+    let home = tempfile::tempdir().unwrap();
+    let now = SystemTime::now();
+    let mut directory = Directory::open(home.path(), keep_all(), now).unwrap();
+    for _ in 0..100 {
+        directory.write(&[(stem("web"), b"x".into())], Format::Folded, now).unwrap();
+    }
+    let names = names_in(home.path());
+    assert_eq!(names.len(), 100);
+    assert!(names.iter().all(|name| is_ours(name)));
+}
+
+/// Scenario: service names made to escape the directory, to hide, to look like options, to be too
+/// long, or to pose as another's changed name.
+/// Guarantees: each is one short, visible file name of safe bytes; no two are equal.
+#[test]
+fn hostile_service_names() {
+    let long = "x".repeat(5000);
+    let other = format!("{long}y");
+    let posing = stem("a/b").file_name(1, Format::Pprof);
+    let posing = posing.split_once('-').unwrap().0;
+    let services = [
+        "../../etc/passwd",
+        "..",
+        ".",
+        "/",
+        "a/b",
+        "a\\b",
+        "a\0b",
+        "-rf",
+        ".hidden",
+        "_hidden",
+        "a b",
+        "a_b",
+        "a\nb",
+        "ünï",
+        "un",
+        "CON",
+        "*",
+        "?",
+        "$(id)",
+        ";ls",
+        &long,
+        &other,
+        posing,
+        "",
+        "~",
+        "a:b",
+    ];
+    let names: HashSet<_> =
+        services.iter().map(|service| stem(service).file_name(1, Format::Pprof)).collect();
+    assert_eq!(names.len(), services.len());
+    for name in names {
+        assert!(name.len() <= 200, "{name}");
+        assert!(!name.starts_with(['.', '-']), "{name}");
+        let safe = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        assert!(name.chars().all(safe), "{name}");
+        assert!(is_ours(&name), "{name}");
+    }
+}
+
+proptest! {
+    /// Scenario: any two service names.
+    /// Guarantees: file names are equal only if the service names are, and stay in the directory.
+    #[test]
+    fn names_are_distinct(a in ".{0,200}", b in ".{0,200}") {
+        let name = stem(&a).file_name(1, Format::Otlp);
+        prop_assert!(is_ours(&name), "{}", name);
+        prop_assert_eq!(Path::new(&name).components().count(), 1);
+        let same = name == stem(&b).file_name(1, Format::Otlp);
+        prop_assert_eq!(same, a == b);
+    }
+}
+
+/// Scenario: names close to ours.
+/// Guarantees: none of them is taken for a file of this exporter, so none is ever deleted.
+#[test]
+fn foreign_names() {
+    for name in [
+        "web-20251124T160000Z.txt",
+        "web-20251124T160000Z.pb.gz.bak",
+        "web-2025-11-24T16:00:00Z.pb.gz",
+        "web-20251124T160000.pb.gz",
+        "web-20251124T160000Z.x.pb.gz",
+        "web-20251124T160000Z..pb.gz",
+        "web-20251124T160000Z.json",
+        "-20251124T160000Z.pb.gz",
+        ".web-20251124T160000Z.pb.gz",
+        "we b-20251124T160000Z.pb.gz",
+        "20251124T160000Z.pb.gz",
+        "web.pb.gz",
+        ".pb.gz",
+        "",
+    ] {
+        assert!(!is_ours(name), "{name}");
+    }
+}
+
+/// Scenario: files of several ages, others' files, a directory and a link with names like ours.
+/// Guarantees: exactly the files of ours that are older than max_age go.
+#[test]
+fn retention_by_age() {
+    let home = tempfile::tempdir().unwrap();
+    for (name, age) in [("a", 90), ("b", 61), ("c", 59), ("d", 0)] {
+        put(home.path(), &stem(name).file_name(1, Format::Pprof), 10, SECOND - age);
+    }
+    let others = ["notes.txt", "own.pb.gz"];
+    for name in others {
+        fs::write(home.path().join(name), "x").unwrap();
+        let file = fs::File::options().write(true).open(home.path().join(name)).unwrap();
+        file.set_modified(at(1)).unwrap();
+    }
+    let folder = stem("folder").file_name(1, Format::Pprof);
+    fs::create_dir(home.path().join(&folder)).unwrap();
+    let retention =
+        Retention { max_age: settings::Duration::from_secs(60), max_bytes: ByteSize(0) };
+    Directory::open(home.path(), retention, at(SECOND)).unwrap();
+    let mut expected: Vec<_> = others.iter().map(ToString::to_string).collect();
+    expected.extend(["c", "d"].map(|name| stem(name).file_name(1, Format::Pprof)));
+    expected.push(folder);
+    expected.sort();
+    assert_eq!(names_in(home.path()), expected);
+}
+
+/// Scenario: the files together exceed max_bytes, at start and again after each write.
+/// Guarantees: the oldest go until the limit holds; what was just written stays.
+#[test]
+fn retention_by_bytes() {
+    let home = tempfile::tempdir().unwrap();
+    for (at, name) in ["a", "b", "c", "d"].into_iter().enumerate() {
+        put(home.path(), &stem(name).file_name(1, Format::Otlp), 100, SECOND + at as u64);
+    }
+    let retention = Retention { max_age: settings::Duration::default(), max_bytes: ByteSize(300) };
+    let now = SystemTime::now();
+    let mut directory = Directory::open(home.path(), retention, now).unwrap();
+    let left = |names: &[&str]| -> Vec<String> {
+        names.iter().map(|name| stem(name).file_name(1, Format::Otlp)).collect()
+    };
+    assert_eq!(names_in(home.path()), left(&["c", "d"]), "5 % below the limit");
+    directory.write(&[(stem("e"), vec![b'x'; 100])], Format::Otlp, now).unwrap();
+    assert_eq!(names_in(home.path()), left(&["c", "d", "e"]), "at the limit");
+    directory.write(&[(stem("f"), vec![b'x'; 100])], Format::Otlp, now).unwrap();
+    assert_eq!(names_in(home.path()), left(&["e", "f"]));
+    directory.write(&[(stem("g"), vec![b'x'; 1000])], Format::Otlp, now).unwrap();
+    assert_eq!(names_in(home.path()), left(&["g"]), "one that is too big stays alone");
+}
+
+/// Scenario: temporary files of a dead run, and one that another writer is busy with.
+/// Guarantees: the dead run's go, the busy one stays, a user's hidden file stays.
+#[test]
+fn leftovers_are_removed() {
+    let home = tempfile::tempdir().unwrap();
+    for name in [".profpipe-dead.tmp", ".profpipe-busy.tmp", ".profpiperc"] {
+        fs::write(home.path().join(name), "half").unwrap();
+    }
+    let busy = fs::File::open(home.path().join(".profpipe-busy.tmp")).unwrap();
+    busy.try_lock().unwrap();
+    Directory::open(home.path(), keep_all(), SystemTime::now()).unwrap();
+    assert_eq!(names_in(home.path()), [".profpipe-busy.tmp", ".profpiperc"]);
+}
+
+/// Scenario: the path is below a file; the path is empty.
+/// Guarantees: building, or validating, fails with one line that says where and what to do.
+#[test]
+fn unusable_paths() {
+    let home = tempfile::tempdir().unwrap();
+    fs::write(home.path().join("file"), "").unwrap();
+    let Err(error) = config(&home.path().join("file/profiles")).build(&setup()) else {
+        panic!("built below a file")
+    };
+    let text = error.to_string();
+    assert!(text.contains("file/profiles") && text.contains("choose a directory"), "{text}");
+
+    let mut problems = Problems::default();
+    config(Path::new("")).validate(&mut problems);
+    assert!(format!("{problems:?}").contains("path"), "{problems:?}");
+}
+
+/// Scenario: somebody removes the directory while the exporter runs.
+/// Guarantees: the next window makes it anew.
+#[test]
+fn removed_directory_comes_back() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("deep/profiles");
+    let now = SystemTime::now();
+    let mut directory = Directory::open(&path, keep_all(), now).unwrap();
+    fs::remove_dir_all(home.path().join("deep")).unwrap();
+    directory.write(&[(stem("web"), b"x".into())], Format::Otlp, now).unwrap();
+    assert_eq!(names_in(&path).len(), 1);
+}
+
+/// Scenario: a batch with two services, one of them in two processes, in each format.
+/// Guarantees: one file a service, named by its window's start; the metrics count files and bytes.
+#[tokio::test]
+async fn one_file_per_service() {
+    for format in [Format::Otlp] {
+        let home = tempfile::tempdir().unwrap();
+        let setup = setup();
+        let mut exporter = Config { format, ..config(home.path()) }.build(&setup).unwrap();
+        let mut profiles = Profiles::new();
+        for service in ["web", "db", "web"] {
+            testing::add(&mut profiles, service, SECOND);
+        }
+        exporter.export(&Batch::new(profiles)).await.unwrap();
+        let names = names_in(home.path());
+        let expected = ["db", "web"].map(|service| stem(service).file_name(1, format));
+        assert_eq!(names, expected);
+        let metrics = &setup.services.metrics;
+        assert_eq!(metrics.total(names::FILES_WRITTEN), 2);
+        let bytes: u64 =
+            names.iter().map(|name| fs::metadata(home.path().join(name)).unwrap().len()).sum();
+        assert_eq!(metrics.total(names::FILE_BYTES_WRITTEN), bytes);
+    }
+}
+
+/// Scenario: a batch that holds nothing, and one whose bytes are not a request.
+/// Guarantees: nothing is written; the second is rejected, not retried.
+#[tokio::test]
+async fn nothing_to_write() {
+    let home = tempfile::tempdir().unwrap();
+    let mut exporter = config(home.path()).build(&setup()).unwrap();
+    exporter.export(&Batch::new(Profiles::new())).await.unwrap();
+    let failure = exporter.export(&Batch::from_wire(vec![0xff; 9].into())).await.unwrap_err();
+    assert!(matches!(failure, Failure::Reject { .. }), "{failure:?}");
+    assert!(names_in(home.path()).is_empty());
+}

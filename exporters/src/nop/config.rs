@@ -1,0 +1,18 @@
+//! What users type for the `nop` exporter.
+
+use profpipe_pipeline::component::{self, Error, Exporter, ExporterConfig, Setup};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Accepts everything and keeps nothing; it has no settings.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {}
+
+impl component::Config for Config {}
+
+impl ExporterConfig for Config {
+    fn build(self, _: &Setup) -> Result<Box<dyn Exporter>, Error> {
+        Ok(Box::new(super::Nop))
+    }
+}
