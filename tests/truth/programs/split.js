@@ -54,4 +54,4 @@ function runTurns(end) {
 
 const [, functions] = runTurns(Number(process.argv[3]) * 1000);
 const cpu_ns = Math.round(cpuMilliseconds() * 1e6);
-fs.writeFileSync(process.argv[2], JSON.stringify({ cpu_ns, functions }));
+fs.writeFileSync(process.argv[2], JSON.stringify({ pid: process.pid, cpu_ns, functions }));

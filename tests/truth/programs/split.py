@@ -5,6 +5,7 @@ A native profiler sees the interpreter, so these are C functions of CPython. Lon
 thread's CPU clock. Usage: python3 split.py TRUTH.json CPU_SECONDS
 """
 import json
+import random
 import resource
 import sys
 import time
@@ -16,7 +17,7 @@ def big_powers(until):
 
 
 def sorting(until):
-    numbers = [(i * 7919) % 10007 for i in range(3000)]
+    numbers = random.Random(1).sample(range(1 << 20), 20000)
     while time.thread_time_ns() < until:
         list.sort(numbers[:])
 
