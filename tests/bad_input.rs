@@ -254,7 +254,7 @@ fn damaged_profiles() {
         let name = good.file_name().unwrap().to_string_lossy().replace("good", "bad");
         let bad = directory.path().join(&name);
         let out = directory.path().join("out.otlp");
-        let mut check = |what: String, bytes: &[u8]| {
+        let check = |what: String, bytes: &[u8]| {
             std::fs::write(&bad, bytes).unwrap();
             good_or_told(&format!("top {name} {what}"), &top(&bad));
             good_or_told(&format!("convert {name} {what}"), &convert(&bad, &out));
@@ -314,7 +314,7 @@ fn damaged_configurations() {
         retention: { max_age: 24h, max_bytes: 1GiB } }\nservice:\n  pipelines:\n    profiles: { \
         receivers: [perf], processors: [symbolize], exporters: [file] }\n";
     let file = directory.path().join("agent.yaml");
-    let mut check = |what: String, bytes: &[u8]| {
+    let check = |what: String, bytes: &[u8]| {
         std::fs::write(&file, bytes).unwrap();
         let output = profpipe().args(["validate", "--config"]).arg(&file).output().unwrap();
         let stderr = calm(&what, &output);
@@ -392,9 +392,9 @@ fn output_cannot_be_written() {
     {
         let stderr = told("convert", &convert(&files[0], output));
         assert!(stderr.contains("out.otlp"), "the output is not named: {stderr}");
-        let drawn =
-            profpipe().arg("flamegraph").arg(&files[0]).arg("-o").arg(output.with_extension("svg"));
-        let stderr = told("flamegraph", &{ drawn }.output().unwrap());
+        let mut draw = profpipe();
+        draw.arg("flamegraph").arg(&files[0]).arg("-o").arg(output.with_extension("svg"));
+        let stderr = told("flamegraph", &draw.output().unwrap());
         assert!(stderr.contains("out.svg"), "the output is not named: {stderr}");
     }
     // A file size limit of 0 with its signal ignored makes each write fail, as a full disk does.
@@ -422,8 +422,9 @@ fn output_cannot_be_written() {
 fn nobody_reads() {
     let (_directory, files) = good_files();
     let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
-    let output = profpipe().arg("top").arg(&files[0]).stdout(full).stderr(Stdio::piped());
-    told("top > /dev/full", &{ output }.spawn().unwrap().wait_with_output().unwrap());
+    let mut command = profpipe();
+    command.arg("top").arg(&files[0]).stdout(full).stderr(Stdio::piped());
+    told("top > /dev/full", &command.spawn().unwrap().wait_with_output().unwrap());
     for arguments in [&["top"][..], &["top", "--format", "json"]] {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
