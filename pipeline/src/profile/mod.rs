@@ -13,6 +13,7 @@
 
 mod attributes;
 mod check;
+mod compact;
 mod functions;
 mod index;
 mod interner;
@@ -20,10 +21,14 @@ mod links;
 mod lists;
 mod locations;
 mod mappings;
+mod memory;
+mod merge;
+mod reach;
 mod resources;
 mod samples;
 mod stacks;
 mod strings;
+mod switch;
 mod value;
 
 pub mod attribute_names;
@@ -36,6 +41,7 @@ pub use links::{Link, Links};
 pub use lists::Lists;
 pub use locations::{Line, LocationRef, Locations};
 pub use mappings::{MappingRef, Mappings};
+pub use merge::{Merger, merge};
 pub use resources::{KeyValue, Resource, ResourceProfiles, Scope, ScopeProfiles};
 pub use samples::{Profile, SampleRef, Samples, ValueType};
 pub use stacks::Stacks;
@@ -86,6 +92,14 @@ impl Profiles {
                     .map(move |profile| (&resource.resource, &scope.scope, profile))
             })
         })
+    }
+
+    /// Every profile of the batch, for changing it.
+    pub fn profiles_mut(&mut self) -> impl Iterator<Item = &mut Profile> {
+        self.resources
+            .iter_mut()
+            .flat_map(|resource| &mut resource.scopes)
+            .flat_map(|scope| &mut scope.profiles)
     }
 
     /// The number of samples (rows, not events) in the batch.
