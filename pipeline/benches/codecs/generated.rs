@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::hash::Hash;
 
 use foldhash::fast::RandomState;
-pub use opentelemetry_proto::tonic::collector::profiles::v1development::ExportProfilesServiceRequest as Request;
+pub(crate) use opentelemetry_proto::tonic::collector::profiles::v1development::ExportProfilesServiceRequest as Request;
 use prost::Message;
 
 type Numbers<Row> = HashMap<Row, i32, RandomState>;
@@ -22,7 +22,7 @@ fn put<Key: Hash + Eq, Row>(
 }
 
 /// The requests in one, with every row once.
-pub fn merge(requests: Vec<Request>) -> Request {
+pub(crate) fn merge(requests: Vec<Request>) -> Request {
     let mut merged = Request::default();
     let mut tables =
         opentelemetry_proto::tonic::profiles::v1development::ProfilesDictionary::default();
@@ -77,7 +77,13 @@ pub fn merge(requests: Vec<Request>) -> Request {
                     .iter_mut()
                     .for_each(|line| line.function_index = f[line.function_index as usize]);
                 row.attribute_indices.iter_mut().for_each(|at| *at = a[*at as usize]);
-                put(&mut locations, &mut tables.location_table, row.clone(), row)
+                let key = (
+                    row.mapping_index,
+                    row.address,
+                    row.lines.clone(),
+                    row.attribute_indices.clone(),
+                );
+                put(&mut locations, &mut tables.location_table, key, row)
             })
             .collect();
         let k: Vec<i32> = from

@@ -38,7 +38,7 @@ const STACKS: u64 = 6_000;
 const START: u64 = 1_760_000_000_000_000_000;
 
 /// The host `number`; its code begins `number * shift` functions into the code of the fleet.
-pub fn host(number: u64, shift: u64) -> ExportProfilesServiceRequest {
+pub(crate) fn host(number: u64, shift: u64) -> ExportProfilesServiceRequest {
     let random = &mut Random(0x9e37_79b9_7f4a_7c15 ^ (number * 7919 + 1));
     let base = number * shift;
     let mut strings = vec![String::new()];

@@ -10,7 +10,8 @@ impl Profiles {
     pub fn compact(&mut self) {
         let mut reached = Reached::none(&self.dictionary);
         for (_, _, profile) in self.iter() {
-            reached.profile(&self.dictionary, profile);
+            let attributes = profile.attributes.iter().copied();
+            reached.profile(&self.dictionary, profile, attributes);
             for sample in profile.samples.iter() {
                 reached.sample(&self.dictionary, sample);
             }

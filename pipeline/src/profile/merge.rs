@@ -14,7 +14,7 @@ use std::hash::BuildHasher;
 ///
 /// Every table of every input is gone through exactly once, so the time is linear in the input.
 /// Resources with the same attributes (in any order) and schema become one, and so do scopes;
-/// profiles are not touched otherwise: see [`super::Aggregator`] for uniting them, too.
+/// profiles are not touched otherwise: see [`super::aggregate`] for uniting them, too.
 #[derive(Debug, Default)]
 pub struct Merger {
     merged: Profiles,

@@ -11,6 +11,7 @@
 //!
 //! The vocabulary is that of `opentelemetry/proto/profiles/v1development/profiles.proto` (v1.11).
 
+mod aggregate;
 mod attributes;
 mod check;
 mod compact;
@@ -26,6 +27,7 @@ mod merge;
 mod reach;
 mod resources;
 mod samples;
+mod split;
 mod stacks;
 mod strings;
 mod switch;
@@ -33,6 +35,7 @@ mod value;
 
 pub mod attribute_names;
 
+pub use aggregate::aggregate;
 pub use attributes::Attributes;
 pub use check::OutOfRange;
 pub use functions::{Function, Functions};
@@ -44,6 +47,7 @@ pub use mappings::{MappingRef, Mappings};
 pub use merge::{Merger, merge};
 pub use resources::{KeyValue, Resource, ResourceProfiles, Scope, ScopeProfiles};
 pub use samples::{Profile, SampleRef, Samples, ValueType};
+pub use split::split;
 pub use stacks::Stacks;
 pub use strings::Strings;
 pub use value::Value;

@@ -135,13 +135,20 @@ impl Reached {
         }
     }
 
-    /// Reaches what a profile refers to, without its samples.
-    pub(super) fn profile(&mut self, from: &Dictionary, profile: &Profile) {
+    /// Reaches what a profile refers to, without its samples and with these of its attributes.
+    pub(super) fn profile(
+        &mut self,
+        from: &Dictionary,
+        profile: &Profile,
+        attributes: impl Iterator<Item = AttributeIx>,
+    ) {
         for ValueType { kind, unit } in [profile.sample_type, profile.period_type] {
             self.string(kind);
             self.string(unit);
         }
-        self.attributes_of(from, &profile.attributes);
+        for row in attributes {
+            self.attribute(from, row);
+        }
     }
 
     /// Reaches what a sample refers to.
@@ -157,10 +164,14 @@ impl Reached {
 
     fn attributes_of(&mut self, from: &Dictionary, rows: &[AttributeIx]) {
         for row in rows {
-            if self.attributes.insert(row.at()) {
-                self.string(from.attributes.key(*row));
-                self.string(from.attributes.unit(*row));
-            }
+            self.attribute(from, *row);
+        }
+    }
+
+    fn attribute(&mut self, from: &Dictionary, row: AttributeIx) {
+        if self.attributes.insert(row.at()) {
+            self.string(from.attributes.key(row));
+            self.string(from.attributes.unit(row));
         }
     }
 
