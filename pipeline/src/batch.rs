@@ -94,6 +94,17 @@ impl Batch {
         }
     }
 
+    /// How much the batch holds, without decoding it.
+    ///
+    /// # Errors
+    /// If the bytes are not an OTLP request.
+    pub fn summary(&self) -> Result<otlp::Summary, otlp::DecodeError> {
+        match &self.body {
+            Body::Table(profiles) => Ok(otlp::Summary::of_tables(profiles)),
+            Body::Wire(request) => otlp::summary(request),
+        }
+    }
+
     fn promote(&mut self) -> Result<(), otlp::DecodeError> {
         if let Body::Wire(request) = &self.body {
             self.body = Body::Table(Arc::new(otlp::decode(request)?));

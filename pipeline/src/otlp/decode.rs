@@ -46,7 +46,7 @@ fn dictionary(request: &[u8], budget: &mut Budget) -> Read<Dictionary> {
         (2, Raw::Bytes(bytes)) => tables.read(bytes).map(|()| Took::Yes),
         _ => Ok(Took::Yes),
     })?;
-    tables.finish(budget)
+    tables.finish(request, budget)
 }
 
 fn out_of_range(fault: OutOfRange) -> DecodeError {
@@ -58,7 +58,7 @@ fn out_of_range(fault: OutOfRange) -> DecodeError {
 }
 
 /// A fault as an error, with positions counted from the start of the request.
-fn explain(fault: Fault, request: &[u8]) -> DecodeError {
+pub(super) fn explain(fault: Fault, request: &[u8]) -> DecodeError {
     let at = fault.address.wrapping_sub(request.as_ptr() as usize);
     let at = at.min(request.len());
     let field = match fault.field {

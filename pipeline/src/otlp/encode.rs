@@ -2,8 +2,9 @@
 
 use super::sink::{Counter, Sink};
 use crate::profile::{
-    AttributeIx, Dictionary, Function, Index, KeyValue, Link, LocationRef, MappingRef, Profile,
-    Profiles, ResourceProfiles, SampleRef, ScopeProfiles, StringIx, Value, ValueType,
+    AttributeIx, Dictionary, Function, FunctionIx, Index, KeyValue, Link, LinkIx, LocationIx,
+    LocationRef, MappingIx, MappingRef, Profile, Profiles, ResourceProfiles, SampleRef,
+    ScopeProfiles, StackIx, StringIx, Value, ValueType,
 };
 
 /// See [`super::encode`].
@@ -151,7 +152,7 @@ fn attribute<S: Sink>(out: &mut S, tables: &Dictionary, at: AttributeIx) {
 }
 
 #[inline(always)]
-fn stack<S: Sink>(out: &mut S, row: &[crate::profile::LocationIx]) {
+fn stack<S: Sink>(out: &mut S, row: &[LocationIx]) {
     out.message(7, row.len(), |out| out.packed(1, indices(row)));
 }
 
@@ -193,10 +194,7 @@ fn resource_profiles<S: Sink>(out: &mut S, resource: &ResourceProfiles) {
     let profiles = resource.scopes.iter().flat_map(|scope| &scope.profiles);
     let expected = 300 + profiles.map(expected_profile).sum::<usize>();
     out.message(1, expected, |out| {
-        out.message(1, 256, |out| {
-            attributes(out, 1, &resource.resource.attributes);
-            out.number(2, u64::from(resource.resource.dropped_attributes_count));
-        });
+        resource_header(out, resource);
         for scope in &resource.scopes {
             scope_profiles(out, scope);
         }
@@ -204,19 +202,30 @@ fn resource_profiles<S: Sink>(out: &mut S, resource: &ResourceProfiles) {
     });
 }
 
+fn resource_header<S: Sink>(out: &mut S, resource: &ResourceProfiles) {
+    out.message(1, 256, |out| {
+        attributes(out, 1, &resource.resource.attributes);
+        out.number(2, u64::from(resource.resource.dropped_attributes_count));
+    });
+}
+
 fn scope_profiles<S: Sink>(out: &mut S, scope: &ScopeProfiles) {
     let expected = 64 + scope.profiles.iter().map(expected_profile).sum::<usize>();
     out.message(2, expected, |out| {
-        out.message(1, 0, |out| {
-            out.bytes(1, scope.scope.name.as_bytes());
-            out.bytes(2, scope.scope.version.as_bytes());
-            attributes(out, 3, &scope.scope.attributes);
-            out.number(4, u64::from(scope.scope.dropped_attributes_count));
-        });
+        scope_header(out, scope);
         for row in &scope.profiles {
             profile(out, row);
         }
         out.bytes(3, scope.schema_url.as_bytes());
+    });
+}
+
+fn scope_header<S: Sink>(out: &mut S, scope: &ScopeProfiles) {
+    out.message(1, 0, |out| {
+        out.bytes(1, scope.scope.name.as_bytes());
+        out.bytes(2, scope.scope.version.as_bytes());
+        attributes(out, 3, &scope.scope.attributes);
+        out.number(4, u64::from(scope.scope.dropped_attributes_count));
     });
 }
 
@@ -226,20 +235,25 @@ fn profile<S: Sink>(out: &mut S, profile: &Profile) {
         for row in profile.samples.iter() {
             sample(out, row);
         }
-        if profile.time_unix_nano != 0 {
-            out.fixed64(3, profile.time_unix_nano);
-        }
-        out.number(4, profile.duration_nano);
-        value_type(out, 5, profile.period_type);
-        out.number(6, profile.period as u64);
-        if profile.profile_id != [0; 16] {
-            out.bytes(7, &profile.profile_id);
-        }
-        out.number(8, u64::from(profile.dropped_attributes_count));
-        out.bytes(9, profile.original_payload_format.as_bytes());
-        out.bytes(10, &profile.original_payload);
-        out.packed(11, indices(&profile.attributes));
+        profile_tail(out, profile);
     });
+}
+
+/// The fields after the samples.
+fn profile_tail<S: Sink>(out: &mut S, profile: &Profile) {
+    if profile.time_unix_nano != 0 {
+        out.fixed64(3, profile.time_unix_nano);
+    }
+    out.number(4, profile.duration_nano);
+    value_type(out, 5, profile.period_type);
+    out.number(6, profile.period as u64);
+    if profile.profile_id != [0; 16] {
+        out.bytes(7, &profile.profile_id);
+    }
+    out.number(8, u64::from(profile.dropped_attributes_count));
+    out.bytes(9, profile.original_payload_format.as_bytes());
+    out.bytes(10, &profile.original_payload);
+    out.packed(11, indices(&profile.attributes));
 }
 
 fn value_type<S: Sink>(out: &mut S, field: u32, row: ValueType) {
@@ -265,4 +279,91 @@ fn sample<S: Sink>(out: &mut S, row: SampleRef<'_>) {
             });
         }
     });
+}
+
+/// What rows take on the wire, for splitting: with the indices they have now, which are no smaller
+/// than those that they will have in a part of the dictionary.
+pub(crate) struct RowLengths<'a>(pub(crate) &'a Dictionary);
+
+fn counted(write: impl FnOnce(&mut Counter)) -> usize {
+    let mut counter = Counter::default();
+    write(&mut counter);
+    counter.0
+}
+
+impl RowLengths<'_> {
+    /// The length field of a message and its tag, at most.
+    pub(crate) const FRAME: usize = 6;
+
+    /// A dictionary that has only its rows 0.
+    pub(crate) fn empty_dictionary() -> usize {
+        Self::FRAME + 7 * 2
+    }
+
+    /// A row of the string table.
+    pub(crate) fn string(&self, row: StringIx) -> usize {
+        counted(|out| string(out, self.0.strings.get(row)))
+    }
+
+    /// A row of the attribute table.
+    pub(crate) fn attribute(&self, row: AttributeIx) -> usize {
+        counted(|out| attribute(out, self.0, row))
+    }
+
+    /// A row of the mapping table.
+    pub(crate) fn mapping(&self, row: MappingIx) -> usize {
+        counted(|out| mapping(out, self.0.mappings.get(row)))
+    }
+
+    /// A row of the function table.
+    pub(crate) fn function(&self, row: FunctionIx) -> usize {
+        counted(|out| function(out, &self.0.functions.get(row)))
+    }
+
+    /// A row of the location table.
+    pub(crate) fn location(&self, row: LocationIx) -> usize {
+        counted(|out| location(out, self.0.locations.get(row)))
+    }
+
+    /// A row of the link table.
+    pub(crate) fn link(&self, row: LinkIx) -> usize {
+        counted(|out| link(out, row.at(), &self.0.links.get(row)))
+    }
+
+    /// A row of the stack table.
+    pub(crate) fn stack(&self, row: StackIx) -> usize {
+        counted(|out| stack(out, self.0.stacks.get(row)))
+    }
+
+    /// A sample.
+    pub(crate) fn sample(row: SampleRef<'_>) -> usize {
+        counted(|out| sample(out, row))
+    }
+
+    /// A resource without its scopes.
+    pub(crate) fn resource(resource: &ResourceProfiles) -> usize {
+        Self::FRAME
+            + counted(|out| {
+                resource_header(out, resource);
+                out.bytes(3, resource.schema_url.as_bytes());
+            })
+    }
+
+    /// A scope without its profiles.
+    pub(crate) fn scope(scope: &ScopeProfiles) -> usize {
+        Self::FRAME
+            + counted(|out| {
+                scope_header(out, scope);
+                out.bytes(3, scope.schema_url.as_bytes());
+            })
+    }
+
+    /// A profile without its samples.
+    pub(crate) fn profile(profile: &Profile) -> usize {
+        Self::FRAME
+            + counted(|out| {
+                value_type(out, 1, profile.sample_type);
+                profile_tail(out, profile);
+            })
+    }
 }

@@ -25,11 +25,14 @@ mod encode;
 mod error;
 mod schema;
 mod sink;
+mod summary;
 mod tables;
 mod values;
 mod wire;
 
+pub(crate) use encode::RowLengths;
 pub use error::DecodeError;
+pub use summary::{Summary, summary};
 
 use crate::profile::Profiles;
 

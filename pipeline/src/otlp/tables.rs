@@ -10,7 +10,7 @@
 use super::budget::Budget;
 use super::schema;
 use super::values::Values;
-use super::wire::{FaultKind, Raw, Read, Reader, Took, fields, index, numbers};
+use super::wire::{Fault, FaultKind, Raw, Read, Reader, Took, fields, index, numbers, text};
 use crate::profile::{
     AttributeIx, Dictionary, Function, FunctionIx, Index, Line, Link, LocationIx, MappingIx,
     StringIx, Strings, Value,
@@ -76,7 +76,9 @@ impl<'a> Tables<'a> {
             let first = *seen == 1;
             match number {
                 5 => {
-                    if !first {
+                    if first {
+                        text(row)?;
+                    } else {
                         self.arena.extend_from_slice(row);
                     }
                     self.ends.push(self.arena.len() as u32);
@@ -97,9 +99,10 @@ impl<'a> Tables<'a> {
     }
 
     /// The dictionary, every index checked by the caller's next step.
-    pub(super) fn finish(mut self, budget: &mut Budget) -> Read<Dictionary> {
+    pub(super) fn finish(mut self, request: &[u8], budget: &mut Budget) -> Read<Dictionary> {
         if !self.ends.is_empty() {
-            self.dictionary.strings = strings(self.arena, self.ends)?;
+            self.dictionary.strings =
+                strings(self.arena, self.ends).ok_or_else(|| find_bad_text(request))?;
         }
         let table = &mut self.dictionary.attributes;
         table.reserve(self.attributes.len());
@@ -132,17 +135,28 @@ impl<'a> Tables<'a> {
 
 /// The string table of an arena. The arena is checked as a whole, which is much faster than text
 /// by text: every text is UTF-8 if all of it is and no text ends inside a character.
-fn strings(arena: Vec<u8>, ends: Vec<u32>) -> Read<Strings> {
-    let utf8 = |_| Reader::new(&[]).fault(FaultKind::Utf8).or_in(&schema::DICTIONARY, 5);
-    let arena = String::from_utf8(arena).map_err(utf8)?;
-    if !ends.iter().all(|end| arena.is_char_boundary(*end as usize)) {
-        return Err(utf8_fault());
-    }
-    Ok(Strings::from_arena(arena, ends))
+fn strings(arena: Vec<u8>, ends: Vec<u32>) -> Option<Strings> {
+    let arena = String::from_utf8(arena).ok()?;
+    let whole = ends.iter().all(|end| arena.is_char_boundary(*end as usize));
+    whole.then(|| Strings::from_arena(arena, ends))
 }
 
-fn utf8_fault() -> Box<super::wire::Fault> {
-    Reader::new(&[]).fault(FaultKind::Utf8).or_in(&schema::DICTIONARY, 5)
+/// The fault of the first text of the string table that is not UTF-8.
+#[cold]
+fn find_bad_text(request: &[u8]) -> Box<Fault> {
+    fields(&schema::REQUEST, request, |number, raw| {
+        if let (2, Raw::Bytes(dictionary)) = (number, raw) {
+            fields(&schema::DICTIONARY, dictionary, |number, raw| {
+                if let (5, Raw::Bytes(row)) = (number, raw) {
+                    text(row)?;
+                }
+                Ok(Took::Yes)
+            })?;
+        }
+        Ok(Took::Yes)
+    })
+    .err()
+    .unwrap_or_else(|| Reader::new(request).fault(FaultKind::Utf8))
 }
 
 fn mapping(dictionary: &mut Dictionary, bytes: &[u8], first: bool) -> Read<()> {

@@ -128,12 +128,6 @@ impl<'a> Reader<'a> {
         Err(self.fault(FaultKind::Truncated))
     }
 
-    /// An index. Numbers that no table can have become [`u32::MAX`], which no table has either.
-    #[inline(always)]
-    pub(super) fn index(&mut self) -> Read<u32> {
-        Ok(index(self.varint()?))
-    }
-
     /// Eight bytes, little endian.
     #[inline(always)]
     pub(super) fn fixed64(&mut self) -> Read<u64> {

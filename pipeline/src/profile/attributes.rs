@@ -57,6 +57,33 @@ impl Attributes {
 
     /// The row with this key, value and unit, appended if there is none.
     pub fn intern(&mut self, key: StringIx, value: Value, unit: StringIx) -> AttributeIx {
+        match self.look_up(key, &value, unit) {
+            (_, Some(row)) => row,
+            (hash, None) => self.add(hash, key, value, unit),
+        }
+    }
+
+    /// As [`Attributes::intern`], but copies the value only if the row is new.
+    pub fn intern_ref(&mut self, key: StringIx, value: &Value, unit: StringIx) -> AttributeIx {
+        match self.look_up(key, value, unit) {
+            (_, Some(row)) => row,
+            (hash, None) => self.add(hash, key, value.clone(), unit),
+        }
+    }
+
+    fn add(&mut self, hash: u64, key: StringIx, value: Value, unit: StringIx) -> AttributeIx {
+        let row = self.push(key, value, unit);
+        self.interner.insert(hash, row.raw());
+        row
+    }
+
+    /// The hash of a row, and where it is.
+    fn look_up(
+        &mut self,
+        key: StringIx,
+        value: &Value,
+        unit: StringIx,
+    ) -> (u64, Option<AttributeIx>) {
         while self.interner.is_behind(self.len()) {
             let row = self.interner.next();
             let (keys, units, values) = (&self.keys, &self.units, &self.values);
@@ -68,19 +95,12 @@ impl Attributes {
                     && values[other].is_identical(&values[row])
             });
         }
-        let hash = self.interner.hash((key, unit, &value));
+        let hash = self.interner.hash((key, unit, value));
         let found = self.interner.find(hash, |row| {
             let row = row as usize;
-            self.keys[row] == key
-                && self.units[row] == unit
-                && self.values[row].is_identical(&value)
+            self.keys[row] == key && self.units[row] == unit && self.values[row].is_identical(value)
         });
-        if let Some(row) = found {
-            return AttributeIx::new(row);
-        }
-        let row = self.push(key, value, unit);
-        self.interner.insert(hash, row.raw());
-        row
+        (hash, found.map(AttributeIx::new))
     }
 
     /// Makes room for `rows` more rows.

@@ -11,8 +11,10 @@
 //!
 //! The vocabulary is that of `opentelemetry/proto/profiles/v1development/profiles.proto` (v1.11).
 
+mod aggregate;
 mod attributes;
 mod check;
+mod compact;
 mod functions;
 mod index;
 mod interner;
@@ -20,14 +22,20 @@ mod links;
 mod lists;
 mod locations;
 mod mappings;
+mod memory;
+mod merge;
+mod reach;
 mod resources;
 mod samples;
+mod split;
 mod stacks;
 mod strings;
+mod switch;
 mod value;
 
 pub mod attribute_names;
 
+pub use aggregate::aggregate;
 pub use attributes::Attributes;
 pub use check::OutOfRange;
 pub use functions::{Function, Functions};
@@ -36,8 +44,10 @@ pub use links::{Link, Links};
 pub use lists::Lists;
 pub use locations::{Line, LocationRef, Locations};
 pub use mappings::{MappingRef, Mappings};
+pub use merge::{Merger, merge};
 pub use resources::{KeyValue, Resource, ResourceProfiles, Scope, ScopeProfiles};
 pub use samples::{Profile, SampleRef, Samples, ValueType};
+pub use split::split;
 pub use stacks::Stacks;
 pub use strings::Strings;
 pub use value::Value;
@@ -86,6 +96,14 @@ impl Profiles {
                     .map(move |profile| (&resource.resource, &scope.scope, profile))
             })
         })
+    }
+
+    /// Every profile of the batch, for changing it.
+    pub fn profiles_mut(&mut self) -> impl Iterator<Item = &mut Profile> {
+        self.resources
+            .iter_mut()
+            .flat_map(|resource| &mut resource.scopes)
+            .flat_map(|scope| &mut scope.profiles)
     }
 
     /// The number of samples (rows, not events) in the batch.
