@@ -1,7 +1,8 @@
-//! `profpipe top`.
+//! `profpipe top`: the functions that cost most, as a table or as JSON.
 
 use std::process::ExitCode;
 
+use anyhow::Context;
 use profpipe_pipeline::report::{self, Column};
 
 use crate::{cli, files};
@@ -12,13 +13,12 @@ pub(crate) fn run(arguments: cli::Top) -> anyhow::Result<ExitCode> {
         cli::SortBy::Own => Column::Own,
         cli::SortBy::Total => Column::Total,
     };
-    let top = report::top(&profiles, arguments.choice.sample_type.as_deref(), by)?;
-    println!(
-        "{}/{} total {} samples {} lost {}",
-        top.profile_type, top.unit, top.total, top.samples, top.lost
-    );
-    for one in top.functions.iter().take(arguments.n) {
-        println!("{:>14} {:>14}  {}  {}", one.own, one.total, one.name, one.module);
-    }
+    let top = report::top(&profiles, arguments.choice.sample_type.as_deref(), by)
+        .with_context(|| arguments.file.display().to_string())?;
+    let text = match arguments.format {
+        cli::Format::Text => top.to_text(arguments.n),
+        cli::Format::Json => top.to_json(arguments.n) + "\n",
+    };
+    files::print(&text)?;
     Ok(ExitCode::SUCCESS)
 }

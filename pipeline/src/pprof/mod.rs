@@ -36,11 +36,7 @@
 mod attributes;
 mod decode;
 mod encode;
-mod header;
-mod inflate;
 mod labels;
-mod rows;
-mod texts;
 mod wire;
 
 use std::io::Write;
@@ -115,8 +111,7 @@ pub fn decode(data: &[u8]) -> Result<Profiles, DecodeError> {
 /// If the bytes are not a valid profile, or the limit does not suffice.
 pub fn decode_bounded(data: &[u8], limit: ByteSize) -> Result<Profiles, DecodeError> {
     let limit = usize::try_from(limit.0).unwrap_or(usize::MAX);
-    let message = inflate::inflate(data, limit)?;
-    decode::decode(&message, limit)
+    decode::decode(data, limit)
 }
 
 /// Writes a batch as one profile, compressed.

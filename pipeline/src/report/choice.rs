@@ -1,25 +1,9 @@
 //! Which of the sample types of a batch is reported.
 
+use super::ReportError;
 use crate::pprof::file_order;
 use crate::profile::attribute_names::PPROF_DEFAULT_SAMPLE_TYPE;
 use crate::profile::{Dictionary, Profile, Profiles, ValueType};
-
-/// Why no sample type could be chosen.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ChoiceError {
-    /// There are no profiles.
-    #[error("there is no profile in it")]
-    Empty,
-    /// There is no such sample type.
-    #[error("it has no sample type `{wanted}`; it has {known}")]
-    Unknown {
-        /// What was asked for.
-        wanted: String,
-        /// The types that there are.
-        known: String,
-    },
-}
 
 /// A sample type, and every profile of it.
 #[derive(Debug)]
@@ -39,17 +23,17 @@ impl<'a> Choice<'a> {
     ///
     /// # Errors
     /// If there is no such type.
-    pub fn new(profiles: &'a Profiles, wanted: Option<&str>) -> Result<Self, ChoiceError> {
+    pub fn new(profiles: &'a Profiles, wanted: Option<&str>) -> Result<Self, ReportError> {
         let types = sample_types(profiles);
         let (kind, unit) = match wanted {
-            Some(wanted) => find(&types, wanted).ok_or_else(|| ChoiceError::Unknown {
+            Some(wanted) => find(&types, wanted).ok_or_else(|| ReportError::Unknown {
                 wanted: wanted.to_owned(),
                 known: list(&types),
             })?,
             None => {
                 let default = default_type(profiles);
                 let default = default.and_then(|kind| types.iter().find(|one| one.0 == kind));
-                *default.or(types.last()).ok_or(ChoiceError::Empty)?
+                *default.or(types.last()).ok_or(ReportError::Empty)?
             }
         };
         let dictionary = &profiles.dictionary;

@@ -37,10 +37,6 @@ impl<'a> Frames<'a> {
         }
     }
 
-    pub(super) fn get(&self, number: u32) -> Option<&Frame> {
-        self.frames.get(number as usize)
-    }
-
     pub(super) fn into_frames(self) -> Vec<Frame> {
         self.frames
     }

@@ -9,8 +9,32 @@ mod choice;
 mod frames;
 mod prune;
 mod stacks;
+mod text;
 mod top;
+mod units;
+mod weights;
 
-pub use choice::{Choice, ChoiceError};
+pub use choice::Choice;
 pub use stacks::{CollapsedStacks, collapse};
 pub use top::{Column, FunctionCost, StackCounts, Top, top};
+pub use units::{amount, percent};
+
+/// Why there is nothing to report.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ReportError {
+    /// There are no profiles.
+    #[error("there is no profile in it")]
+    Empty,
+    /// There is no such sample type.
+    #[error("there is no sample type `{wanted}` in it; it has {known}")]
+    Unknown {
+        /// What was asked for.
+        wanted: String,
+        /// The types that there are.
+        known: String,
+    },
+    /// The stacks have more frames than fit in memory.
+    #[error("its stacks have too many frames")]
+    TooLarge,
+}

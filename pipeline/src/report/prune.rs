@@ -33,15 +33,19 @@ pub(super) struct Pruner<'a> {
 }
 
 impl<'a> Pruner<'a> {
-    pub(super) fn new(dictionary: &'a Dictionary, profile: &Profile) -> Self {
-        let pattern = |name| {
-            let text = attribute_text(dictionary, &profile.attributes, name);
-            (!text.is_empty()).then(|| Regex::new(&format!("^(?:{text})$")))
+    /// The expressions of a profile: what it leaves out, and what of that it keeps.
+    pub(super) fn patterns(dictionary: &'a Dictionary, profile: &Profile) -> (&'a str, &'a str) {
+        let pattern = |name| attribute_text(dictionary, &profile.attributes, name);
+        (pattern(PPROF_DROP_FRAMES), pattern(PPROF_KEEP_FRAMES))
+    }
+
+    pub(super) fn new(dictionary: &'a Dictionary, (drop, keep): (&str, &str)) -> Self {
+        let whole = |text: &str| {
+            (!text.is_empty()).then(|| Regex::new(&format!("^(?:{text})$"))).transpose()
         };
         // As in google/pprof, an expression that does not compile leaves everything in.
-        let rules = match (pattern(PPROF_DROP_FRAMES), pattern(PPROF_KEEP_FRAMES)) {
-            (Some(Ok(drop)), None) => Some((drop, None)),
-            (Some(Ok(drop)), Some(Ok(keep))) => Some((drop, Some(keep))),
+        let rules = match (whole(drop), whole(keep)) {
+            (Ok(Some(drop)), Ok(keep)) => Some((drop, keep)),
             _ => None,
         };
         Self { dictionary, rules, functions: HashMap::default(), verdicts: HashMap::default() }

@@ -2,10 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use super::choice::{Choice, ChoiceError};
+use super::ReportError;
+use super::choice::Choice;
 use super::frames::Frames;
-use super::prune::Pruner;
+use super::weights::Weights;
 use crate::profile::Profiles;
+
+/// The most frames that the stacks of a report have together: 256 MiB of them.
+const MAX_FRAMES: usize = 1 << 26;
 
 /// Every different stack with its cost.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,42 +18,67 @@ pub struct CollapsedStacks {
     pub profile_type: String,
     /// The unit of all costs.
     pub unit: String,
-    /// The names of the functions, the root first, and the cost; sorted, each stack once.
-    pub stacks: Vec<(Vec<String>, i64)>,
+    /// The names of functions, sorted, each once.
+    names: Vec<String>,
+    stacks: Vec<(Vec<u32>, i64)>,
+}
+
+impl CollapsedStacks {
+    /// The stacks with their costs, sorted by name, each once. The names of a stack start with the
+    /// root; they are none for samples without a stack.
+    pub fn iter(&self) -> impl Iterator<Item = (impl ExactSizeIterator<Item = &str>, i64)> {
+        let name = |number: &u32| self.names.get(*number as usize).map_or("", String::as_str);
+        self.stacks.iter().map(move |(stack, cost)| (stack.iter().map(name), *cost))
+    }
+
+    /// The cost of all stacks together.
+    pub fn total(&self) -> i64 {
+        self.stacks.iter().fold(0, |sum, (_, cost)| sum.saturating_add(*cost))
+    }
 }
 
 /// Collapses the stacks of all profiles of one sample type. Stacks that cost nothing are left out.
 ///
 /// # Errors
-/// If there is no such sample type.
-pub fn collapse(profiles: &Profiles, wanted: Option<&str>) -> Result<CollapsedStacks, ChoiceError> {
+/// If there is no such sample type, or the stacks are too many.
+pub fn collapse(profiles: &Profiles, wanted: Option<&str>) -> Result<CollapsedStacks, ReportError> {
     let choice = Choice::new(profiles, wanted)?;
-    let dictionary = &profiles.dictionary;
-    let mut frames = Frames::new(dictionary);
+    let mut frames = Frames::new(&profiles.dictionary);
     let mut sums: BTreeMap<Vec<u32>, i64> = BTreeMap::new();
-    for profile in &choice.profiles {
-        let mut pruner = Pruner::new(dictionary, profile);
-        for sample in profile.samples.iter() {
-            let mut stack = Vec::new();
-            for (location, dropped) in pruner.prune(dictionary.stacks.get(sample.stack)) {
-                stack.extend(frames.of(location).iter().skip(dropped));
+    let mut left = MAX_FRAMES;
+    for mut weights in Weights::of(&profiles.dictionary, &choice) {
+        for (stack, weight) in weights.take() {
+            let mut numbers = Vec::new();
+            for (location, dropped) in weights.frames(stack) {
+                let of_location = frames.of(location).iter().skip(dropped);
+                left = left.checked_sub(of_location.len()).ok_or(ReportError::TooLarge)?;
+                numbers.extend(of_location);
             }
-            stack.reverse();
-            let sum = sums.entry(stack).or_default();
-            *sum = sum.saturating_add(sample.weight());
+            numbers.reverse();
+            let sum = sums.entry(numbers).or_default();
+            *sum = sum.saturating_add(weight);
         }
     }
-    // Functions of one name in several modules are different numbers but one line.
-    let mut stacks: BTreeMap<Vec<String>, i64> = BTreeMap::new();
-    for (stack, cost) in sums {
-        let name = |number: &u32| frames.get(*number).map(|frame| frame.name.clone());
-        let sum = stacks.entry(stack.iter().filter_map(name).collect()).or_default();
+    let frames = frames.into_frames();
+    // By name, so that the order of the output does not depend on that of the input, and that
+    // functions of one name in several modules are one.
+    let mut names: Vec<_> = frames.iter().map(|frame| frame.name.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    let rank = |name: &str| names.binary_search(&name).unwrap_or_default() as u32;
+    let ranks: Vec<_> = frames.iter().map(|frame| rank(&frame.name)).collect();
+    let mut stacks: BTreeMap<Vec<u32>, i64> = BTreeMap::new();
+    for (mut stack, cost) in sums {
+        for number in &mut stack {
+            *number = ranks.get(*number as usize).copied().unwrap_or_default();
+        }
+        let sum = stacks.entry(stack).or_default();
         *sum = sum.saturating_add(cost);
     }
-    stacks.retain(|_, cost| *cost != 0);
     Ok(CollapsedStacks {
         profile_type: choice.kind.to_owned(),
         unit: choice.unit.to_owned(),
-        stacks: stacks.into_iter().collect(),
+        names: names.into_iter().map(str::to_owned).collect(),
+        stacks: stacks.into_iter().filter(|(_, cost)| *cost != 0).collect(),
     })
 }

@@ -4,12 +4,16 @@ use std::collections::HashSet;
 
 use foldhash::fast::RandomState;
 
-use super::choice::{Choice, ChoiceError};
+use super::ReportError;
+use super::choice::Choice;
 use super::frames::Frames;
-use super::prune::Pruner;
+use super::weights::Weights;
 use crate::pprof::{attribute_text, find_attribute};
 use crate::profile::attribute_names::{SAMPLES_LOST, STACK_STATE};
 use crate::profile::{Profile, Profiles, Value};
+
+/// The most frames that are looked at, some seconds of work.
+const MAX_FRAMES: usize = 1 << 28;
 
 /// What the functions are sorted by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,7 +74,7 @@ pub struct Top {
 ///
 /// # Errors
 /// If there is no such sample type.
-pub fn top(profiles: &Profiles, wanted: Option<&str>, by: Column) -> Result<Top, ChoiceError> {
+pub fn top(profiles: &Profiles, wanted: Option<&str>, by: Column) -> Result<Top, ReportError> {
     let choice = Choice::new(profiles, wanted)?;
     let dictionary = &profiles.dictionary;
     let mut frames = Frames::new(dictionary);
@@ -78,16 +82,19 @@ pub fn top(profiles: &Profiles, wanted: Option<&str>, by: Column) -> Result<Top,
     let mut seen: HashSet<u32, RandomState> = HashSet::default();
     let (mut total, mut lost) = (0_i64, 0_i64);
     for profile in &choice.profiles {
-        let mut pruner = Pruner::new(dictionary, profile);
         let of_profile = find_attribute(dictionary, &profile.attributes, SAMPLES_LOST);
         lost = lost.saturating_add(of_profile.and_then(Value::as_int).unwrap_or(0));
-        for sample in profile.samples.iter() {
-            let weight = sample.weight();
+    }
+    let mut left = MAX_FRAMES;
+    for mut weights in Weights::of(dictionary, &choice) {
+        for (stack, weight) in weights.take() {
             total = total.saturating_add(weight);
             seen.clear();
             let mut is_leaf = true;
-            for (location, dropped) in pruner.prune(dictionary.stacks.get(sample.stack)) {
-                for number in frames.of(location).iter().skip(dropped) {
+            for (location, dropped) in weights.frames(stack) {
+                let of_location = frames.of(location).iter().skip(dropped);
+                left = left.checked_sub(of_location.len()).ok_or(ReportError::TooLarge)?;
+                for number in of_location {
                     let at = *number as usize;
                     if costs.len() <= at {
                         costs.resize(at + 1, (0, 0));

@@ -7,8 +7,8 @@ use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
 
-use super::EncodeError;
-use super::attributes::file_order;
+use crate::pprof::EncodeError;
+use crate::pprof::attributes::file_order;
 use crate::profile::{
     AttributeIx, Dictionary, LinkIx, Profile, Profiles, SampleRef, ScopeProfiles, StackIx,
     ValueType,

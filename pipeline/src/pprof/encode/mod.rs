@@ -1,11 +1,15 @@
 //! Tables to the protobuf message.
 
+mod header;
+mod rows;
+mod texts;
+
+use self::header::Header;
+use self::rows::{Row, Rows};
+use self::texts::Texts;
 use super::EncodeError;
 use super::attributes::{is_set, text};
-use super::header::Header;
 use super::labels::{self, Label};
-use super::rows::{Row, Rows};
-use super::texts::Texts;
 use super::wire::Writer;
 use crate::profile::attribute_names::{
     BUILD_ID_GNU, BUILD_ID_GO, PPROF_HAS_FILENAMES, PPROF_HAS_FUNCTIONS, PPROF_HAS_INLINE_FRAMES,

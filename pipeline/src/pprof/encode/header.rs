@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-use super::attributes::{find, of_scope, text};
 use super::rows::Rows;
+use crate::pprof::attributes::{find, of_scope, text};
 use crate::profile::attribute_names::{
     PPROF_COMMENT, PPROF_DEFAULT_SAMPLE_TYPE, PPROF_DOC_URL, PPROF_DROP_FRAMES, PPROF_KEEP_FRAMES,
     SAMPLES_LOST,

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
 
-use super::wire::Writer;
+use crate::pprof::wire::Writer;
 
 /// The texts of a file, in order of their first use; number 0 is the empty text.
 #[derive(Debug, Default)]

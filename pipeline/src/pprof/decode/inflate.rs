@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Read};
 
 use flate2::read::MultiGzDecoder;
 
-use super::DecodeError;
+use crate::pprof::DecodeError;
 use crate::settings::ByteSize;
 
 /// The content of `data`: decompressed if it is gzip (of one or more members), else as it is.
