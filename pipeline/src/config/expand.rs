@@ -73,7 +73,7 @@ impl Walk<'_> {
         }
         if text.starts_with(['[', '{']) || text.contains('\n') {
             if let Ok(Node { content: content @ (Content::List(_) | Content::Map(_)), .. }) =
-                yaml::parse(&text, None)
+                yaml::parse(&text, None, &mut Vec::new())
             {
                 return Ok(relocate(content, mark));
             }

@@ -90,90 +90,95 @@ impl Layers {
         self
     }
 
-    /// Reads every layer and puts them over each other.
+    /// Reads every layer and puts them over each other. Mistakes that leave the rest readable are
+    /// kept in the document, for the plan to report together with its own.
     ///
     /// # Errors
-    /// Every file that cannot be read, every place that is no YAML, every bad reference.
+    /// Every file that cannot be read and every place that is no YAML.
     pub fn load(&self) -> Result<Document, ConfigErrors> {
-        let mut errors = Vec::new();
-        let mut warnings = Vec::new();
-        let mut layers = Vec::new();
+        let mut loading = Loading {
+            variables: &self.environment.0,
+            layers: Vec::new(),
+            errors: Vec::new(),
+            warnings: Vec::new(),
+            fatal: Vec::new(),
+        };
         for text in &self.texts {
-            match text.parse() {
-                Ok(mut node) => {
-                    self.expand(&mut node, &mut errors, &mut warnings);
-                    layers.push(node);
-                }
-                Err(found) => errors.extend(found),
-            }
+            loading.text(text);
         }
-        let overrides = self.overrides().into_iter().chain(self.assignments(&mut warnings));
-        for layer in overrides {
-            match layer {
-                Ok(node) => layers.push(node),
-                Err(found) => errors.extend(found),
-            }
-        }
-        if !errors.is_empty() {
-            return Err(errors.into());
-        }
-        let root = merge(layers).map_err(|error| ConfigErrors(vec![error]))?;
-        Ok(Document { root, warnings })
-    }
-
-    fn expand(
-        &self,
-        node: &mut Node,
-        errors: &mut Vec<ConfigError>,
-        warnings: &mut Vec<ConfigError>,
-    ) {
-        let lookup = |name: &str| self.environment.0.get(name).cloned();
-        let (found, suspicious) = expand::expand(node, &lookup);
-        errors.extend(found);
-        warnings.extend(suspicious);
-    }
-
-    /// The layer of each variable with our prefix, in order of their names.
-    fn overrides(&self) -> Vec<Result<Node, Vec<ConfigError>>> {
+        // Variables in the order of their names, for the same result every time.
         let mut variables: Vec<_> =
             self.environment.0.iter().filter(|(name, _)| name.starts_with(PREFIX)).collect();
         variables.sort();
-        let of_variable = |(name, value): (&String, &String)| {
-            // Names in capitals are the custom of shells; no key of ours has any.
-            let path = name[PREFIX.len()..].to_lowercase();
-            let keys: Vec<&str> = path.split("__").collect();
-            single(&keys, value, &format!("environment variable {name}"))
-        };
-        variables.into_iter().map(of_variable).collect()
+        for (name, value) in variables {
+            loading.variable(name, value);
+        }
+        for assignment in &self.sets {
+            loading.assignment(assignment);
+        }
+        let Loading { layers, errors, warnings, fatal, .. } = loading;
+        if !fatal.is_empty() {
+            return Err(fatal.into_iter().chain(errors).collect::<Vec<_>>().into());
+        }
+        let root = merge(layers).map_err(|error| ConfigErrors(vec![error]))?;
+        Ok(Document { root, errors, warnings })
+    }
+}
+
+/// Layers on their way in.
+struct Loading<'a> {
+    variables: &'a HashMap<String, String>,
+    layers: Vec<Node>,
+    errors: Vec<ConfigError>,
+    warnings: Vec<ConfigError>,
+    /// Why a whole layer is not there.
+    fatal: Vec<ConfigError>,
+}
+
+impl Loading<'_> {
+    fn text(&mut self, text: &Text) {
+        match text.parse(&mut self.errors) {
+            Ok(node) => self.expanded(node),
+            Err(error) => self.fatal.push(error),
+        }
     }
 
-    fn assignments(&self, warnings: &mut Vec<ConfigError>) -> Vec<Result<Node, Vec<ConfigError>>> {
-        let mut layers = Vec::new();
-        for assignment in &self.sets {
-            let mark = Mark { source: Some(Path::new("--set").into()), ..Mark::default() };
-            let Some((path, value)) = assignment.split_once('=') else {
-                let message = format!("`{assignment}` has no `=`; write path::to::key=value");
-                layers.push(Err(vec![ConfigError::at(&mark, "", message)]));
-                continue;
-            };
-            let separator = if path.contains("::") { "::" } else { "." };
-            let keys: Vec<&str> = path.trim().split(separator).collect();
-            let mut layer = single(&keys, value, "--set");
-            if let Ok(node) = &mut layer {
-                let mut errors = Vec::new();
-                self.expand(node, &mut errors, warnings);
-                if !errors.is_empty() {
-                    layer = Err(errors);
-                }
-            }
-            layers.push(layer);
+    fn expanded(&mut self, mut node: Node) {
+        let lookup = |name: &str| self.variables.get(name).cloned();
+        let (errors, warnings) = expand::expand(&mut node, &lookup);
+        self.errors.extend(errors);
+        self.warnings.extend(warnings);
+        self.layers.push(node);
+    }
+
+    fn variable(&mut self, name: &str, value: &str) {
+        // Names in capitals are the custom of shells; no key of ours has any.
+        let path = name[PREFIX.len()..].to_lowercase();
+        let keys: Vec<&str> = path.split("__").collect();
+        match single(&keys, value, &format!("environment variable {name}")) {
+            Ok(node) => self.layers.push(node),
+            Err(error) => self.fatal.push(error),
         }
-        layers
+    }
+
+    fn assignment(&mut self, assignment: &str) {
+        let Some((path, value)) = assignment.split_once('=') else {
+            let mark = Mark { source: Some(Path::new("--set").into()), ..Mark::default() };
+            let message = format!("`{assignment}` has no `=`; write path::to::key=value");
+            self.fatal.push(ConfigError::at(&mark, "", message));
+            return;
+        };
+        let separator = if path.contains("::") { "::" } else { "." };
+        let keys: Vec<&str> = path.trim().split(separator).collect();
+        match single(&keys, value, "--set") {
+            Ok(node) => self.expanded(node),
+            Err(error) => self.fatal.push(error),
+        }
     }
 }
 
 impl Text {
-    fn parse(&self) -> Result<Node, Vec<ConfigError>> {
+    fn parse(&self, errors: &mut Vec<ConfigError>) -> Result<Node, ConfigError> {
         let (source, text) = match self {
             Self::Inline { name, text } => (name.as_deref().map(Arc::from), text.clone()),
             Self::File(path) => {
@@ -183,19 +188,19 @@ impl Text {
                     Err(error) => {
                         let mark = Mark { source: Some(source), ..Mark::default() };
                         let message = format!("cannot read it: {error}");
-                        return Err(vec![ConfigError::at(&mark, "", message)]);
+                        return Err(ConfigError::at(&mark, "", message));
                     }
                 }
             }
         };
         let mark = Mark { source: source.clone(), line: 1, column: 1 };
-        let node = yaml::parse(&text, source)?;
+        let node = yaml::parse(&text, source, errors)?;
         match node.content {
             Content::Map(_) => Ok(node),
             _ if node.is_null() => Ok(Node { mark, content: Content::Map(Vec::new()) }),
             _ => {
                 let message = format!("a configuration is a map, not {}", node.describe());
-                Err(vec![ConfigError::at(&mark, "", message)])
+                Err(ConfigError::at(&mark, "", message))
             }
         }
     }
@@ -210,17 +215,20 @@ fn read(path: &Path) -> std::io::Result<String> {
 }
 
 /// A layer of one value.
-fn single(keys: &[&str], value: &str, source: &str) -> Result<Node, Vec<ConfigError>> {
+fn single(keys: &[&str], value: &str, source: &str) -> Result<Node, ConfigError> {
     let source: Arc<Path> = Path::new(source).into();
     let mark = Mark { source: Some(Arc::clone(&source)), ..Mark::default() };
     let path = keys.join("::");
     if keys.iter().any(|key| key.is_empty()) {
-        return Err(vec![ConfigError::at(&mark, path, "an empty key; write path::to::key=value")]);
+        return Err(ConfigError::at(&mark, path, "an empty key; write path::to::key=value"));
     }
-    let mut node = yaml::parse(value, Some(source)).map_err(|errors| {
-        let message = |error: ConfigError| ConfigError { path: path.clone(), line: 0, ..error };
-        errors.into_iter().map(message).collect::<Vec<_>>()
-    })?;
+    let mut duplicates = Vec::new();
+    let parsed = yaml::parse(value, Some(source), &mut duplicates);
+    let parsed = match duplicates.pop() {
+        Some(error) => Err(error),
+        None => parsed,
+    };
+    let mut node = parsed.map_err(|error| ConfigError { path, line: 0, ..error })?;
     forget_lines(&mut node, &mark);
     for key in keys.iter().rev() {
         let entry = Entry { key: (*key).to_owned(), mark: mark.clone(), value: node };

@@ -39,7 +39,7 @@ pub(crate) fn read<T: DeserializeOwned>(node: &Node, base: &str) -> Result<T, Ve
         let result = T::deserialize(reader).map_err(|fault| fault.locate(&Trail::Root, &node.mark));
         for (steps, error) in unknown.into_inner() {
             node.prune(&steps);
-            errors.push(ConfigError { path: join(base, &steps), ..error });
+            errors.push(ConfigError { path: join(base, &as_written(&steps, &pruned)), ..error });
         }
         let fault = match result {
             Ok(value) if errors.is_empty() => return Ok(value),
@@ -47,7 +47,8 @@ pub(crate) fn read<T: DeserializeOwned>(node: &Node, base: &str) -> Result<T, Ve
             Err(fault) => fault,
         };
         let (steps, mark) = fault.place.unwrap_or_default();
-        let mut of_field = steps.clone();
+        let written = as_written(&steps, &pruned);
+        let mut of_field = written.clone();
         of_field.extend(fault.missing.map(|field| Step::Key(field.to_owned())));
         // A field that was cut out for a mistake is not missing on top of that.
         if !fault.silent && !pruned.contains(&of_field) {
@@ -57,13 +58,35 @@ pub(crate) fn read<T: DeserializeOwned>(node: &Node, base: &str) -> Result<T, Ve
             break;
         }
         if !fault.silent {
-            pruned.push(steps);
+            pruned.push(written);
         }
     }
     if errors.is_empty() {
         errors.push(ConfigError::at(&node.mark, base, "has more mistakes than can be told apart"));
     }
     Err(errors)
+}
+
+/// The path as it was before items were cut out of the lists on it.
+fn as_written(steps: &[Step], pruned: &[Vec<Step>]) -> Vec<Step> {
+    let mut written: Vec<Step> = Vec::with_capacity(steps.len());
+    for step in steps {
+        let Step::Index(at) = step else {
+            written.push(step.clone());
+            continue;
+        };
+        let mut gone: Vec<usize> = pruned
+            .iter()
+            .filter_map(|path| match path.split_last() {
+                Some((Step::Index(at), parents)) if *parents == *written => Some(*at),
+                _ => None,
+            })
+            .collect();
+        gone.sort_unstable();
+        let at = gone.into_iter().fold(*at, |at, gone| if gone <= at { at + 1 } else { at });
+        written.push(Step::Index(at));
+    }
+    written
 }
 
 /// The way from the node that is read down to the one at hand, kept on the stack.

@@ -35,7 +35,12 @@ impl Section {
     /// If the text is no YAML.
     pub fn from_yaml(text: &str) -> Result<Self, Vec<ConfigError>> {
         let source = Path::new("section.yaml").into();
-        Ok(Self { node: yaml::parse(text, Some(source))?, path: String::new() })
+        let mut errors = Vec::new();
+        match yaml::parse(text, Some(source), &mut errors) {
+            Ok(node) if errors.is_empty() => Ok(Self { node, path: String::new() }),
+            Ok(_) => Err(errors),
+            Err(error) => Err(vec![error]),
+        }
     }
 
     /// Reads the section into a component's configuration.

@@ -24,15 +24,19 @@ const MAX_KEYS: usize = 4096;
 /// The deepest nesting.
 const MAX_DEPTH: usize = 64;
 
-/// Reads one document.
+/// Reads one document; duplicate keys are noted in `errors` and reading goes on with the first.
 ///
 /// # Errors
-/// Every duplicate key, and the first place where the text is no YAML or exceeds a limit.
-pub(crate) fn parse(text: &str, source: Option<Arc<Path>>) -> Result<Node, Vec<ConfigError>> {
+/// The place where the text is no YAML or exceeds a limit.
+pub(crate) fn parse(
+    text: &str,
+    source: Option<Arc<Path>>,
+    errors: &mut Vec<ConfigError>,
+) -> Result<Node, ConfigError> {
     let start = Mark { source, line: 1, column: 1 };
     if text.len() > MAX_BYTES {
         let message = format!("longer than {MAX_BYTES} bytes; split it into several files");
-        return Err(vec![ConfigError::at(&start, "", message)]);
+        return Err(ConfigError::at(&start, "", message));
     }
     let mut builder = Builder { start, ..Builder::default() };
     for event in Parser::new_from_str(text) {
@@ -44,15 +48,12 @@ pub(crate) fn parse(text: &str, source: Option<Arc<Path>>) -> Result<Node, Vec<C
             }
         };
         if let Err(error) = fed {
-            builder.errors.push(error);
-            return Err(builder.errors);
+            errors.append(&mut builder.errors);
+            return Err(error);
         }
     }
-    if builder.errors.is_empty() {
-        Ok(builder.root.unwrap_or_default())
-    } else {
-        Err(builder.errors)
-    }
+    errors.append(&mut builder.errors);
+    Ok(builder.root.unwrap_or_default())
 }
 
 #[derive(Default)]

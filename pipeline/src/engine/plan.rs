@@ -48,7 +48,7 @@ impl Catalog {
             of_kind.map(|factory| factory.name)
         };
         let mut hint = did_you_mean(name, names());
-        if hint.is_empty() {
+        if hint.is_empty() && names().next().is_some() {
             hint = format!("; there are: {}", names().collect::<Vec<_>>().join(", "));
         }
         format!("there is no {} of type `{name}`{hint}", plain_word(kind))
@@ -134,7 +134,7 @@ impl Plan {
                 warnings: document.warnings.clone(),
             },
             broken: BTreeSet::new(),
-            errors: Vec::new(),
+            errors: document.errors.clone(),
         };
         check.top_level(&document.root);
         if check.errors.is_empty() { Ok(check.plan) } else { Err(check.errors.into()) }
