@@ -120,6 +120,8 @@ impl Delivery {
                 }
                 (None, _) => None,
             };
+            // An engine that was dropped has no time left.
+            let wait = wait.filter(|_| stop.has_changed().is_ok());
             let message = cause.chain();
             let Some(wait) = wait else {
                 self.edge.failed(1);
