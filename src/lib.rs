@@ -1,8 +1,76 @@
-//! profpipe: a continuous-profiling pipeline for OpenTelemetry.
+//! profpipe: a continuous-profiling pipeline for OpenTelemetry, as a library.
 //!
-//! This crate is the facade: the engine, the model and every built-in component, for use inside
-//! another program. The binary `profpipe` is a thin command line over it.
+//! This crate is the facade: the engine, the data model, the codecs and every built-in component,
+//! for use inside another program. The binary `profpipe` is a thin command line over it.
+//!
+//! # An engine inside a program
+//! A configuration says which components there are and how they are connected; it is the YAML that
+//! `profpipe run --config` takes, which is the Collector's. A program adds components of its own in
+//! one of two ways: it hands over a finished one under an id ([`Builder::receiver`],
+//! [`Builder::exporter`]), or it registers a type that configurations can use with settings
+//! ([`Builder::with`]).
+//!
+//! ```
+//! use std::sync::{Arc, Mutex};
+//! use std::time::Duration;
+//!
+//! use profpipe::{Batch, Engine, Error, Exporter, Failure, Lifecycle, Profiles, Receiver, Sender};
+//!
+//! /// Gives one batch and ends.
+//! struct Once;
+//!
+//! #[profpipe::async_trait]
+//! impl Receiver for Once {
+//!     async fn run(self: Box<Self>, out: Sender, _life: Lifecycle) -> Result<(), Error> {
+//!         // An error means that the engine has stopped, which is no failure of ours.
+//!         let _ = out.send(Batch::new(Profiles::new())).await;
+//!         Ok(())
+//!     }
+//! }
+//!
+//! /// Counts what arrives.
+//! struct Count(Arc<Mutex<usize>>);
+//!
+//! #[profpipe::async_trait]
+//! impl Exporter for Count {
+//!     async fn export(&mut self, _batch: &Batch) -> Result<(), Failure> {
+//!         *self.0.lock().unwrap() += 1;
+//!         Ok(())
+//!     }
+//! }
+//!
+//! # #[tokio::main(flavor = "multi_thread", worker_threads = 1)]
+//! # async fn main() -> Result<(), profpipe::EngineError> {
+//! let count = Arc::new(Mutex::new(0));
+//! let mut engine = Engine::builder()
+//!     .receiver("once", Once)
+//!     .exporter("count", Count(Arc::clone(&count)))
+//!     .config_yaml("service: {pipelines: {profiles: {receivers: [once], exporters: [count]}}}")
+//!     .start()?;
+//! engine.wait().await?;
+//! engine.stop(Duration::from_secs(5)).await?;
+//! assert_eq!(*count.lock().unwrap(), 1);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The engine runs on the Tokio runtime that it is started in, installs no signal handler, no
+//! logger (it logs through `tracing`) and no global of any kind; several can run in one process.
 
+mod embed;
 pub mod registry;
 
+pub use async_trait::async_trait;
+pub use embed::{Builder, Engine};
 pub use profpipe_pipeline as pipeline;
+pub use profpipe_pipeline::batch::{self, Batch, Outcome, Receipt};
+pub use profpipe_pipeline::component::{
+    self, Config, Error, Exporter, ExporterConfig, Factory, Failure, Lifecycle, Outbox, Processor,
+    ProcessorConfig, Receiver, ReceiverConfig, Setup, Stability,
+};
+pub use profpipe_pipeline::config::{self, ConfigError, ConfigErrors, Environment};
+pub use profpipe_pipeline::engine::{
+    EngineError, Plan, RetryPolicy, RunningEngine, Sender, Services, WorkerCommand,
+};
+pub use profpipe_pipeline::profile::{self, Profiles};
+pub use profpipe_pipeline::{folded, otlp, pprof, settings, telemetry};

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
+use crate::engine::Charge;
 use crate::otlp;
 use crate::profile::Profiles;
 
@@ -19,6 +20,8 @@ pub struct Batch {
     pub context: Context,
     /// Acknowledges the batch when the last of its copies is dropped.
     pub receipt: Receipt,
+    /// The batch's share of the memory budget, given back with its last copy.
+    pub(crate) charge: Option<Arc<Charge>>,
 }
 
 #[derive(Debug, Clone)]
@@ -43,12 +46,34 @@ impl Batch {
             body: Body::Table(Arc::new(profiles)),
             context: Context::default(),
             receipt: Receipt::none(),
+            charge: None,
         }
     }
 
     /// A batch of an OTLP export request in protobuf, not decoded yet.
     pub fn from_wire(request: Bytes) -> Self {
-        Self { body: Body::Wire(request), context: Context::default(), receipt: Receipt::none() }
+        Self {
+            body: Body::Wire(request),
+            context: Context::default(),
+            receipt: Receipt::none(),
+            charge: None,
+        }
+    }
+
+    /// About how much memory the batch takes, in bytes; copies share it.
+    pub fn bytes(&self) -> usize {
+        match &self.body {
+            Body::Wire(request) => request.len(),
+            Body::Table(profiles) => size_of_tables(profiles),
+        }
+    }
+
+    /// The number of samples, where counting them does not need decoding.
+    pub fn samples(&self) -> Option<usize> {
+        match &self.body {
+            Body::Wire(_) => None,
+            Body::Table(profiles) => Some(profiles.sample_count()),
+        }
     }
 
     /// The tables, decoded if the batch is still bytes.
@@ -111,6 +136,32 @@ impl Batch {
         }
         Ok(())
     }
+}
+
+/// The columns at the size of their rows, without the indexes of the interners and spare room: an
+/// estimate is enough to bound memory.
+fn size_of_tables(profiles: &Profiles) -> usize {
+    let dictionary = &profiles.dictionary;
+    let mut bytes = dictionary.strings.bytes() + 4 * dictionary.strings.len();
+    bytes += 56 * dictionary.attributes.len() + 64 * dictionary.mappings.len();
+    bytes += 24 * dictionary.functions.len() + 28 * dictionary.links.len();
+    let lines: usize = dictionary.locations.iter().map(|row| 24 * row.lines.len() + 32).sum();
+    let stacks: usize = dictionary.stacks.iter().map(|stack| 4 * stack.len() + 4).sum();
+    bytes += lines + stacks;
+    for resource in &profiles.resources {
+        bytes += 256 + 96 * resource.resource.attributes.len();
+        for profile in resource.scopes.iter().flat_map(|scope| &scope.profiles) {
+            bytes += 256 + profile.original_payload.len() + 4 * profile.attributes.len();
+            let samples = profile.samples.iter();
+            bytes += samples
+                .map(|sample| {
+                    20 + 4 * sample.attributes.len()
+                        + 8 * (sample.values.len() + sample.timestamps_unix_nano.len())
+                })
+                .sum::<usize>();
+        }
+    }
+    bytes
 }
 
 /// What became of a batch. The order is from best to worst: where a batch went several ways, the

@@ -56,6 +56,13 @@ impl Counter {
         self.0.fetch_add(amount, Ordering::Relaxed);
     }
 
+    /// Takes away from the number, for gauges; never below zero.
+    pub fn sub(&self, amount: u64) {
+        let less = |value: u64| Some(value.saturating_sub(amount));
+        // The closure never declines, so there is nothing to handle.
+        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+    }
+
     /// Sets the number, for gauges.
     pub fn set(&self, value: u64) {
         self.0.store(value, Ordering::Relaxed);

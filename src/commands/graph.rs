@@ -1,9 +1,16 @@
-//! `profpipe graph`.
+//! `profpipe graph`: the pipelines of a configuration, for Graphviz.
 
 use std::process::ExitCode;
 
+use super::validate;
 use crate::cli;
 
-pub(crate) fn run(_arguments: cli::ConfigFiles) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("this command is not written yet")
+pub(crate) fn run(arguments: cli::ConfigFiles) -> anyhow::Result<ExitCode> {
+    match validate::builder(&arguments.config, &arguments.set).plan() {
+        Ok(plan) => {
+            print!("{}", plan.to_dot());
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(errors) => Ok(validate::report(&errors)),
+    }
 }

@@ -19,6 +19,7 @@ pub use processor::{Access, Outbox, Processor};
 pub use receiver::{Lifecycle, Receiver, Stopper};
 
 use std::error::Error as StdError;
+use std::fmt::Write as _;
 
 /// Why a component could not start or go on: one line that says what, where and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -41,5 +42,21 @@ impl Error {
         source: impl Into<Box<dyn StdError + Send + Sync>>,
     ) -> Self {
         Self { message: message.into(), source: Some(source.into()) }
+    }
+
+    /// The error with everything that caused it, in one line.
+    pub fn chain(&self) -> String {
+        let mut line = self.message.clone();
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            let text = error.to_string();
+            // Many errors already tell their cause.
+            if !line.contains(&text) {
+                // Writing to a string cannot fail.
+                let _ = write!(line, ": {text}");
+            }
+            cause = error.source();
+        }
+        line.replace('\n', " ")
     }
 }

@@ -1,76 +1,31 @@
 //! Reading configurations: the Collector's YAML, with every mistake reported at once and where.
+//!
+//! A configuration is read in steps, each in its own file: text to a tree whose scalars keep their
+//! raw text and position (`yaml`), references to the environment (`expand`), layers over each other
+//! (`layers`), and last a part of the tree into a component's own type (`reader`). A scalar gets its
+//! type only there, from what the target wants: `0123` read into a string is `0123`.
+//!
+//! [`Document`] is the whole, [`Section`] the part of one component.
 
-use std::path::PathBuf;
+mod document;
+mod error;
+mod expand;
+mod layers;
+mod node;
+mod reader;
+mod scalar;
+mod section;
+mod suggest;
+mod yaml;
 
-use serde::de::DeserializeOwned;
+#[cfg(test)]
+mod tests;
 
-/// One mistake in a configuration.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConfigError {
-    /// The file, if the value came from one.
-    pub file: Option<PathBuf>,
-    /// The line, counted from 1; 0 if unknown.
-    pub line: usize,
-    /// The column, counted from 1; 0 if unknown.
-    pub column: usize,
-    /// The path of keys, as `exporters::file::path`.
-    pub path: String,
-    /// What is wrong and what to do.
-    pub message: String,
-}
+pub use document::Document;
+pub use error::{ConfigError, ConfigErrors, Problems};
+pub use layers::{Environment, Layers};
+pub use section::Section;
 
-/// Collects what [`crate::component::Config::validate`] finds wrong.
-#[derive(Debug, Default)]
-pub struct Problems {
-    found: Vec<(String, String)>,
-}
-
-impl Problems {
-    /// Reports that the value at `field` (`retention::max_age`, relative to the component) makes no
-    /// sense.
-    pub fn push(&mut self, field: &str, message: impl Into<String>) {
-        self.found.push((field.to_owned(), message.into()));
-    }
-}
-
-/// The part of a configuration that belongs to one component.
-#[derive(Debug, Clone, Default)]
-pub struct Section {
-    value: serde_json::Value,
-}
-
-impl Section {
-    /// Reads the section into a component's configuration.
-    ///
-    /// # Errors
-    /// Every mistake in it.
-    pub fn read<C: DeserializeOwned>(&self) -> Result<C, Vec<ConfigError>> {
-        serde_json::from_value(self.value.clone()).map_err(|error| {
-            vec![ConfigError {
-                file: None,
-                line: 0,
-                column: 0,
-                path: String::new(),
-                message: error.to_string(),
-            }]
-        })
-    }
-
-    /// Turns problems of values into errors with positions; none is `Ok`.
-    ///
-    /// # Errors
-    /// The problems, located.
-    pub fn locate(&self, problems: Problems) -> Result<(), Vec<ConfigError>> {
-        if problems.found.is_empty() {
-            return Ok(());
-        }
-        let located = problems.found.into_iter().map(|(path, message)| ConfigError {
-            file: None,
-            line: 0,
-            column: 0,
-            path,
-            message,
-        });
-        Err(located.collect())
-    }
-}
+pub(crate) use node::{Entry, Mark, Node};
+pub(crate) use reader::read;
+pub(crate) use suggest::did_you_mean;

@@ -1,58 +1,50 @@
 //! Builds the graph of a configuration, runs it and stops it in order.
+//!
+//! # The graph
+//! A receiver and an exporter exist once for each id and are shared by pipelines; a processor
+//! exists once for each id and pipeline. A receiver's batch goes to every pipeline that lists it
+//! (copies share their content), and comes out of a pipeline into each of its exporters.
+//!
+//! # What runs where
+//! A receiver and an exporter are a task each on the async runtime. The processors of one pipeline
+//! are called one after the other on one thread of that pipeline, so that heavy ones never hold up
+//! the network, nothing is queued between them, and a batch is seen by one of them at a time. The
+//! thread also calls `tick`, about ten times a second.
+//!
+//! # Memory
+//! Batches in flight count in bytes against one [budget](Budget) of the whole engine. Only the way
+//! in waits: [`Sender::send`] returns when there is room. What processors make of a batch is counted
+//! but never waits, so a pipeline cannot block on itself.
+//!
+//! # What goes wrong
+//! A processor or exporter that fails or panics costs the batch at hand, whose receipt says so; the
+//! pipeline goes on. A receiver that fails or panics ends [`RunningEngine::wait`] with its error.
+//!
+//! # Stopping
+//! [`RunningEngine::stop`] asks receivers to end, then flushes processors from first to last, then
+//! lets exporters send what is queued and closes them. Every step has a share of the time allowed,
+//! and what is late is left behind, with its receipts saying so.
 
-use std::path::PathBuf;
-use std::sync::Arc;
+mod budget;
+mod builder;
+mod chain;
+mod delivery;
+mod dot;
+mod plan;
+mod retry;
+mod running;
+mod sender;
+mod services;
 
-use tokio::sync::mpsc;
+#[cfg(test)]
+mod tests;
 
-use crate::batch::Batch;
-use crate::modules::ModuleStore;
-use crate::telemetry::Metrics;
+pub(crate) use budget::Charge;
 
-/// What the host program offers to components; cheap to clone.
-#[derive(Debug, Clone, Default)]
-pub struct Services {
-    /// What mappings are.
-    pub modules: Arc<ModuleStore>,
-    /// The engine's counters.
-    pub metrics: Arc<Metrics>,
-    /// How to start the symbolizer's worker process; without it nothing is symbolized from files.
-    pub worker: Option<WorkerCommand>,
-}
-
-/// How to start a worker process: a program that, run with these arguments, calls the worker's
-/// main function with standard input as its socket.
-#[derive(Debug, Clone)]
-pub struct WorkerCommand {
-    /// The program.
-    pub program: PathBuf,
-    /// Its arguments.
-    pub arguments: Vec<String>,
-}
-
-/// The way out of a receiver.
-#[derive(Debug, Clone)]
-pub struct Sender {
-    queue: mpsc::Sender<Batch>,
-}
-
-/// The pipeline behind a [`Sender`] is gone.
-#[derive(Debug, thiserror::Error)]
-#[error("the pipeline has stopped")]
-pub struct Closed;
-
-impl Sender {
-    /// A sender on its own, for tests of receivers.
-    pub fn detached(batches: usize) -> (Self, mpsc::Receiver<Batch>) {
-        let (queue, receiver) = mpsc::channel(batches);
-        (Self { queue }, receiver)
-    }
-
-    /// Passes a batch on; waits while the pipeline is full.
-    ///
-    /// # Errors
-    /// If the pipeline has stopped.
-    pub async fn send(&self, batch: Batch) -> Result<(), Closed> {
-        self.queue.send(batch).await.map_err(|_| Closed)
-    }
-}
+pub use budget::Budget;
+pub use builder::{Builder, EngineError};
+pub use plan::{Catalog, PipelinePlan, Plan, Telemetry};
+pub use retry::{Backoff, RetryPolicy};
+pub use running::RunningEngine;
+pub use sender::{Closed, Sender};
+pub use services::{Services, WorkerCommand};

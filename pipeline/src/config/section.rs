@@ -1,0 +1,84 @@
+//! The part of a configuration that belongs to one component.
+
+use std::path::Path;
+
+use serde::de::DeserializeOwned;
+
+use super::error::{ConfigError, Problems};
+use super::node::{Mark, Node};
+use super::reader;
+use super::yaml;
+
+/// The part of a configuration that belongs to one component.
+#[derive(Debug, Clone, Default)]
+pub struct Section {
+    node: Node,
+    path: String,
+}
+
+impl Section {
+    pub(crate) fn new(node: Node, path: impl Into<String>) -> Self {
+        Self { node, path: path.into() }
+    }
+
+    pub(crate) fn mark(&self) -> &Mark {
+        &self.node.mark
+    }
+
+    pub(crate) fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// The section that this text is, for tests of components.
+    ///
+    /// # Errors
+    /// If the text is no YAML.
+    pub fn from_yaml(text: &str) -> Result<Self, Vec<ConfigError>> {
+        let source = Path::new("section.yaml").into();
+        let mut errors = Vec::new();
+        match yaml::parse(text, Some(source), &mut errors) {
+            Ok(node) if errors.is_empty() => Ok(Self { node, path: String::new() }),
+            Ok(_) => Err(errors),
+            Err(error) => Err(vec![error]),
+        }
+    }
+
+    /// Reads the section into a component's configuration.
+    ///
+    /// # Errors
+    /// Every mistake in it.
+    pub fn read<C: DeserializeOwned>(&self) -> Result<C, Vec<ConfigError>> {
+        reader::read(&self.node, &self.path)
+    }
+
+    /// Turns problems of values into errors with positions; none is `Ok`.
+    ///
+    /// # Errors
+    /// The problems, located.
+    pub fn locate(&self, problems: Problems) -> Result<(), Vec<ConfigError>> {
+        if problems.found.is_empty() {
+            return Ok(());
+        }
+        let located = problems.found.into_iter().map(|(field, message)| {
+            let path = match (self.path.as_str(), field.as_str()) {
+                ("", field) => field.to_owned(),
+                (base, "") => base.to_owned(),
+                (base, field) => format!("{base}::{field}"),
+            };
+            ConfigError::at(self.mark_of(&field), path, message)
+        });
+        Err(located.collect())
+    }
+
+    /// Where a field was written; where it was not, the section that it would be in.
+    fn mark_of(&self, field: &str) -> &Mark {
+        let mut node = &self.node;
+        for key in field.split("::") {
+            match node.get(key) {
+                Some(child) => node = child,
+                None => break,
+            }
+        }
+        &node.mark
+    }
+}

@@ -1,0 +1,78 @@
+//! The memory budget: how many bytes of batches may be in flight in one engine.
+//!
+//! Admission waits, in the order of arrival. What is already inside may grow without waiting: it
+//! has to get out before anything else can, so it must never wait for room.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::sync::{Mutex, Notify};
+
+/// A number of bytes that batches in flight share.
+#[derive(Debug)]
+pub struct Budget {
+    limit: usize,
+    used: AtomicUsize,
+    freed: Notify,
+    /// Held by the one who waits for room, so that a large batch is not overtaken for ever.
+    turn: Mutex<()>,
+}
+
+/// Bytes taken from a budget, given back on drop.
+#[derive(Debug)]
+pub(crate) struct Charge {
+    budget: Arc<Budget>,
+    bytes: usize,
+}
+
+impl Budget {
+    /// A budget of so many bytes.
+    pub fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Self {
+            limit,
+            used: AtomicUsize::new(0),
+            freed: Notify::new(),
+            turn: Mutex::new(()),
+        })
+    }
+
+    /// The bytes in flight.
+    pub fn used(&self) -> usize {
+        self.used.load(Ordering::Acquire)
+    }
+
+    /// Takes bytes, waiting for room. What is larger than the whole budget gets in alone.
+    pub(crate) async fn admit(self: &Arc<Self>, bytes: usize) -> Charge {
+        let _turn = self.turn.lock().await;
+        loop {
+            if let Some(charge) = self.try_admit(bytes) {
+                return charge;
+            }
+            // Only the holder of the turn waits here, and a notification with nobody waiting is
+            // kept for it: nothing freed between the attempt and here is missed.
+            self.freed.notified().await;
+        }
+    }
+
+    fn try_admit(self: &Arc<Self>, bytes: usize) -> Option<Charge> {
+        let fits = |used: usize| {
+            let total = used.saturating_add(bytes);
+            (used == 0 || total <= self.limit).then_some(total)
+        };
+        self.used.fetch_update(Ordering::AcqRel, Ordering::Acquire, fits).ok()?;
+        Some(Charge { budget: Arc::clone(self), bytes })
+    }
+
+    /// Takes bytes without asking whether there is room.
+    pub(crate) fn charge(self: &Arc<Self>, bytes: usize) -> Charge {
+        self.used.fetch_add(bytes, Ordering::AcqRel);
+        Charge { budget: Arc::clone(self), bytes }
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.budget.used.fetch_sub(self.bytes, Ordering::AcqRel);
+        self.budget.freed.notify_one();
+    }
+}

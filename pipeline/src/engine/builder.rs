@@ -1,0 +1,310 @@
+//! From a plan to a running engine.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, mpsc};
+use std::time::Instant;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::budget::Budget;
+use super::chain::{Chain, Inbox, Link, Message};
+use super::delivery::{Delivery, ExportQueue};
+use super::plan::{Catalog, Plan, section_of};
+use super::retry::RetryPolicy;
+use super::running::{ChainHandle, ExporterHandle, RunningEngine, receive};
+use super::sender::{Edge, Outlet, Sender};
+use super::services::Services;
+use crate::component::{
+    Built, Error, Exporter, Factory, Kind, Lifecycle, Processor, Receiver, Setup,
+};
+use crate::config::{ConfigErrors, Document};
+use crate::telemetry::names;
+
+/// Why an engine does not start or has ended.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The configuration has mistakes.
+    #[error("{0}")]
+    Config(ConfigErrors),
+    /// A component cannot be built on this host.
+    #[error("{id}: {}", cause.chain())]
+    Build {
+        /// The component, as `exporters::file`.
+        id: String,
+        /// Why.
+        cause: Error,
+    },
+    /// A receiver cannot go on.
+    #[error("receivers::{id}: {}", cause.chain())]
+    Receiver {
+        /// The receiver.
+        id: String,
+        /// Why.
+        cause: Error,
+    },
+    /// The engine was started outside a Tokio runtime.
+    #[error("the engine needs a Tokio runtime; start it inside one")]
+    NoRuntime,
+    /// The system gives no more threads.
+    #[error("cannot start the thread of the pipeline {pipeline}: {cause}")]
+    Thread {
+        /// The pipeline.
+        pipeline: String,
+        /// Why.
+        cause: std::io::Error,
+    },
+}
+
+impl From<ConfigErrors> for EngineError {
+    fn from(errors: ConfigErrors) -> Self {
+        Self::Config(errors)
+    }
+}
+
+/// Collects what an engine needs and starts it.
+#[derive(Default)]
+pub struct Builder {
+    catalog: Catalog,
+    services: Services,
+    ready: HashMap<(Kind, String), Built>,
+    memory: Option<usize>,
+    retry: RetryPolicy,
+}
+
+impl std::fmt::Debug for Builder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Builder").field("catalog", &self.catalog).finish_non_exhaustive()
+    }
+}
+
+/// The memory that batches may take, if nobody says otherwise: 64 MiB.
+const MEMORY: usize = 64 << 20;
+
+impl Builder {
+    /// An engine of these component types.
+    pub fn new(catalog: Catalog) -> Self {
+        Self { catalog, ..Self::default() }
+    }
+
+    /// Adds a component type.
+    pub fn factory(&mut self, factory: Factory) -> &mut Self {
+        self.catalog.add(factory);
+        self
+    }
+
+    /// Adds a receiver that is there already, under an id that pipelines can list.
+    pub fn receiver(&mut self, id: &str, receiver: Box<dyn Receiver>) -> &mut Self {
+        self.ready(Kind::Receiver, id, Built::Receiver(receiver))
+    }
+
+    /// Adds a processor that is there already, under an id that one pipeline can list.
+    pub fn processor(&mut self, id: &str, processor: Box<dyn Processor>) -> &mut Self {
+        self.ready(Kind::Processor, id, Built::Processor(processor))
+    }
+
+    /// Adds an exporter that is there already, under an id that pipelines can list.
+    pub fn exporter(&mut self, id: &str, exporter: Box<dyn Exporter>) -> &mut Self {
+        self.ready(Kind::Exporter, id, Built::Exporter(exporter))
+    }
+
+    fn ready(&mut self, kind: Kind, id: &str, built: Built) -> &mut Self {
+        self.catalog.add_ready(kind, id);
+        self.ready.insert((kind, id.to_owned()), built);
+        self
+    }
+
+    /// What the host program offers to components.
+    pub fn services(&mut self, services: Services) -> &mut Self {
+        self.services = services;
+        self
+    }
+
+    /// How many bytes of batches may be in flight.
+    pub fn memory_budget(&mut self, bytes: usize) -> &mut Self {
+        self.memory = Some(bytes);
+        self
+    }
+
+    /// How patient exporters are with a destination that fails.
+    pub fn retry(&mut self, policy: RetryPolicy) -> &mut Self {
+        self.retry = policy;
+        self
+    }
+
+    /// Checks a configuration against the component types.
+    ///
+    /// # Errors
+    /// Every mistake in it.
+    pub fn plan(&self, document: &Document) -> Result<Plan, ConfigErrors> {
+        Plan::new(document, &self.catalog)
+    }
+
+    /// Builds every component and starts. Must be called inside a Tokio runtime.
+    ///
+    /// # Errors
+    /// If a component cannot be built; then nothing was started.
+    pub fn start(mut self, plan: &Plan) -> Result<RunningEngine, EngineError> {
+        tokio::runtime::Handle::try_current().map_err(|_| EngineError::NoRuntime)?;
+        let built = self.build_all(plan)?;
+        self.wire(plan, built)
+    }
+
+    fn build_all(&mut self, plan: &Plan) -> Result<Parts, EngineError> {
+        let mut parts = Parts::default();
+        // Exporters first: one that cannot write should say so before a receiver disturbs anybody.
+        for pipeline in &plan.pipelines {
+            for id in &pipeline.exporters {
+                if !parts.exporters.contains_key(id)
+                    && let Built::Exporter(exporter) = self.build(plan, Kind::Exporter, id)?
+                {
+                    parts.exporters.insert(id.clone(), exporter);
+                }
+            }
+        }
+        for pipeline in &plan.pipelines {
+            let mut processors = Vec::new();
+            for id in &pipeline.processors {
+                if let Built::Processor(processor) = self.build(plan, Kind::Processor, id)? {
+                    processors.push((id.clone(), processor));
+                }
+            }
+            parts.processors.push(processors);
+        }
+        for pipeline in &plan.pipelines {
+            for id in &pipeline.receivers {
+                if !parts.receivers.contains_key(id)
+                    && let Built::Receiver(receiver) = self.build(plan, Kind::Receiver, id)?
+                {
+                    parts.receivers.insert(id.clone(), receiver);
+                }
+            }
+        }
+        Ok(parts)
+    }
+
+    fn build(&mut self, plan: &Plan, kind: Kind, id: &str) -> Result<Built, EngineError> {
+        let label = format!("{}::{id}", section_of(kind));
+        let key = (kind, id.to_owned());
+        let Some(defined) = plan.components.get(&key) else {
+            return self.ready.remove(&key).ok_or_else(|| EngineError::Build {
+                id: label,
+                cause: Error::new("a ready-made component can be used only once"),
+            });
+        };
+        let setup = Setup { id: id.to_owned(), services: self.services.clone() };
+        let parsed = (defined.factory.parse)(&defined.section).map_err(ConfigErrors::from)?;
+        let built = (defined.factory.build)(parsed, &setup)
+            .map_err(|cause| EngineError::Build { id: label.clone(), cause })?;
+        let as_promised = match &built {
+            Built::Receiver(_) => Kind::Receiver,
+            Built::Processor(_) => Kind::Processor,
+            Built::Exporter(_) => Kind::Exporter,
+        };
+        if as_promised == kind {
+            return Ok(built);
+        }
+        let cause = Error::new("its factory built a component of another kind");
+        Err(EngineError::Build { id: label, cause })
+    }
+
+    fn wire(self, plan: &Plan, parts: Parts) -> Result<RunningEngine, EngineError> {
+        let metrics = &self.services.metrics;
+        let budget = Budget::new(self.memory.unwrap_or(MEMORY));
+        let (stop, stopped) = watch::channel(None::<Instant>);
+        let (close, closed) = watch::channel(false);
+        let (finish, finished) = watch::channel(false);
+        let mut exporters = Vec::new();
+        let mut queues = BTreeMap::new();
+        let mut deliveries = Vec::new();
+        for (id, exporter) in parts.exporters {
+            let label = format!("exporters::{id}");
+            let queued = metrics.counter(names::QUEUED_BYTES, &label);
+            let (queue, receiver) = ExportQueue::new(queued.clone());
+            queues.insert(id.clone(), queue);
+            let delivery = Delivery {
+                id: id.as_str().into(),
+                exporter,
+                policy: self.retry,
+                edge: Edge::new(metrics, &label),
+                queued,
+                stop: stopped.clone(),
+                finish: finished.clone(),
+            };
+            deliveries.push((id, delivery, receiver));
+        }
+        let mut chains = Vec::new();
+        let mut inboxes = Vec::new();
+        for (pipeline, processors) in plan.pipelines.iter().zip(parts.processors) {
+            let exporters: Vec<ExportQueue> =
+                pipeline.exporters.iter().filter_map(|id| queues.get(id).cloned()).collect();
+            if processors.is_empty() {
+                inboxes.push(Inbox::Direct(exporters));
+                continue;
+            }
+            let links = processors.into_iter().map(|(id, processor)| {
+                let edge = Edge::new(metrics, &format!("processors::{id}"));
+                Link { id, processor, edge }
+            });
+            let queued =
+                metrics.counter(names::QUEUED_BYTES, &format!("pipelines::{}", pipeline.id));
+            let chain = Chain {
+                pipeline: pipeline.id.clone(),
+                links: links.collect(),
+                exporters,
+                budget: Arc::clone(&budget),
+                queued: queued.clone(),
+            };
+            let (queue, messages) = mpsc::channel::<Message>();
+            std::thread::Builder::new()
+                .name(format!("pp-{}", pipeline.id))
+                .spawn(move || chain.run(messages))
+                .map_err(|cause| EngineError::Thread { pipeline: pipeline.id.clone(), cause })?;
+            chains.push(ChainHandle { pipeline: pipeline.id.clone(), queue: queue.clone() });
+            inboxes.push(Inbox::Thread { queue, queued });
+        }
+        drop(queues);
+        for (id, delivery, receiver) in deliveries {
+            exporters.push(ExporterHandle { id, task: tokio::spawn(delivery.run(receiver)) });
+        }
+        let mut stoppers = Vec::new();
+        let mut receivers = JoinSet::new();
+        for (id, receiver) in parts.receivers {
+            let listed = plan.pipelines.iter().zip(&inboxes);
+            let outlet = Outlet {
+                receiver: id.as_str().into(),
+                budget: Arc::clone(&budget),
+                pipelines: listed
+                    .filter(|(pipeline, _)| pipeline.receivers.contains(&id))
+                    .map(|(_, inbox)| inbox.clone())
+                    .collect(),
+                closed: closed.clone(),
+                edge: Edge::new(metrics, &format!("receivers::{id}")),
+            };
+            let (stopper, life) = Lifecycle::new();
+            stoppers.push(stopper);
+            let sender = Sender::wired(Arc::new(outlet));
+            receivers.spawn(receive(id, receiver, sender, life));
+        }
+        Ok(RunningEngine {
+            receivers,
+            stoppers,
+            chains,
+            exporters,
+            stop,
+            close,
+            finish,
+            budget,
+            metrics: Arc::clone(metrics),
+        })
+    }
+}
+
+/// Components that were built and wait to be wired.
+#[derive(Default)]
+struct Parts {
+    receivers: BTreeMap<String, Box<dyn Receiver>>,
+    /// For each pipeline, in order.
+    processors: Vec<Vec<(String, Box<dyn Processor>)>>,
+    exporters: BTreeMap<String, Box<dyn Exporter>>,
+}

@@ -1,0 +1,188 @@
+//! A pipeline: its processors, called one after the other on a thread of their own.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use super::budget::Budget;
+use super::delivery::{ExportQueue, panic_text};
+use super::sender::Edge;
+use crate::batch::{Batch, Outcome};
+use crate::component::{Error, Outbox, Processor};
+use crate::telemetry::Counter;
+
+/// How often processors are ticked.
+pub(super) const TICK: Duration = Duration::from_millis(100);
+
+/// The way into a pipeline.
+#[derive(Debug, Clone)]
+pub(super) enum Inbox {
+    /// A pipeline with processors: to its thread.
+    Thread { queue: mpsc::Sender<Message>, queued: Counter },
+    /// A pipeline without: straight to its exporters.
+    Direct(Vec<ExportQueue>),
+}
+
+/// What a pipeline's thread is told.
+#[derive(Debug)]
+pub(super) enum Message {
+    /// To process a batch of so many bytes.
+    Batch(Batch, u64),
+    /// To flush until the instant, answer, and end.
+    Finish(Instant, oneshot::Sender<()>),
+}
+
+impl Inbox {
+    pub(super) fn push(&self, batch: Batch) {
+        match self {
+            Self::Thread { queue, queued } => {
+                let bytes = batch.bytes() as u64;
+                queued.add(bytes);
+                if let Err(mpsc::SendError(Message::Batch(batch, _))) =
+                    queue.send(Message::Batch(batch, bytes))
+                {
+                    queued.sub(bytes);
+                    batch.receipt.settle(Outcome::Retry("the pipeline has stopped".into()));
+                }
+            }
+            Self::Direct(exporters) => fan_out(exporters, batch),
+        }
+    }
+}
+
+/// A copy for each exporter; the last takes the batch itself.
+fn fan_out(exporters: &[ExportQueue], batch: Batch) {
+    let Some((last, others)) = exporters.split_last() else { return };
+    for exporter in others {
+        exporter.push(batch.clone());
+    }
+    last.push(batch);
+}
+
+/// A processor of a pipeline.
+pub(super) struct Link {
+    pub(super) id: String,
+    pub(super) processor: Box<dyn Processor>,
+    pub(super) edge: Edge,
+}
+
+/// What a pipeline's thread owns.
+pub(super) struct Chain {
+    pub(super) pipeline: String,
+    pub(super) links: Vec<Link>,
+    pub(super) exporters: Vec<ExportQueue>,
+    pub(super) budget: Arc<Budget>,
+    pub(super) queued: Counter,
+}
+
+impl Chain {
+    /// Runs until told to finish, or until nobody can send any more.
+    pub(super) fn run(mut self, inbox: mpsc::Receiver<Message>) {
+        let mut next_tick = Instant::now() + TICK;
+        loop {
+            let wait = next_tick.saturating_duration_since(Instant::now());
+            match inbox.recv_timeout(wait) {
+                Ok(Message::Batch(batch, bytes)) => {
+                    self.queued.sub(bytes);
+                    self.pass(0, batch);
+                }
+                Ok(Message::Finish(deadline, done)) => {
+                    self.finish(deadline);
+                    // Queues are left before the answer, so that exporters see the end in order.
+                    drop(self);
+                    reject_rest(&inbox);
+                    let _ = done.send(());
+                    return;
+                }
+                Err(mpsc::RecvTimeoutError::Timeout) => {}
+                Err(mpsc::RecvTimeoutError::Disconnected) => {
+                    self.finish(Instant::now() + Duration::from_secs(1));
+                    return;
+                }
+            }
+            let now = Instant::now();
+            if now >= next_tick {
+                // A slow batch makes a tick late; it is not made up for.
+                next_tick = now + TICK;
+                self.tick(now);
+            }
+        }
+    }
+
+    /// Takes a batch through the processors from `at` on.
+    fn pass(&mut self, at: usize, batch: Batch) {
+        let Some(link) = self.links.get_mut(at) else {
+            fan_out(&self.exporters, batch);
+            return;
+        };
+        link.edge.took(&batch);
+        let receipt = batch.receipt.clone();
+        let mut out = Outbox::default();
+        let processed = catch_unwind(AssertUnwindSafe(|| link.processor.process(batch, &mut out)));
+        let failure = match processed {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(error.chain()),
+            Err(panic) => Some(format!("it panicked: {}", panic_text(&*panic))),
+        };
+        if let Some(message) = failure {
+            link.edge.failed(1);
+            tracing::warn!(
+                pipeline = self.pipeline,
+                processor = link.id,
+                "a batch was rejected: {message}"
+            );
+            receipt.settle(Outcome::Rejected(message));
+            // What it had emitted so far is part of a batch that was refused as a whole.
+            return;
+        }
+        drop(receipt);
+        self.emit(at, out);
+    }
+
+    /// Passes on what the processor `at` emitted.
+    fn emit(&mut self, at: usize, mut out: Outbox) {
+        let batches: Vec<Batch> = out.drain().collect();
+        for mut batch in batches {
+            // The batch may have grown or be a new one: what counts is what it takes now.
+            batch.charge = Some(Arc::new(self.budget.charge(batch.bytes())));
+            if let Some(link) = self.links.get(at) {
+                link.edge.gave(&batch);
+            }
+            self.pass(at + 1, batch);
+        }
+    }
+
+    fn tick(&mut self, now: Instant) {
+        self.each("tick", |processor, out| processor.tick(now, out));
+    }
+
+    fn finish(&mut self, deadline: Instant) {
+        self.each("finish", |processor, out| processor.finish(deadline, out));
+    }
+
+    /// Calls every processor from first to last, each with what those before it emitted.
+    fn each(&mut self, what: &str, call: impl Fn(&mut dyn Processor, &mut Outbox)) {
+        for at in 0..self.links.len() {
+            let mut out = Outbox::default();
+            let link = &mut self.links[at];
+            let called = catch_unwind(AssertUnwindSafe(|| call(link.processor.as_mut(), &mut out)));
+            if let Err(panic) = called {
+                link.edge.failed(1);
+                let error = Error::new(format!("{what} panicked: {}", panic_text(&*panic)));
+                tracing::error!(pipeline = self.pipeline, processor = link.id, "{error}");
+            }
+            self.emit(at, out);
+        }
+    }
+}
+
+/// Batches that arrived after the end are not delivered, and nobody shall believe that they were.
+fn reject_rest(inbox: &mpsc::Receiver<Message>) {
+    while let Ok(message) = inbox.try_recv() {
+        if let Message::Batch(batch, _) = message {
+            batch.receipt.settle(Outcome::Retry("the pipeline has stopped".into()));
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! An engine at work, and how it ends.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+use tokio::sync::{oneshot, watch};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::timeout_at;
+
+use super::budget::Budget;
+use super::builder::EngineError;
+use super::chain::Message;
+use super::delivery::panic_text;
+use super::sender::Sender;
+use crate::component::{Error, Lifecycle, Receiver, Stopper};
+use crate::telemetry::Metrics;
+
+/// An engine at work. Dropping it stops everything at once.
+#[derive(Debug)]
+pub struct RunningEngine {
+    pub(super) receivers: JoinSet<(String, Result<(), Error>)>,
+    pub(super) stoppers: Vec<Stopper>,
+    pub(super) chains: Vec<ChainHandle>,
+    pub(super) exporters: Vec<ExporterHandle>,
+    /// Tells exporters the last instant.
+    pub(super) stop: watch::Sender<Option<Instant>>,
+    /// Tells senders that nothing is taken any more.
+    pub(super) close: watch::Sender<bool>,
+    /// Tells exporters that nothing more will come.
+    pub(super) finish: watch::Sender<bool>,
+    pub(super) budget: Arc<Budget>,
+    pub(super) metrics: Arc<Metrics>,
+}
+
+/// The way to a pipeline's thread.
+#[derive(Debug)]
+pub(super) struct ChainHandle {
+    pub(super) pipeline: String,
+    pub(super) queue: mpsc::Sender<Message>,
+}
+
+/// An exporter's task.
+#[derive(Debug)]
+pub(super) struct ExporterHandle {
+    pub(super) id: String,
+    pub(super) task: JoinHandle<()>,
+}
+
+/// Runs a receiver; a panic is its error.
+pub(super) async fn receive(
+    id: String,
+    receiver: Box<dyn Receiver>,
+    sender: Sender,
+    life: Lifecycle,
+) -> (String, Result<(), Error>) {
+    let result = AssertUnwindSafe(async { receiver.run(sender, life).await }).catch_unwind().await;
+    let result = result
+        .unwrap_or_else(|panic| Err(Error::new(format!("it panicked: {}", panic_text(&*panic)))));
+    (id, result)
+}
+
+impl RunningEngine {
+    /// The engine's counters.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// The bytes of batches in flight.
+    pub fn bytes_in_flight(&self) -> usize {
+        self.budget.used()
+    }
+
+    /// Waits until every receiver has ended by itself, or one has failed. The engine is still
+    /// there after that and wants to be stopped.
+    ///
+    /// # Errors
+    /// The first failure of a receiver.
+    pub async fn wait(&mut self) -> Result<(), EngineError> {
+        while let Some(ended) = self.receivers.join_next().await {
+            outcome(ended)?;
+        }
+        Ok(())
+    }
+
+    /// Stops: receivers first, then what they sent is processed, exported, and exporters closed;
+    /// all within about `grace`.
+    ///
+    /// # Errors
+    /// The first failure of a receiver while it was ending. Everything is stopped nevertheless.
+    pub async fn stop(mut self, grace: Duration) -> Result<(), EngineError> {
+        let start = tokio::time::Instant::now();
+        let last = start + grace;
+        // Each stage may use up to its share; what one leaves over, the next ones have.
+        let receivers_until = start + grace.mul_f64(0.5);
+        let chains_until = start + grace.mul_f64(0.75);
+        self.stop.send_replace(Some(last.into_std()));
+        for stopper in &self.stoppers {
+            stopper.stop(grace.mul_f64(0.5));
+        }
+        let result = self.stop_receivers(receivers_until).await;
+        self.close.send_replace(true);
+        self.stop_chains(chains_until).await;
+        self.stop_exporters(last).await;
+        result
+    }
+
+    async fn stop_receivers(&mut self, until: tokio::time::Instant) -> Result<(), EngineError> {
+        let mut result = Ok(());
+        loop {
+            match timeout_at(until, self.receivers.join_next()).await {
+                Ok(Some(ended)) => result = result.and(outcome(ended)),
+                Ok(None) => return result,
+                Err(_) => {
+                    let late = self.receivers.len();
+                    tracing::warn!("{late} receivers did not end in time and were cut off");
+                    self.receivers.abort_all();
+                    return result;
+                }
+            }
+        }
+    }
+
+    async fn stop_chains(&mut self, until: tokio::time::Instant) {
+        let mut flushed = Vec::new();
+        for chain in self.chains.drain(..) {
+            let (done, answer) = oneshot::channel();
+            // A thread that is gone has nothing to flush.
+            if chain.queue.send(Message::Finish(until.into_std(), done)).is_ok() {
+                flushed.push((chain.pipeline, answer));
+            }
+        }
+        for (pipeline, answer) in flushed {
+            if timeout_at(until, answer).await.is_err() {
+                tracing::warn!(pipeline, "processors did not flush in time and were left behind");
+            }
+        }
+    }
+
+    async fn stop_exporters(&mut self, last: tokio::time::Instant) {
+        self.finish.send_replace(true);
+        // A little later than exporters themselves give up, so that they settle what is left.
+        let cut = last + Duration::from_millis(100);
+        for exporter in self.exporters.drain(..) {
+            let abort = exporter.task.abort_handle();
+            if timeout_at(cut, exporter.task).await.is_err() {
+                tracing::warn!(exporter = exporter.id, "did not close in time and was cut off");
+                abort.abort();
+            }
+        }
+    }
+}
+
+fn outcome(
+    ended: Result<(String, Result<(), Error>), tokio::task::JoinError>,
+) -> Result<(), EngineError> {
+    match ended {
+        Ok((_, Ok(()))) => Ok(()),
+        Ok((id, Err(cause))) => Err(EngineError::Receiver { id, cause }),
+        // Aborted on purpose; panics are caught inside the task.
+        Err(_) => Ok(()),
+    }
+}

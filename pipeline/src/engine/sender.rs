@@ -1,0 +1,122 @@
+//! The way out of a receiver: admission to the memory budget, then a copy to every pipeline.
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, watch};
+
+use super::budget::Budget;
+use super::chain::Inbox;
+use crate::batch::{Batch, Outcome};
+use crate::telemetry::{Counter, Metrics, names};
+
+/// The way out of a receiver.
+#[derive(Debug, Clone)]
+pub struct Sender(Way);
+
+#[derive(Debug, Clone)]
+enum Way {
+    /// Into a plain queue.
+    Detached(mpsc::Sender<Batch>),
+    /// Into the pipelines of an engine.
+    Wired(Arc<Outlet>),
+}
+
+/// Where a receiver's batches go, shared by its senders.
+#[derive(Debug)]
+pub(super) struct Outlet {
+    pub(super) receiver: Arc<str>,
+    pub(super) budget: Arc<Budget>,
+    pub(super) pipelines: Vec<Inbox>,
+    /// True once nothing is taken any more.
+    pub(super) closed: watch::Receiver<bool>,
+    pub(super) edge: Edge,
+}
+
+/// The pipeline behind a [`Sender`] is gone.
+#[derive(Debug, thiserror::Error)]
+#[error("the pipeline has stopped")]
+pub struct Closed;
+
+impl Sender {
+    /// A sender on its own, for tests of receivers.
+    pub fn detached(batches: usize) -> (Self, mpsc::Receiver<Batch>) {
+        let (queue, receiver) = mpsc::channel(batches);
+        (Self(Way::Detached(queue)), receiver)
+    }
+
+    pub(super) fn wired(outlet: Arc<Outlet>) -> Self {
+        Self(Way::Wired(outlet))
+    }
+
+    /// Passes a batch on; waits while the engine holds as much as it may.
+    ///
+    /// # Errors
+    /// If the pipeline has stopped; the batch's receipt then says that it may be sent again.
+    pub async fn send(&self, batch: Batch) -> Result<(), Closed> {
+        match &self.0 {
+            Way::Detached(queue) => queue.send(batch).await.map_err(|_| Closed),
+            Way::Wired(outlet) => outlet.send(batch).await,
+        }
+    }
+}
+
+impl Outlet {
+    async fn send(&self, mut batch: Batch) -> Result<(), Closed> {
+        let mut closed = self.closed.clone();
+        let charge = tokio::select! {
+            biased;
+            // The other end going away also means that nothing is taken any more.
+            _ = closed.wait_for(|closed| *closed) => None,
+            charge = self.budget.admit(batch.bytes()) => Some(charge),
+        };
+        let Some(charge) = charge else {
+            batch.receipt.settle(Outcome::Retry(Closed.to_string()));
+            return Err(Closed);
+        };
+        batch.charge = Some(Arc::new(charge));
+        if batch.context.receiver.is_empty() {
+            batch.context.receiver = Arc::clone(&self.receiver);
+        }
+        self.edge.gave(&batch);
+        for pipeline in &self.pipelines {
+            pipeline.push(batch.clone());
+        }
+        Ok(())
+    }
+}
+
+/// The counters of what goes into and comes out of one component.
+#[derive(Debug, Clone)]
+pub(super) struct Edge {
+    batches_in: Counter,
+    batches_out: Counter,
+    failed: Counter,
+    samples_in: Counter,
+    samples_out: Counter,
+}
+
+impl Edge {
+    pub(super) fn new(metrics: &Metrics, label: &str) -> Self {
+        Self {
+            batches_in: metrics.counter(names::BATCHES_IN, label),
+            batches_out: metrics.counter(names::BATCHES_OUT, label),
+            failed: metrics.counter(names::BATCHES_FAILED, label),
+            samples_in: metrics.counter(names::SAMPLES_IN, label),
+            samples_out: metrics.counter(names::SAMPLES_OUT, label),
+        }
+    }
+
+    pub(super) fn took(&self, batch: &Batch) {
+        self.batches_in.add(1);
+        self.samples_in.add(batch.samples().unwrap_or_default() as u64);
+    }
+
+    pub(super) fn gave(&self, batch: &Batch) {
+        self.batches_out.add(1);
+        self.samples_out.add(batch.samples().unwrap_or_default() as u64);
+    }
+
+    pub(super) fn failed(&self, batches: u64) {
+        self.failed.add(batches);
+    }
+}

@@ -1,0 +1,531 @@
+//! The engine with components made for testing it.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::sync::{Semaphore, mpsc};
+
+use super::*;
+use crate::batch::{Acknowledgement, Batch, Outcome, Receipt};
+use crate::component::{Error, Exporter, Failure, Lifecycle, Outbox, Processor, Receiver};
+use crate::config::Layers;
+use crate::telemetry::names;
+
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Sends what a test gives it, until it is stopped.
+struct Feed(mpsc::UnboundedReceiver<Batch>);
+
+#[async_trait]
+impl Receiver for Feed {
+    async fn run(mut self: Box<Self>, out: Sender, mut life: Lifecycle) -> Result<(), Error> {
+        loop {
+            tokio::select! {
+                biased;
+                batch = self.0.recv() => match batch {
+                    Some(batch) => out.send(batch).await.map_err(|closed| Error::new(closed.to_string()))?,
+                    None => return Ok(()),
+                },
+                _ = life.stopping() => return Ok(()),
+            }
+        }
+    }
+}
+
+fn feed() -> (mpsc::UnboundedSender<Batch>, Box<Feed>) {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    (sender, Box::new(Feed(receiver)))
+}
+
+/// What an exporter does with a batch, by the number of the attempt.
+type Act = Box<dyn FnMut(usize) -> Result<(), Failure> + Send>;
+
+/// Keeps the sizes of batches that it accepts.
+struct Sink {
+    seen: Arc<Mutex<Vec<usize>>>,
+    act: Act,
+    attempts: usize,
+    closed: Arc<AtomicUsize>,
+}
+
+#[async_trait]
+impl Exporter for Sink {
+    async fn export(&mut self, batch: &Batch) -> Result<(), Failure> {
+        self.attempts += 1;
+        (self.act)(self.attempts)?;
+        self.seen.lock().unwrap().push(batch.bytes());
+        Ok(())
+    }
+
+    async fn close(&mut self, _: Instant) -> Result<(), Error> {
+        self.closed.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    }
+}
+
+#[derive(Clone, Default)]
+struct Seen {
+    sizes: Arc<Mutex<Vec<usize>>>,
+    closed: Arc<AtomicUsize>,
+}
+
+impl Seen {
+    fn sink(&self, act: impl FnMut(usize) -> Result<(), Failure> + Send + 'static) -> Box<Sink> {
+        Box::new(Sink {
+            seen: Arc::clone(&self.sizes),
+            act: Box::new(act),
+            attempts: 0,
+            closed: Arc::clone(&self.closed),
+        })
+    }
+
+    fn all(&self) -> Vec<usize> {
+        self.sizes.lock().unwrap().clone()
+    }
+
+    async fn wait_for(&self, count: usize) {
+        until(|| self.all().len() >= count).await;
+    }
+}
+
+async fn until(condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !condition() {
+        assert!(Instant::now() < deadline, "the condition did not come true");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+fn retry(text: &str) -> Result<(), Failure> {
+    Err(Failure::Retry { after: None, cause: Error::new(text) })
+}
+
+/// A batch of so many bytes, with the future of its outcome.
+fn batch(bytes: usize) -> (Batch, Acknowledgement) {
+    let (receipt, acknowledgement) = Receipt::new();
+    let mut batch = Batch::from_wire(Bytes::from(vec![0; bytes]));
+    batch.receipt = receipt;
+    (batch, acknowledgement)
+}
+
+fn start(builder: Builder, config: &str) -> RunningEngine {
+    let document = Layers::new().text(None, config).load().unwrap();
+    let plan = builder.plan(&document).unwrap();
+    builder.start(&plan).unwrap()
+}
+
+const ONE: &str = "service: {pipelines: {profiles: {receivers: [in], exporters: [out]}}}";
+const PROCESSED: &str = "\
+service: {pipelines: {profiles: {receivers: [in], processors: [p], exporters: [out]}}}";
+
+/// Scenario: two receivers and two exporters shared by two pipelines, one of them with a processor.
+/// Guarantees: every pipeline gets every batch of its receivers, every exporter one from each of
+/// its pipelines; edges count; closing is once for each exporter.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fan_in_and_fan_out() {
+    let (a, receiver_a) = feed();
+    let (b, receiver_b) = feed();
+    let (left, right) = (Seen::default(), Seen::default());
+    let mut builder = Builder::default();
+    builder.receiver("a", receiver_a).receiver("b", receiver_b);
+    builder.exporter("left", left.sink(|_| Ok(()))).exporter("right", right.sink(|_| Ok(())));
+    builder.processor("p", Box::new(Passing));
+    let config = "\
+service:
+  pipelines:
+    profiles: {receivers: [a, b], exporters: [left, right]}
+    profiles/two: {receivers: [a], processors: [p], exporters: [right]}
+";
+    let mut engine = start(builder, config);
+    let metrics = Arc::clone(engine.metrics());
+    let (one, acknowledgement_one) = batch(10);
+    let (two, acknowledgement_two) = batch(20);
+    a.send(one).unwrap();
+    b.send(two).unwrap();
+    assert_eq!(acknowledgement_one.wait().await, Outcome::Delivered);
+    assert_eq!(acknowledgement_two.wait().await, Outcome::Delivered);
+    drop((a, b));
+    engine.wait().await.unwrap();
+    engine.stop(GRACE).await.unwrap();
+    let sorted = |seen: &Seen| {
+        let mut sizes = seen.all();
+        sizes.sort_unstable();
+        sizes
+    };
+    assert_eq!((sorted(&left), sorted(&right)), (vec![10, 20], vec![10, 10, 20]));
+    assert_eq!(left.closed.load(Ordering::SeqCst) + right.closed.load(Ordering::SeqCst), 2);
+    assert_eq!(metrics.counter(names::BATCHES_IN, "exporters::right").get(), 3);
+    assert_eq!(metrics.counter(names::BATCHES_OUT, "processors::p").get(), 1);
+    assert_eq!(metrics.total(names::QUEUED_BYTES), 0);
+}
+
+struct Passing;
+
+impl Processor for Passing {
+    fn process(&mut self, batch: Batch, out: &mut Outbox) -> Result<(), Error> {
+        out.push(batch);
+        Ok(())
+    }
+}
+
+/// An exporter that takes a batch only when the test allows it.
+struct Gate(Arc<Semaphore>);
+
+#[async_trait]
+impl Exporter for Gate {
+    async fn export(&mut self, _: &Batch) -> Result<(), Failure> {
+        self.0.acquire().await.unwrap().forget();
+        Ok(())
+    }
+}
+
+/// Scenario: an exporter stands still while a receiver goes on; one batch is larger than the whole
+/// budget.
+/// Guarantees: sending waits as soon as the budget is used, goes on when there is room, and what is
+/// too large passes alone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sending_waits_for_room() {
+    let (sender, receiver) = feed();
+    let gate = Arc::new(Semaphore::new(0));
+    let mut builder = Builder::default();
+    builder.receiver("in", receiver).exporter("out", Box::new(Gate(Arc::clone(&gate))));
+    builder.memory_budget(1000);
+    let engine = start(builder, ONE);
+    let sent = engine.metrics().counter(names::BATCHES_OUT, "receivers::in");
+    for _ in 0..4 {
+        sender.send(batch(400).0).unwrap();
+    }
+    sender.send(batch(5000).0).unwrap();
+    until(|| sent.get() == 2).await;
+    // Nothing says when nothing happens; other tasks get their chance first.
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!((sent.get(), engine.bytes_in_flight()), (2, 800));
+    gate.add_permits(1);
+    until(|| sent.get() == 3).await;
+    gate.add_permits(3);
+    until(|| sent.get() == 5).await;
+    assert_eq!(engine.bytes_in_flight(), 5000);
+    gate.add_permits(1);
+    until(|| engine.bytes_in_flight() == 0).await;
+    engine.stop(GRACE).await.unwrap();
+}
+
+/// A processor that fails on batches of certain sizes.
+struct Touchy;
+
+impl Processor for Touchy {
+    fn process(&mut self, batch: Batch, out: &mut Outbox) -> Result<(), Error> {
+        match batch.bytes() {
+            1 => panic!("one is\na lonely number"),
+            2 => return Err(Error::with_source("cannot do two", std::fmt::Error)),
+            _ => {}
+        }
+        out.push(batch);
+        Ok(())
+    }
+
+    fn tick(&mut self, _: Instant, _: &mut Outbox) {
+        panic!("ticks make me nervous");
+    }
+}
+
+/// Scenario: a processor and an exporter panic and fail on some batches; ticks panic too.
+/// Guarantees: those batches are rejected with the reason, counted, and the next one passes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn panics_cost_one_batch() {
+    let (sender, receiver) = feed();
+    let seen = Seen::default();
+    let mut builder = Builder::default();
+    builder.receiver("in", receiver).processor("p", Box::new(Touchy));
+    builder.exporter(
+        "out",
+        seen.sink(|attempt| match attempt {
+            1 => panic!("the exporter panics"),
+            2 => Err(Failure::Reject { cause: Error::new("not this one") }),
+            _ => Ok(()),
+        }),
+    );
+    let engine = start(builder, PROCESSED);
+    let metrics = Arc::clone(engine.metrics());
+    let mut outcomes = Vec::new();
+    for bytes in 1..=5 {
+        let (batch, acknowledgement) = batch(bytes);
+        sender.send(batch).unwrap();
+        outcomes.push(acknowledgement.wait().await);
+    }
+    let rejected = |text: &str| Outcome::Rejected(text.to_owned());
+    assert_eq!(outcomes[0], rejected("it panicked: one is a lonely number"));
+    assert!(matches!(&outcomes[1], Outcome::Rejected(why) if why.starts_with("cannot do two: ")));
+    assert_eq!(outcomes[2], rejected("it panicked: the exporter panics"));
+    assert_eq!(outcomes[3], rejected("not this one"));
+    assert_eq!(outcomes[4], Outcome::Delivered);
+    assert_eq!(seen.all(), [5]);
+    assert!(metrics.counter(names::BATCHES_FAILED, "processors::p").get() >= 2);
+    assert_eq!(metrics.counter(names::BATCHES_FAILED, "exporters::out").get(), 2);
+    engine.stop(GRACE).await.unwrap();
+}
+
+/// Scenario: a receiver fails; another panics.
+/// Guarantees: waiting ends with that error, and stopping still works.
+#[tokio::test]
+async fn a_failing_receiver_ends_the_engine() {
+    struct Failing(bool);
+    #[async_trait]
+    impl Receiver for Failing {
+        async fn run(self: Box<Self>, _: Sender, _: Lifecycle) -> Result<(), Error> {
+            assert!(!self.0, "out of luck");
+            Err(Error::new("no permission"))
+        }
+    }
+    for (panics, expected) in
+        [(false, "receivers::in: no permission"), (true, "receivers::in: it panicked: out of luck")]
+    {
+        let mut builder = Builder::default();
+        builder.receiver("in", Box::new(Failing(panics)));
+        builder.exporter("out", Seen::default().sink(|_| Ok(())));
+        let mut engine = start(builder, ONE);
+        assert_eq!(engine.wait().await.unwrap_err().to_string(), expected);
+        engine.stop(GRACE).await.unwrap();
+    }
+}
+
+/// Scenario: a destination fails twice, then works; another fails for ever. The clock is turned.
+/// Guarantees: the first batch arrives, the second is given up after the time of the policy and its
+/// receipt says that it may be sent again.
+#[tokio::test(start_paused = true)]
+async fn failures_are_retried() {
+    let (sender, receiver) = feed();
+    let seen = Seen::default();
+    let mut builder = Builder::default();
+    builder.receiver("in", receiver);
+    let act = |attempt| if attempt == 3 { Ok(()) } else { retry("not now") };
+    builder.exporter("out", seen.sink(act));
+    let engine = start(builder, ONE);
+    let began = tokio::time::Instant::now();
+    let (first, delivered) = batch(1);
+    let (second, lost) = batch(2);
+    sender.send(first).unwrap();
+    sender.send(second).unwrap();
+    assert_eq!(delivered.wait().await, Outcome::Delivered);
+    assert!(began.elapsed() >= Duration::from_millis(6250), "two waits with jitter");
+    let began = tokio::time::Instant::now();
+    assert_eq!(lost.wait().await, Outcome::Retry("not now".into()));
+    let elapsed = began.elapsed();
+    assert!((200..=300).contains(&elapsed.as_secs()), "{elapsed:?}");
+    assert_eq!(seen.all(), [1]);
+    assert_eq!(engine.metrics().counter(names::BATCHES_FAILED, "exporters::out").get(), 1);
+    engine.stop(GRACE).await.unwrap();
+}
+
+/// Scenario: the backoff of a policy, by hand.
+/// Guarantees: the Collector's defaults; a destination that asks for more gets it.
+#[test]
+fn backoff_grows_and_ends() {
+    let start = Instant::now();
+    let mut backoff = Backoff::new(RetryPolicy::default(), start);
+    let seconds = |wait: Option<Duration>| wait.map(|wait| wait.as_secs_f64());
+    let middle = |backoff: &mut Backoff, at| seconds(backoff.after_failure(start + at, None, 0.5));
+    assert_eq!(middle(&mut backoff, Duration::ZERO), Some(5.0));
+    assert_eq!(middle(&mut backoff, Duration::ZERO), Some(7.5));
+    for _ in 0..4 {
+        middle(&mut backoff, Duration::ZERO);
+    }
+    assert_eq!(middle(&mut backoff, Duration::ZERO), Some(30.0));
+    assert_eq!(seconds(backoff.after_failure(start, None, 0.0)), Some(15.0));
+    assert_eq!(seconds(backoff.after_failure(start, None, 1.0)), Some(45.0));
+    let asked = Some(Duration::from_secs(100));
+    assert_eq!(seconds(backoff.after_failure(start, asked, 0.5)), Some(100.0));
+    assert_eq!(middle(&mut backoff, Duration::from_secs(271)), None);
+    let forever = RetryPolicy { max_elapsed_time: Duration::ZERO, ..RetryPolicy::default() };
+    let mut backoff = Backoff::new(forever, start);
+    assert!(middle(&mut backoff, Duration::from_secs(1 << 30)).is_some());
+}
+
+/// Keeps every batch until it is finished, and notes the order in which it was.
+struct Hoard(&'static str, Vec<Batch>, Arc<Mutex<Vec<&'static str>>>);
+
+impl Processor for Hoard {
+    fn process(&mut self, batch: Batch, _: &mut Outbox) -> Result<(), Error> {
+        self.1.push(batch);
+        Ok(())
+    }
+
+    fn finish(&mut self, _: Instant, out: &mut Outbox) {
+        self.2.lock().unwrap().push(self.0);
+        self.1.drain(..).for_each(|batch| out.push(batch));
+    }
+}
+
+/// Gives its last batch when it is asked to stop, and keeps a way in for longer than it may.
+struct LastWord(Arc<Mutex<Option<Sender>>>);
+
+#[async_trait]
+impl Receiver for LastWord {
+    async fn run(self: Box<Self>, out: Sender, mut life: Lifecycle) -> Result<(), Error> {
+        life.stopping().await;
+        out.send(batch(7).0).await.map_err(|closed| Error::new(closed.to_string()))?;
+        *self.0.lock().unwrap() = Some(out);
+        Ok(())
+    }
+}
+
+/// Scenario: a receiver sends its last batch while stopping and leaks its sender; two processors
+/// hold everything until the end.
+/// Guarantees: the batch goes all the way, processors finish from first to last, the exporter is
+/// closed after it, a late send fails with a receipt that says so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stopping_flushes_in_order() {
+    let (leaked, order) = (Arc::new(Mutex::new(None)), Arc::new(Mutex::new(Vec::new())));
+    let seen = Seen::default();
+    let mut builder = Builder::default();
+    builder.receiver("in", Box::new(LastWord(Arc::clone(&leaked))));
+    builder.processor("first", Box::new(Hoard("first", Vec::new(), Arc::clone(&order))));
+    builder.processor("second", Box::new(Hoard("second", Vec::new(), Arc::clone(&order))));
+    builder.exporter("out", seen.sink(|_| Ok(())));
+    let config = PROCESSED.replace("[p]", "[first, second]");
+    let engine = start(builder, &config);
+    engine.stop(GRACE).await.unwrap();
+    assert_eq!(*order.lock().unwrap(), ["first", "second"]);
+    assert_eq!((seen.all(), seen.closed.load(Ordering::SeqCst)), (vec![7], 1));
+    let sender = leaked.lock().unwrap().take().unwrap();
+    let (late, acknowledgement) = batch(1);
+    assert!(sender.send(late).await.is_err());
+    assert!(matches!(acknowledgement.wait().await, Outcome::Retry(_)));
+}
+
+/// Never does what it should.
+struct Stuck;
+
+#[async_trait]
+impl Receiver for Stuck {
+    async fn run(self: Box<Self>, out: Sender, _: Lifecycle) -> Result<(), Error> {
+        for _ in 0..2 {
+            let _ = out.send(batch(1).0).await;
+        }
+        std::future::pending().await
+    }
+}
+
+#[async_trait]
+impl Exporter for Stuck {
+    async fn export(&mut self, _: &Batch) -> Result<(), Failure> {
+        std::future::pending().await
+    }
+
+    async fn close(&mut self, _: Instant) -> Result<(), Error> {
+        std::future::pending().await
+    }
+}
+
+/// Scenario: nothing ever ends by itself: a receiver, an exporter, its closing.
+/// Guarantees: stopping takes about the grace and no more; what was not sent is not acknowledged.
+#[tokio::test(start_paused = true)]
+async fn stopping_is_bounded() {
+    let (sender, receiver) = feed();
+    let mut builder = Builder::default();
+    builder.receiver("stuck", Box::new(Stuck)).receiver("in", receiver);
+    builder.exporter("out", Box::new(Stuck));
+    let config = ONE.replace("[in]", "[in, stuck]");
+    let engine = start(builder, &config);
+    let (one, first) = batch(1);
+    let (two, second) = batch(1);
+    sender.send(one).unwrap();
+    sender.send(two).unwrap();
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    let began = tokio::time::Instant::now();
+    engine.stop(GRACE).await.unwrap();
+    assert!(began.elapsed() <= GRACE + Duration::from_millis(200), "{:?}", began.elapsed());
+    assert!(matches!(first.wait().await, Outcome::Retry(_)));
+    assert!(matches!(second.wait().await, Outcome::Retry(_)));
+}
+
+/// Scenario: a destination is down when the engine stops.
+/// Guarantees: the long wait is cut short, trying goes on within the grace, then the batch is
+/// given up as not delivered.
+#[tokio::test(start_paused = true)]
+async fn stopping_cuts_waits_short() {
+    let (sender, receiver) = feed();
+    let attempts = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&attempts);
+    let mut builder = Builder::default();
+    builder.receiver("in", receiver);
+    builder.exporter(
+        "out",
+        Seen::default().sink(move |_| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            retry("down")
+        }),
+    );
+    let engine = start(builder, ONE);
+    let (one, outcome) = batch(1);
+    sender.send(one).unwrap();
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    assert_eq!(attempts.load(Ordering::SeqCst), 1);
+    engine.stop(GRACE).await.unwrap();
+    assert_eq!(outcome.wait().await, Outcome::Retry("down".into()));
+    assert!(attempts.load(Ordering::SeqCst) > 5);
+}
+
+/// Emits what it holds at ticks.
+struct Parking(Option<Batch>);
+
+impl Processor for Parking {
+    fn process(&mut self, batch: Batch, _: &mut Outbox) -> Result<(), Error> {
+        self.0 = Some(batch);
+        Ok(())
+    }
+
+    fn tick(&mut self, _: Instant, out: &mut Outbox) {
+        if let Some(batch) = self.0.take() {
+            out.push(batch);
+        }
+    }
+}
+
+/// Scenario: a processor parks a batch and gives it at a tick.
+/// Guarantees: ticks come without any batch, and what they emit goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ticks_emit() {
+    let (sender, receiver) = feed();
+    let seen = Seen::default();
+    let mut builder = Builder::default();
+    builder.receiver("in", receiver).processor("p", Box::new(Parking(None)));
+    builder.exporter("out", seen.sink(|_| Ok(())));
+    let engine = start(builder, PROCESSED);
+    sender.send(batch(3).0).unwrap();
+    seen.wait_for(1).await;
+    engine.stop(GRACE).await.unwrap();
+    assert_eq!(seen.all(), [3]);
+}
+
+/// Scenario: an engine is dropped without being stopped.
+/// Guarantees: receivers are told, a batch that keeps failing is given up, the exporter is closed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dropping_stops() {
+    let (sender, receiver) = feed();
+    let seen = Seen::default();
+    let mut builder = Builder::default();
+    builder.receiver("in", receiver).processor("p", Box::new(Passing));
+    builder.exporter("out", seen.sink(|_| retry("down")));
+    let engine = start(builder, PROCESSED);
+    let (one, outcome) = batch(1);
+    sender.send(one).unwrap();
+    let taken = engine.metrics().counter(names::BATCHES_IN, "exporters::out");
+    until(|| taken.get() == 1).await;
+    drop(engine);
+    assert_eq!(outcome.wait().await, Outcome::Retry("down".into()));
+    until(|| sender.is_closed()).await;
+    until(|| seen.closed.load(Ordering::SeqCst) == 1).await;
+}
