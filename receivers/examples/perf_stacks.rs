@@ -21,10 +21,12 @@ use profpipe_receivers::perf::{Config, Scope};
 async fn main() {
     let mut config = Config::default();
     let mut seconds = 5.0;
+    let mut symbols = Symbols::default();
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--pid" => config.scope = Scope::Pid(arguments.next().unwrap().parse().unwrap()),
+            "--no-names" => symbols.off = true,
             "--user" => config.scope = Scope::User,
             "--frequency" => config.frequency = arguments.next().unwrap().parse().unwrap(),
             number => seconds = number.parse().unwrap(),
@@ -39,7 +41,6 @@ async fn main() {
     let (stopper, life) = Lifecycle::new();
     let (sender, mut batches) = Sender::detached(16);
     let running = tokio::spawn(receiver.run(sender, life));
-    let mut symbols = Symbols::default();
     let mut totals: HashMap<String, Totals> = HashMap::new();
     let deadline = tokio::time::sleep(Duration::from_secs_f64(seconds));
     tokio::pin!(deadline);
@@ -140,6 +141,7 @@ type Table = Vec<(u64, u64, String)>;
 #[derive(Default)]
 struct Symbols {
     files: HashMap<String, Table>,
+    off: bool,
 }
 
 impl Symbols {
@@ -148,6 +150,9 @@ impl Symbols {
         let mapping = dictionary.mappings.get(location.mapping);
         let path = dictionary.strings.get(mapping.filename);
         let base = path.rsplit('/').next().unwrap_or_default();
+        if self.off {
+            return base.to_owned();
+        }
         let table = self.files.entry(path.to_owned()).or_insert_with(|| table(path));
         let at = table.partition_point(|symbol| symbol.0 <= location.address);
         match at.checked_sub(1).and_then(|at| table.get(at)) {

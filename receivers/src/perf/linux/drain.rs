@@ -75,6 +75,8 @@ pub(super) fn run(setup: Setup) {
         stacks: HashMap::default(),
         last_stack: 0,
         out: messages,
+        began: Vec::new(),
+        ended: Vec::new(),
         dropped: 0,
         lost_records: 0,
         window: now(),
@@ -104,7 +106,10 @@ pub(super) fn run(setup: Setup) {
             drain.lost_exactly = lost;
         }
         drain.end_round(if last { u64::MAX } else { horizon });
-        session.follow_new_processes();
+        session.inherited(&drain.began, &drain.ended);
+        drain.began.clear();
+        drain.ended.clear();
+        session.follow_new_threads();
         consumer.unpark();
         if last {
             break;
@@ -123,6 +128,9 @@ struct Drain {
     /// Numbers are not used again.
     last_stack: u32,
     out: HeapProd<Message>,
+    /// Threads that began and ended in this round.
+    began: Vec<u32>,
+    ended: Vec<u32>,
     /// Samples that the aggregation thread had no room for.
     dropped: u64,
     /// Records that the kernel had no room for, as the rings say.
@@ -148,8 +156,12 @@ impl Drain {
             Record::Name { pid, tid, exec, name } => self.processes.name(pid, tid, exec, name),
             Record::Fork { pid, tid, parent, parent_tid } => {
                 self.processes.fork(pid, tid, parent, parent_tid);
+                self.began.push(tid);
             }
-            Record::Exit { pid, tid } => self.processes.exit(pid, tid),
+            Record::Exit { pid, tid } => {
+                self.processes.exit(pid, tid);
+                self.ended.push(tid);
+            }
             Record::Lost { records } => {
                 self.lost_records += records;
                 self.processes.lost(&mut self.host);

@@ -8,7 +8,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hashbrown::HashSet;
 use profpipe_pipeline::component::Error;
@@ -21,6 +21,8 @@ use crate::perf::{Config, Scope};
 
 /// The smallest ring that is of use: a sample with a full stack dump needs 33 KiB.
 const SMALLEST_RING: usize = 128 << 10;
+/// How often threads are looked for that no record told of.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// The most threads that are attached to one by one.
 const MAX_THREADS: usize = 16_384;
 
@@ -34,7 +36,11 @@ pub(super) struct Session {
     samplers: Vec<OwnedFd>,
     /// The sampling events of threads; one for each CPU.
     threads: Vec<(u32, Vec<OwnedFd>)>,
-    attached: HashSet<u32>,
+    /// Threads that are sampled: attached to, or children of such.
+    covered: HashSet<u32>,
+    /// Threads that were not covered when last looked for.
+    candidates: HashSet<u32>,
+    next_look: Instant,
     cpus: Vec<i32>,
     scope: Scope,
     /// What the events were opened with.
@@ -132,7 +138,9 @@ impl Session {
                         owners,
                         samplers: Vec::new(),
                         threads: Vec::new(),
-                        attached: HashSet::new(),
+                        covered: HashSet::new(),
+                        candidates: HashSet::new(),
+                        next_look: Instant::now() + LOOK_EVERY,
                         cpus,
                         scope: config.scope,
                         choices,
@@ -200,7 +208,7 @@ impl Session {
     }
 
     fn attach(&mut self, tid: u32) -> io::Result<()> {
-        if self.attached.contains(&tid) || self.attached.len() >= MAX_THREADS {
+        if self.covered.contains(&tid) || self.threads.len() >= MAX_THREADS {
             return Ok(());
         }
         let attr = self.choices.sampling();
@@ -213,7 +221,7 @@ impl Session {
         for event in &events {
             sys::enable(event.as_fd())?;
         }
-        self.attached.insert(tid);
+        self.covered.insert(tid);
         self.threads.push((tid, events));
         Ok(())
     }
@@ -255,13 +263,71 @@ impl Session {
         Some(self.samplers.iter().filter_map(lost).sum())
     }
 
-    /// True if every process of the scope has ended.
-    pub(super) fn is_over(&self) -> bool {
-        false
+    /// Threads began that are sampled because their parents are.
+    pub(super) fn inherited(&mut self, began: &[u32], ended: &[u32]) {
+        if self.scope != Scope::System {
+            self.covered.extend(began);
+            for tid in ended {
+                self.covered.remove(tid);
+            }
+        }
     }
 
-    /// Attaches to processes that have come into the scope and were not inherited.
-    pub(super) fn follow_new_processes(&mut self) {}
+    /// Closes the events of threads that have ended with all their children. True if the scope is
+    /// a process and nothing of it is left.
+    pub(super) fn is_over(&mut self) -> bool {
+        if self.threads.is_empty() {
+            return matches!(self.scope, Scope::Pid(_));
+        }
+        let first = |(_, events): &(u32, Vec<OwnedFd>)| events.first().map(AsFd::as_fd).is_some();
+        self.threads.retain(first);
+        let mut ended: Vec<bool> = Vec::with_capacity(self.threads.len());
+        {
+            let events = self.threads.iter().filter_map(|(_, events)| events.first());
+            // The kernel reports a hang-up when the thread and all who inherited are gone.
+            let mut watched: Vec<_> =
+                events.map(|event| PollFd::new(event, PollFlags::empty())).collect();
+            if poll(&mut watched, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_err() {
+                return false;
+            }
+            ended.extend(watched.iter().map(|fd| fd.revents().contains(PollFlags::HUP)));
+        }
+        let mut ended = ended.into_iter();
+        self.threads.retain(|_| !ended.next().unwrap_or(false));
+        self.threads.is_empty() && matches!(self.scope, Scope::Pid(_))
+    }
+
+    /// Attaches to threads that have come into the scope in another way than from a parent that is
+    /// sampled: of the same user, or begun while their process was being attached to.
+    pub(super) fn follow_new_threads(&mut self) {
+        let now = Instant::now();
+        if self.scope == Scope::System || now < self.next_look {
+            return;
+        }
+        self.next_look = now + LOOK_EVERY;
+        let found: Vec<u32> = match self.scope {
+            Scope::System => return,
+            Scope::Pid(pid) => threads_of(pid).collect(),
+            Scope::User => {
+                let own = rustix::process::geteuid().as_raw();
+                processes_of(own).collect()
+            }
+        };
+        let new: HashSet<u32> =
+            found.into_iter().filter(|tid| !self.covered.contains(tid)).collect();
+        // The record of its birth may still lie in a ring: it is new if nothing came until now.
+        let certain: Vec<u32> = new.intersection(&self.candidates).copied().collect();
+        self.candidates = new;
+        for tid in certain {
+            if self.scope == Scope::User {
+                for tid in threads_of(tid) {
+                    let _ = self.attach(tid);
+                }
+            } else {
+                let _ = self.attach(tid);
+            }
+        }
+    }
 }
 
 /// Tries on one CPU what the host allows, from the best choices down.
