@@ -7,6 +7,7 @@
 use profpipe_pipeline::component::Factory;
 
 pub mod nop;
+pub mod perf;
 
 /// Every component of this crate.
-pub const COMPONENTS: &[Factory] = &[nop::FACTORY];
+pub const COMPONENTS: &[Factory] = &[nop::FACTORY, perf::FACTORY];

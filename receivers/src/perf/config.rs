@@ -1,0 +1,109 @@
+//! What users type for the `perf` receiver.
+
+use profpipe_pipeline::component::Config as ComponentConfig;
+use profpipe_pipeline::config::Problems;
+use profpipe_pipeline::settings::{ByteSize, Duration};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The native sampler: what every CPU of this host, or of some processes, is busy with.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Samples a second and CPU, 1 to 10000. An odd number avoids marching in step with timers.
+    pub frequency: u32,
+    /// The length of a window: one batch is sent at the end of each.
+    pub interval: Duration,
+    /// What to sample.
+    pub events: Vec<Event>,
+    /// How user stacks are unwound.
+    pub unwind: Unwind,
+    /// Who is sampled: `system`, `user` (all processes of the user that profpipe runs as), or
+    /// `{ pid: N }` (a process with its threads, and the children it starts from now on). Where
+    /// `system` is not permitted, `user` is used and a warning says so.
+    pub scope: Scope,
+    /// How much of a user stack is copied with every sample, up to `65528`. Deeper stacks are
+    /// marked as truncated. Not used with `unwind: frame_pointers`.
+    pub stack_size: ByteSize,
+    /// The memory for samples under way, per CPU; rounded down to a power of two. Halved as often
+    /// as necessary where the host allows less.
+    pub buffer_size: ByteSize,
+    /// The service name of every process. By default it is found by rule: the container, else the
+    /// systemd unit, else the executable.
+    pub service_name: Option<String>,
+}
+
+/// What to sample.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    /// Where CPU time goes.
+    Cpu,
+}
+
+/// How user stacks are unwound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Unwind {
+    /// With the tables that compilers write for exceptions, and along frame pointers in code that
+    /// has none, such as Go and just-in-time compiled code.
+    Auto,
+    /// With those tables only.
+    Dwarf,
+    /// Along frame pointers only: cheaper, and right only for programs compiled with them.
+    FramePointers,
+}
+
+/// Who is sampled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    /// Every process of the host, and the kernel.
+    System,
+    /// Every process of the user that profpipe runs as.
+    User,
+    /// A process with its threads, and the children it starts from now on. The process may be one
+    /// that has not yet called `exec`: it is under observation when the receiver is built.
+    Pid(u32),
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            frequency: 99,
+            interval: Duration::from_secs(10),
+            events: vec![Event::Cpu],
+            unwind: Unwind::Auto,
+            scope: Scope::System,
+            stack_size: ByteSize(32 << 10),
+            buffer_size: ByteSize::mib(4),
+            service_name: None,
+        }
+    }
+}
+
+impl ComponentConfig for Config {
+    fn validate(&self, problems: &mut Problems) {
+        if !(1..=10_000).contains(&self.frequency) {
+            problems.push("frequency", "must be between 1 and 10000 samples a second");
+        }
+        if self.interval.0 < std::time::Duration::from_millis(100) {
+            problems.push("interval", "must be at least 100ms");
+        }
+        if self.events.is_empty() {
+            problems.push("events", "names no event; write `[cpu]`");
+        }
+        if self.stack_size.0 > 65_528 || self.stack_size.0 < 512 {
+            problems.push("stack_size", "must be between 512 and 65528 bytes");
+        }
+        if self.buffer_size.0 < 64 << 10 || self.buffer_size.0 > 1 << 30 {
+            problems.push("buffer_size", "must be between 64KiB and 1GiB");
+        }
+        if self.scope == Scope::Pid(0) {
+            problems.push("scope::pid", "0 is not a process");
+        }
+        if self.service_name.as_deref() == Some("") {
+            problems.push("service_name", "is empty; leave it out to use the rule");
+        }
+    }
+}

@@ -1,0 +1,453 @@
+//! The aggregation thread: from samples to profiles.
+//!
+//! It adds up weights by process, thread and stack, and at the end of a window writes them as
+//! tables. It also does what may take time: it describes processes, opens the symbol files of
+//! just-in-time compilers and publishes modules.
+
+use std::fs::File;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use hashbrown::{HashMap, HashSet};
+use profpipe_pipeline::modules::{Content, JIT, KERNEL, Module, ModuleId, ModuleStore, VDSO};
+use profpipe_pipeline::profile::attribute_names::{
+    BUILD_ID_GNU, BUILD_ID_GO, BUILD_ID_HTLHASH, FRAME_TYPE, PPROF_DEFAULT_SAMPLE_TYPE,
+    PROCESS_PID, SAMPLES_LOST, STACK_STATE, THREAD_ID, THREAD_NAME,
+};
+use profpipe_pipeline::profile::{
+    AttributeIx, KeyValue, LocationIx, LocationRef, MappingIx, MappingRef, Profile, Profiles,
+    Resource, ResourceProfiles, SampleRef, Scope, ScopeProfiles, StackIx, StringIx, Value,
+    ValueType,
+};
+use profpipe_pipeline::telemetry::Counter;
+use ringbuf::HeapCons;
+use ringbuf::traits::Consumer;
+use tokio::sync::mpsc;
+
+use super::handoff::{
+    Extent, FileFacts, Frame, KERNEL_ROW, Message, ProcessFacts, RowFacts, Source,
+};
+use super::process::RowIx;
+use super::resource;
+
+/// How long the thread sleeps if nobody wakes it.
+const NAP: Duration = Duration::from_millis(500);
+/// Windows that a process is remembered without samples.
+const REMEMBERED: u64 = 30;
+
+/// What the thread is started with.
+pub(super) struct Setup {
+    pub(super) messages: HeapCons<Message>,
+    pub(super) out: mpsc::Sender<Profiles>,
+    pub(super) modules: Arc<ModuleStore>,
+    pub(super) frequency: u32,
+    pub(super) service: Option<String>,
+    pub(super) cpu: Counter,
+}
+
+/// Runs until the drain thread is gone and everything it told is sent on.
+pub(super) fn run(setup: Setup) {
+    let Setup { mut messages, out, modules, frequency, service, cpu } = setup;
+    let mut aggregation = Aggregation {
+        modules,
+        frequency,
+        service,
+        host: resource::host_name(),
+        rows: HashMap::new(),
+        stacks: HashMap::new(),
+        forgotten: Vec::new(),
+        processes: HashMap::new(),
+        sums: HashMap::default(),
+        windows: 0,
+    };
+    loop {
+        use ringbuf::traits::Observer;
+        // Asked before popping: what was told before the end is popped below.
+        let last = !messages.write_is_held();
+        while let Some(message) = messages.try_pop() {
+            if let Some(profiles) = aggregation.take(message)
+                && out.blocking_send(profiles).is_err()
+            {
+                return;
+            }
+        }
+        cpu.set(super::sys::thread_cpu_time());
+        if last {
+            return;
+        }
+        std::thread::park_timeout(NAP);
+    }
+}
+
+struct Aggregation {
+    modules: Arc<ModuleStore>,
+    frequency: u32,
+    service: Option<String>,
+    host: String,
+    rows: HashMap<RowIx, Row>,
+    stacks: HashMap<u32, Box<[Frame]>>,
+    /// Stacks that nothing refers to once the window has ended.
+    forgotten: Vec<u32>,
+    processes: HashMap<u32, Process>,
+    sums: HashMap<Key, Sum, foldhash::fast::RandomState>,
+    windows: u64,
+}
+
+struct Row {
+    facts: RowFacts,
+    /// The symbol file of a just-in-time compiler was found.
+    found: bool,
+}
+
+struct Process {
+    resource: Resource,
+    threads: HashMap<u32, Arc<str>>,
+    used: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+struct Key {
+    process: u32,
+    tid: u32,
+    stack: u32,
+    extent: Extent,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Sum {
+    samples: i64,
+    weight: u64,
+}
+
+impl Aggregation {
+    fn take(&mut self, message: Message) -> Option<Profiles> {
+        match message {
+            Message::Sample { process, tid, stack, extent, weight } => {
+                let sum = self.sums.entry(Key { process, tid, stack, extent }).or_default();
+                sum.samples += 1;
+                sum.weight = sum.weight.saturating_add(weight);
+            }
+            Message::Stack(number, frames) => {
+                self.stacks.insert(number, frames);
+            }
+            Message::Thread { process, tid, name } => {
+                if let Some(process) = self.processes.get_mut(&process) {
+                    process.threads.insert(tid, name);
+                }
+            }
+            Message::Process(facts) => self.add_process(&facts),
+            Message::Row(row, facts) => {
+                self.rows.insert(row, Row { facts: *facts, found: false });
+            }
+            Message::ForgetStacks => {
+                self.forgotten.extend(self.stacks.keys());
+            }
+            Message::Window { start, end, lost } => return self.end_window(start, end, lost),
+        }
+        None
+    }
+
+    fn add_process(&mut self, facts: &ProcessFacts) {
+        let resource = resource::describe(facts, self.service.as_deref(), &self.host);
+        let process = Process { resource, threads: HashMap::new(), used: self.windows };
+        self.processes.insert(facts.id, process);
+    }
+
+    fn end_window(&mut self, start: u64, end: u64, lost: u64) -> Option<Profiles> {
+        self.windows += 1;
+        let sums = std::mem::take(&mut self.sums);
+        let mut sums: Vec<_> = sums.into_iter().collect();
+        if sums.is_empty() && lost == 0 {
+            return None;
+        }
+        sums.sort_unstable_by_key(|(key, _)| *key);
+        let mut writer = Writer::new(self, start, end, lost);
+        for of_process in sums.chunk_by(|(a, _), (b, _)| a.process == b.process) {
+            writer.process(of_process);
+        }
+        let (profiles, used) = writer.finish();
+        for row in used {
+            self.publish(row);
+        }
+        for stack in self.forgotten.drain(..) {
+            self.stacks.remove(&stack);
+        }
+        let windows = self.windows;
+        for (key, _) in &sums {
+            if let Some(process) = self.processes.get_mut(&key.process) {
+                process.used = windows;
+            }
+        }
+        self.processes.retain(|_, process| process.used + REMEMBERED >= windows);
+        Some(profiles)
+    }
+
+    /// Publishes what a row stands for, unless that was done already.
+    fn publish(&mut self, row: RowIx) {
+        let Some(row) = self.rows.get_mut(&row) else { return };
+        let publish = |id: ModuleId, module: &dyn Fn() -> Module| {
+            if self.modules.find(&id).is_none() {
+                self.modules.publish(id, Arc::new(module()));
+            }
+        };
+        match &row.facts.source {
+            Source::Kernel => publish(ModuleId::Kernel, &|| Module {
+                path: KERNEL.into(),
+                pid: 0,
+                content: Content::Kernel,
+            }),
+            Source::Vdso(Some(image)) => publish(ModuleId::Vdso, &|| Module {
+                path: VDSO.into(),
+                pid: 0,
+                content: Content::Image(Arc::clone(image)),
+            }),
+            Source::Vdso(None) => {}
+            Source::Jit { pid } => {
+                if !row.found
+                    && let Some((path, file)) = perf_map(*pid)
+                {
+                    row.found = true;
+                    let content = Content::PerfMap(Arc::new(file));
+                    let module = Module { path, pid: *pid, content };
+                    self.modules.publish(ModuleId::Jit(*pid), Arc::new(module));
+                }
+            }
+            Source::File(facts) => {
+                let Some(file) = &facts.file else { return };
+                let module = || Module {
+                    path: facts.path.to_string(),
+                    pid: facts.pid,
+                    content: Content::Elf(Arc::clone(file)),
+                };
+                let htl = facts.htlhash.clone().map(ModuleId::Htl);
+                let gnu = facts.build_id.clone().map(ModuleId::Gnu);
+                for id in htl.into_iter().chain(gnu) {
+                    publish(id, &module);
+                }
+            }
+        }
+    }
+}
+
+/// The file in which a just-in-time compiler names its code, by the pid that the process has in
+/// its own namespace.
+fn perf_map(pid: u32) -> Option<(String, File)> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let own = status
+        .lines()
+        .find_map(|line| line.strip_prefix("NSpid:")?.split_ascii_whitespace().next_back())?;
+    let own: u32 = own.parse().ok()?;
+    let path = format!("/tmp/perf-{own}.map");
+    let flags = libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_NOFOLLOW;
+    let mut options = File::options();
+    let file =
+        options.read(true).custom_flags(flags).open(format!("/proc/{pid}/root{path}")).ok()?;
+    file.metadata().is_ok_and(|metadata| metadata.is_file()).then_some((path, file))
+}
+
+/// Writes the tables of one window.
+struct Writer<'a> {
+    from: &'a Aggregation,
+    profiles: Profiles,
+    rows: HashMap<RowIx, MappingIx>,
+    locations: HashMap<Frame, LocationIx, foldhash::fast::RandomState>,
+    stacks: HashMap<u32, StackIx>,
+    used: HashSet<RowIx>,
+    kernel: AttributeIx,
+    native: AttributeIx,
+    truncated: AttributeIx,
+    broken: AttributeIx,
+    samples: Profile,
+    cpu: Profile,
+    lost: u64,
+}
+
+impl<'a> Writer<'a> {
+    fn new(from: &'a Aggregation, start: u64, end: u64, lost: u64) -> Self {
+        let mut profiles = Profiles::new();
+        let frame_type = profiles.dictionary.strings.intern(FRAME_TYPE);
+        let state = profiles.dictionary.strings.intern(STACK_STATE);
+        let attributes = &mut profiles.dictionary.attributes;
+        let kernel = attributes.intern(frame_type, "kernel".into(), StringIx::NONE);
+        let native = attributes.intern(frame_type, "native".into(), StringIx::NONE);
+        let truncated = attributes.intern(state, "truncated".into(), StringIx::NONE);
+        let broken = attributes.intern(state, "broken".into(), StringIx::NONE);
+        let strings = &mut profiles.dictionary.strings;
+        let mut kind =
+            |kind, unit| ValueType { kind: strings.intern(kind), unit: strings.intern(unit) };
+        let cpu_time = kind("cpu", "nanoseconds");
+        let template = Profile {
+            time_unix_nano: to_unix(start),
+            duration_nano: end.saturating_sub(start),
+            period_type: cpu_time,
+            period: 1_000_000_000 / i64::from(from.frequency.max(1)),
+            ..Profile::default()
+        };
+        Self {
+            from,
+            rows: HashMap::new(),
+            locations: HashMap::default(),
+            stacks: HashMap::new(),
+            used: HashSet::new(),
+            kernel,
+            native,
+            truncated,
+            broken,
+            samples: Profile { sample_type: kind("samples", "count"), ..template.clone() },
+            cpu: Profile { sample_type: cpu_time, ..template },
+            profiles,
+            lost,
+        }
+    }
+
+    /// Writes the sums of one process.
+    fn process(&mut self, sums: &[(Key, Sum)]) {
+        let from = self.from;
+        let Some((first, _)) = sums.first() else { return };
+        let Some(process) = from.processes.get(&first.process) else { return };
+        let (mut samples, mut cpu) = (self.samples.clone(), self.cpu.clone());
+        samples.samples.reserve(sums.len());
+        cpu.samples.reserve(sums.len());
+        for of_thread in sums.chunk_by(|(a, _), (b, _)| a.tid == b.tid) {
+            let Some((first, _)) = of_thread.first() else { continue };
+            let name = process.threads.get(&first.tid).map_or("", |name| name);
+            let thread_name = self.attribute(THREAD_NAME, name.into());
+            let thread_id = self.attribute(THREAD_ID, i64::from(first.tid).into());
+            for (key, sum) in of_thread {
+                let stack = self.stack(key.stack);
+                let state = match key.extent {
+                    Extent::Complete => None,
+                    Extent::Truncated => Some(self.truncated),
+                    Extent::Broken => Some(self.broken),
+                };
+                let attributes = [thread_name, thread_id, state.unwrap_or(AttributeIx::NONE)];
+                let attributes = attributes.get(..2 + usize::from(state.is_some()));
+                let sample = SampleRef {
+                    stack,
+                    attributes: attributes.unwrap_or_default(),
+                    ..SampleRef::default()
+                };
+                samples.samples.push(SampleRef { values: &[sum.samples], ..sample });
+                let weight = i64::try_from(sum.weight).unwrap_or(i64::MAX);
+                cpu.samples.push(SampleRef { values: &[weight], ..sample });
+            }
+        }
+        self.push(process.resource.clone(), samples, cpu);
+    }
+
+    fn push(&mut self, resource: Resource, mut samples: Profile, mut cpu: Profile) {
+        // Losses are those of the host: the ring does not say whose samples it had no room for.
+        let lost = std::mem::take(&mut self.lost);
+        if lost > 0 {
+            let lost = self.attribute(SAMPLES_LOST, i64::try_from(lost).unwrap_or(i64::MAX).into());
+            samples.attributes.push(lost);
+            cpu.attributes.push(lost);
+        }
+        let scope = Scope {
+            name: "profpipe".into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            attributes: vec![KeyValue {
+                key: PPROF_DEFAULT_SAMPLE_TYPE.into(),
+                value: "cpu".into(),
+            }],
+            ..Scope::default()
+        };
+        let scopes =
+            vec![ScopeProfiles { scope, profiles: vec![samples, cpu], ..Default::default() }];
+        self.profiles.resources.push(ResourceProfiles { resource, scopes, ..Default::default() });
+    }
+
+    fn finish(mut self) -> (Profiles, HashSet<RowIx>) {
+        if self.lost > 0 {
+            // Everything was lost: say so on a profile of the host.
+            let mut resource = Resource::default();
+            resource.set(profpipe_pipeline::profile::attribute_names::HOST_NAME, &*self.from.host);
+            let (samples, cpu) = (self.samples.clone(), self.cpu.clone());
+            self.push(resource, samples, cpu);
+        }
+        (self.profiles, self.used)
+    }
+
+    fn attribute(&mut self, key: &str, value: Value) -> AttributeIx {
+        let dictionary = &mut self.profiles.dictionary;
+        let key = dictionary.strings.intern(key);
+        dictionary.attributes.intern(key, value, StringIx::NONE)
+    }
+
+    fn stack(&mut self, number: u32) -> StackIx {
+        if let Some(stack) = self.stacks.get(&number) {
+            return *stack;
+        }
+        let from = self.from;
+        let frames = from.stacks.get(&number).map_or(&[][..], |frames| frames);
+        let locations: Vec<_> = frames.iter().map(|frame| self.location(*frame)).collect();
+        let stack = self.profiles.dictionary.stacks.intern(&locations);
+        self.stacks.insert(number, stack);
+        stack
+    }
+
+    fn location(&mut self, frame: Frame) -> LocationIx {
+        if let Some(location) = self.locations.get(&frame) {
+            return *location;
+        }
+        let mapping = self.mapping(frame.row);
+        let kind = if frame.row == KERNEL_ROW { self.kernel } else { self.native };
+        let location = self.profiles.dictionary.locations.intern(LocationRef {
+            mapping,
+            address: frame.address,
+            lines: &[],
+            attributes: &[kind],
+        });
+        self.locations.insert(frame, location);
+        location
+    }
+
+    fn mapping(&mut self, row: RowIx) -> MappingIx {
+        if let Some(mapping) = self.rows.get(&row) {
+            return *mapping;
+        }
+        let from = self.from;
+        let Some(Row { facts, .. }) = from.rows.get(&row) else { return MappingIx::NONE };
+        self.used.insert(row);
+        let mut attributes = Vec::new();
+        let filename = match &facts.source {
+            Source::Kernel => KERNEL,
+            Source::Vdso(_) => VDSO,
+            Source::Jit { pid } => {
+                attributes.push(self.attribute(PROCESS_PID, i64::from(*pid).into()));
+                JIT
+            }
+            Source::File(FileFacts { path, build_id, go_build_id, htlhash, .. }) => {
+                let ids = [
+                    (BUILD_ID_GNU, build_id),
+                    (BUILD_ID_GO, go_build_id),
+                    (BUILD_ID_HTLHASH, htlhash),
+                ];
+                for (key, id) in ids {
+                    if let Some(id) = id {
+                        attributes.push(self.attribute(key, id.as_str().into()));
+                    }
+                }
+                path
+            }
+        };
+        let filename = self.profiles.dictionary.strings.intern(filename);
+        let mapping = self.profiles.dictionary.mappings.intern(MappingRef {
+            memory_start: facts.memory_start,
+            memory_limit: facts.memory_limit,
+            file_offset: facts.file_offset,
+            filename,
+            attributes: &attributes,
+        });
+        self.rows.insert(row, mapping);
+        mapping
+    }
+}
+
+/// A time of the monotonic clock as time of the day.
+fn to_unix(monotonic: u64) -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u64;
+    let elapsed = super::drain::now().saturating_sub(monotonic);
+    now.saturating_sub(elapsed)
+}

@@ -1,0 +1,148 @@
+//! What we ask of the kernel: the attributes of the events, and the layout of records that follows
+//! from them.
+//!
+//! All events have the same record layout, so that a record needs no event id to be read.
+
+use perf_event_open_sys::bindings as perf;
+
+use super::arch;
+use super::sys::Attr;
+use crate::perf::Unwind;
+
+/// What the fields of a sample are, in the order in which the kernel writes them: instruction
+/// pointer, thread, time, CPU, period, call chain, user registers, user stack.
+const SAMPLE: u32 = perf::PERF_SAMPLE_IP
+    | perf::PERF_SAMPLE_TID
+    | perf::PERF_SAMPLE_TIME
+    | perf::PERF_SAMPLE_CPU
+    | perf::PERF_SAMPLE_PERIOD
+    | perf::PERF_SAMPLE_CALLCHAIN;
+
+/// What ticks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Clock {
+    /// The hardware's cycle counter.
+    Cycles,
+    /// A timer of the kernel.
+    Timer,
+}
+
+/// The choices an event is opened with. What a host does not allow is switched off one by one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Choices {
+    /// What ticks.
+    pub(super) clock: Clock,
+    /// Samples a second.
+    pub(super) frequency: u32,
+    /// Bytes of user stack to copy; 0 for none, and then no registers either.
+    pub(super) stack: u32,
+    /// User frame-pointer chains.
+    pub(super) user_chain: bool,
+    /// Samples in the kernel, and kernel frames.
+    pub(super) kernel: bool,
+    /// Build ids in mapping records (kernel 5.12).
+    pub(super) build_id: bool,
+    /// Exact counts of lost samples (kernel 6.0).
+    pub(super) lost: bool,
+    /// Children are sampled too.
+    pub(super) inherit: bool,
+    /// The event itself reports mappings, names, forks and exits.
+    pub(super) sideband: bool,
+    /// Bytes in the ring that wake the reader.
+    pub(super) watermark: u32,
+}
+
+impl Choices {
+    /// The stack dump and chain that an unwinding mode needs.
+    pub(super) fn unwinding(mut self, mode: Unwind, stack_size: u64) -> Self {
+        // The kernel wants a multiple of 8 below 64 KiB.
+        let stack = (stack_size.min(65_528) & !7) as u32;
+        (self.stack, self.user_chain) = match mode {
+            Unwind::Auto => (stack, true),
+            Unwind::Dwarf => (stack, false),
+            Unwind::FramePointers => (0, true),
+        };
+        self
+    }
+
+    /// The layout of the records.
+    pub(super) fn layout(&self) -> Layout {
+        Layout { registers: self.stack > 0 }
+    }
+
+    /// The attributes of the sampling event.
+    pub(super) fn sampling(&self) -> Attr {
+        let mut attr = self.common();
+        match self.clock {
+            Clock::Cycles => {
+                attr.type_ = perf::PERF_TYPE_HARDWARE;
+                attr.config = u64::from(perf::PERF_COUNT_HW_CPU_CYCLES);
+            }
+            Clock::Timer => {
+                attr.type_ = perf::PERF_TYPE_SOFTWARE;
+                attr.config = u64::from(perf::PERF_COUNT_SW_CPU_CLOCK);
+            }
+        }
+        attr.set_freq(1);
+        attr.__bindgen_anon_1.sample_freq = u64::from(self.frequency);
+        // Without this an idle CPU gives as many samples as a busy one.
+        attr.set_exclude_idle(1);
+        attr.set_exclude_callchain_user(u64::from(!self.user_chain));
+        attr.set_exclude_callchain_kernel(u64::from(!self.kernel));
+        if self.sideband {
+            self.add_sideband(&mut attr);
+        }
+        attr
+    }
+
+    /// The attributes of the event that reports mappings, names, forks and exits, and owns a ring.
+    pub(super) fn reporting(&self, sideband: bool) -> Attr {
+        let mut attr = self.common();
+        attr.type_ = perf::PERF_TYPE_SOFTWARE;
+        attr.config = u64::from(perf::PERF_COUNT_SW_DUMMY);
+        attr.set_inherit(0);
+        if sideband {
+            self.add_sideband(&mut attr);
+        }
+        attr
+    }
+
+    fn common(&self) -> Attr {
+        let mut attr = Attr { sample_type: u64::from(SAMPLE), ..Attr::default() };
+        if self.stack > 0 {
+            attr.sample_type |= u64::from(perf::PERF_SAMPLE_REGS_USER);
+            attr.sample_type |= u64::from(perf::PERF_SAMPLE_STACK_USER);
+            attr.sample_regs_user = arch::REGISTER_MASK;
+            attr.sample_stack_user = self.stack;
+        }
+        if self.lost {
+            attr.read_format = u64::from(perf::PERF_FORMAT_LOST);
+        }
+        attr.set_disabled(1);
+        attr.set_exclude_kernel(u64::from(!self.kernel));
+        attr.set_exclude_hv(u64::from(!self.kernel));
+        attr.set_inherit(u64::from(self.inherit));
+        attr.set_sample_id_all(1);
+        attr.set_use_clockid(1);
+        attr.clockid = libc::CLOCK_MONOTONIC;
+        attr.set_watermark(1);
+        attr.__bindgen_anon_2.wakeup_watermark = self.watermark;
+        attr
+    }
+
+    fn add_sideband(&self, attr: &mut Attr) {
+        attr.set_mmap(1);
+        attr.set_mmap2(1);
+        attr.set_build_id(u64::from(self.build_id));
+        attr.set_comm(1);
+        attr.set_comm_exec(1);
+        attr.set_task(1);
+    }
+}
+
+/// Which optional fields a sample record has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Layout {
+    /// User registers and a copy of the user stack.
+    pub(super) registers: bool,
+}

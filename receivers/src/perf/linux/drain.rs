@@ -1,0 +1,283 @@
+//! The drain thread: empties the rings before they overflow.
+//!
+//! It keeps the table of processes, unwinds and interns stacks and hands numbers on. It never
+//! symbolizes and never waits for anybody: when the aggregation thread falls behind, samples are
+//! counted as lost.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::Thread;
+
+use hashbrown::HashMap;
+use profpipe_pipeline::telemetry::Counter;
+use ringbuf::HeapProd;
+use ringbuf::traits::{Observer, Producer};
+
+use super::attr::{Clock, Layout};
+use super::handoff::{Extent, Frame, Message, ProcessFacts};
+use super::host::ThisHost;
+use super::merge::Merge;
+use super::process::Processes;
+use super::record::{self, Record, Sample};
+use super::session::Session;
+use super::sys;
+use super::unwind::Unwinding;
+
+/// The most stacks interned before their numbers start again.
+const MAX_STACKS: usize = 65_536;
+/// How much younger than the last look at the rings a record may be; see [`Merge`].
+const HORIZON: u64 = 5_000_000;
+/// How often the rings are looked at, at least.
+const ROUND: std::time::Duration = std::time::Duration::from_millis(100);
+/// Records between two releases of ring space.
+const RELEASE_EVERY: usize = 16;
+/// How often processes that are gone unseen are looked for, in windows.
+const SWEEP_EVERY: u64 = 30;
+
+/// The counters that the thread keeps.
+#[derive(Debug, Clone)]
+pub(super) struct Counters {
+    pub(super) samples: Counter,
+    pub(super) lost: Counter,
+    pub(super) complete: Counter,
+    pub(super) truncated: Counter,
+    pub(super) broken: Counter,
+    pub(super) processes: Counter,
+    pub(super) drain_cpu: Counter,
+}
+
+/// What the thread is started with.
+pub(super) struct Setup {
+    pub(super) session: Session,
+    pub(super) interval: std::time::Duration,
+    pub(super) use_rules: bool,
+    pub(super) counters: Counters,
+    pub(super) messages: HeapProd<Message>,
+    /// Woken when there are messages.
+    pub(super) consumer: Thread,
+    pub(super) stop: Arc<AtomicBool>,
+}
+
+/// Runs until told to stop, or until every process of the session has ended.
+pub(super) fn run(setup: Setup) {
+    let priority = sys::raise_priority();
+    tracing::debug!(priority, "draining perf rings");
+    let Setup { mut session, interval, use_rules, counters, messages, consumer, stop } = setup;
+    let choices = session.choices;
+    let interval = interval.as_nanos() as u64;
+    let mut drain = Drain {
+        layout: choices.layout(),
+        fixed_weight: (choices.clock == Clock::Cycles)
+            .then(|| 1_000_000_000 / u64::from(choices.frequency)),
+        processes: Processes::default(),
+        host: ThisHost::default(),
+        unwinding: Unwinding::new(choices.stack as usize, use_rules),
+        stacks: HashMap::default(),
+        last_stack: 0,
+        out: messages,
+        began: Vec::new(),
+        ended: Vec::new(),
+        dropped: 0,
+        lost_records: 0,
+        window: now(),
+        interval,
+        lost_reported: 0,
+        windows: 0,
+        counters,
+        lost_exactly: 0,
+    };
+    let mut merge = Merge::default();
+    loop {
+        session.wait(ROUND);
+        let last = stop.load(Ordering::Acquire) || session.is_over();
+        let horizon = if last { u64::MAX } else { now().saturating_sub(HORIZON) };
+        session.refresh();
+        merge.restart(session.rings.len());
+        let mut since_release = 0;
+        while merge.step(&mut session.rings, horizon, |_, record| drain.take(record)) {
+            since_release += 1;
+            if since_release >= RELEASE_EVERY {
+                since_release = 0;
+                session.release();
+            }
+        }
+        session.release();
+        if let Some(lost) = session.lost_samples() {
+            drain.lost_exactly = lost;
+        }
+        drain.end_round(if last { u64::MAX } else { horizon });
+        session.inherited(&drain.began, &drain.ended);
+        drain.began.clear();
+        drain.ended.clear();
+        session.follow_new_threads();
+        consumer.unpark();
+        if last {
+            break;
+        }
+    }
+}
+
+struct Drain {
+    layout: Layout,
+    /// The weight of a sample, where the period is not in nanoseconds.
+    fixed_weight: Option<u64>,
+    processes: Processes,
+    host: ThisHost,
+    unwinding: Unwinding,
+    stacks: HashMap<Box<[Frame]>, u32, foldhash::fast::RandomState>,
+    /// Numbers are not used again.
+    last_stack: u32,
+    out: HeapProd<Message>,
+    /// Threads that began and ended in this round.
+    began: Vec<u32>,
+    ended: Vec<u32>,
+    /// Samples that the aggregation thread had no room for.
+    dropped: u64,
+    /// Records that the kernel had no room for, as the rings say.
+    lost_records: u64,
+    /// Samples that the kernel had no room for, as the events say; 0 if they do not say.
+    lost_exactly: u64,
+    lost_reported: u64,
+    window: u64,
+    interval: u64,
+    windows: u64,
+    counters: Counters,
+}
+
+impl Drain {
+    fn take(&mut self, bytes: &[u8]) {
+        let Ok(record) = record::parse(bytes, self.layout) else {
+            self.lost_records += 1;
+            return;
+        };
+        match record {
+            Record::Sample(sample) => self.sample(&sample),
+            Record::Map(map) => self.processes.map(&map, &mut self.host),
+            Record::Name { pid, tid, exec, name } => self.processes.name(pid, tid, exec, name),
+            Record::Fork { pid, tid, parent, parent_tid } => {
+                self.processes.fork(pid, tid, parent, parent_tid);
+                self.began.push(tid);
+            }
+            Record::Exit { pid, tid } => {
+                self.processes.exit(pid, tid);
+                self.ended.push(tid);
+            }
+            Record::Lost { records } => {
+                self.lost_records += records;
+                self.processes.lost(&mut self.host);
+            }
+            Record::Other => {}
+        }
+    }
+
+    fn sample(&mut self, sample: &Sample<'_>) {
+        // The idle task, which some clocks count in spite of being told not to.
+        if sample.pid == 0 {
+            return;
+        }
+        while sample.time >= self.window + self.interval {
+            self.end_window(self.window + self.interval);
+        }
+        self.counters.samples.add(1);
+        // Everything that this sample may have to tell, so that nothing is told by half.
+        if self.out.vacant_len() < 16 + self.host.rows_waiting() {
+            self.dropped += 1;
+            return;
+        }
+        let Some(process) = self.processes.sampled(sample.pid, sample.tid, &mut self.host) else {
+            self.dropped += 1;
+            return;
+        };
+        if process.announced.jit.is_none() {
+            process.announced.jit = Some(self.host.jit_row(sample.pid));
+        }
+        let extent = self.unwinding.unwind(sample, process, &mut self.host.images);
+        match extent {
+            Some(Extent::Complete) => self.counters.complete.add(1),
+            Some(Extent::Truncated) => self.counters.truncated.add(1),
+            Some(Extent::Broken) => self.counters.broken.add(1),
+            None => {}
+        }
+        let out = &mut self.out;
+        let mut tell = |message| {
+            // There is room: see above.
+            let _ = out.try_push(message);
+        };
+        for (row, facts) in self.host.take_rows() {
+            tell(Message::Row(row, facts));
+        }
+        if !process.announced.process {
+            process.announced.process = true;
+            tell(Message::Process(Box::new(ProcessFacts {
+                id: process.id,
+                pid: process.pid,
+                parent: process.parent,
+                name: Arc::clone(&process.name),
+                executable: process.executable.clone(),
+                kernel: extent.is_none() && process.executable.is_none(),
+            })));
+        }
+        let id = process.id;
+        if process.announced.threads.insert(sample.tid) {
+            let name = process.thread_name(sample.tid, &mut self.host);
+            tell(Message::Thread { process: id, tid: sample.tid, name });
+        }
+        let frames = self.unwinding.frames.as_slice();
+        let stack = match self.stacks.get(frames) {
+            Some(stack) => *stack,
+            None => {
+                if self.stacks.len() >= MAX_STACKS {
+                    self.stacks.clear();
+                    tell(Message::ForgetStacks);
+                }
+                self.last_stack = self.last_stack.wrapping_add(1);
+                let stack = self.last_stack;
+                self.stacks.insert(frames.into(), stack);
+                tell(Message::Stack(stack, frames.into()));
+                stack
+            }
+        };
+        tell(Message::Sample {
+            process: id,
+            tid: sample.tid,
+            stack,
+            extent: extent.unwrap_or(Extent::Complete),
+            weight: self.fixed_weight.unwrap_or(sample.period),
+        });
+    }
+
+    /// Ends the windows that `horizon` has passed.
+    fn end_round(&mut self, horizon: u64) {
+        self.counters.processes.set(self.processes.len() as u64);
+        self.counters.drain_cpu.set(sys::thread_cpu_time());
+        if horizon == u64::MAX {
+            self.end_window(now());
+            return;
+        }
+        while horizon >= self.window + self.interval {
+            self.end_window(self.window + self.interval);
+        }
+    }
+
+    fn end_window(&mut self, end: u64) {
+        let kernel = if self.lost_exactly > 0 { self.lost_exactly } else { self.lost_records };
+        let lost = kernel + self.dropped;
+        let new = lost.saturating_sub(self.lost_reported);
+        self.counters.lost.add(new);
+        let message = Message::Window { start: self.window, end, lost: new };
+        if self.out.try_push(message).is_ok() {
+            self.lost_reported = lost.max(self.lost_reported);
+        }
+        self.window = end;
+        self.windows += 1;
+        if self.windows.is_multiple_of(SWEEP_EVERY) {
+            self.processes.sweep(&mut self.host);
+        }
+    }
+}
+
+/// The monotonic clock, which the events use too.
+pub(super) fn now() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs()
+}

@@ -1,0 +1,95 @@
+//! What the drain thread tells the aggregation thread: numbers, and what they stand for.
+//!
+//! Everything is told before it is referred to. A sample is small; stacks, mappings, processes and
+//! thread names are told once.
+
+use std::fs::File;
+use std::sync::Arc;
+
+use super::process::RowIx;
+
+/// The row of kernel code.
+pub(super) const KERNEL_ROW: RowIx = 0;
+/// No mapping: nothing known is at the address.
+pub(super) const NO_ROW: RowIx = RowIx::MAX;
+
+/// A frame: an address relative to what a mapping row says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Frame {
+    pub(super) row: RowIx,
+    pub(super) address: u64,
+}
+
+/// How far a user stack was unwound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Extent {
+    /// To its root.
+    Complete,
+    /// To the end of what was copied.
+    Truncated,
+    /// Until no rule could continue.
+    Broken,
+}
+
+/// A message to the aggregation thread.
+#[derive(Debug)]
+pub(super) enum Message {
+    /// A sample.
+    Sample { process: u32, tid: u32, stack: u32, extent: Extent, weight: u64 },
+    /// The frames of a stack, leaf first.
+    Stack(u32, Box<[Frame]>),
+    /// The name of a thread.
+    Thread { process: u32, tid: u32, name: Arc<str> },
+    /// A process.
+    Process(Box<ProcessFacts>),
+    /// A mapping row.
+    Row(RowIx, Box<RowFacts>),
+    /// No sample after this refers to a stack told before.
+    ForgetStacks,
+    /// A window ends; times are in nanoseconds of the monotonic clock.
+    Window { start: u64, end: u64, lost: u64 },
+}
+
+/// What the drain thread knows of a process.
+#[derive(Debug, Clone)]
+pub(super) struct ProcessFacts {
+    pub(super) id: u32,
+    pub(super) pid: u32,
+    pub(super) parent: u32,
+    pub(super) name: Arc<str>,
+    pub(super) executable: Option<Arc<str>>,
+    /// It has no user half.
+    pub(super) kernel: bool,
+}
+
+/// What a mapping row stands for.
+#[derive(Debug, Clone)]
+pub(super) struct RowFacts {
+    pub(super) source: Source,
+    pub(super) memory_start: u64,
+    pub(super) memory_limit: u64,
+    pub(super) file_offset: u64,
+}
+
+/// Where the code of a row comes from.
+#[derive(Debug, Clone)]
+pub(super) enum Source {
+    Kernel,
+    Vdso(Option<Arc<[u8]>>),
+    /// Code that this process wrote itself.
+    Jit {
+        pid: u32,
+    },
+    File(FileFacts),
+}
+
+/// A mapped file.
+#[derive(Debug, Clone)]
+pub(super) struct FileFacts {
+    pub(super) path: Arc<str>,
+    pub(super) pid: u32,
+    pub(super) file: Option<Arc<File>>,
+    pub(super) build_id: Option<String>,
+    pub(super) go_build_id: Option<String>,
+    pub(super) htlhash: Option<String>,
+}

@@ -1,0 +1,216 @@
+//! The host that the sampler runs on: `/proc`, and the files that processes map.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use super::handoff::{FileFacts, KERNEL_ROW, RowFacts, Source};
+use super::image::{FileKey, ImageIx, Images, Place};
+use super::process::{Code, Host, NewMapping, RowIx};
+use super::record::FileId;
+
+/// The most mapping rows; beyond, new files are not told apart from unknown memory.
+const MAX_ROWS: usize = 1 << 20;
+/// The longest `/proc/PID/maps` that is read.
+const MAX_MAPS: u64 = 16 << 20;
+
+/// `/proc`, the images and the mapping rows.
+pub(super) struct ThisHost {
+    pub(super) images: Images,
+    rows: HashMap<RowKey, RowIx>,
+    last_row: RowIx,
+    /// Rows that were not told yet.
+    waiting: Vec<(RowIx, Box<RowFacts>)>,
+    page: u64,
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+enum RowKey {
+    /// A segment of an image under a path.
+    Image(ImageIx, u64, Arc<str>),
+    /// A file that could not be opened.
+    File(Arc<str>, u64),
+    Jit(u32),
+}
+
+impl Default for ThisHost {
+    fn default() -> Self {
+        let page = rustix::param::page_size() as u64;
+        let mut host = Self {
+            images: Images::default(),
+            rows: HashMap::new(),
+            last_row: KERNEL_ROW,
+            waiting: Vec::new(),
+            page,
+        };
+        let kernel =
+            RowFacts { source: Source::Kernel, memory_start: 0, memory_limit: 0, file_offset: 0 };
+        host.waiting.push((KERNEL_ROW, Box::new(kernel)));
+        host
+    }
+}
+
+impl ThisHost {
+    /// The number of rows that were not told yet.
+    pub(super) fn rows_waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Takes the rows that were not told yet.
+    pub(super) fn take_rows(&mut self) -> impl Iterator<Item = (RowIx, Box<RowFacts>)> {
+        std::mem::take(&mut self.waiting).into_iter()
+    }
+
+    /// The row of code that a process wrote itself.
+    pub(super) fn jit_row(&mut self, pid: u32) -> RowIx {
+        self.row(RowKey::Jit(pid), || RowFacts {
+            source: Source::Jit { pid },
+            memory_start: 0,
+            memory_limit: 0,
+            file_offset: 0,
+        })
+    }
+
+    fn row(&mut self, key: RowKey, facts: impl FnOnce() -> RowFacts) -> RowIx {
+        if let Some(row) = self.rows.get(&key) {
+            return *row;
+        }
+        if self.rows.len() >= MAX_ROWS {
+            return super::handoff::NO_ROW;
+        }
+        self.last_row += 1;
+        self.rows.insert(key, self.last_row);
+        self.waiting.push((self.last_row, Box::new(facts())));
+        self.last_row
+    }
+
+    fn image_code(&mut self, image: ImageIx, new: &NewMapping<'_>) -> Code {
+        let page = self.page;
+        let found = self.images.get(image).map(|image| image.elf.segment_at(new.offset, page));
+        let Some(Some(segment)) = found else { return self.file_code(new, Some(image)) };
+        let shift = segment.offset & (page - 1);
+        let svma = new.offset.wrapping_sub(segment.offset).wrapping_add(segment.address);
+        let path: Arc<str> = new.path.into();
+        let images = &self.images;
+        let facts = || {
+            let memory_start = segment.address.wrapping_sub(shift);
+            let end = segment.address.saturating_add(segment.length);
+            RowFacts {
+                source: source(images, image, new.pid, &path),
+                memory_start,
+                memory_limit: end.checked_next_multiple_of(page).unwrap_or(end),
+                file_offset: segment.offset.wrapping_sub(shift),
+            }
+        };
+        let key = RowKey::Image(image, segment.offset, Arc::clone(&path));
+        // `row` borrows all of the host, so the facts are made first where they are needed.
+        let facts = if self.rows.contains_key(&key) { None } else { Some(facts()) };
+        let row = self.row(key, || facts.unwrap_or_else(unknown));
+        Code::Image { image, bias: new.start.wrapping_sub(svma), row }
+    }
+
+    /// A mapped file whose addresses are offsets in it.
+    fn file_code(&mut self, new: &NewMapping<'_>, image: Option<ImageIx>) -> Code {
+        let path: Arc<str> = new.path.into();
+        let source = match image {
+            Some(image) => source(&self.images, image, new.pid, &path),
+            None => Source::File(FileFacts {
+                path: Arc::clone(&path),
+                pid: new.pid,
+                file: None,
+                build_id: match new.file {
+                    FileId::Build(id) => Some(super::elf::hex(id)),
+                    FileId::Inode { .. } => None,
+                },
+                go_build_id: None,
+                htlhash: None,
+            }),
+        };
+        let length = new.end - new.start;
+        let row = self.row(RowKey::File(path, new.offset), || RowFacts {
+            source,
+            memory_start: new.offset,
+            memory_limit: new.offset.saturating_add(length),
+            file_offset: new.offset,
+        });
+        Code::File { bias: new.start.wrapping_sub(new.offset), row }
+    }
+}
+
+fn unknown() -> RowFacts {
+    RowFacts { source: Source::Kernel, memory_start: 0, memory_limit: 0, file_offset: 0 }
+}
+
+fn source(images: &Images, image: ImageIx, pid: u32, path: &Arc<str>) -> Source {
+    let Some(image) = images.get(image) else { return Source::Vdso(None) };
+    if let Some(memory) = &image.memory {
+        return Source::Vdso(Some(Arc::clone(memory)));
+    }
+    Source::File(FileFacts {
+        path: Arc::clone(path),
+        pid,
+        file: image.file.clone(),
+        build_id: image.elf.build_id.clone(),
+        go_build_id: image.elf.go_build_id.clone(),
+        htlhash: image.htlhash.clone(),
+    })
+}
+
+impl Host for ThisHost {
+    fn maps(&mut self, pid: u32) -> Option<String> {
+        use std::io::Read;
+        let file = std::fs::File::open(format!("/proc/{pid}/maps")).ok()?;
+        let mut bytes = Vec::new();
+        file.take(MAX_MAPS).read_to_end(&mut bytes).ok()?;
+        Some(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    fn start_time(&mut self, pid: u32) -> Option<u64> {
+        let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+        start_time(&String::from_utf8_lossy(&stat))
+    }
+
+    fn executable(&mut self, pid: u32) -> Option<String> {
+        let path = std::fs::read_link(format!("/proc/{pid}/exe")).ok()?;
+        Some(path.to_string_lossy().into_owned())
+    }
+
+    fn thread_name(&mut self, pid: u32, tid: u32) -> Option<String> {
+        let name = std::fs::read(format!("/proc/{pid}/task/{tid}/comm")).ok()?;
+        Some(String::from_utf8_lossy(&name).trim_end_matches('\n').to_owned())
+    }
+
+    fn code(&mut self, new: &NewMapping<'_>) -> Code {
+        if new.path == "[vdso]" {
+            let place = Place { pid: new.pid, start: new.start, end: new.end, path: new.path };
+            return match self.images.find(&FileKey::Vdso, place) {
+                Some(image) => self.image_code(image, new),
+                None => Code::Jit,
+            };
+        }
+        // Memory without a file behind it: code that the process wrote itself.
+        let anonymous = matches!(new.file, FileId::Inode { inode: 0, .. });
+        let path = new.path.strip_suffix(" (deleted)").unwrap_or(new.path);
+        let own = ["//anon", "/memfd:", "/dev/zero", "/SYSV", "/anon_hugepage", "anon_inode:"];
+        if anonymous || !path.starts_with('/') || own.iter().any(|own| path.starts_with(own)) {
+            return Code::Jit;
+        }
+        let key = match new.file {
+            FileId::Build(id) => FileKey::Build(id.into()),
+            FileId::Inode { major, minor, inode } => FileKey::Inode { major, minor, inode },
+        };
+        let new = NewMapping { path, ..*new };
+        let place = Place { pid: new.pid, start: new.start, end: new.end, path };
+        match self.images.find(&key, place) {
+            Some(image) => self.image_code(image, &new),
+            None => self.file_code(&new, None),
+        }
+    }
+}
+
+/// The start time, in ticks since boot, in a `/proc/PID/stat` line.
+pub(super) fn start_time(stat: &str) -> Option<u64> {
+    // The name is in parentheses and may hold any character; after it come fields 3 and on.
+    let (_, fields) = stat.rsplit_once(')')?;
+    fields.split_ascii_whitespace().nth(19)?.parse().ok()
+}

@@ -1,0 +1,145 @@
+//! The sampler for Linux.
+//!
+//! # Layout
+//! - [`session`]: opens events ([`attr`], [`sys`]) and their rings ([`ring`]).
+//! - [`drain`]: the thread that empties the rings: reads records ([`record`]) in the order of time
+//!   ([`merge`]), keeps the table of processes ([`process`], asking [`host`] and its [`image`]s, read
+//!   by [`elf`] and [`maps`]) and unwinds ([`unwind`], [`arch`]).
+//! - [`aggregate`]: the thread that adds up what it is told ([`handoff`]) and writes profiles, with
+//!   the attributes of [`resource`].
+//! - [`probe`]: what this host allows.
+//!
+//! `unsafe` is in [`ring`] and [`sys`] only.
+
+mod aggregate;
+mod arch;
+mod attr;
+mod drain;
+mod elf;
+mod handoff;
+mod host;
+mod image;
+mod maps;
+mod merge;
+mod probe;
+mod process;
+mod record;
+mod resource;
+mod ring;
+mod session;
+mod sys;
+mod unwind;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use async_trait::async_trait;
+use profpipe_pipeline::batch::Batch;
+use profpipe_pipeline::component::{Error, Lifecycle, Receiver, Setup};
+use profpipe_pipeline::engine::{Sender, Services};
+use profpipe_pipeline::telemetry::names;
+use ringbuf::HeapRb;
+use ringbuf::traits::Split;
+use tokio::sync::mpsc;
+
+use super::{Config, Unwind};
+pub(super) use probe::probe;
+use session::Session;
+
+/// The messages that fit between the two threads: minutes at 99 Hz.
+const MESSAGES: usize = 1 << 16;
+/// The batches that wait for the pipeline before samples are lost.
+const BATCHES: usize = 2;
+
+pub(super) fn build(config: Config, setup: &Setup) -> Result<Box<dyn Receiver>, Error> {
+    sys::raise_file_limit();
+    let session = Session::open(&config)?;
+    for remark in &session.remarks {
+        tracing::warn!(receiver = %setup.id, "{remark}");
+    }
+    if matches!(config.scope, super::Scope::Pid(_)) {
+        // The process may run before the engine does.
+        session.start()?;
+    }
+    Ok(Box::new(Perf { config, session, id: setup.id.clone(), services: setup.services.clone() }))
+}
+
+struct Perf {
+    config: Config,
+    session: Session,
+    id: String,
+    services: Services,
+}
+
+#[async_trait]
+impl Receiver for Perf {
+    async fn run(self: Box<Self>, out: Sender, mut life: Lifecycle) -> Result<(), Error> {
+        let Self { config, session, id, services } = *self;
+        session.start()?;
+        let metric = |name| services.metrics.counter(name, &id);
+        let counters = drain::Counters {
+            samples: metric(names::SAMPLES),
+            lost: metric(names::SAMPLES_LOST),
+            complete: metric(names::STACKS_COMPLETE),
+            truncated: metric(names::STACKS_TRUNCATED),
+            broken: metric(names::STACKS_BROKEN),
+            processes: metric(names::PROCESSES),
+            drain_cpu: metric(DRAIN_CPU),
+        };
+        let (producer, consumer) = HeapRb::new(MESSAGES).split();
+        let (batches, mut finished) = mpsc::channel(BATCHES);
+        let aggregation = aggregate::Setup {
+            messages: consumer,
+            out: batches,
+            modules: Arc::clone(&services.modules),
+            frequency: config.frequency,
+            service: config.service_name.clone(),
+            cpu: metric(AGGREGATE_CPU),
+        };
+        let no_thread = |error| Error::with_source("no thread for the `perf` receiver", error);
+        let aggregator = thread::Builder::new()
+            .name("perf-aggregate".into())
+            .spawn(move || aggregate::run(aggregation))
+            .map_err(no_thread)?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let draining = drain::Setup {
+            session,
+            interval: config.interval.0,
+            use_rules: config.unwind != Unwind::FramePointers,
+            counters,
+            messages: producer,
+            consumer: aggregator.thread().clone(),
+            stop: Arc::clone(&stop),
+        };
+        let _drain = thread::Builder::new()
+            .name("perf-drain".into())
+            .spawn(move || drain::run(draining))
+            .map_err(no_thread)?;
+        let context = Arc::<str>::from(id);
+        let mut told = false;
+        loop {
+            let profiles = tokio::select! {
+                _ = life.stopping(), if !told => {
+                    told = true;
+                    stop.store(true, Ordering::Release);
+                    continue;
+                }
+                profiles = finished.recv() => profiles,
+            };
+            // Both threads are done when the channel closes.
+            let Some(profiles) = profiles else { return Ok(()) };
+            let mut batch = Batch::new(profiles);
+            batch.context.receiver = Arc::clone(&context);
+            if out.send(batch).await.is_err() {
+                stop.store(true, Ordering::Release);
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// CPU time of the drain thread in nanoseconds.
+const DRAIN_CPU: &str = "profpipe_perf_drain_cpu_nanoseconds";
+/// CPU time of the aggregation thread in nanoseconds.
+const AGGREGATE_CPU: &str = "profpipe_perf_aggregate_cpu_nanoseconds";

@@ -1,0 +1,349 @@
+//! What we know of every process: its mappings, its threads, where it came from.
+//!
+//! A process is identified by a number of our own: the kernel uses a pid again. The table is kept
+//! up to date by records, in the order of time, and completed from `/proc` where records cannot
+//! know: processes older than the profiler, and everything after a loss. What a mapping shows is
+//! asked of [`Host`], so that the table can be tested without one.
+
+use std::sync::Arc;
+
+use hashbrown::{HashMap, HashSet};
+
+use super::image::ImageIx;
+use super::maps;
+use super::record::{FileId, Map};
+
+/// The most processes known at a time.
+const MAX_PROCESSES: usize = 32_768;
+/// The most executable mappings of one process; Java and games have thousands.
+const MAX_MAPPINGS: usize = 16_384;
+/// The most threads of one process whose name we keep.
+const MAX_THREADS: usize = 16_384;
+
+/// The number of a mapping row: what a frame's address is relative to.
+pub(super) type RowIx = u32;
+
+/// What the table asks of the host it runs on.
+pub(super) trait Host {
+    /// The content of `/proc/PID/maps`; none if the process is gone or not ours to look at.
+    fn maps(&mut self, pid: u32) -> Option<String>;
+    /// The start time of a process in the kernel's ticks.
+    fn start_time(&mut self, pid: u32) -> Option<u64>;
+    /// The path of a process's executable.
+    fn executable(&mut self, pid: u32) -> Option<String>;
+    /// The name of a thread.
+    fn thread_name(&mut self, pid: u32, tid: u32) -> Option<String>;
+    /// What a mapping shows.
+    fn code(&mut self, mapping: &NewMapping<'_>) -> Code;
+}
+
+/// An executable mapping that somebody made.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct NewMapping<'a> {
+    pub(super) pid: u32,
+    pub(super) start: u64,
+    pub(super) end: u64,
+    pub(super) offset: u64,
+    pub(super) file: FileId<'a>,
+    pub(super) path: &'a str,
+}
+
+/// What is mapped somewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Code {
+    /// A file: `address - bias` is the address in the file's own address space.
+    Image { image: ImageIx, bias: u64, row: RowIx },
+    /// A file that could not be opened; addresses are offsets in it.
+    File { bias: u64, row: RowIx },
+    /// Code that the process wrote itself.
+    Jit,
+}
+
+/// An executable mapping of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Mapping {
+    pub(super) start: u64,
+    pub(super) end: u64,
+    pub(super) code: Code,
+}
+
+/// A process.
+#[derive(Debug, Clone)]
+pub(super) struct Process {
+    /// Our number for it.
+    pub(super) id: u32,
+    pub(super) pid: u32,
+    /// The pid of the process that started it; 0 if unknown.
+    pub(super) parent: u32,
+    /// The start time in the kernel's ticks; 0 if unknown.
+    pub(super) start_time: u64,
+    /// The path of the executable, as the process sees it.
+    pub(super) executable: Option<Arc<str>>,
+    /// The name of the first thread.
+    pub(super) name: Arc<str>,
+    /// Whether `mappings` is all there is; otherwise it is read when first needed.
+    complete: bool,
+    /// The next executable mapping is the new program.
+    after_exec: bool,
+    /// Shared with the parent until one of them changes.
+    mappings: Arc<Vec<Mapping>>,
+    threads: HashSet<u32>,
+    /// The names of threads, as far as known.
+    names: HashMap<u32, Arc<str>>,
+    /// What the consumer of samples was told of this process.
+    pub(super) announced: Announced,
+}
+
+/// What the consumer of samples was told of a process.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Announced {
+    pub(super) process: bool,
+    pub(super) threads: HashSet<u32>,
+    /// The row of the process's own code.
+    pub(super) jit: Option<RowIx>,
+}
+
+/// Every process.
+#[derive(Debug, Default)]
+pub(super) struct Processes {
+    by_pid: HashMap<u32, Process>,
+    last_id: u32,
+}
+
+impl Processes {
+    /// The number of processes.
+    pub(super) fn len(&self) -> usize {
+        self.by_pid.len()
+    }
+
+    /// A process, if it is known.
+    pub(super) fn get_mut(&mut self, pid: u32) -> Option<&mut Process> {
+        self.by_pid.get_mut(&pid)
+    }
+
+    /// The process of a sample, with all its mappings.
+    pub(super) fn sampled(
+        &mut self,
+        pid: u32,
+        tid: u32,
+        host: &mut impl Host,
+    ) -> Option<&mut Process> {
+        if !self.by_pid.contains_key(&pid) {
+            self.begin(pid, 0);
+        }
+        let process = self.by_pid.get_mut(&pid)?;
+        if !process.complete {
+            process.scan(host);
+        }
+        if process.threads.len() < MAX_THREADS {
+            process.threads.insert(tid);
+        }
+        Some(process)
+    }
+
+    /// A mapping appeared.
+    pub(super) fn map(&mut self, map: &Map<'_>, host: &mut impl Host) {
+        if !map.executable {
+            return;
+        }
+        let Some(process) = self.by_pid.get_mut(&map.pid) else {
+            // Not sampled yet: all its mappings are read when it is.
+            return;
+        };
+        let path = String::from_utf8_lossy(map.path);
+        let Some(end) = map.start.checked_add(map.length) else { return };
+        if process.after_exec && path.starts_with('/') && !path.starts_with("//") {
+            process.after_exec = false;
+            process.executable = Some(path.as_ref().into());
+        }
+        process.insert(
+            &NewMapping {
+                pid: map.pid,
+                start: map.start,
+                end,
+                offset: map.offset,
+                file: map.file,
+                path: &path,
+            },
+            host,
+        );
+    }
+
+    /// A thread got a name, perhaps because it executes another program.
+    pub(super) fn name(&mut self, pid: u32, tid: u32, exec: bool, name: &[u8]) {
+        let name: Arc<str> = String::from_utf8_lossy(name).into();
+        if exec {
+            // Everything is replaced: a new program with a single thread, which has the pid.
+            let parent = self.by_pid.get(&pid).map_or(0, |process| process.parent);
+            let start = self.by_pid.get(&pid).map_or(0, |process| process.start_time);
+            if let Some(process) = self.begin(pid, parent) {
+                process.complete = true;
+                process.after_exec = true;
+                process.start_time = start;
+                process.name = name;
+            }
+            return;
+        }
+        if let Some(process) = self.by_pid.get_mut(&pid) {
+            if pid == tid {
+                process.name = Arc::clone(&name);
+            }
+            process.announced.threads.remove(&tid);
+            if process.names.len() < MAX_THREADS {
+                process.names.insert(tid, name);
+            }
+        }
+    }
+
+    /// A thread or a process began.
+    pub(super) fn fork(&mut self, pid: u32, tid: u32, parent: u32, parent_tid: u32) {
+        if pid == parent {
+            if let Some(process) = self.by_pid.get_mut(&pid)
+                && process.threads.len() < MAX_THREADS
+            {
+                process.threads.insert(tid);
+                let name = process.names.get(&parent_tid).cloned();
+                process.names.extend(name.map(|name| (tid, name)));
+            }
+            return;
+        }
+        let inherited = self.by_pid.get(&parent).map(|parent| {
+            let name = parent.names.get(&parent_tid).unwrap_or(&parent.name);
+            (parent.complete, Arc::clone(&parent.mappings), parent.executable.clone(), name.clone())
+        });
+        if let (Some(child), Some(inherited)) = (self.begin(pid, parent), inherited) {
+            (child.complete, child.mappings, child.executable, child.name) = inherited;
+        }
+    }
+
+    /// A thread ended; with the last one the process has, too.
+    pub(super) fn exit(&mut self, pid: u32, tid: u32) {
+        let Some(process) = self.by_pid.get_mut(&pid) else { return };
+        process.threads.remove(&tid);
+        process.names.remove(&tid);
+        process.announced.threads.remove(&tid);
+        // A process not seen from its beginning may have threads that we never heard of; the
+        // first thread stays a zombie until they end.
+        if process.threads.is_empty() {
+            self.by_pid.remove(&pid);
+        }
+    }
+
+    /// Records were lost: nothing is certain any more. Processes that are gone are forgotten, the
+    /// others' mappings are read again when needed.
+    pub(super) fn lost(&mut self, host: &mut impl Host) {
+        self.by_pid.retain(|pid, process| {
+            let Some(start) = host.start_time(*pid) else { return false };
+            process.complete = false;
+            process.start_time == 0 || process.start_time == start
+        });
+    }
+
+    /// Forgets processes that are gone although no record said so.
+    pub(super) fn sweep(&mut self, host: &mut impl Host) {
+        self.by_pid.retain(|pid, process| {
+            let start = host.start_time(*pid);
+            start.is_some_and(|start| process.start_time == 0 || process.start_time == start)
+        });
+    }
+
+    /// A new process under this pid.
+    fn begin(&mut self, pid: u32, parent: u32) -> Option<&mut Process> {
+        if self.by_pid.len() >= MAX_PROCESSES && !self.by_pid.contains_key(&pid) {
+            return None;
+        }
+        self.last_id = self.last_id.wrapping_add(1);
+        let process = Process {
+            id: self.last_id,
+            pid,
+            parent,
+            start_time: 0,
+            executable: None,
+            name: "".into(),
+            complete: false,
+            after_exec: false,
+            mappings: Arc::default(),
+            threads: HashSet::from_iter([pid]),
+            names: HashMap::new(),
+            announced: Announced::default(),
+        };
+        Some(self.by_pid.entry(pid).insert(process).into_mut())
+    }
+}
+
+impl Process {
+    /// The mapping that holds an address.
+    pub(super) fn find(&self, address: u64) -> Option<&Mapping> {
+        let at = self.mappings.partition_point(|mapping| mapping.start <= address);
+        self.mappings.get(at.checked_sub(1)?).filter(|mapping| address < mapping.end)
+    }
+
+    /// The name of a thread.
+    pub(super) fn thread_name(&mut self, tid: u32, host: &mut impl Host) -> Arc<str> {
+        if let Some(name) = self.names.get(&tid) {
+            return Arc::clone(name);
+        }
+        let name = host.thread_name(self.pid, tid);
+        let name: Arc<str> = name.map_or_else(|| Arc::clone(&self.name), Arc::from);
+        if self.names.len() < MAX_THREADS {
+            self.names.insert(tid, Arc::clone(&name));
+        }
+        name
+    }
+
+    /// Reads all mappings from the host.
+    fn scan(&mut self, host: &mut impl Host) {
+        // Also if it cannot be read: asking again at every sample would not help.
+        self.complete = true;
+        if let Some(start) = host.start_time(self.pid) {
+            self.start_time = start;
+        }
+        if let Some(executable) = host.executable(self.pid) {
+            self.executable = Some(executable.into());
+        }
+        if let Some(name) = host.thread_name(self.pid, self.pid) {
+            self.name = name.into();
+        }
+        let Some(text) = host.maps(self.pid) else { return };
+        self.mappings = Arc::default();
+        for line in maps::executable(&text) {
+            let file = FileId::Inode { major: line.major, minor: line.minor, inode: line.inode };
+            let mapping = NewMapping {
+                pid: self.pid,
+                start: line.start,
+                end: line.end,
+                offset: line.offset,
+                file,
+                path: line.path,
+            };
+            self.insert(&mapping, host);
+        }
+    }
+
+    fn insert(&mut self, new: &NewMapping<'_>, host: &mut impl Host) {
+        if new.start >= new.end {
+            return;
+        }
+        let code = host.code(new);
+        let mappings = Arc::make_mut(&mut self.mappings);
+        // What lies under the new mapping is gone; what sticks out at either side stays.
+        let first = mappings.partition_point(|old| old.end <= new.start);
+        let last = mappings.partition_point(|old| old.start < new.end);
+        let mut pieces = Vec::with_capacity(3);
+        for old in mappings.get(first..last.max(first)).unwrap_or_default() {
+            if old.start < new.start {
+                pieces.push(Mapping { end: new.start, ..*old });
+            }
+        }
+        pieces.push(Mapping { start: new.start, end: new.end, code });
+        for old in mappings.get(first..last.max(first)).unwrap_or_default() {
+            if old.end > new.end {
+                pieces.push(Mapping { start: new.end, ..*old });
+            }
+        }
+        if mappings.len() + pieces.len() > MAX_MAPPINGS + (last - first.min(last)) {
+            return;
+        }
+        mappings.splice(first..last.max(first), pieces);
+    }
+}

@@ -1,0 +1,237 @@
+//! The records in a ring, read in place.
+//!
+//! Every length and offset in a record is checked: the kernel is trusted, but a ring that was read
+//! at the wrong place is not, and names and stacks come from other programs. Nothing here panics
+//! or allocates.
+
+use perf_event_open_sys::bindings as perf;
+
+use super::arch::{REGISTERS, Registers};
+use super::attr::Layout;
+
+/// A record that is of use to us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Record<'a> {
+    /// Where a thread was.
+    Sample(Sample<'a>),
+    /// A mapping appeared in a process.
+    Map(Map<'a>),
+    /// A thread got a name.
+    Name {
+        pid: u32,
+        tid: u32,
+        /// Because it executes another program now.
+        exec: bool,
+        name: &'a [u8],
+    },
+    /// A thread (`pid == parent`) or a process began.
+    Fork { pid: u32, tid: u32, parent: u32, parent_tid: u32 },
+    /// A thread ended.
+    Exit { pid: u32, tid: u32 },
+    /// The ring was full: this many records, of any kind, are missing here.
+    Lost { records: u64 },
+    /// Any other record.
+    Other,
+}
+
+/// Where a thread was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Sample<'a> {
+    pub(super) pid: u32,
+    pub(super) tid: u32,
+    /// In nanoseconds of the monotonic clock.
+    pub(super) time: u64,
+    /// The instruction pointer.
+    pub(super) instruction: u64,
+    /// The number of clock events since the sample before.
+    pub(super) period: u64,
+    chain: &'a [u8],
+    /// The user registers, if the thread has a user half and it is a 64-bit one.
+    pub(super) registers: Option<Registers>,
+    /// The start of the user stack, from the stack pointer up.
+    pub(super) stack: &'a [u8],
+}
+
+/// Which half of a call chain an address is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Half {
+    Kernel,
+    User,
+    /// The hypervisor or a guest: nothing that we show.
+    Elsewhere,
+}
+
+impl<'a> Sample<'a> {
+    /// The call chain that the kernel walked, leaf first.
+    pub(super) fn chain(&self) -> impl Iterator<Item = (Half, u64)> + 'a {
+        let mut half = Half::Elsewhere;
+        self.chain.as_chunks::<8>().0.iter().filter_map(move |bytes| {
+            let address = u64::from_ne_bytes(*bytes);
+            // The last page of addresses holds markers instead.
+            if address < 4095_u64.wrapping_neg() {
+                return Some((half, address));
+            }
+            half = match address {
+                perf::PERF_CONTEXT_KERNEL => Half::Kernel,
+                perf::PERF_CONTEXT_USER => Half::User,
+                _ => Half::Elsewhere,
+            };
+            None
+        })
+    }
+}
+
+/// A mapping appeared in a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Map<'a> {
+    pub(super) pid: u32,
+    pub(super) start: u64,
+    pub(super) length: u64,
+    /// The offset in the file.
+    pub(super) offset: u64,
+    pub(super) executable: bool,
+    pub(super) file: FileId<'a>,
+    pub(super) path: &'a [u8],
+}
+
+/// What identifies a mapped file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FileId<'a> {
+    /// Its build id.
+    Build(&'a [u8]),
+    /// Its device and number there; all zero without a file.
+    Inode { major: u32, minor: u32, inode: u64 },
+}
+
+/// A record whose fields do not fit in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a record of type {0} is cut off")]
+pub(super) struct Malformed(u32);
+
+/// The time of a record, which merging needs before anything else; 0 if the record is cut off.
+pub(super) fn time(record: &[u8]) -> u64 {
+    let mut fields = Fields(record);
+    let at = match fields.u32() {
+        Some(perf::PERF_RECORD_SAMPLE) => Some(24),
+        // The trailer is thread, time, CPU.
+        Some(_) => record.len().checked_sub(16),
+        None => None,
+    };
+    at.and_then(|at| Fields(record.get(at..)?).u64()).unwrap_or_default()
+}
+
+/// Reads a record, header included.
+pub(super) fn parse<'a>(record: &'a [u8], layout: Layout) -> Result<Record<'a>, Malformed> {
+    let mut fields = Fields(record);
+    let kind = fields.u32().ok_or(Malformed(0))?;
+    let mut read = || {
+        let misc = u32::from(fields.u16()?);
+        fields.u16()?;
+        match kind {
+            perf::PERF_RECORD_SAMPLE => sample(fields, layout).map(Record::Sample),
+            perf::PERF_RECORD_MMAP2 => map(fields, misc).map(Record::Map),
+            perf::PERF_RECORD_COMM => {
+                let (pid, tid) = (fields.u32()?, fields.u32()?);
+                let exec = misc & perf::PERF_RECORD_MISC_COMM_EXEC != 0;
+                Some(Record::Name { pid, tid, exec, name: fields.name()? })
+            }
+            perf::PERF_RECORD_FORK => {
+                let (pid, parent) = (fields.u32()?, fields.u32()?);
+                Some(Record::Fork { pid, tid: fields.u32()?, parent, parent_tid: fields.u32()? })
+            }
+            perf::PERF_RECORD_EXIT => {
+                let (pid, _) = (fields.u32()?, fields.u32()?);
+                Some(Record::Exit { pid, tid: fields.u32()? })
+            }
+            perf::PERF_RECORD_LOST => {
+                fields.u64()?;
+                Some(Record::Lost { records: fields.u64()? })
+            }
+            perf::PERF_RECORD_LOST_SAMPLES => Some(Record::Lost { records: fields.u64()? }),
+            _ => Some(Record::Other),
+        }
+    };
+    read().ok_or(Malformed(kind))
+}
+
+fn sample<'a>(mut fields: Fields<'a>, layout: Layout) -> Option<Sample<'a>> {
+    let instruction = fields.u64()?;
+    let (pid, tid) = (fields.u32()?, fields.u32()?);
+    let time = fields.u64()?;
+    let _cpu = fields.u64()?;
+    let period = fields.u64()?;
+    let length = usize::try_from(fields.u64()?).ok()?.checked_mul(8)?;
+    let chain = fields.bytes(length)?;
+    let mut sample =
+        Sample { pid, tid, time, instruction, period, chain, registers: None, stack: &[] };
+    if !layout.registers {
+        return Some(sample);
+    }
+    let abi = fields.u64()?;
+    if abi != u64::from(perf::PERF_SAMPLE_REGS_ABI_NONE) {
+        let mut registers = [0; REGISTERS];
+        for register in &mut registers {
+            *register = fields.u64()?;
+        }
+        // A 32-bit program has another stack layout, which the unwinder does not know.
+        sample.registers = (abi == u64::from(perf::PERF_SAMPLE_REGS_ABI_64)).then_some(registers);
+    }
+    let dump = usize::try_from(fields.u64()?).ok()?;
+    if dump > 0 {
+        let stack = fields.bytes(dump)?;
+        // The dump always has full size; this much of it was really copied.
+        let copied = usize::try_from(fields.u64()?).ok()?;
+        sample.stack = stack.get(..copied)?;
+    }
+    Some(sample)
+}
+
+fn map<'a>(mut fields: Fields<'a>, misc: u32) -> Option<Map<'a>> {
+    let (pid, _tid) = (fields.u32()?, fields.u32()?);
+    let (start, length, offset) = (fields.u64()?, fields.u64()?, fields.u64()?);
+    let mut identity = Fields(fields.bytes(24)?);
+    let protection = fields.u32()?;
+    let _flags = fields.u32()?;
+    let file = if misc & perf::PERF_RECORD_MISC_MMAP_BUILD_ID != 0 {
+        let [size, ..] = identity.bytes(4)? else { return None };
+        FileId::Build(identity.bytes(usize::from(*size))?)
+    } else {
+        FileId::Inode { major: identity.u32()?, minor: identity.u32()?, inode: identity.u64()? }
+    };
+    let executable = protection & libc::PROT_EXEC as u32 != 0;
+    Some(Map { pid, start, length, offset, executable, file, path: fields.name()? })
+}
+
+/// The bytes of a record that are not read yet.
+#[derive(Clone, Copy)]
+struct Fields<'a>(&'a [u8]);
+
+impl<'a> Fields<'a> {
+    fn bytes(&mut self, length: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    fn u16(&mut self) -> Option<u16> {
+        self.bytes(2)?.try_into().ok().map(u16::from_ne_bytes)
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        self.bytes(4)?.try_into().ok().map(u32::from_ne_bytes)
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        self.bytes(8)?.try_into().ok().map(u64::from_ne_bytes)
+    }
+
+    /// The zero-terminated text that stands before the trailer.
+    fn name(&mut self) -> Option<&'a [u8]> {
+        let text = self.0.get(..self.0.len().checked_sub(TRAILER)?)?;
+        let end = text.iter().position(|byte| *byte == 0).unwrap_or(text.len());
+        text.get(..end)
+    }
+}
+
+/// The bytes of thread, time and CPU at the end of every record but samples.
+const TRAILER: usize = 24;

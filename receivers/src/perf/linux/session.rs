@@ -1,0 +1,434 @@
+//! The open events of one receiver, and their rings.
+//!
+//! There is one ring per CPU, mapped on an event that counts nothing but reports mappings, names,
+//! forks and exits; sampling events write into it. For the whole host that is one sampling event
+//! per CPU. For chosen processes it is one per thread and CPU, because the kernel lets children
+//! inherit an event with a ring only if it is bound to a CPU.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use hashbrown::HashSet;
+use profpipe_pipeline::component::Error;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::attr::{Choices, Clock};
+use super::ring::Ring;
+use super::sys;
+use crate::perf::{Config, Scope};
+
+/// The smallest ring that is of use: a sample with a full stack dump needs 33 KiB.
+const SMALLEST_RING: usize = 128 << 10;
+/// How often threads are looked for that no record told of.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// The most threads that are attached to one by one.
+const MAX_THREADS: usize = 16_384;
+
+/// Open events and their rings.
+#[derive(Debug)]
+pub(super) struct Session {
+    /// One for each CPU.
+    pub(super) rings: Vec<Ring>,
+    owners: Vec<OwnedFd>,
+    /// The sampling events of the whole host.
+    samplers: Vec<OwnedFd>,
+    /// The sampling events of threads; one for each CPU.
+    threads: Vec<(u32, Vec<OwnedFd>)>,
+    /// Threads that are sampled: attached to, or children of such.
+    covered: HashSet<u32>,
+    /// Threads that were not covered when last looked for.
+    candidates: HashSet<u32>,
+    next_look: Instant,
+    cpus: Vec<i32>,
+    scope: Scope,
+    /// What the events were opened with.
+    pub(super) choices: Choices,
+    /// What the user should know about the choices.
+    pub(super) remarks: Vec<String>,
+}
+
+impl Session {
+    /// Opens the events for a configuration, with as much as the host allows.
+    pub(super) fn open(config: &Config) -> Result<Self, Error> {
+        let cpus = online_cpus();
+        let mut remarks = Vec::new();
+        let wanted = Choices {
+            clock: Clock::Cycles,
+            frequency: config.frequency,
+            stack: 0,
+            user_chain: false,
+            kernel: true,
+            build_id: true,
+            lost: true,
+            inherit: false,
+            sideband: false,
+            watermark: 0,
+        }
+        .unwinding(config.unwind, config.stack_size.0);
+        if config.scope == Scope::System {
+            match negotiate(wanted, -1, &cpus) {
+                Ok(choices) => {
+                    return Self::open_rings(config, choices, cpus, remarks)?.sample_host();
+                }
+                Err(error) if is_denied(&error) => remarks.push(
+                    "profiling the whole host is not permitted here: only the processes of this \
+                     user are profiled; run as root, or grant it with `sudo setcap \
+                     cap_perfmon,cap_sys_ptrace,cap_syslog+ep PROFPIPE`"
+                        .into(),
+                ),
+                Err(error) => return Err(unusable(&error)),
+            }
+        }
+        if let Scope::Pid(pid) = config.scope
+            && !fs::exists(format!("/proc/{pid}")).unwrap_or(false)
+        {
+            return Err(Error::new(format!(
+                "process {pid} does not exist; look for it with `ps -e`"
+            )));
+        }
+        let wanted = Choices { inherit: true, sideband: true, ..wanted };
+        let choices = match negotiate(wanted, 0, &cpus) {
+            Err(error) if is_denied(&error) => {
+                let user = Choices { kernel: false, ..wanted };
+                let choices = negotiate(user, 0, &cpus).map_err(|error| unusable(&error))?;
+                remarks.push(
+                    "time in the kernel is not permitted to be profiled; grant it with `sudo \
+                     sysctl kernel.perf_event_paranoid=1`"
+                        .into(),
+                );
+                choices
+            }
+            other => other.map_err(|error| unusable(&error))?,
+        };
+        let scope = match config.scope {
+            Scope::System => Scope::User,
+            scope => scope,
+        };
+        let config = Config { scope, ..config.clone() };
+        let mut session = Self::open_rings(&config, choices, cpus, remarks)?;
+        session.attach_all()?;
+        Ok(session)
+    }
+
+    fn open_rings(
+        config: &Config,
+        mut choices: Choices,
+        cpus: Vec<i32>,
+        mut remarks: Vec<String>,
+    ) -> Result<Self, Error> {
+        let whole_host = config.scope == Scope::System;
+        let wanted = (config.buffer_size.0 as usize).max(rustix::param::page_size());
+        let mut size = 1 << wanted.ilog2();
+        loop {
+            choices.watermark = (size / 4) as u32;
+            match map_rings(choices, &cpus, size, whole_host) {
+                Ok((owners, rings, cpus)) => {
+                    if size < wanted / 2 {
+                        remarks.push(format!(
+                            "only {} KiB of ring buffer per CPU are permitted; samples may be \
+                             lost; grant more with `sudo sysctl kernel.perf_event_mlock_kb={}`",
+                            size >> 10,
+                            (wanted >> 10) + 4
+                        ));
+                    }
+                    return Ok(Self {
+                        rings,
+                        owners,
+                        samplers: Vec::new(),
+                        threads: Vec::new(),
+                        covered: HashSet::new(),
+                        candidates: HashSet::new(),
+                        next_look: Instant::now() + LOOK_EVERY,
+                        cpus,
+                        scope: config.scope,
+                        choices,
+                        remarks,
+                    });
+                }
+                Err(error) if is_denied(&error) && size > SMALLEST_RING => size /= 2,
+                Err(error) => return Err(unusable(&error)),
+            }
+        }
+    }
+
+    /// Opens the sampling events of the whole host.
+    fn sample_host(mut self) -> Result<Self, Error> {
+        let attr = self.choices.sampling();
+        for (cpu, owner) in self.cpus.iter().zip(&self.owners) {
+            let event = sys::open_event(&attr, -1, *cpu).map_err(|error| unusable(&error))?;
+            sys::set_output(event.as_fd(), owner.as_fd()).map_err(|error| unusable(&error))?;
+            self.samplers.push(event);
+        }
+        Ok(self)
+    }
+
+    /// Starts sampling, where that did not happen when a thread was attached.
+    pub(super) fn start(&self) -> Result<(), Error> {
+        for event in self.owners.iter().chain(&self.samplers) {
+            sys::enable(event.as_fd()).map_err(|error| unusable(&error))?;
+        }
+        Ok(())
+    }
+
+    /// Attaches to every thread of the scope that is not attached to yet.
+    fn attach_all(&mut self) -> Result<(), Error> {
+        match self.scope {
+            Scope::System => Ok(()),
+            Scope::Pid(pid) => {
+                let mut result = Ok(());
+                for tid in threads_of(pid) {
+                    result = self.attach(tid).and(result);
+                }
+                if self.threads.is_empty() {
+                    return Err(match result {
+                        Err(error) if is_denied(&error) => Error::new(format!(
+                            "process {pid} may not be profiled: {error}; run as its user or as root"
+                        )),
+                        Err(error) if error.raw_os_error() == Some(libc::EMFILE) => Error::new(
+                            "too many open files; raise the limit with `ulimit -n 65536`",
+                        ),
+                        _ => Error::new(format!("process {pid} has ended")),
+                    });
+                }
+                Ok(())
+            }
+            Scope::User => {
+                let own = rustix::process::geteuid().as_raw();
+                for pid in processes_of(own) {
+                    for tid in threads_of(pid) {
+                        // A thread that has ended meanwhile, or may not be traced, is left out.
+                        let _ = self.attach(tid);
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn attach(&mut self, tid: u32) -> io::Result<()> {
+        if self.covered.contains(&tid) || self.threads.len() >= MAX_THREADS {
+            return Ok(());
+        }
+        let attr = self.choices.sampling();
+        let mut events = Vec::with_capacity(self.cpus.len());
+        for (cpu, owner) in self.cpus.iter().zip(&self.owners) {
+            let event = sys::open_event(&attr, tid.cast_signed(), *cpu)?;
+            sys::set_output(event.as_fd(), owner.as_fd())?;
+            events.push(event);
+        }
+        for event in &events {
+            sys::enable(event.as_fd())?;
+        }
+        self.covered.insert(tid);
+        self.threads.push((tid, events));
+        Ok(())
+    }
+
+    /// Waits until a ring has filled to its watermark, at most `time`.
+    pub(super) fn wait(&self, time: Duration) {
+        let mut watched: Vec<_> =
+            self.owners.iter().map(|event| PollFd::new(event, PollFlags::IN)).collect();
+        let time = Timespec { tv_sec: 0, tv_nsec: i64::from(time.subsec_nanos()) };
+        // An interruption or an error makes this round early, no more.
+        let _ = poll(&mut watched, Some(&time));
+    }
+
+    /// Takes note of what the kernel has written.
+    pub(super) fn refresh(&mut self) {
+        for ring in &mut self.rings {
+            ring.refresh();
+        }
+    }
+
+    /// Gives what was read back to the kernel.
+    pub(super) fn release(&self) {
+        for ring in &self.rings {
+            ring.release();
+        }
+    }
+
+    /// The samples lost since the beginning, if the kernel counts them for every event.
+    pub(super) fn lost_samples(&self) -> Option<u64> {
+        // Children's losses are not in their parents' counts.
+        if !self.choices.lost || self.choices.inherit {
+            return None;
+        }
+        let lost = |event: &OwnedFd| {
+            let mut values = [0; 16];
+            rustix::io::read(event, &mut values).ok().filter(|read| *read == 16)?;
+            values.get(8..16)?.try_into().ok().map(u64::from_ne_bytes)
+        };
+        Some(self.samplers.iter().filter_map(lost).sum())
+    }
+
+    /// Threads began that are sampled because their parents are.
+    pub(super) fn inherited(&mut self, began: &[u32], ended: &[u32]) {
+        if self.scope != Scope::System {
+            self.covered.extend(began);
+            for tid in ended {
+                self.covered.remove(tid);
+            }
+        }
+    }
+
+    /// Closes the events of threads that have ended with all their children. True if the scope is
+    /// a process and nothing of it is left.
+    pub(super) fn is_over(&mut self) -> bool {
+        if self.threads.is_empty() {
+            return matches!(self.scope, Scope::Pid(_));
+        }
+        let first = |(_, events): &(u32, Vec<OwnedFd>)| events.first().map(AsFd::as_fd).is_some();
+        self.threads.retain(first);
+        let mut ended: Vec<bool> = Vec::with_capacity(self.threads.len());
+        {
+            let events = self.threads.iter().filter_map(|(_, events)| events.first());
+            // The kernel reports a hang-up when the thread and all who inherited are gone.
+            let mut watched: Vec<_> =
+                events.map(|event| PollFd::new(event, PollFlags::empty())).collect();
+            if poll(&mut watched, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_err() {
+                return false;
+            }
+            ended.extend(watched.iter().map(|fd| fd.revents().contains(PollFlags::HUP)));
+        }
+        let mut ended = ended.into_iter();
+        self.threads.retain(|_| !ended.next().unwrap_or(false));
+        self.threads.is_empty() && matches!(self.scope, Scope::Pid(_))
+    }
+
+    /// Attaches to threads that have come into the scope in another way than from a parent that is
+    /// sampled: of the same user, or begun while their process was being attached to.
+    pub(super) fn follow_new_threads(&mut self) {
+        let now = Instant::now();
+        if self.scope == Scope::System || now < self.next_look {
+            return;
+        }
+        self.next_look = now + LOOK_EVERY;
+        let found: Vec<u32> = match self.scope {
+            Scope::System => return,
+            Scope::Pid(pid) => threads_of(pid).collect(),
+            Scope::User => {
+                let own = rustix::process::geteuid().as_raw();
+                processes_of(own).collect()
+            }
+        };
+        let new: HashSet<u32> =
+            found.into_iter().filter(|tid| !self.covered.contains(tid)).collect();
+        // The record of its birth may still lie in a ring: it is new if nothing came until now.
+        let certain: Vec<u32> = new.intersection(&self.candidates).copied().collect();
+        self.candidates = new;
+        for tid in certain {
+            if self.scope == Scope::User {
+                for tid in threads_of(tid) {
+                    let _ = self.attach(tid);
+                }
+            } else {
+                let _ = self.attach(tid);
+            }
+        }
+    }
+}
+
+/// Tries on one CPU what the host allows, from the best choices down.
+fn negotiate(mut choices: Choices, pid: i32, cpus: &[i32]) -> io::Result<Choices> {
+    let cpu = cpus.first().copied().unwrap_or(0);
+    loop {
+        let error = match sys::open_event(&choices.sampling(), pid, cpu)
+            .and_then(|_| sys::open_event(&choices.reporting(true), pid, cpu))
+        {
+            Ok(_) => return Ok(choices),
+            Err(error) => error,
+        };
+        match error.raw_os_error() {
+            Some(libc::EINVAL) if choices.lost => choices.lost = false,
+            Some(libc::EINVAL) if choices.build_id => choices.build_id = false,
+            // No hardware counters here, or none left, or none that can do what we ask.
+            _ if choices.clock == Clock::Cycles && !is_denied(&error) => {
+                choices.clock = Clock::Timer;
+                choices.lost = true;
+                choices.build_id = true;
+            }
+            _ => return Err(error),
+        }
+    }
+}
+
+type MappedRings = (Vec<OwnedFd>, Vec<Ring>, Vec<i32>);
+
+/// Opens and maps the ring-owning events. CPUs that went offline are left out.
+fn map_rings(
+    choices: Choices,
+    cpus: &[i32],
+    size: usize,
+    whole_host: bool,
+) -> io::Result<MappedRings> {
+    let attr = choices.reporting(whole_host);
+    let pid = if whole_host { -1 } else { 0 };
+    let mut mapped: MappedRings = Default::default();
+    for cpu in cpus {
+        let event = match sys::open_event(&attr, pid, *cpu) {
+            Err(error) if error.raw_os_error() == Some(libc::ENODEV) => continue,
+            other => other?,
+        };
+        mapped.1.push(Ring::map(event.as_fd(), size)?);
+        mapped.0.push(event);
+        mapped.2.push(*cpu);
+    }
+    Ok(mapped)
+}
+
+fn is_denied(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EPERM | libc::EACCES))
+}
+
+fn unusable(error: &io::Error) -> Error {
+    let advice = match error.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => {
+            "perf events are not permitted; run as root, or `sudo sysctl \
+             kernel.perf_event_paranoid=1`"
+        }
+        Some(libc::ENOSYS) => "this kernel or sandbox has no perf events; use another receiver",
+        Some(libc::EMFILE) => "too many open files; raise the limit with `ulimit -n 65536`",
+        Some(libc::ENOMEM) => "not enough memory for ring buffers; set a smaller `buffer_size`",
+        _ => "perf events cannot be opened; `profpipe doctor` tells more",
+    };
+    Error::new(format!("{advice} ({error})"))
+}
+
+/// The CPUs that are online.
+fn online_cpus() -> Vec<i32> {
+    let text = fs::read_to_string("/sys/devices/system/cpu/online").unwrap_or_default();
+    let cpus = parse_cpus(&text);
+    if cpus.is_empty() {
+        let count = std::thread::available_parallelism().map_or(1, usize::from);
+        return (0..count as i32).collect();
+    }
+    cpus
+}
+
+/// The numbers in a list such as `0-3,6`.
+pub(super) fn parse_cpus(text: &str) -> Vec<i32> {
+    let ranges = text.trim().split(',').filter_map(|range| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        Some(first.parse::<i32>().ok()?..=last.parse::<i32>().ok()?.min(8191))
+    });
+    ranges.flatten().collect()
+}
+
+fn numbers_in(directory: &str) -> impl Iterator<Item = u32> + use<> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+fn threads_of(pid: u32) -> impl Iterator<Item = u32> {
+    numbers_in(&format!("/proc/{pid}/task"))
+}
+
+fn processes_of(user: u32) -> impl Iterator<Item = u32> {
+    use std::os::unix::fs::MetadataExt;
+    let owned = move |pid: &u32| {
+        fs::metadata(format!("/proc/{pid}")).is_ok_and(|metadata| metadata.uid() == user)
+    };
+    numbers_in("/proc").filter(owned)
+}

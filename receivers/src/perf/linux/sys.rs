@@ -1,0 +1,87 @@
+//! System calls that no safe crate offers: perf events and scheduling priority.
+#![allow(
+    unsafe_code,
+    reason = "perf_event_open, its ioctls and the scheduler have no safe wrapper"
+)]
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use perf_event_open_sys as sys;
+
+/// The attributes of an event, as the kernel defines them.
+pub(super) type Attr = sys::bindings::perf_event_attr;
+
+/// Opens an event on process `pid` (-1: all) and CPU `cpu`.
+pub(super) fn open_event(attr: &Attr, pid: i32, cpu: i32) -> io::Result<OwnedFd> {
+    let mut attr = *attr;
+    attr.size = size_of::<Attr>() as u32;
+    let flags = u64::from(sys::bindings::PERF_FLAG_FD_CLOEXEC);
+    // SAFETY: the struct is initialized and of the size it states; the kernel checks the rest.
+    let fd = unsafe { sys::perf_event_open(&raw mut attr, pid, cpu, -1, flags as _) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel returned this descriptor, and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Starts counting.
+pub(super) fn enable(event: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: this request takes no pointer.
+    done(unsafe { sys::ioctls::ENABLE(event.as_raw_fd(), 0) })
+}
+
+/// Stops counting.
+pub(super) fn disable(event: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: this request takes no pointer.
+    done(unsafe { sys::ioctls::DISABLE(event.as_raw_fd(), 0) })
+}
+
+/// Sends the records of `event` into the ring of `target`.
+pub(super) fn set_output(event: BorrowedFd<'_>, target: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: this request takes a descriptor, not a pointer.
+    done(unsafe { sys::ioctls::SET_OUTPUT(event.as_raw_fd(), target.as_raw_fd()) })
+}
+
+/// Gives the calling thread precedence over ordinary ones: the real-time policy, else a low nice
+/// value, else nothing. Says which.
+pub(super) fn raise_priority() -> &'static str {
+    // SAFETY: an all-zero sched_param is valid, and the pointer outlives the call.
+    let realtime = unsafe {
+        let mut parameters: libc::sched_param = std::mem::zeroed();
+        parameters.sched_priority = 1;
+        // Reset on fork: threads and processes started from here do not inherit it.
+        let policy = libc::SCHED_RR | libc::SCHED_RESET_ON_FORK;
+        libc::sched_setscheduler(0, policy, &raw const parameters)
+    };
+    if realtime == 0 {
+        return "real-time";
+    }
+    // SAFETY: takes no pointer; 0 is the calling thread on Linux.
+    if unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -20) } == 0 {
+        return "nice -20";
+    }
+    "normal"
+}
+
+fn done(result: i32) -> io::Result<()> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// The CPU time that the calling thread has used, in nanoseconds.
+pub(super) fn thread_cpu_time() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs()
+}
+
+/// Raises the soft limit of open files to the hard one: every image and thread event is a file.
+pub(super) fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum.map(|most| most.min(1 << 17)), ..limit };
+    if limit.current.is_some_and(|now| raised.current.is_none_or(|most| now < most)) {
+        // Not fatal: fewer files are kept open.
+        let _ = setrlimit(Resource::Nofile, raised);
+    }
+}

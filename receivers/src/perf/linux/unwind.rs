@@ -1,0 +1,231 @@
+//! From a sample to the frames of its stack.
+//!
+//! The user half is unwound with the rules of the images it passes through, one frame at a time;
+//! code without rules (Go, just-in-time compiled code) is walked along frame pointers. Where that
+//! ends early, the chain that the kernel walked continues it: the kernel could read the whole stack
+//! and follow it when a runtime switched stacks. Nothing of the stack but addresses leaves here.
+
+use framehop::{CacheNative, Error, FrameAddress, MayAllocateDuringUnwind, UnwindRegsNative};
+use framehop::{Unwinder as _, UnwinderNative};
+use std::sync::Arc;
+
+use super::arch;
+use super::handoff::{Extent, Frame, KERNEL_ROW, NO_ROW};
+use super::image::{Images, Unwinder};
+use super::process::{Code, Process};
+use super::record::{Half, Sample};
+
+/// The most frames of a stack.
+const MAX_FRAMES: usize = 512;
+/// How far above the stack pointer an address is still on the same stack.
+const STACK_SPAN: u64 = 64 << 20;
+/// How far after the entry point of a program its start code may go.
+const START_CODE: u64 = 64;
+
+/// Turns samples into frames; keeps its buffers.
+pub(super) struct Unwinding {
+    /// The frames of the sample, leaf first.
+    pub(super) frames: Vec<Frame>,
+    /// Some frame is in code that the process wrote itself.
+    pub(super) jit: bool,
+    chain: Vec<u64>,
+    walk: Vec<u64>,
+    /// Walks along frame pointers.
+    plain: Unwinder,
+    /// The bytes of stack that a full dump has.
+    dump: usize,
+    use_rules: bool,
+}
+
+impl Unwinding {
+    /// `dump` is the size of stack dumps; `use_rules` is false to follow frame pointers only.
+    pub(super) fn new(dump: usize, use_rules: bool) -> Self {
+        let rules: UnwinderNative<Arc<[u8]>, MayAllocateDuringUnwind> = UnwinderNative::new();
+        Self {
+            frames: Vec::new(),
+            jit: false,
+            chain: Vec::new(),
+            walk: Vec::new(),
+            plain: Unwinder { rules, cache: CacheNative::new() },
+            dump,
+            use_rules,
+        }
+    }
+
+    /// Unwinds a sample into `self.frames`; says how far its user half goes, if it has one.
+    pub(super) fn unwind(
+        &mut self,
+        sample: &Sample<'_>,
+        process: &Process,
+        images: &mut Images,
+    ) -> Option<Extent> {
+        self.frames.clear();
+        self.chain.clear();
+        self.walk.clear();
+        self.jit = false;
+        for (half, address) in sample.chain() {
+            match half {
+                Half::Kernel if self.frames.len() < MAX_FRAMES => {
+                    let address = address.wrapping_sub(u64::from(!self.frames.is_empty()));
+                    self.frames.push(Frame { row: KERNEL_ROW, address });
+                }
+                Half::User => self.chain.push(arch::strip(address)),
+                _ => {}
+            }
+        }
+        let extent = match &sample.registers {
+            Some(registers) => Some(self.user_half(registers, sample.stack, process, images)),
+            None if self.chain.is_empty() => None,
+            None => {
+                self.walk.extend_from_slice(&self.chain);
+                Some(self.chain_extent(process, images))
+            }
+        };
+        for (at, address) in self.walk.iter().enumerate() {
+            if self.frames.len() >= 2 * MAX_FRAMES {
+                break;
+            }
+            let address = address.wrapping_sub(u64::from(at > 0));
+            let frame = match process.find(address).map(|mapping| mapping.code) {
+                Some(Code::Image { bias, row, .. } | Code::File { bias, row }) => {
+                    Frame { row, address: address.wrapping_sub(bias) }
+                }
+                Some(Code::Jit) => {
+                    self.jit = true;
+                    Frame { row: process.announced.jit.unwrap_or(NO_ROW), address }
+                }
+                None => Frame { row: NO_ROW, address },
+            };
+            self.frames.push(frame);
+        }
+        if self.frames.is_empty() {
+            self.frames.push(Frame { row: NO_ROW, address: sample.instruction });
+        }
+        extent
+    }
+
+    /// Unwinds the user half into `self.walk`.
+    fn user_half(
+        &mut self,
+        registers: &arch::Registers,
+        stack: &[u8],
+        process: &Process,
+        images: &mut Images,
+    ) -> Extent {
+        let leaf = arch::instruction(registers);
+        if self.chain.len() > 1 && (!self.use_rules || is_go(process, images, leaf)) {
+            self.walk.extend_from_slice(&self.chain);
+            return self.chain_extent(process, images);
+        }
+        let extent = self.walk_rules(registers, stack, process, images);
+        if extent == Extent::Complete {
+            return extent;
+        }
+        // Where our walk stopped, the kernel's may go on.
+        let met = self.walk.last().and_then(|last| {
+            self.chain.iter().skip(1).position(|address| address == last).map(|at| at + 2)
+        });
+        if let Some(rest) = met.and_then(|at| self.chain.get(at..)).filter(|rest| !rest.is_empty())
+        {
+            self.walk.extend_from_slice(rest);
+            return self.chain_extent(process, images);
+        }
+        extent
+    }
+
+    fn walk_rules(
+        &mut self,
+        registers: &arch::Registers,
+        stack: &[u8],
+        process: &Process,
+        images: &mut Images,
+    ) -> Extent {
+        let bottom = arch::stack_pointer(registers);
+        let mut read = |address: u64| {
+            let at = usize::try_from(address.wrapping_sub(bottom)).map_err(|_| ())?;
+            let bytes = stack.get(at..at.checked_add(8).ok_or(())?).ok_or(())?;
+            bytes.try_into().map(u64::from_le_bytes).map_err(|_| ())
+        };
+        let mut state: UnwindRegsNative = arch::start(registers);
+        let mut address = arch::instruction(registers);
+        loop {
+            self.walk.push(address);
+            if self.walk.len() >= MAX_FRAMES {
+                return Extent::Truncated;
+            }
+            let leaf = self.walk.len() == 1;
+            let code = process.find(address.wrapping_sub(u64::from(!leaf))).map(|found| found.code);
+            let step = step(&mut self.plain, images, code, address, leaf, &mut state, &mut read);
+            let problem = match step {
+                Ok(Some(next)) if arch::strip(next) != 0 => {
+                    address = arch::strip(next);
+                    continue;
+                }
+                // The end that the rules state, or a null return address.
+                Ok(_) | Err(Error::ReturnAddressIsNull) => None,
+                Err(problem) => Some(problem),
+            };
+            if is_root(images, code, address, problem.is_none()) {
+                return Extent::Complete;
+            }
+            let above = match problem {
+                Some(Error::CouldNotReadStack(at)) => at.wrapping_sub(bottom),
+                _ => return Extent::Broken,
+            };
+            // All that was asked for was copied, and what is missing comes right after it.
+            let cut = stack.len() >= self.dump && above >= stack.len() as u64;
+            return if cut && above < STACK_SPAN { Extent::Truncated } else { Extent::Broken };
+        }
+    }
+
+    /// How far the kernel's chain goes, which is all that we have.
+    fn chain_extent(&self, process: &Process, images: &mut Images) -> Extent {
+        let Some(last) = self.walk.last() else { return Extent::Broken };
+        let code = process.find(last.wrapping_sub(1)).map(|found| found.code);
+        if is_root(images, code, *last, true) { Extent::Complete } else { Extent::Broken }
+    }
+}
+
+/// One frame further.
+fn step(
+    plain: &mut Unwinder,
+    images: &mut Images,
+    code: Option<Code>,
+    address: u64,
+    leaf: bool,
+    state: &mut UnwindRegsNative,
+    read: &mut impl FnMut(u64) -> Result<u64, ()>,
+) -> Result<Option<u64>, Error> {
+    let (unwinder, bias) = match code {
+        Some(Code::Image { image, bias, .. }) => match images.unwinder(image) {
+            Some(unwinder) => (unwinder, bias),
+            None => (plain, 0),
+        },
+        _ => (plain, 0),
+    };
+    let address = address.wrapping_sub(bias);
+    let address = if leaf {
+        FrameAddress::from_instruction_pointer(address)
+    } else {
+        FrameAddress::from_return_address(address).ok_or(Error::ReturnAddressIsNull)?
+    };
+    unwinder.rules.unwind_frame(address, state, &mut unwinder.cache, read)
+}
+
+/// Whether a stack that ends here has reached its root. `stated` if the end is what the rules or
+/// the frame pointers say, and not a failure.
+fn is_root(images: &Images, code: Option<Code>, address: u64, stated: bool) -> bool {
+    let Some(Code::Image { image, bias, .. }) = code else { return false };
+    let Some(image) = images.get(image) else { return false };
+    // The first instructions of a program, and all of the dynamic loader while it starts one, have
+    // no rules in many systems.
+    let start = address.wrapping_sub(bias).wrapping_sub(image.elf.entry) < START_CODE;
+    stated || start || image.loader
+}
+
+fn is_go(process: &Process, images: &Images, address: u64) -> bool {
+    match process.find(address).map(|mapping| mapping.code) {
+        Some(Code::Image { image, .. }) => images.get(image).is_some_and(|image| image.elf.go),
+        _ => false,
+    }
+}

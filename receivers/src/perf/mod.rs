@@ -1,0 +1,45 @@
+//! The native sampler: profiles a host, a user's processes or one process tree with the kernel's
+//! perf events.
+//!
+//! Everything that talks to the kernel is in `linux`, which is the one platform boundary; the
+//! configuration is the same everywhere, so that a file can be validated on any machine.
+
+mod config;
+
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod linux;
+
+#[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
+mod elsewhere;
+#[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
+use elsewhere as linux;
+
+#[cfg(test)]
+mod tests;
+
+pub use config::{Config, Event, Scope, Unwind};
+pub use finding::{Finding, Level};
+
+mod finding;
+
+use profpipe_pipeline::component::{Error, Factory, Receiver, ReceiverConfig, Setup, Stability};
+
+/// How the component is registered.
+pub const FACTORY: Factory = Factory::receiver::<Config>(
+    "perf",
+    Stability::Beta,
+    "profiles this host, a user's processes or one process with the kernel's perf events",
+);
+
+/// Finds out what this host allows; for `profpipe doctor`.
+pub fn probe() -> Vec<Finding> {
+    linux::probe()
+}
+
+impl ReceiverConfig for Config {
+    /// Opens the perf events, so that a lack of permission shows at once and a process given by
+    /// [`Scope::Pid`] is under observation when this returns.
+    fn build(self, setup: &Setup) -> Result<Box<dyn Receiver>, Error> {
+        linux::build(self, setup)
+    }
+}
