@@ -4,7 +4,13 @@
 //! `tests.rs` and `README.md`, and one name in the list below. It depends on the pipeline crate
 //! and never on another component.
 
-use profpipe_pipeline::component::Factory;
+pub mod symbolize;
+
+use profpipe_pipeline::component::{Factory, Stability};
 
 /// Every component of this crate.
-pub const COMPONENTS: &[Factory] = &[];
+pub const COMPONENTS: &[Factory] = &[Factory::processor::<symbolize::SymbolizeConfig>(
+    "symbolize",
+    Stability::Alpha,
+    "gives frames their function names, files and lines",
+)];

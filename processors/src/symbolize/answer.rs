@@ -1,0 +1,99 @@
+//! What is known about an address: the frames it stands for, or why it has no name.
+
+use std::sync::Arc;
+
+use super::protocol::{MAX_FRAMES, Names, WireFunction};
+
+/// The answer for one address; cheap to clone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// The frames, innermost inlined function first; at least one.
+    Named(Arc<[Frame]>),
+    /// There is no name.
+    Unnamed(Reason),
+}
+
+/// One frame.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Frame {
+    /// The function.
+    pub(super) function: Arc<WireFunction>,
+    /// The line, 0 if unknown.
+    pub(super) line: u32,
+    /// The column, 0 if unknown.
+    pub(super) column: u32,
+}
+
+/// Why an address has no name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Reason {
+    /// The location says nothing about where its code is from.
+    NoMapping,
+    /// The mapping has no identity to look it up by.
+    NoBuildId,
+    /// Nobody has the module, and no debug directory its symbols.
+    NotFound,
+    /// The module has no symbol at this address.
+    NoSymbol,
+    /// The kernel hides its addresses from this process.
+    KernelHidden,
+    /// Reading the module takes too much memory or time, or kills the worker.
+    Limit,
+    /// There is no worker process.
+    NoWorker,
+    /// The answer did not come in time.
+    Timeout,
+}
+
+impl Reason {
+    /// The reason as the attribute `profpipe.unsymbolized.reason` states it.
+    pub(super) fn text(self) -> &'static str {
+        match self {
+            Self::NoMapping => "no mapping",
+            Self::NoBuildId => "no build id",
+            Self::NotFound => "not found",
+            Self::NoSymbol => "no symbol",
+            Self::KernelHidden => "refused: kptr_restrict",
+            Self::Limit => "refused: limit",
+            Self::NoWorker => "no worker",
+            Self::Timeout => "timeout",
+        }
+    }
+
+    /// True if asking again soon gives the same answer.
+    pub(super) fn is_lasting(self) -> bool {
+        matches!(self, Self::NoSymbol)
+    }
+}
+
+/// The answers in a response of the worker to the question for `addresses`; none if the response
+/// contradicts itself.
+pub(super) fn from_wire(names: Names, addresses: &[u64]) -> Option<Vec<(u64, Answer)>> {
+    if names.answers.is_empty() || names.answers.len() > addresses.len() {
+        return None;
+    }
+    let functions: Vec<_> = names.functions.into_iter().map(Arc::new).collect();
+    let mut frames = names.frames.as_slice();
+    let mut answers = Vec::with_capacity(names.answers.len());
+    for (address, count) in addresses.iter().zip(names.answers) {
+        let count = count as usize;
+        let (own, rest) = frames.split_at_checked(count)?;
+        frames = rest;
+        if count == 0 {
+            answers.push((*address, Answer::Unnamed(Reason::NoSymbol)));
+            continue;
+        }
+        if count > MAX_FRAMES {
+            return None;
+        }
+        let own: Option<Arc<[Frame]>> = own
+            .iter()
+            .map(|frame| {
+                let function = Arc::clone(functions.get(frame.function as usize)?);
+                Some(Frame { function, line: frame.line, column: frame.column })
+            })
+            .collect();
+        answers.push((*address, Answer::Named(own?)));
+    }
+    Some(answers)
+}

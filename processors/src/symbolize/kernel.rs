@@ -1,0 +1,132 @@
+//! Names of the running kernel and its modules, from `/proc/kallsyms`.
+//!
+//! The kernel prints zeros instead of addresses to whoever may not see them (`kptr_restrict`,
+//! `CAP_SYSLOG`); then there are no names and the reason says so. Modules come and go: an address
+//! without a symbol has the list read again, at most once a minute.
+
+use std::io::Read;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::answer::{Answer, Frame, Reason};
+use super::protocol::WireFunction;
+
+/// How often the list may be read.
+const REFRESH: Duration = Duration::from_secs(60);
+/// The longest list that is read; a kernel with every debug option has about 20 MB.
+const MAX_LIST: u64 = 256 << 20;
+/// No function is longer: beyond, a symbol without a successor says nothing.
+const MAX_FUNCTION: u64 = 4 << 20;
+
+/// The symbols of the running kernel, read when first needed.
+#[derive(Debug, Default)]
+pub(super) struct Kernel {
+    symbols: Option<Symbols>,
+    read_at: Option<Instant>,
+}
+
+impl Kernel {
+    /// The answers for addresses in the kernel.
+    pub(super) fn resolve(&mut self, addresses: &[u64], now: Instant) -> Vec<(u64, Answer)> {
+        self.refresh(now, false);
+        let unknown =
+            |symbols: &Symbols| addresses.iter().any(|address| symbols.find(*address).is_none());
+        if self.symbols.as_ref().is_some_and(unknown) {
+            self.refresh(now, true);
+        }
+        let answers = addresses.iter().map(|address| {
+            let answer = match &self.symbols {
+                None => Answer::Unnamed(Reason::NotFound),
+                Some(symbols) if symbols.hidden => Answer::Unnamed(Reason::KernelHidden),
+                Some(symbols) => symbols
+                    .find(*address)
+                    .map_or(Answer::Unnamed(Reason::NoSymbol), |symbol| symbol.answer()),
+            };
+            (*address, answer)
+        });
+        answers.collect()
+    }
+
+    fn refresh(&mut self, now: Instant, again: bool) {
+        let due = match self.read_at {
+            None => true,
+            Some(read_at) => again && now.saturating_duration_since(read_at) >= REFRESH,
+        };
+        if !due {
+            return;
+        }
+        self.read_at = Some(now);
+        let mut text = String::new();
+        let list = std::fs::File::open("/proc/kallsyms");
+        if list.and_then(|list| list.take(MAX_LIST).read_to_string(&mut text)).is_ok() {
+            self.symbols = Some(Symbols::parse(&text));
+        }
+    }
+}
+
+/// The symbols by address.
+#[derive(Debug)]
+pub(super) struct Symbols {
+    /// (address, where the line's name starts and ends in `names`, true for code), ascending.
+    rows: Vec<(u64, u32, u32, bool)>,
+    names: String,
+    hidden: bool,
+}
+
+/// A symbol of the kernel.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Symbol<'a> {
+    /// The function.
+    pub(super) name: &'a str,
+    /// The module with its brackets, empty for the kernel itself.
+    pub(super) module: &'a str,
+}
+
+impl Symbol<'_> {
+    fn answer(&self) -> Answer {
+        let system_name = match self.module {
+            "" => String::new(),
+            module => format!("{} {module}", self.name),
+        };
+        let function = WireFunction { name: self.name.to_owned(), system_name, ..<_>::default() };
+        Answer::Named([Frame { function: Arc::new(function), line: 0, column: 0 }].into())
+    }
+}
+
+impl Symbols {
+    /// Reads the text of `/proc/kallsyms`: `address type name[\tmodule]` in each line.
+    pub(super) fn parse(text: &str) -> Self {
+        let mut symbols = Self { rows: Vec::new(), names: String::new(), hidden: false };
+        for line in text.lines() {
+            let Some((address, rest)) = line.split_once(' ') else { continue };
+            let Some((kind, name)) = rest.split_once(' ') else { continue };
+            let Ok(address) = u64::from_str_radix(address, 16) else { continue };
+            // Data ends the function before it, and is kept only for that.
+            let is_code = matches!(kind, "t" | "T" | "w" | "W");
+            let start = symbols.names.len() as u32;
+            if is_code {
+                symbols.names.push_str(name);
+            }
+            symbols.rows.push((address, start, symbols.names.len() as u32, is_code));
+        }
+        symbols.hidden = symbols.rows.iter().all(|row| row.0 == 0);
+        // Code before data, and the first line of several: the order of the file is the kernel's.
+        symbols.rows.sort_by_key(|row| (row.0, !row.3));
+        symbols.rows.dedup_by_key(|row| row.0);
+        symbols.rows.shrink_to_fit();
+        symbols.names.shrink_to_fit();
+        symbols
+    }
+
+    /// The symbol that an address is in.
+    pub(super) fn find(&self, address: u64) -> Option<Symbol<'_>> {
+        let after = self.rows.partition_point(|row| row.0 <= address);
+        let (start, from, to, is_code) = *self.rows.get(after.checked_sub(1)?)?;
+        if !is_code || address - start >= MAX_FUNCTION {
+            return None;
+        }
+        let line = self.names.get(from as usize..to as usize)?;
+        let (name, module) = line.split_once('\t').unwrap_or((line, ""));
+        Some(Symbol { name, module })
+    }
+}

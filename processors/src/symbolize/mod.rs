@@ -1,0 +1,339 @@
+//! `symbolize`: gives frames their names.
+//!
+//! The processor looks at the locations that have no lines, asks its cache, and where that does
+//! not know, a worker process. Meanwhile the batch is parked; it goes on from
+//! [`Processor::tick`] when its answers are there or its time is up. The pipeline never waits.
+//!
+//! Binaries are hostile input, so everything that parses one runs in the worker ([`worker_main`]):
+//! a process without rights, in a sandbox, with bounded memory and time. It is handed open files;
+//! it opens none. A worker that dies costs the binary it was reading its names, nothing else.
+//!
+//! # Layout
+//! - [`mod@config`]: what users type. `rewrite`: what a batch lacks, and putting it there.
+//! - `answer`, `cache`: what is known about addresses.
+//! - `client`, `child`, `companion`, `kernel`: the thread that finds files and asks the worker.
+//! - `protocol`: what the two processes say to each other.
+//! - `worker`: the other process; reads ELF, DWARF, Go's tables, JIT maps.
+
+mod answer;
+mod cache;
+mod child;
+mod client;
+mod companion;
+pub mod config;
+mod kernel;
+mod protocol;
+mod rewrite;
+#[cfg(test)]
+mod tests;
+mod worker;
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::Instant;
+
+use profpipe_pipeline::batch::{Batch, Context};
+use profpipe_pipeline::component::{Error, Outbox, Processor, Setup};
+use profpipe_pipeline::modules::{ModuleId, ModuleStore};
+use profpipe_pipeline::profile::{MappingIx, Profiles};
+use profpipe_pipeline::telemetry::{Counter, names};
+
+pub use self::config::SymbolizeConfig;
+pub use self::worker::worker_main;
+
+use self::answer::{Answer, Reason};
+use self::cache::{Cache, Key, ModuleNumber};
+use self::client::{Job, Progress};
+use self::protocol::Limits;
+
+/// The one variable that the worker keeps of its parent's environment: tests start themselves as
+/// worker by it. The worker reads no other.
+const WORKER_ENVIRONMENT: &str = "PROFPIPE_SYMBOLIZER_WORKER";
+
+/// Addresses under way at most; beyond, new ones stay without names.
+const MAX_ASKED: usize = 1 << 20;
+
+/// The processor.
+#[derive(Debug)]
+pub struct Symbolize {
+    config: SymbolizeConfig,
+    modules: Arc<ModuleStore>,
+    cache: Cache,
+    parked: VecDeque<Parked>,
+    parked_bytes: usize,
+    /// The job that will answer for an address.
+    asked: HashMap<Key, u64>,
+    next_job: u64,
+    jobs: Sender<Job>,
+    progress: Receiver<Progress>,
+    named: Counter,
+    unnamed: Counter,
+}
+
+/// A batch that waits for names.
+#[derive(Debug)]
+struct Parked {
+    batch: Batch,
+    deadline: Instant,
+    bytes: usize,
+    /// The jobs it waits for.
+    jobs: HashSet<u64>,
+    plan: Plan,
+}
+
+/// What a batch's mappings are, and the answers it has so far. They are kept here too, because
+/// the cache may forget them before the batch goes on.
+#[derive(Debug, Default)]
+struct Plan {
+    modules: HashMap<MappingIx, Result<ModuleNumber, Reason>>,
+    answers: HashMap<Key, Answer>,
+}
+
+impl Symbolize {
+    /// The processor; its thread and worker start when first needed.
+    pub(crate) fn new(config: SymbolizeConfig, setup: &Setup) -> Self {
+        let (jobs, queue) = channel();
+        let (sender, progress) = channel();
+        let metrics = &setup.services.metrics;
+        let client = client::Setup {
+            command: setup.services.worker.clone(),
+            limits: Limits {
+                address_space: config.worker_address_space.0,
+                memory: config.worker_memory.0,
+                cpu_seconds: config.worker_timeout.0.as_secs().max(1),
+            },
+            timeout: config.worker_timeout.0,
+            debug_directories: config.debug_directories.clone(),
+            restarts: metrics.counter(names::WORKER_RESTARTS, &setup.id),
+        };
+        if let Err(error) = client::start(client, queue, sender) {
+            tracing::warn!("symbolize: cannot start a thread, so nothing gets a name: {error}");
+        }
+        Self {
+            modules: Arc::clone(&setup.services.modules),
+            cache: Cache::new(usize::try_from(config.cache_size.0).unwrap_or(usize::MAX)),
+            parked: VecDeque::new(),
+            parked_bytes: 0,
+            asked: HashMap::new(),
+            next_job: 1,
+            jobs,
+            progress,
+            named: metrics.counter(names::FRAMES_NAMED, &setup.id),
+            unnamed: metrics.counter(names::FRAMES_UNNAMED, &setup.id),
+            config,
+        }
+    }
+
+    /// Finds what the cache knows and asks for the rest; returns the jobs to wait for.
+    fn plan(&mut self, profiles: &Profiles, context: &Context) -> (Plan, HashSet<u64>) {
+        let mut plan = Plan::default();
+        let mut jobs = HashSet::new();
+        let mut wanted: HashMap<ModuleNumber, (ModuleId, Vec<u64>)> = HashMap::new();
+        for (mapping, ids) in rewrite::unnamed_modules(&profiles.dictionary) {
+            let module = self.identify(&ids, context);
+            if let Ok((number, id)) = &module {
+                wanted.entry(*number).or_insert_with(|| (id.clone(), Vec::new()));
+            }
+            plan.modules.insert(mapping, module.map(|(number, _)| number));
+        }
+        for location in profiles.dictionary.locations.iter().skip(1) {
+            let Some(Ok(number)) = plan.modules.get(&location.mapping) else { continue };
+            let key = (*number, location.address);
+            if !location.lines.is_empty() || plan.answers.contains_key(&key) {
+                continue;
+            }
+            if let Some(answer) = self.cache.get(key) {
+                plan.answers.insert(key, answer);
+            } else if let Some(job) = self.asked.get(&key) {
+                jobs.insert(*job);
+            } else if let Some((_, addresses)) = wanted.get_mut(number) {
+                addresses.push(location.address);
+            }
+        }
+        for (module, (id, mut addresses)) in wanted {
+            addresses.sort_unstable();
+            addresses.dedup();
+            if addresses.is_empty() {
+                continue;
+            }
+            if self.asked.len() + addresses.len() > MAX_ASKED {
+                let refused = addresses.into_iter().map(|address| (module, address));
+                plan.answers.extend(refused.map(|key| (key, Answer::Unnamed(Reason::Limit))));
+                continue;
+            }
+            let number = self.next_job;
+            self.next_job += 1;
+            self.asked.extend(addresses.iter().map(|address| ((module, *address), number)));
+            jobs.insert(number);
+            let source = self.modules.find(&id);
+            // Without the thread the batch goes on when its time is up.
+            let _ = self.jobs.send(Job { number, module, id, source, addresses });
+        }
+        (plan, jobs)
+    }
+
+    /// The module of a mapping with these identities.
+    fn identify(
+        &mut self,
+        ids: &[ModuleId],
+        context: &Context,
+    ) -> Result<(ModuleNumber, ModuleId), Reason> {
+        let local = is_local(context);
+        let mut ids = ids.iter().filter(|id| {
+            // The kernel, the vdso and processes of another host are not ours.
+            local || matches!(id, ModuleId::Gnu(_) | ModuleId::Htl(_))
+        });
+        let Some(first) = ids.clone().next() else { return Err(Reason::NoBuildId) };
+        let seen = ids.clone().find(|id| self.modules.find(id).is_some());
+        // The store may have forgotten what the cache still knows. What neither knows may have a
+        // debug file, which is found by the GNU build id.
+        let id = seen
+            .or_else(|| ids.clone().find(|id| self.cache.number(id).is_some()))
+            .or_else(|| ids.find(|id| matches!(id, ModuleId::Gnu(_))))
+            .unwrap_or(first);
+        Ok((self.cache.assign(id), id.clone()))
+    }
+
+    /// Takes what the client has sent.
+    fn receive(&mut self) {
+        while let Ok(progress) = self.progress.try_recv() {
+            self.accept(progress);
+        }
+    }
+
+    fn accept(&mut self, progress: Progress) {
+        let module = progress.module;
+        for (address, answer) in progress.answers {
+            let key = (module, address);
+            self.asked.remove(&key);
+            let answer = match answer {
+                Answer::Unnamed(reason) if !reason.is_lasting() => Answer::Unnamed(reason),
+                answer if !progress.lasting => answer,
+                answer => self.cache.keep(key, answer),
+            };
+            for parked in &mut self.parked {
+                if parked.jobs.contains(&progress.job) {
+                    parked.plan.answers.insert(key, answer.clone());
+                }
+            }
+        }
+        if progress.done {
+            for parked in &mut self.parked {
+                parked.jobs.remove(&progress.job);
+            }
+        }
+    }
+
+    /// Emits the batches that have their answers, have waited long enough, or are too many.
+    fn release(&mut self, now: Instant, out: &mut Outbox) {
+        let limit = usize::try_from(self.config.max_parked.0).unwrap_or(usize::MAX);
+        let mut waiting = VecDeque::with_capacity(self.parked.len());
+        while let Some(parked) = self.parked.pop_front() {
+            let ready = parked.jobs.is_empty();
+            if ready || parked.deadline <= now || self.parked_bytes > limit {
+                self.parked_bytes = self.parked_bytes.saturating_sub(parked.bytes);
+                self.emit(parked.batch, &parked.plan, out);
+            } else {
+                waiting.push_back(parked);
+            }
+        }
+        self.parked = waiting;
+    }
+
+    /// Puts the answers into a batch and emits it.
+    fn emit(&self, mut batch: Batch, plan: &Plan, out: &mut Outbox) {
+        // The batch was decoded when it came in.
+        if let Ok(profiles) = batch.profiles_mut() {
+            let tally =
+                rewrite::apply(profiles, |mapping, address| match plan.modules.get(&mapping) {
+                    Some(Ok(module)) => plan
+                        .answers
+                        .get(&(*module, address))
+                        .cloned()
+                        .unwrap_or(Answer::Unnamed(Reason::Timeout)),
+                    Some(Err(reason)) => Answer::Unnamed(*reason),
+                    None => Answer::Unnamed(Reason::NoBuildId),
+                });
+            self.named.add(tally.named);
+            self.unnamed.add(tally.unnamed);
+        }
+        out.push(batch);
+    }
+}
+
+impl Processor for Symbolize {
+    fn process(&mut self, mut batch: Batch, out: &mut Outbox) -> Result<(), Error> {
+        self.receive();
+        let context = batch.context.clone();
+        let profiles = batch
+            .profiles()
+            .map_err(|error| Error::with_source("symbolize: cannot read a batch", error))?;
+        let locations = &profiles.dictionary.locations;
+        if locations.iter().skip(1).all(|location| !location.lines.is_empty()) {
+            out.push(batch);
+            return Ok(());
+        }
+        let bytes = weigh(profiles);
+        let (plan, jobs) = self.plan(profiles, &context);
+        if jobs.is_empty() {
+            self.emit(batch, &plan, out);
+            return Ok(());
+        }
+        let now = Instant::now();
+        let deadline = now + self.config.timeout.0;
+        self.parked_bytes += bytes;
+        self.parked.push_back(Parked { batch, deadline, bytes, jobs, plan });
+        self.release(now, out);
+        Ok(())
+    }
+
+    fn tick(&mut self, now: Instant, out: &mut Outbox) {
+        self.receive();
+        self.release(now, out);
+    }
+
+    fn finish(&mut self, deadline: Instant, out: &mut Outbox) {
+        loop {
+            self.receive();
+            let now = Instant::now();
+            self.release(now, out);
+            if self.parked.is_empty() {
+                return;
+            }
+            if now >= deadline {
+                break;
+            }
+            let next = self.parked.iter().map(|parked| parked.deadline).min();
+            let until = next.map_or(deadline, |next| next.min(deadline));
+            match self.progress.recv_timeout(until.saturating_duration_since(now)) {
+                Ok(progress) => self.accept(progress),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        while let Some(parked) = self.parked.pop_front() {
+            self.emit(parked.batch, &parked.plan, out);
+        }
+        self.parked_bytes = 0;
+    }
+}
+
+/// True if the batch was made on this host, so that its kernel is ours and its pids too.
+fn is_local(context: &Context) -> bool {
+    let kind = context.receiver.split('/').next().unwrap_or_default();
+    matches!(kind, "" | "perf" | "inprocess")
+}
+
+/// About how many bytes a batch takes.
+fn weigh(profiles: &Profiles) -> usize {
+    let tables = &profiles.dictionary;
+    let frames: usize = tables.stacks.iter().map(<[_]>::len).sum();
+    tables.strings.bytes()
+        + tables.strings.len() * 20
+        + tables.attributes.len() * 64
+        + tables.functions.len() * 36
+        + tables.locations.len() * 64
+        + (tables.stacks.len() * 6 + frames) * 4
+        + profiles.sample_count() * 48
+}

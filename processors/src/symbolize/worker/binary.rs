@@ -1,0 +1,311 @@
+//! One module: what its file and the files beside it know about names.
+
+use std::os::fd::OwnedFd;
+
+use addr2line::Context;
+use gimli::{RunTimeEndian, SectionId};
+use object::read::elf::{ElfFile, FileHeader};
+use object::{CompressionFormat, Endianness, FileKind, Object, ObjectSection, SectionKind};
+
+use super::super::protocol::{Facts, MAX_FRAMES, Refusal, Role};
+use super::arena::{Arena, Family, Owned};
+use super::demangle;
+use super::dwarf::{self, Reader};
+use super::elf::Symbols;
+use super::names::NamesWriter;
+
+/// A module, loaded.
+pub(super) type LoadedBinary = Owned<BinaryFamily>;
+
+/// See [`Binary`].
+pub(super) struct BinaryFamily;
+
+impl Family for BinaryFamily {
+    type Of<'a> = Binary<'a>;
+}
+
+/// A module's files and, once asked, what was read from them.
+pub(super) struct Binary<'a> {
+    main: Elf<'a>,
+    debug: Option<Elf<'a>>,
+    supplementary: Option<Elf<'a>>,
+    tables: Option<Tables<'a>>,
+}
+
+/// What answers questions.
+#[derive(Default)]
+struct Tables<'a> {
+    symbols: Symbols<'a>,
+    dwarf: Option<Context<Reader<'a>>>,
+    is_go: bool,
+}
+
+/// An ELF file of either word size.
+pub(super) enum Elf<'a> {
+    Word32(ElfFile<'a, object::elf::FileHeader32<Endianness>>),
+    Word64(ElfFile<'a, object::elf::FileHeader64<Endianness>>),
+}
+
+/// Does the same with an ELF file of either word size.
+macro_rules! with_elf {
+    ($elf:expr, $file:ident => $body:expr) => {
+        match $elf {
+            Elf::Word32($file) => $body,
+            Elf::Word64($file) => $body,
+        }
+    };
+}
+
+impl<'a> Elf<'a> {
+    /// Reads the headers.
+    pub(super) fn parse(data: &'a [u8]) -> Option<Self> {
+        match FileKind::parse(data).ok()? {
+            FileKind::Elf32 => ElfFile::parse(data).ok().map(Self::Word32),
+            FileKind::Elf64 => ElfFile::parse(data).ok().map(Self::Word64),
+            _ => None,
+        }
+    }
+
+    fn build_id(&self) -> Vec<u8> {
+        let id = with_elf!(self, file => file.build_id().ok().flatten());
+        id.filter(|id| id.len() <= 64).unwrap_or_default().to_vec()
+    }
+
+    /// The name and the checksum of the debug file.
+    fn debug_link(&self) -> Option<(&'a [u8], u32)> {
+        with_elf!(self, file => file.gnu_debuglink().ok().flatten())
+    }
+
+    /// The path and build id of the supplementary file.
+    fn debug_alt_link(&self) -> Option<(&'a [u8], &'a [u8])> {
+        with_elf!(self, file => file.gnu_debugaltlink().ok().flatten())
+    }
+
+    fn has_section(&self, name: &str) -> bool {
+        with_elf!(self, file => file.section_by_name(name).is_some_and(|it| it.size() > 0))
+    }
+
+    fn endian(&self) -> RunTimeEndian {
+        let little = with_elf!(self, file => file.is_little_endian());
+        if little { RunTimeEndian::Little } else { RunTimeEndian::Big }
+    }
+
+    /// The content of a section, inflated into the arena if need be. None if there is no such
+    /// section, it is broken, or it does not fit into what is left of `budget`.
+    pub(super) fn section(
+        &self,
+        arena: &'a Arena,
+        name: &str,
+        budget: &mut u64,
+    ) -> Option<&'a [u8]> {
+        let data = with_elf!(self, file => file.section_by_name(name)?.compressed_data().ok()?);
+        if data.format == CompressionFormat::None {
+            return Some(data.data);
+        }
+        // The size is what the file says: a decompressor that keeps to it is bounded by it.
+        *budget = budget.checked_sub(data.uncompressed_size)?;
+        data.decompress().ok().map(|inflated| arena.keep(inflated.into_owned()))
+    }
+
+    /// The address ranges of code.
+    fn code(&self) -> Vec<(u64, u64)> {
+        with_elf!(self, file => {
+            let sections = file.sections().filter(|section| section.kind() == SectionKind::Text);
+            sections
+                .map(|section| (section.address(), section.address().saturating_add(section.size())))
+                .take(4096)
+                .collect()
+        })
+    }
+
+    fn add_symbols(&self, symbols: &mut Symbols<'a>, code: &[(u64, u64)]) {
+        fn add<'a, E: FileHeader<Endian = Endianness>>(
+            file: &ElfFile<'a, E>,
+            symbols: &mut Symbols<'a>,
+            code: &[(u64, u64)],
+        ) {
+            symbols.add(file.endian(), file.elf_symbol_table(), code);
+            symbols.add(file.endian(), file.elf_dynamic_symbol_table(), code);
+        }
+        with_elf!(self, file => add(file, symbols, code));
+    }
+}
+
+impl<'a> Binary<'a> {
+    fn new(data: &'a [u8]) -> Result<Self, Refusal> {
+        let main = Elf::parse(data).ok_or(Refusal::Mismatch)?;
+        Ok(Self { main, debug: None, supplementary: None, tables: None })
+    }
+
+    /// What the processor should know, to find the files that belong to this one.
+    pub(super) fn facts(&self) -> Facts {
+        let text = |bytes: &[u8]| demangle::cut(&String::from_utf8_lossy(bytes));
+        let debug = self.debug.as_ref().unwrap_or(&self.main);
+        Facts {
+            build_id: self.main.build_id(),
+            debug_link: self.main.debug_link().map(|(name, _)| text(name)),
+            supplementary: debug
+                .debug_alt_link()
+                .filter(|(_, id)| id.len() <= 64)
+                .map(|(path, id)| (text(path), id.to_vec())),
+            has_debug_info: debug.has_section(".debug_info"),
+        }
+    }
+
+    /// Uses another file too, if it is the right one.
+    fn add_companion(&mut self, role: Role, data: &'a [u8]) -> Result<(), Refusal> {
+        let companion = Elf::parse(data).ok_or(Refusal::Mismatch)?;
+        let has = companion.build_id();
+        match role {
+            Role::Debug => {
+                let wanted = self.main.build_id();
+                let same = if wanted.is_empty() || has.is_empty() {
+                    // Both agree on the checksum, or it is a guess.
+                    self.main.debug_link().is_some_and(|(_, crc)| crc32fast::hash(data) == crc)
+                } else {
+                    has == wanted
+                };
+                if !same {
+                    return Err(Refusal::Mismatch);
+                }
+                self.debug = Some(companion);
+            }
+            Role::Supplementary => {
+                let debug = self.debug.as_ref().unwrap_or(&self.main);
+                if debug.debug_alt_link().is_none_or(|(_, id)| id.is_empty() || id != has) {
+                    return Err(Refusal::Mismatch);
+                }
+                self.supplementary = Some(companion);
+            }
+        }
+        self.tables = None;
+        Ok(())
+    }
+
+    /// Names an address.
+    fn resolve(&mut self, arena: &'a Arena, address: u64, names: &mut NamesWriter, memory: u64) {
+        if self.tables.is_none() {
+            self.tables = Some(self.read_tables(arena, memory));
+        }
+        if let Some(tables) = &self.tables {
+            tables.resolve(address, names);
+        }
+    }
+
+    fn read_tables(&self, arena: &'a Arena, memory: u64) -> Tables<'a> {
+        let mut tables = Tables {
+            is_go: self.main.has_section(".gopclntab") || self.main.has_section(".go.buildinfo"),
+            ..Tables::default()
+        };
+        // The debug file has no code, but the same section headers; trust the file that runs.
+        let code = self.main.code();
+        self.main.add_symbols(&mut tables.symbols, &code);
+        if let Some(debug) = &self.debug {
+            debug.add_symbols(&mut tables.symbols, &code);
+        }
+        tables.symbols.finish();
+        let mut budget = memory;
+        let debug = self.debug.as_ref().unwrap_or(&self.main);
+        if debug.has_section(".debug_info") {
+            tables.dwarf = read_dwarf(debug, self.supplementary.as_ref(), arena, &mut budget);
+        }
+        tables
+    }
+}
+
+fn read_dwarf<'a>(
+    debug: &Elf<'a>,
+    supplementary: Option<&Elf<'a>>,
+    arena: &'a Arena,
+    budget: &mut u64,
+) -> Option<Context<Reader<'a>>> {
+    let mut load = |elf: &Elf<'a>| {
+        let endian = elf.endian();
+        gimli::Dwarf::load(|id: SectionId| {
+            // What call frames say is of no use here.
+            let wanted = !matches!(id, SectionId::EhFrame | SectionId::DebugFrame);
+            let data = wanted.then(|| elf.section(arena, id.name(), budget)).flatten();
+            Ok::<_, gimli::Error>(Reader::new(data.unwrap_or_default(), endian))
+        })
+    };
+    let mut dwarf = load(debug).ok()?;
+    if let Some(supplementary) = supplementary {
+        dwarf.set_sup(load(supplementary).ok()?);
+    }
+    Context::from_dwarf(dwarf).ok()
+}
+
+impl Tables<'_> {
+    fn resolve(&self, address: u64, names: &mut NamesWriter) {
+        let symbol = self.symbols.find(address);
+        if let Some(dwarf) = &self.dwarf {
+            let frames = dwarf::frames(dwarf, address, MAX_FRAMES);
+            let outermost = frames.len().saturating_sub(1);
+            let mut named = 0;
+            for (at, frame) in frames.iter().enumerate() {
+                let own = frame.name.filter(|name| !name.is_empty());
+                // The symbol has the full name of what DWARF states only by its last part.
+                let symbol = symbol.filter(|_| at == outermost);
+                let name = match (own, symbol) {
+                    (Some(own), Some(symbol)) if !is_mangled(own) && is_mangled(symbol) => symbol,
+                    (Some(own), _) => own,
+                    (None, Some(symbol)) => symbol,
+                    (None, None) => continue,
+                };
+                let is_go = frame.is_go || (self.is_go && !is_mangled(name));
+                names.frame(demangle::function(name, &frame.file, is_go), frame.line, frame.column);
+                named += 1;
+            }
+            if named > 0 {
+                return;
+            }
+        }
+        if let Some(symbol) = symbol {
+            let is_go = self.is_go && !is_mangled(symbol);
+            names.frame(demangle::function(symbol, "", is_go), 0, 0);
+        }
+    }
+}
+
+fn is_mangled(name: &[u8]) -> bool {
+    name.starts_with(b"_Z") || name.starts_with(b"_R")
+}
+
+/// Loads a module from a file.
+///
+/// # Errors
+/// If it is no ELF file, or cannot be mapped.
+pub(super) fn open(file: &OwnedFd) -> Result<LoadedBinary, Refusal> {
+    Owned::build(|arena| Binary::new(arena.map(file).map_err(|_| Refusal::Limit)?))
+}
+
+/// Loads a module from an image.
+///
+/// # Errors
+/// If it is no ELF image.
+pub(super) fn open_image(image: Vec<u8>) -> Result<LoadedBinary, Refusal> {
+    Owned::build(|arena| Binary::new(arena.keep(image)))
+}
+
+impl LoadedBinary {
+    /// See [`Facts`].
+    pub(super) fn facts(&mut self) -> Facts {
+        self.update(|_, binary| binary.facts())
+    }
+
+    /// Uses another file too.
+    ///
+    /// # Errors
+    /// If it is not the right one, or cannot be mapped.
+    pub(super) fn add_companion(&mut self, role: Role, file: &OwnedFd) -> Result<(), Refusal> {
+        self.update(|arena, binary| {
+            let data = arena.map(file).map_err(|_| Refusal::Limit)?;
+            binary.add_companion(role, data)
+        })
+    }
+
+    /// Writes the frames of an address.
+    pub(super) fn resolve(&mut self, address: u64, names: &mut NamesWriter, memory: u64) {
+        self.update(|arena, binary| binary.resolve(arena, address, names, memory));
+    }
+}

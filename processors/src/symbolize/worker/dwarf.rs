@@ -1,0 +1,51 @@
+//! Names, files, lines and inlined functions from DWARF.
+
+use addr2line::Context;
+use gimli::{EndianSlice, RunTimeEndian};
+
+/// How DWARF is read: slices of mapped files and of inflated sections.
+pub(super) type Reader<'a> = EndianSlice<'a, RunTimeEndian>;
+
+/// One frame as DWARF has it.
+#[derive(Debug, Default)]
+pub(super) struct DwarfFrame<'a> {
+    /// The function's linkage name, or its plain name.
+    pub(super) name: Option<&'a [u8]>,
+    /// The source file.
+    pub(super) file: String,
+    /// The line, 0 if unknown.
+    pub(super) line: u32,
+    /// The column, 0 if unknown.
+    pub(super) column: u32,
+    /// The compiler said that this is Go.
+    pub(super) is_go: bool,
+}
+
+/// The frames at an address, innermost first; none where DWARF knows nothing.
+///
+/// An address in broken debug information has no frames: its symbol may still have a name.
+pub(super) fn frames<'a>(
+    context: &Context<Reader<'a>>,
+    address: u64,
+    limit: usize,
+) -> Vec<DwarfFrame<'a>> {
+    let mut found = Vec::new();
+    let Ok(mut frames) = context.find_frames(address).skip_all_loads() else { return found };
+    while let Ok(Some(frame)) = frames.next() {
+        let mut row = DwarfFrame::default();
+        if let Some(function) = frame.function {
+            row.is_go = function.language == Some(gimli::DW_LANG_Go);
+            row.name = Some(function.name.slice());
+        }
+        if let Some(location) = frame.location {
+            row.file = location.file.unwrap_or_default().to_owned();
+            row.line = location.line.unwrap_or_default();
+            row.column = location.column.unwrap_or_default();
+        }
+        found.push(row);
+        if found.len() >= limit {
+            break;
+        }
+    }
+    found
+}
