@@ -29,7 +29,7 @@ mod recording;
 mod toolchain;
 
 use claims::Claims;
-use recording::{Recorded, record};
+use recording::{Recorded, Recording, Target};
 use toolchain::{Program, Skip, Toolchain};
 
 /// Compiles a program and records 10 s of its CPU time. What cannot run on this machine is told, and
@@ -37,11 +37,12 @@ use toolchain::{Program, Skip, Toolchain};
 fn recorded(
     name: &str,
     frequency: u32,
+    target: Target,
     compile: impl FnOnce(&Toolchain) -> Result<Program, Skip>,
 ) -> Option<Recorded> {
     let program = Toolchain::sampling().and_then(|tools| compile(&tools));
     match program {
-        Ok(program) => Some(record(name, frequency, &program, 10.0)),
+        Ok(program) => Some(Recording { name, frequency, seconds: 10.0, target }.of(&program)),
         Err(Skip(why)) => {
             assert!(std::env::var_os("CI").is_none(), "skipped in CI, where it must run: {why}");
             eprintln!("skipped {name}: {why}");
@@ -57,7 +58,9 @@ fn recorded(
 /// of `record` agree with the file.
 #[test]
 fn c() {
-    let Some(recorded) = recorded("c", 99, |tools| tools.c("split.c")) else { return };
+    let Some(recorded) = recorded("c", 99, Target::Command, |tools| tools.c("split.c")) else {
+        return;
+    };
     let claims = Claims::of(&recorded);
     claims.share_is("burn_major", &["burn_major"]);
     claims.share_is("burn_minor", &["burn_minor"]);
@@ -78,7 +81,10 @@ fn c() {
 /// Guarantees: as for C, and names are demangled down to template argument and overload.
 #[test]
 fn cpp() {
-    let Some(recorded) = recorded("cpp", 499, |tools| tools.cpp("shapes.cpp")) else { return };
+    let Some(recorded) = recorded("cpp", 499, Target::Command, |tools| tools.cpp("shapes.cpp"))
+    else {
+        return;
+    };
     let claims = Claims::of(&recorded);
     claims.share_is("spin", &["truth::Engine<int>::spin("]);
     claims.share_is("grind", &["truth::grind(double"]);
@@ -95,7 +101,10 @@ fn cpp() {
 /// Guarantees: as for C, for Rust's names; the thread's name is on its samples.
 #[test]
 fn rust() {
-    let Some(recorded) = recorded("rust", 99, |tools| tools.rust("split.rs")) else { return };
+    let Some(recorded) = recorded("rust", 99, Target::Command, |tools| tools.rust("split.rs"))
+    else {
+        return;
+    };
     let claims = Claims::of(&recorded);
     claims.share_is("grind", &["split::grind"]);
     claims.share_is("Scatter", &["<split::Scatter as split::Work>::run"]);
@@ -114,7 +123,10 @@ fn rust() {
 /// thread's start although Go switches stacks.
 #[test]
 fn go() {
-    let Some(recorded) = recorded("go", 99, |tools| tools.go("split.go", &[])) else { return };
+    let Some(recorded) = recorded("go", 99, Target::Command, |tools| tools.go("split.go", &[]))
+    else {
+        return;
+    };
     let claims = Claims::of(&recorded);
     go_claims(&claims);
     claims.inlined_at("main.stir", "main.crunch", "split.go");
@@ -124,9 +136,9 @@ fn go() {
 /// Guarantees: the same, from the runtime's own function table.
 #[test]
 fn go_stripped() {
-    let Some(recorded) =
-        recorded("go-stripped", 99, |tools| tools.go("split.go", &["-ldflags", "-s -w"]))
-    else {
+    let Some(recorded) = recorded("go-stripped", 99, Target::Command, |tools| {
+        tools.go("split.go", &["-ldflags", "-s -w"])
+    }) else {
         return;
     };
     go_claims(&Claims::of(&recorded));
@@ -152,7 +164,9 @@ fn go_claims(claims: &Claims<'_>) {
 /// down to the program's start.
 #[test]
 fn node() {
-    let Some(recorded) = recorded("node", 99, |tools| tools.interpreted("node", "split.js")) else {
+    let Some(recorded) =
+        recorded("node", 99, Target::Command, |tools| tools.interpreted("node", "split.js"))
+    else {
         return;
     };
     let claims = Claims::of(&recorded);
@@ -170,7 +184,8 @@ fn node() {
 /// Guarantees: the interpreter's functions have their shares, and its deep stacks reach main.
 #[test]
 fn cpython() {
-    let Some(recorded) = recorded("cpython", 99, |tools| tools.interpreted("python3", "split.py"))
+    let Some(recorded) =
+        recorded("cpython", 99, Target::Command, |tools| tools.interpreted("python3", "split.py"))
     else {
         return;
     };
@@ -185,5 +200,68 @@ fn cpython() {
     }
     claims.total_is_the_kernels();
     claims.stacks_reach_their_root(99.0, &["main"]);
+    claims.nothing_was_lost();
+}
+
+/// Scenario: a shell starts the C program twice, one in the background, and waits.
+/// Guarantees: both processes are in the profile, with the shares and the CPU time of both.
+#[test]
+fn children() {
+    let Some(recorded) = recorded("children", 99, Target::Children, |tools| tools.c("split.c"))
+    else {
+        return;
+    };
+    let claims = Claims::of(&recorded);
+    claims.share_is("burn_major", &["burn_major"]);
+    claims.share_is("burn_minor", &["burn_minor"]);
+    claims.share_is("burn_rare", &["burn_rare"]);
+    claims.total_is_the_kernels();
+    claims.stacks_reach_their_root(99.0, &["main"]);
+    claims.nothing_was_lost();
+}
+
+/// Scenario: profpipe attaches to a C++ program that has two threads already, and stays until it ends
+/// (at 999 Hz, because what ran before it came adds to the error).
+/// Guarantees: threads that began before are sampled, with names and whole stacks. (The total is not
+/// checked: what ran before profpipe came is not in it.)
+#[test]
+fn attached() {
+    let Some(recorded) =
+        recorded("attached", 999, Target::Attached, |tools| tools.cpp("shapes.cpp"))
+    else {
+        return;
+    };
+    let claims = Claims::of(&recorded);
+    claims.share_is("spin", &["truth::Engine<int>::spin("]);
+    claims.share_is("grind", &["truth::grind(double"]);
+    claims.share_is("area", &["truth::Square::area("]);
+    claims.stacks_reach_their_root(99.0, &["main"]);
+    claims.nothing_was_lost();
+}
+
+/// Scenario: a user without privileges records a program of their own.
+/// Guarantees: shares, callers and whole stacks as for root; kernel time is not theirs to see. Where
+/// the tests do not run as root, every other test shows this.
+#[test]
+fn unprivileged() {
+    if !toolchain::is_root() {
+        eprintln!("the tests do not run as root: every other test is this one");
+        return;
+    }
+    let setpriv = |tools: &Toolchain| {
+        tools.unprivileged()?;
+        tools.c("split.c")
+    };
+    let Some(recorded) = recorded("unprivileged", 99, Target::Unprivileged, setpriv) else {
+        return;
+    };
+    let claims = Claims::of(&recorded);
+    claims.share_is("burn_major", &["burn_major"]);
+    claims.share_is("burn_minor", &["burn_minor"]);
+    claims.share_is("burn_rare", &["burn_rare"]);
+    claims.total_is_the_kernels();
+    claims.stacks_reach_their_root(99.0, &["main"]);
+    claims.caller_is("burn_rare", "descend", 99.0);
+    claims.inlined_at("scramble", "burn_major", "split.c");
     claims.nothing_was_lost();
 }

@@ -41,6 +41,22 @@ impl Toolchain {
         }
     }
 
+    /// Whether a user without privileges may sample.
+    pub(crate) fn unprivileged(&self) -> Result<(), Skip> {
+        let permitted = self.c("permitted.c")?;
+        let copy = std::env::temp_dir().join(format!("profpipe-permitted-{}", std::process::id()));
+        std::fs::copy(&permitted.command[0], &copy).expect("the copy fits");
+        let mut ask = Command::new("setpriv");
+        ask.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"]);
+        let answer = ask.arg(&copy).output();
+        let _ = std::fs::remove_file(&copy);
+        match answer {
+            Ok(answer) if answer.status.success() => Ok(()),
+            Ok(answer) => Err(Skip(String::from_utf8_lossy(&answer.stdout).trim().to_owned())),
+            Err(error) => Err(Skip(format!("setpriv: {error}"))),
+        }
+    }
+
     /// Compiles a C program as a distribution would: optimized, no frame pointers.
     pub(crate) fn c(&self, source: &str) -> Result<Program, Skip> {
         let flags = ["-O2", "-fomit-frame-pointer", "-g", "-Wall", "-Werror"];
@@ -99,6 +115,11 @@ impl Toolchain {
         run(&mut command, compiler)?;
         Ok(Program { command: vec![output.into()], source })
     }
+}
+
+/// Whether this is the superuser.
+pub(crate) fn is_root() -> bool {
+    Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout.trim_ascii() == b"0")
 }
 
 /// The directory of the programs' sources.

@@ -1,0 +1,450 @@
+//! What profiling costs: `cargo bench --bench cost [-- --rounds N --seconds S]`.
+//!
+//! Prints the method beside each figure and compares within one run; asserts nothing, because a busy
+//! machine would decide. Three questions:
+//! 1. the agent: CPU and memory of `profpipe run` while both CPUs are busy, and what it lost;
+//! 2. a sample: CPU of `profpipe record -a` (unwinding and names included) by sample, against
+//!    `perf record --call-graph dwarf` followed by `perf script --no-inline`, in turns;
+//! 3. the profiled: CPU time of a fixed piece of work with and without the agent, in ABBA order.
+//!
+//! The load is the programs of the truth tests, as many of C, Python, Node and Go as can be run.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a benchmark prints, and stops at what it did not expect"
+)]
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+const PROFPIPE: &str = env!("CARGO_BIN_EXE_profpipe");
+/// Kernel clock ticks a second, as /proc counts CPU time (USER_HZ, fixed on Linux).
+const TICKS: f64 = 100.0;
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let number = |name: &str, default: u64| {
+        let position = arguments.iter().position(|argument| argument == name);
+        position.and_then(|position| arguments.get(position + 1)?.parse().ok()).unwrap_or(default)
+    };
+    if arguments.iter().any(|argument| argument == "--work") {
+        return work(number("--work", 1));
+    }
+    // Only `cargo bench` passes this: `cargo test --all-targets` must not measure for minutes.
+    if !arguments.iter().any(|argument| argument == "--bench") {
+        println!("cost: measures for minutes; run it with cargo bench --bench cost");
+        return;
+    }
+    let (rounds, seconds) = (number("--rounds", 3), number("--seconds", 30));
+    describe_machine();
+    let directory = tempfile::tempdir().unwrap();
+    let load = Load::prepare(directory.path());
+    agent(&load, directory.path(), rounds, seconds);
+    by_sample(&load, directory.path(), rounds, seconds.min(10));
+    slowdown(directory.path(), rounds * 2);
+}
+
+fn describe_machine() {
+    let first = |file: &str, key: &str| {
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        let line = text.lines().find(|line| line.starts_with(key)).unwrap_or("unknown").to_owned();
+        line.split_once(": ").map_or(line.clone(), |(_, value)| value.to_owned())
+    };
+    println!(
+        "machine: {} CPUs, {}, {}; load average before {}",
+        std::thread::available_parallelism().map_or(0, usize::from),
+        first("/proc/cpuinfo", "model name"),
+        first("/proc/version", "Linux").split(" (").next().unwrap_or_default(),
+        first("/proc/loadavg", "").split(' ').next().unwrap_or_default(),
+    );
+}
+
+/// Programs that keep the CPUs busy.
+struct Load {
+    commands: Vec<Vec<String>>,
+    truth: PathBuf,
+}
+
+impl Load {
+    fn prepare(directory: &Path) -> Self {
+        let programs = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/truth/programs");
+        let source = |name: &str| programs.join(name).to_string_lossy().into_owned();
+        let binary = |name: &str| directory.join(name).to_string_lossy().into_owned();
+        let mut commands = Vec::new();
+        let mut names = Vec::new();
+        let mut missing = Vec::new();
+        let succeeds = |command: &mut Command| {
+            command
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .status()
+                .is_ok_and(|status| status.success())
+        };
+        let mut add = |name: &'static str, ready: bool, command: Vec<String>| {
+            if ready {
+                names.push(name);
+                commands.push(command);
+            } else {
+                missing.push(name);
+            }
+        };
+        let c = succeeds(Command::new("cc").args([
+            "-O2",
+            "-g",
+            "-o",
+            &binary("c"),
+            &source("split.c"),
+        ]));
+        add("C", c, vec![binary("c")]);
+        let go =
+            succeeds(Command::new("go").args(["build", "-o", &binary("go"), &source("split.go")]));
+        add("Go", go, vec![binary("go")]);
+        let python =
+            Command::new("python3").args(["-c", "import sys; print(sys.executable)"]).output();
+        let python = python.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+        let python = python.unwrap_or_default();
+        add("Python", !python.is_empty(), vec![python.clone(), source("split.py")]);
+        let node = succeeds(Command::new("node").arg("--version"));
+        // Without --perf-basic-prof: node would leave a file in /tmp for each process.
+        add("Node", node, vec!["node".into(), source("split.js")]);
+        println!("load: {} at once, endless; missing: {}", names.join(", "), or_none(&missing));
+        Self { commands, truth: directory.join("truth.json") }
+    }
+
+    fn start(&self) -> Running {
+        let start = |command: &Vec<String>| {
+            Command::new(&command[0])
+                .args(&command[1..])
+                .arg(&self.truth)
+                .arg("1000000")
+                .stdout(Stdio::null())
+                .spawn()
+                .expect("the load starts")
+        };
+        let running = Running(self.commands.iter().map(start).collect());
+        std::thread::sleep(Duration::from_secs(1));
+        running
+    }
+}
+
+fn or_none(names: &[&str]) -> String {
+    if names.is_empty() { "none".into() } else { names.join(", ") }
+}
+
+/// Processes that end with this value.
+struct Running(Vec<Child>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// The fields of /proc/PID/stat from the state (the third) on.
+fn stat(pid: u32) -> Option<Vec<String>> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    Some(text.rsplit_once(')')?.1.split_whitespace().map(str::to_owned).collect())
+}
+
+/// A process and its children, such as the symbolizer's worker.
+fn family(pid: u32) -> Vec<u32> {
+    let mut family = vec![pid];
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let Some(other) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        if stat(other).is_some_and(|fields| fields[1] == pid.to_string()) {
+            family.push(other);
+        }
+    }
+    family
+}
+
+/// CPU seconds of a process and its children, those included that it has waited for.
+fn cpu_seconds(pid: u32) -> f64 {
+    let ticks = |pid: &u32| {
+        let fields = stat(*pid).unwrap_or_default();
+        fields.iter().skip(11).take(4).filter_map(|field| field.parse::<f64>().ok()).sum::<f64>()
+    };
+    family(pid).iter().map(ticks).sum::<f64>() / TICKS
+}
+
+/// CPU seconds of the children that this process has waited for.
+fn children_cpu() -> f64 {
+    let fields = stat(std::process::id()).unwrap();
+    fields[13..15].iter().map(|field| field.parse::<f64>().unwrap()).sum::<f64>() / TICKS
+}
+
+/// Resident memory of a process and its children in MiB: all pages, and those that are its own.
+fn memory(pid: u32) -> (f64, f64) {
+    let of = |key: &str| {
+        let kib = |pid: &u32| {
+            let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            let line =
+                text.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_default().to_owned();
+            line.trim_start_matches(':')
+                .trim()
+                .trim_end_matches(" kB")
+                .parse::<f64>()
+                .unwrap_or(0.0)
+        };
+        family(pid).iter().map(kib).sum::<f64>() / 1024.0
+    };
+    (of("VmRSS"), of("RssAnon"))
+}
+
+/// Samples and lost samples of a file, by `profpipe top`.
+fn samples_and_lost(file: &Path) -> (f64, f64) {
+    let output = Command::new(PROFPIPE)
+        .args(["top", "--format", "json", "-n", "1"])
+        .arg(file)
+        .output()
+        .unwrap();
+    let top: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    let figure = |key: &str| top[key].as_f64().unwrap_or(f64::NAN);
+    (figure("samples"), figure("lost"))
+}
+
+/// All files below a directory.
+fn files(directory: &Path) -> Vec<PathBuf> {
+    let entries =
+        std::fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path());
+    entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+}
+
+/// The middle value.
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+fn list(values: &[f64], digits: usize) -> String {
+    values.iter().map(|value| format!("{value:.digits$}")).collect::<Vec<_>>().join(" ")
+}
+
+fn agent(load: &Load, directory: &Path, rounds: u64, seconds: u64) {
+    println!(
+        "\n1. the agent: `profpipe run`, its defaults (99 Hz a CPU, DWARF unwinding, names, pprof files)"
+    );
+    println!(
+        "   CPU of it and its worker by /proc/PID/stat over {seconds} s, {rounds} rounds; start-up apart"
+    );
+    let (mut cpu, mut start_up, mut rss, mut own) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut samples, mut lost) = (0.0, 0.0);
+    for round in 0..rounds {
+        let home = directory.join(format!("agent-{round}"));
+        std::fs::create_dir(&home).unwrap();
+        let _busy = load.start();
+        let mut agent = spawn_agent(&home);
+        std::thread::sleep(Duration::from_secs(11));
+        let (before, begin) = (cpu_seconds(agent.id()), Instant::now());
+        start_up.push(before);
+        std::thread::sleep(Duration::from_secs(seconds));
+        cpu.push((cpu_seconds(agent.id()) - before) * 100.0 / begin.elapsed().as_secs_f64());
+        let (all, anonymous) = memory(agent.id());
+        rss.push(all);
+        own.push(anonymous);
+        interrupt(&mut agent);
+        for file in files(&home.join("profiles")) {
+            let (some, gone) = samples_and_lost(&file);
+            samples += some;
+            lost += gone;
+        }
+    }
+    println!(
+        "   own CPU, % of one core: median {:.2} (rounds: {}); wanted: at most 1.2",
+        median(&cpu),
+        list(&cpu, 2)
+    );
+    println!("   CPU of the first 11 s, start included, s: {}", list(&start_up, 2));
+    println!(
+        "   RSS, MiB: median {:.1} (anonymous {:.1}); wanted: at most 64",
+        median(&rss),
+        median(&own)
+    );
+    println!("   samples {samples}, lost {lost}; wanted: none lost");
+}
+
+fn spawn_agent(home: &Path) -> Child {
+    Command::new(PROFPIPE)
+        .arg("run")
+        .current_dir(home)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("profpipe starts")
+}
+
+/// Ctrl-C, and the wait for the last files.
+fn interrupt(agent: &mut Child) {
+    let _ = Command::new("kill").args(["-INT", &agent.id().to_string()]).status();
+    let status = agent.wait().unwrap();
+    if !status.success() {
+        println!("   profpipe run ended with {status}");
+    }
+}
+
+/// CPU seconds that a command and all it started used.
+fn cpu_of(command: &mut Command) -> f64 {
+    let before = children_cpu();
+    let output = command.stdin(Stdio::null()).output().expect("the command starts");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{command:?}: {said}");
+    children_cpu() - before
+}
+
+fn by_sample(load: &Load, directory: &Path, rounds: u64, seconds: u64) {
+    println!(
+        "\n2. CPU by sample, whole host, {seconds} s, {rounds} rounds in turns, by the kernel's account of children"
+    );
+    let has_perf =
+        Command::new("perf").arg("--version").output().is_ok_and(|output| output.status.success());
+    if !has_perf {
+        println!("   perf is missing: no comparison (Debian: apt install linux-perf)");
+    }
+    for frequency in ["99", "999"] {
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        let (mut our_samples, mut their_samples, mut lost) = (0.0, 0.0, 0.0);
+        let duration = seconds.to_string();
+        for _ in 0..rounds {
+            let _busy = load.start();
+            let out = directory.join("record.pb.gz");
+            let cpu = cpu_of(
+                Command::new(PROFPIPE)
+                    .args(["record", "-a", "-F", frequency, "-d", &duration, "-o"])
+                    .arg(&out),
+            );
+            let (samples, gone) = samples_and_lost(&out);
+            ours.push(cpu * 1e6 / samples);
+            our_samples += samples;
+            lost += gone;
+            if has_perf {
+                let data = directory.join("perf.data");
+                let mut record = Command::new("perf");
+                record.args(["record", "-q", "-a", "-F", frequency, "--call-graph", "dwarf", "-o"]);
+                let recording = cpu_of(record.arg(&data).args(["--", "sleep", &duration]));
+                let (script, samples) = perf_script(&data);
+                theirs.push((recording + script) * 1e6 / samples);
+                their_samples += samples;
+            }
+        }
+        println!(
+            "   {frequency:>3} Hz profpipe record -a (unwinding, names, lines, inlines): median {:.0} µs a sample \
+            (rounds: {}), {our_samples} samples, {lost} lost",
+            median(&ours),
+            list(&ours, 0)
+        );
+        if has_perf {
+            println!(
+                "   {frequency:>3} Hz perf record --call-graph dwarf (8 KiB) + perf script --no-inline: median {:.0} µs \
+                a sample (rounds: {}), {their_samples} samples",
+                median(&theirs),
+                list(&theirs, 0)
+            );
+            let ratios: Vec<f64> =
+                ours.iter().zip(&theirs).map(|(ours, theirs)| ours / theirs).collect();
+            println!(
+                "   {frequency:>3} Hz ratio, paired: median {:.3} (rounds: {}); wanted: at most 0.2",
+                median(&ratios),
+                list(&ratios, 3)
+            );
+        }
+    }
+}
+
+/// CPU seconds of `perf script --no-inline`, and how many samples it printed.
+fn perf_script(data: &Path) -> (f64, f64) {
+    let before = children_cpu();
+    let mut script = Command::new("perf");
+    let output = script
+        .args(["script", "--no-inline", "-i"])
+        .arg(data)
+        .stderr(Stdio::null())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    // A sample's head is flush left, its frames are indented. perf indents the names of commands that
+    // are shorter than its column too, but ends every head with the event's name and a colon.
+    let samples = text.lines().filter(|line| line.trim_end().ends_with(':')).count();
+    (children_cpu() - before, samples as f64)
+}
+
+/// A fixed piece of work that takes about `seconds` of CPU; prints the CPU time that it took.
+fn work(seconds: u64) {
+    let mut x = 42_u64;
+    for _ in 0..seconds * 400_000_000 {
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+    }
+    std::hint::black_box(x);
+    let text = std::fs::read_to_string("/proc/self/schedstat").unwrap();
+    println!("{}", text.split(' ').next().unwrap_or_default());
+}
+
+fn slowdown(directory: &Path, pairs: u64) {
+    println!(
+        "\n3. CPU time of fixed work on each CPU, with `profpipe run` against without, {pairs} pairs, ABBA"
+    );
+    let this = std::env::current_exe().unwrap();
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let once = || -> f64 {
+        let start = || {
+            Command::new(&this)
+                .args(["--work", "3"])
+                .stdout(Stdio::piped())
+                .spawn()
+                .expect("the work starts")
+        };
+        let workers: Vec<Child> = (0..cpus).map(|_| start()).collect();
+        let nanoseconds = |worker: Child| {
+            let output = worker.wait_with_output().unwrap();
+            String::from_utf8_lossy(&output.stdout).trim().parse::<f64>().unwrap()
+        };
+        workers.into_iter().map(nanoseconds).sum::<f64>() / 1e9
+    };
+    let profiled = |pair: u64| {
+        let home = directory.join(format!("slow-{pair}"));
+        std::fs::create_dir(&home).unwrap();
+        let mut agent = spawn_agent(&home);
+        std::thread::sleep(Duration::from_secs(3));
+        let took = once();
+        interrupt(&mut agent);
+        took
+    };
+    let mut ratios = Vec::new();
+    for pair in 0..pairs {
+        let (with, without) = if pair % 2 == 0 {
+            let without = once();
+            (profiled(pair), without)
+        } else {
+            let with = profiled(pair);
+            (with, once())
+        };
+        ratios.push(with / without);
+    }
+    let spread = ratios.iter().copied().fold(f64::MIN, f64::max)
+        - ratios.iter().copied().fold(f64::MAX, f64::min);
+    let slower = (median(&ratios) - 1.0) * 100.0;
+    println!(
+        "   ratio: median {:.4} ({slower:+.2} %), pairs: {}",
+        median(&ratios),
+        list(&ratios, 3)
+    );
+    if slower.abs() < spread * 100.0 / 2.0 {
+        println!(
+            "   the pairs differ by {:.1} points among themselves: the slowdown is not resolved",
+            spread * 100.0
+        );
+    }
+}
