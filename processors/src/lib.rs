@@ -6,11 +6,7 @@
 
 pub mod symbolize;
 
-use profpipe_pipeline::component::{Factory, Stability};
+use profpipe_pipeline::component::Factory;
 
 /// Every component of this crate.
-pub const COMPONENTS: &[Factory] = &[Factory::processor::<symbolize::SymbolizeConfig>(
-    "symbolize",
-    Stability::Alpha,
-    "gives frames their function names, files and lines",
-)];
+pub const COMPONENTS: &[Factory] = &[symbolize::FACTORY];

@@ -34,7 +34,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Instant;
 
 use profpipe_pipeline::batch::{Batch, Context};
-use profpipe_pipeline::component::{Error, Outbox, Processor, Setup};
+use profpipe_pipeline::component::{Error, Factory, Outbox, Processor, Setup, Stability};
 use profpipe_pipeline::modules::{ModuleId, ModuleStore};
 use profpipe_pipeline::profile::{MappingIx, Profiles};
 use profpipe_pipeline::telemetry::{Counter, names};
@@ -46,6 +46,13 @@ use self::answer::{Answer, Reason};
 use self::cache::{Cache, Key, ModuleNumber};
 use self::client::{Job, Progress};
 use self::protocol::Limits;
+
+/// How the component is registered.
+pub const FACTORY: Factory = Factory::processor::<SymbolizeConfig>(
+    "symbolize",
+    Stability::Alpha,
+    "gives frames their function names, files and lines",
+);
 
 /// The one variable that the worker keeps of its parent's environment: tests start themselves as
 /// worker by it. The worker reads no other.
