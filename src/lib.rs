@@ -14,7 +14,7 @@
 //! use std::sync::{Arc, Mutex};
 //! use std::time::Duration;
 //!
-//! use profpipe::{Batch, Engine, Error, Exporter, Failure, Lifecycle, Profiles, Receiver, Sender};
+//! use profpipe::{Batch, Engine, Error, Exporter, Failure, Kind, Lifecycle, Profiles, Receiver, Sender};
 //!
 //! /// Gives one batch and ends.
 //! struct Once;
@@ -65,8 +65,8 @@ pub use embed::{Builder, Engine};
 pub use profpipe_pipeline as pipeline;
 pub use profpipe_pipeline::batch::{self, Batch, Outcome, Receipt};
 pub use profpipe_pipeline::component::{
-    self, Config, Error, Exporter, ExporterConfig, Factory, Failure, Lifecycle, Outbox, Processor,
-    ProcessorConfig, Receiver, ReceiverConfig, Setup, Stability,
+    self, Config, Error, Exporter, ExporterConfig, Factory, Failure, Kind, Lifecycle, Outbox,
+    Processor, ProcessorConfig, Receiver, ReceiverConfig, Setup, Stability,
 };
 pub use profpipe_pipeline::config::{self, ConfigError, ConfigErrors, Environment};
 pub use profpipe_pipeline::engine::{

@@ -3,6 +3,8 @@
 mod cli;
 mod commands;
 mod files;
+mod status;
+mod usage;
 
 use std::process::ExitCode;
 

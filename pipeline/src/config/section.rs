@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 
 use super::error::{ConfigError, Problems};
-use super::node::{Mark, Node};
+use super::node::{Content, Mark, Node};
 use super::reader;
 use super::yaml;
 
@@ -27,6 +27,14 @@ impl Section {
 
     pub(crate) fn path(&self) -> &str {
         &self.path
+    }
+
+    /// The raw text of a scalar directly in the section.
+    pub(crate) fn text(&self, key: &str) -> Option<String> {
+        match &self.node.get(key)?.content {
+            Content::Scalar(scalar) if !scalar.is_null() => Some(scalar.text.clone()),
+            _ => None,
+        }
     }
 
     /// The section that this text is, for tests of components.

@@ -140,6 +140,33 @@ impl Plan {
         if check.errors.is_empty() { Ok(check.plan) } else { Err(check.errors.into()) }
     }
 
+    /// Every component that a pipeline uses: kind, id and type.
+    pub fn components(&self) -> impl Iterator<Item = (Kind, &str, &'static str)> {
+        self.components
+            .iter()
+            .filter(|((kind, id), _)| self.uses(*kind, id))
+            .map(|((kind, id), defined)| (*kind, id.as_str(), defined.factory.name))
+    }
+
+    /// The text of a setting directly in a component's section, or its default.
+    pub fn setting(&self, kind: Kind, id: &str, key: &str) -> Option<String> {
+        let defined = self.components.get(&(kind, id.to_owned()))?;
+        defined.section.text(key).or_else(|| {
+            let defaults = (defined.factory.defaults)();
+            let value = defaults.get(key)?;
+            Some(value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+        })
+    }
+
+    fn uses(&self, kind: Kind, id: &str) -> bool {
+        let listed = |ids: &[String]| ids.iter().any(|listed| listed == id);
+        self.pipelines.iter().any(|pipeline| match kind {
+            Kind::Receiver => listed(&pipeline.receivers),
+            Kind::Processor => listed(&pipeline.processors),
+            Kind::Exporter => listed(&pipeline.exporters),
+        })
+    }
+
     /// The plan as a graph in the language of Graphviz.
     pub fn to_dot(&self) -> String {
         super::dot::draw(self)
@@ -438,18 +465,11 @@ impl Check<'_> {
     }
 
     fn unused(&mut self) {
-        let used = |kind: Kind, id: &String| {
-            self.plan.pipelines.iter().any(|pipeline| match kind {
-                Kind::Receiver => pipeline.receivers.contains(id),
-                Kind::Processor => pipeline.processors.contains(id),
-                Kind::Exporter => pipeline.exporters.contains(id),
-            })
-        };
         let unused: Vec<ConfigError> = self
             .plan
             .components
             .iter()
-            .filter(|((kind, id), _)| !used(*kind, id))
+            .filter(|((kind, id), _)| !self.plan.uses(*kind, id))
             .map(|(_, defined)| {
                 let message = "defined, but no pipeline uses it";
                 ConfigError::at(defined.section.mark(), defined.section.path(), message)
