@@ -14,6 +14,9 @@ mod top;
 mod units;
 mod weights;
 
+#[cfg(test)]
+mod tests;
+
 pub use choice::Choice;
 pub use stacks::{CollapsedStacks, collapse};
 pub use top::{Column, FunctionCost, StackCounts, Top, top};

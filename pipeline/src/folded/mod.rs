@@ -8,6 +8,9 @@
 //! Written: one line for each different stack, sorted. A semicolon in a name becomes a colon and a
 //! line break a space, since the format has no escapes; a sample without a stack is `[no stack]`.
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt::Write;
 
 use crate::profile::{
