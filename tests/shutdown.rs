@@ -33,13 +33,18 @@ impl Running {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut stderr = BufReader::new(child.stderr.take().unwrap());
-        let mut line = String::new();
-        while !line.contains("Ctrl-C stops") {
-            line.clear();
-            assert!(stderr.read_line(&mut line).unwrap() > 0, "it ended before it ran");
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let mut running = Self(child, stderr);
+        running.read_until("Ctrl-C stops");
+        running
+    }
+
+    /// Reads what it says up to a line with this text.
+    fn read_until(&mut self, text: &str) {
+        let mut said = String::new();
+        while !said.lines().last().is_some_and(|line| line.contains(text)) {
+            assert!(self.1.read_line(&mut said).unwrap() > 0, "it ended, saying: {said}");
         }
-        Self(child, stderr)
     }
 
     fn signal(&self, signal: Signal) {
@@ -89,6 +94,41 @@ fn signals_stop_politely() {
     }
 }
 
+/// Scenario: SIGHUP with a wrong configuration, then with one that this host cannot run, then with a
+/// good one; then a changed file under `--watch`.
+/// Guarantees: the first two change nothing, the others replace the pipeline.
+#[test]
+fn reloading_checks_first() {
+    let directory = with_config();
+    let file = directory.path().join("c.yaml");
+    std::fs::write(directory.path().join("blocked"), "").unwrap();
+    let mut running = Running::start(directory.path(), &["--config", "c.yaml"]);
+    std::fs::write(&file, CONFIG.replace("exporters: [nop]", "exporters: [nope]")).unwrap();
+    running.signal(Signal::HUP);
+    running.read_until("the new configuration is not used");
+    let renamed = |path: &str| {
+        let file = format!("exporters: {{file: {{path: {path}}}}}");
+        CONFIG.replace("exporters: {nop: }", &file).replace("exporters: [nop]", "exporters: [file]")
+    };
+    std::fs::write(&file, renamed("blocked/x")).unwrap();
+    running.signal(Signal::HUP);
+    running.read_until("going on with the old");
+    running.read_until("running profiles");
+    std::fs::write(&file, renamed("there")).unwrap();
+    running.signal(Signal::HUP);
+    running.read_until("running profiles");
+    assert!(directory.path().join("there").is_dir());
+    running.signal(Signal::TERM);
+    assert_eq!(running.end().0, Some(0));
+
+    let mut running = Running::start(directory.path(), &["--watch", "--config", "c.yaml"]);
+    std::fs::write(&file, renamed("elsewhere")).unwrap();
+    running.read_until("running profiles");
+    assert!(directory.path().join("elsewhere").is_dir());
+    running.signal(Signal::INT);
+    assert_eq!(running.end().0, Some(0));
+}
+
 /// Scenario: configurations that cannot run.
 /// Guarantees: exit code 2 for a wrong one, 1 for one that this host cannot run, no start.
 #[test]
@@ -105,7 +145,7 @@ fn what_cannot_run_says_so() {
     };
     let (code, said) = run(&["--config", "c.yaml", "--set", "receivers::nop::x=1"]);
     assert_eq!(code, Some(2), "{said}");
-    let (code, said) = run(&["--config", "c.yaml", "--watch"]);
+    let (code, said) = run(&["--watch"]);
     assert_eq!(code, Some(2), "{said}");
     std::fs::write(directory.path().join("file"), "").unwrap();
     let (code, said) = run(&[
