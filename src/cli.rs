@@ -78,7 +78,7 @@ pub(crate) struct Run {
     /// Override one value, as receivers::perf::frequency=49
     #[arg(long, value_name = "PATH=VALUE")]
     pub(crate) set: Vec<String>,
-    /// Reload when a configuration file changes
+    /// Reload when a configuration file changes; SIGHUP does it too
     #[arg(long)]
     pub(crate) watch: bool,
 }

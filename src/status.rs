@@ -135,6 +135,11 @@ impl Status {
         }
     }
 
+    /// Files go elsewhere from now on.
+    pub(crate) fn redirect(&mut self, destination: Option<String>) {
+        self.destination = destination;
+    }
+
     /// Takes the line away and says how it went.
     pub(crate) fn finish(&self) {
         if self.screen.is_terminal() {

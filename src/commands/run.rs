@@ -1,11 +1,16 @@
 //! `profpipe run`: a pipeline until somebody stops it.
+//!
+//! SIGHUP, and with `--watch` a file that changed, replace the whole pipeline: the new
+//! configuration is checked first, then the old pipeline is flushed and stopped, then the new one
+//! started. One that cannot be started gives way to the old one again.
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use profpipe::{Builder, Engine, Environment, Kind, Plan, Services, WorkerCommand};
-use tokio::signal::unix::{SignalKind, signal};
+use profpipe::{Builder, Engine, EngineError, Environment, Kind, Plan, Services, WorkerCommand};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Usage, validate};
 use crate::cli;
@@ -14,66 +19,114 @@ use crate::status::{Screen, Status};
 /// The built-in agent.
 const AGENT: &str = include_str!("../../config-examples/agent.yaml");
 
+/// How often `--watch` looks at the files.
+const WATCH_EVERY: Duration = Duration::from_millis(500);
+
 /// How long flushing may take after Ctrl-C. Users wait at most five seconds; some of them are for
 /// noticing the signal and leaving.
 const GRACE: Duration = Duration::from_millis(4500);
 
 pub(crate) fn run(arguments: cli::Run) -> anyhow::Result<ExitCode> {
-    if arguments.watch {
-        let message = "--watch is not available in this version: restart profpipe instead";
-        return Err(Usage(message.into()).into());
+    if arguments.watch && arguments.config.is_empty() {
+        return Err(Usage("--watch needs --config: the built-in agent never changes".into()).into());
     }
-    let builder = if arguments.config.is_empty() {
-        let builder = Engine::builder().config_named("built-in agent", AGENT);
-        let builder = builder.environment(Environment::of_process());
-        arguments.set.iter().fold(builder, |builder, set| builder.set(set))
-    } else {
-        validate::builder(&arguments.config, &arguments.set)
-    };
-    let plan = match builder.plan() {
+    let plan = match builder(&arguments).plan() {
         Ok(plan) => plan,
         Err(errors) => return Ok(validate::report(&errors)),
     };
     let screen = Screen::new();
     log_to(screen.clone(), plan.telemetry.level.as_deref());
-    for warning in &plan.warnings {
-        tracing::warn!("{warning}");
-    }
+    warn_about(&plan);
     let services = Services { worker: worker(), ..Services::default() };
     let status = Status::new(screen, Arc::clone(&services.metrics), destination(&plan));
     // Processors and the sampler have threads of their own: two workers carry the rest.
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let result = runtime.block_on(run_until_stopped(builder.services(services), &plan, status));
+    let result = runtime.block_on(run_until_stopped(&arguments, &services, plan, status));
     // A component that hangs must not keep the program alive.
     runtime.shutdown_background();
     result
 }
 
+fn builder(arguments: &cli::Run) -> Builder {
+    if !arguments.config.is_empty() {
+        return validate::builder(&arguments.config, &arguments.set);
+    }
+    let builder = Engine::builder().config_named("built-in agent", AGENT);
+    let builder = builder.environment(Environment::of_process());
+    arguments.set.iter().fold(builder, |builder, set| builder.set(set))
+}
+
+fn warn_about(plan: &Plan) {
+    for warning in &plan.warnings {
+        tracing::warn!("{warning}");
+    }
+}
+
+/// Why a pipeline stops.
+enum Cause {
+    /// A receiver failed, or all have ended.
+    Ended(Result<(), EngineError>),
+    /// The user wants it to.
+    Signal,
+    /// There is another configuration to run.
+    Reload(Box<Plan>),
+}
+
 async fn run_until_stopped(
-    builder: Builder,
-    plan: &Plan,
+    arguments: &cli::Run,
+    services: &Services,
+    mut plan: Plan,
     mut status: Status,
 ) -> anyhow::Result<ExitCode> {
+    let start = |plan: &Plan| builder(arguments).services(services.clone()).start_plan(plan);
     let mut stops = Stops::new()?;
-    let mut engine = builder.start_plan(plan)?;
-    let pipelines: Vec<&str> = plan.pipelines.iter().map(|pipeline| &*pipeline.id).collect();
-    tracing::info!("running {}; Ctrl-C stops", pipelines.join(", "));
-    let ended = tokio::select! {
-        ended = engine.wait() => ended,
-        () = stops.next() => Ok(()),
-        () = status.run() => Ok(()),
-    };
-    let stopped = tokio::select! {
-        stopped = engine.stop(GRACE) => stopped,
-        () = stops.next() => {
-            status.finish();
-            anyhow::bail!("stopped at once by a second signal; what was not written is lost");
+    let mut reloads = Reloads::new(arguments)?;
+    let mut engine = start(&plan)?;
+    loop {
+        let ids: Vec<&str> = plan.pipelines.iter().map(|pipeline| &*pipeline.id).collect();
+        tracing::info!("running {}; Ctrl-C stops", ids.join(", "));
+        let cause = tokio::select! {
+            ended = engine.wait() => Cause::Ended(ended),
+            () = stops.next() => Cause::Signal,
+            plan = reloads.next(arguments) => Cause::Reload(Box::new(plan)),
+            () = status.run() => Cause::Signal,
+        };
+        let stopped = tokio::select! {
+            stopped = engine.stop(GRACE) => stopped,
+            () = stops.next() => {
+                status.finish();
+                anyhow::bail!("stopped at once by a second signal; what was not written is lost");
+            }
+        };
+        let next = match cause {
+            Cause::Reload(next) => next,
+            Cause::Signal => {
+                status.finish();
+                stopped?;
+                return Ok(ExitCode::SUCCESS);
+            }
+            Cause::Ended(ended) => {
+                status.finish();
+                ended.and(stopped)?;
+                return Ok(ExitCode::SUCCESS);
+            }
+        };
+        if let Err(error) = stopped {
+            tracing::warn!("{error}");
         }
-    };
-    status.finish();
-    ended.and(stopped)?;
-    Ok(ExitCode::SUCCESS)
+        engine = match start(&next) {
+            Ok(engine) => {
+                plan = *next;
+                status.redirect(destination(&plan));
+                engine
+            }
+            Err(error) => {
+                tracing::error!("cannot run the new configuration, going on with the old: {error}");
+                start(&plan)?
+            }
+        };
+    }
 }
 
 /// Where the files of a plan go, for people.
@@ -109,10 +162,12 @@ fn log_to(screen: Screen, level: Option<&str>) {
     }));
 }
 
-/// Ctrl-C and the polite signal of service managers.
+/// Ctrl-C, the polite signal of service managers, and a terminal that goes away.
 struct Stops {
-    interrupt: tokio::signal::unix::Signal,
-    terminate: tokio::signal::unix::Signal,
+    interrupt: Signal,
+    terminate: Signal,
+    /// Where there is no terminal, this signal means to reload.
+    hangup: Option<Signal>,
 }
 
 impl Stops {
@@ -120,6 +175,7 @@ impl Stops {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
+            hangup: on_terminal().then(|| signal(SignalKind::hangup())).transpose()?,
         })
     }
 
@@ -127,6 +183,86 @@ impl Stops {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
+            () = hung_up(&mut self.hangup) => {}
         }
     }
+}
+
+fn on_terminal() -> bool {
+    std::io::stderr().is_terminal()
+}
+
+async fn hung_up(hangup: &mut Option<Signal>) {
+    match hangup {
+        Some(hangup) => {
+            hangup.recv().await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// Reasons to read the configuration again: SIGHUP without a terminal, and with `--watch` a file that changed.
+struct Reloads {
+    hangup: Option<Signal>,
+    /// What the files looked like when last read; none where nobody watches.
+    seen: Option<Vec<Stamp>>,
+}
+
+/// When a file was changed last, and its length; none if it is not there.
+type Stamp = Option<(SystemTime, u64)>;
+
+impl Reloads {
+    fn new(arguments: &cli::Run) -> std::io::Result<Self> {
+        let seen = arguments.watch.then(|| stamps(arguments));
+        let hangup = (!on_terminal()).then(|| signal(SignalKind::hangup())).transpose()?;
+        Ok(Self { hangup, seen })
+    }
+
+    /// Waits for a configuration that is new and without mistakes. A wrong one is told about and
+    /// changes nothing.
+    async fn next(&mut self, arguments: &cli::Run) -> Plan {
+        loop {
+            tokio::select! {
+                () = hung_up(&mut self.hangup) => {}
+                () = changed(&mut self.seen, arguments) => {}
+            }
+            match builder(arguments).plan() {
+                Ok(plan) => {
+                    tracing::info!("reloading");
+                    warn_about(&plan);
+                    return plan;
+                }
+                Err(errors) => {
+                    for error in &errors.0 {
+                        tracing::error!("{error}");
+                    }
+                    tracing::error!("the new configuration is not used");
+                }
+            }
+        }
+    }
+}
+
+/// Resolves when a file looks different from what was seen, and has looked so twice: an editor may
+/// still be writing.
+async fn changed(seen: &mut Option<Vec<Stamp>>, arguments: &cli::Run) {
+    let Some(seen) = seen else { return std::future::pending().await };
+    let mut last = seen.clone();
+    loop {
+        tokio::time::sleep(WATCH_EVERY).await;
+        let now = stamps(arguments);
+        if now != *seen && now == last {
+            *seen = now;
+            return;
+        }
+        last = now;
+    }
+}
+
+fn stamps(arguments: &cli::Run) -> Vec<Stamp> {
+    let stamp = |file| {
+        let metadata = std::fs::metadata(file).ok()?;
+        Some((metadata.modified().ok()?, metadata.len()))
+    };
+    arguments.config.iter().map(stamp).collect()
 }

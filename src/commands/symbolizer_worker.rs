@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 pub(crate) fn run() -> anyhow::Result<ExitCode> {
-    anyhow::bail!("this command is not written yet")
+    Ok(profpipe_processors::symbolize::worker_main())
 }

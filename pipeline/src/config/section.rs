@@ -21,10 +21,6 @@ impl Section {
         Self { node, path: path.into() }
     }
 
-    pub(crate) fn mark(&self) -> &Mark {
-        &self.node.mark
-    }
-
     pub(crate) fn path(&self) -> &str {
         &self.path
     }

@@ -83,6 +83,8 @@ pub(super) fn section_of(kind: Kind) -> &'static str {
 /// A component that a configuration defines.
 #[derive(Debug, Clone)]
 pub(super) struct Defined {
+    /// Where its id was written.
+    mark: Mark,
     pub(super) factory: Factory,
     pub(super) section: Section,
 }
@@ -137,6 +139,7 @@ impl Plan {
             errors: document.errors.clone(),
         };
         check.top_level(&document.root);
+        check.plan.warnings = ConfigErrors::from(check.plan.warnings).0;
         if check.errors.is_empty() { Ok(check.plan) } else { Err(check.errors.into()) }
     }
 
@@ -309,7 +312,8 @@ impl Check<'_> {
         let section = Section::new(entry.value.clone(), path);
         match (factory.parse)(&section) {
             Ok(_) => {
-                self.plan.components.insert((kind, id), Defined { factory, section });
+                let defined = Defined { mark: entry.mark.clone(), factory, section };
+                self.plan.components.insert((kind, id), defined);
             }
             Err(errors) => {
                 self.errors.extend(errors);
@@ -472,7 +476,7 @@ impl Check<'_> {
             .filter(|((kind, id), _)| !self.plan.uses(*kind, id))
             .map(|(_, defined)| {
                 let message = "defined, but no pipeline uses it";
-                ConfigError::at(defined.section.mark(), defined.section.path(), message)
+                ConfigError::at(&defined.mark, defined.section.path(), message)
             })
             .collect();
         self.plan.warnings.extend(unused);

@@ -1,0 +1,323 @@
+//! Configurations through the library and the program: examples, the Collector's snippets, and the
+//! exact words for wrong ones.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use profpipe::config::Section;
+use profpipe::{Engine, Environment, registry};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn examples() -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(root().join("config-examples")).unwrap();
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "yaml"));
+    files.sort();
+    files
+}
+
+fn profpipe(directory: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_profpipe"))
+        .args(arguments)
+        .current_dir(directory)
+        .env_clear()
+        .output()
+        .unwrap()
+}
+
+fn errors_of(text: &str) -> String {
+    let plan = Engine::builder().config_named("c.yaml", text).plan();
+    plan.map(|_| String::new()).unwrap_or_else(|errors| errors.to_string())
+}
+
+/// The warnings about a configuration that must be good.
+fn warnings_of(text: &str) -> String {
+    let plan = Engine::builder().config_named("c.yaml", text).plan().unwrap();
+    plan.warnings.iter().map(|warning| format!("{warning}\n")).collect()
+}
+
+/// Scenario: every file in `config-examples`, in an empty environment.
+/// Guarantees: no mistake, no warning, and the program says so.
+#[test]
+fn examples_are_good() {
+    for file in examples() {
+        let plan = Engine::builder().config_files([&file]).plan();
+        let plan = plan.unwrap_or_else(|errors| panic!("{errors}"));
+        assert!(plan.warnings.is_empty(), "{:?}", plan.warnings);
+        let output = profpipe(root(), &["validate", "--config", file.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(0));
+        assert!(String::from_utf8(output.stdout).unwrap().contains(": ok, "));
+        let output = profpipe(root(), &["graph", "--config", file.to_str().unwrap()]);
+        assert!(String::from_utf8(output.stdout).unwrap().starts_with("digraph profpipe {"));
+    }
+    assert!(examples().iter().any(|file| file.ends_with("agent.yaml")));
+}
+
+/// Scenario: every registered component with its defaults, with nothing, and with a key that no
+/// component has.
+/// Guarantees: the first two are read, the third is a mistake at that key.
+#[test]
+fn components_conform() {
+    for factory in registry::components() {
+        let defaults = (factory.defaults)().to_string();
+        for good in ["", "{}", &defaults] {
+            let section = Section::from_yaml(good).unwrap();
+            if let Err(errors) = (factory.parse)(&section) {
+                panic!("{}: `{good}`: {errors:?}", factory.name);
+            }
+        }
+        let section = Section::from_yaml("no_such_key: 1").unwrap();
+        let errors = (factory.parse)(&section).err().expect(factory.name);
+        assert_eq!((errors.len(), errors[0].path.as_str()), (1, "no_such_key"), "{errors:?}");
+        assert_eq!((errors[0].line, errors[0].column), (1, 1));
+        let mut names: Vec<&str> = vec![factory.name];
+        names.extend(factory.aliases);
+        for other in registry::components().filter(|other| other.kind == factory.kind) {
+            let same = std::ptr::eq(factory, other);
+            assert!(same || !names.contains(&other.name), "{} is taken", other.name);
+        }
+    }
+}
+
+/// Scenario: a configuration with a mistake of every kind, through the program.
+/// Guarantees: all of them in one go, in the order of the file, each a line with its place and path;
+/// exit code 2.
+#[test]
+fn every_mistake_in_one_go() {
+    let text = "\
+receivers:
+  nop: {speed: 1}
+  nopp:
+  debug:
+  9lives:
+exporters:
+  file:
+    pathh: ./x
+    format: pporf
+    retention:
+      max_age: 5 days
+      max_bytes: many
+  debug: [1]
+  nop:
+  nop:
+service:
+  telemetry: {logs: {level: loud}}
+  extensions: [health_check]
+  pipelines:
+    profiles: {receivers: [nop, perff], exporters: [file, debu]}
+    profiles/x: {receivers: [], exporters: [file, file], processor: []}
+    traces: {receivers: [nop], exporters: [debug]}
+    profile: {}
+connectors: {forward: }
+extensions: {file_storage: {directory: /tmp}, zpages: }
+exporter: {}
+";
+    let expected = "\
+bad.yaml:2:9: receivers::nop::speed: unknown key; there are no settings here
+bad.yaml:3:3: receivers::nopp: there is no receiver of type `nopp`; did you mean `nop`?
+bad.yaml:4:3: receivers::debug: `debug` is an exporter, not a receiver
+bad.yaml:5:3: receivers::9lives: an id is written `type` or `type/name`
+bad.yaml:8:5: exporters::file::pathh: unknown key; did you mean `path`?
+bad.yaml:9:13: exporters::file::format: `pporf` is not known here; use `pprof` or `otlp` or \
+`otlp_json` or `folded`; did you mean `pprof`?
+bad.yaml:11:16: exporters::file::retention::max_age: `5 days` is not a duration; write it like \
+`10s`, `200ms` or `1h30m`
+bad.yaml:12:18: exporters::file::retention::max_bytes: `many` is not a size; write it like \
+`64MiB`, `1GB` or `1048576`
+bad.yaml:13:10: exporters::debug: expected a map, found a list
+bad.yaml:15:3: exporters::nop: `nop` is given twice; the first is in line 14
+bad.yaml:17:29: service::telemetry::logs::level: `loud` is not a level; use debug, info, warn, error
+bad.yaml:18:16: service::extensions::0: `health_check` is not defined under `extensions`
+bad.yaml:20:33: service::pipelines::profiles::receivers::1: `perff` is not defined under `receivers`
+bad.yaml:20:59: service::pipelines::profiles::exporters::1: `debu` is not defined under \
+`exporters`; did you mean `debug`?
+bad.yaml:21:58: service::pipelines::profiles/x::processor: unknown key; did you mean `processors`?
+bad.yaml:22:5: service::pipelines::traces: profpipe carries profiles only; remove the traces \
+pipeline or run it in a Collector
+bad.yaml:23:5: service::pipelines::profile: `profile` is no signal; a pipeline is `profiles` or \
+`profiles/name`; did you mean `profiles`?
+bad.yaml:24:14: connectors::forward: connectors are not supported; list the receiver in several \
+pipelines
+bad.yaml:25:14: extensions::file_storage: the extension `file_storage` is not part of this version; \
+remove it
+bad.yaml:26:1: exporter: unknown section; did you mean `exporters`?
+profpipe: 20 mistakes in the configuration
+";
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("bad.yaml"), text).unwrap();
+    for arguments in [["validate", "--config", "bad.yaml"], ["graph", "--config", "bad.yaml"]] {
+        let output = profpipe(directory.path(), &arguments);
+        assert_eq!(output.status.code(), Some(2));
+        let printed = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(printed, expected);
+    }
+}
+
+/// Scenario: pipelines that lack an end, and files that lack pipelines.
+/// Guarantees: the mistake names what is missing.
+#[test]
+fn pipelines_need_both_ends() {
+    let errors =
+        errors_of("receivers: {nop: }\nservice: {pipelines: {profiles: {receivers: [nop]}}}");
+    assert_eq!(
+        errors,
+        "c.yaml:2:23: service::pipelines::profiles::exporters: a pipeline needs at least one exporter"
+    );
+    assert!(errors_of("").contains("there is no `service` section"));
+    assert!(errors_of("service:").contains("service::pipelines: there is no pipeline"));
+    assert!(errors_of("[]").contains("a configuration is a map"));
+    let twice = "receivers: {nop: }\nexporters: {nop: }\nservice: {pipelines: {profiles: \
+                 {receivers: [nop, nop], exporters: [nop]}}}";
+    assert!(errors_of(twice).contains("receivers::1: `nop` is listed twice"));
+}
+
+/// Scenario: what the Collector's documentation shows, with the parts that we have.
+/// Guarantees: it runs unchanged; what has no effect is said.
+#[test]
+fn collector_snippets_are_understood() {
+    let text = "\
+receivers:
+  nop:
+  nop/2: # a second one
+exporters:
+  debug:
+    verbosity: detailed
+  file/out:
+    path: ${env:DIR:-./data}
+  nop:
+extensions:
+  health_check:
+    endpoint: 0.0.0.0:13133
+  zpages:
+service:
+  extensions: [health_check, zpages]
+  telemetry:
+    logs:
+      level: DEBUG
+      encoding: json
+    metrics:
+      level: detailed
+      readers:
+        - pull: {exporter: {prometheus: {host: '0.0.0.0', port: 8888}}}
+  pipelines:
+    profiles:
+      receivers: [nop]
+      processors: []
+      exporters:
+        - debug
+        - file/out
+    profiles/2:
+      receivers: [nop, nop/2]
+      processors:
+      exporters: [file/out]
+";
+    assert_eq!(
+        warnings_of(text),
+        "\
+c.yaml:9:3: exporters::nop: defined, but no pipeline uses it
+c.yaml:11:3: extensions::health_check: the extension `health_check` is not part of this version \
+and is ignored
+c.yaml:13:3: extensions::zpages: the extension `zpages` is not part of this version and is ignored
+c.yaml:19:17: service::telemetry::logs::encoding: accepted, but it has no effect in this version
+c.yaml:21:7: service::telemetry::metrics: accepted, but it has no effect in this version
+"
+    );
+    let plan = Engine::builder().config_yaml(text).plan().unwrap();
+    assert_eq!(plan.telemetry.level.as_deref(), Some("debug"));
+    let path = plan.setting(profpipe::Kind::Exporter, "file/out", "path");
+    assert_eq!(path.as_deref(), Some("./data"));
+}
+
+/// Scenario: several files, a variable, an override from the environment and `--set`.
+/// Guarantees: the later and the stronger win, through the program too.
+#[test]
+fn layers_through_the_program() {
+    let directory = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).unwrap();
+    write("a.yaml", "receivers: {nop: }\nexporters: {file: {path: '${env:OUT}', format: pprof}}");
+    write(
+        "b.yaml",
+        "exporters: {file: {format: otlp}}\n\
+         service: {pipelines: {profiles: {receivers: [nop], exporters: [file]}}}",
+    );
+    let run = |sets: &[&str], variables: &[(&str, &str)]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_profpipe"));
+        command.args(["validate", "--config", "a.yaml", "--config", "b.yaml"]);
+        for set in sets {
+            command.args(["--set", set]);
+        }
+        command.env_clear().envs(variables.iter().copied()).current_dir(directory.path());
+        let output = command.output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    assert_eq!(run(&[], &[("OUT", "x")]), (Some(0), String::new()));
+    let (code, warning) = run(&[], &[]);
+    assert_eq!(code, Some(0));
+    assert!(warning.contains("a.yaml:2:26: exporters::file::path: the variable `OUT` is not set"));
+    let (code, text) = run(&["exporters::file::format=x"], &[("OUT", "x")]);
+    assert!(text.starts_with("--set: exporters::file::format: `x` is not known"), "{text}");
+    assert_eq!(code, Some(2));
+    let (_, text) = run(&[], &[("OUT", "x"), ("PROFPIPE__exporters__file__format", "y")]);
+    let place = "environment variable PROFPIPE__exporters__file__format: exporters::file::format:";
+    assert!(text.starts_with(place), "{text}");
+    let (code, _) =
+        run(&["exporters.file.format=otlp"], &[("PROFPIPE__exporters__file__format", "y")]);
+    assert_eq!(code, Some(0));
+    let (code, text) = run(&["nonsense"], &[]);
+    assert!(text.starts_with("--set: `nonsense` has no `=`"), "{text}");
+    assert_eq!(code, Some(2));
+}
+
+/// Scenario: a file that is not there, is a directory, or is no text.
+/// Guarantees: one line that names it, exit code 2.
+#[test]
+fn unreadable_files_are_named() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("binary"), [0xff, 0xfe, 0, 1]).unwrap();
+    for name in ["missing.yaml", ".", "binary"] {
+        let output = profpipe(directory.path(), &["validate", "--config", name]);
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{text}");
+        assert!(text.starts_with(&format!("{name}: cannot read it: ")), "{text}");
+    }
+}
+
+/// Scenario: the list of components, for people and for programs.
+/// Guarantees: every one is there with its schema and defaults.
+#[test]
+fn components_are_listed() {
+    let json = profpipe(root(), &["components", "--format", "json"]);
+    let list: Vec<serde_json::Value> = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(list.len(), registry::components().count());
+    for component in &list {
+        for key in ["name", "kind", "aliases", "stability", "about", "defaults", "schema"] {
+            assert!(component.get(key).is_some(), "{key} of {component}");
+        }
+    }
+    let text = String::from_utf8(profpipe(root(), &["components"]).stdout).unwrap();
+    for factory in registry::components() {
+        assert!(text.contains(factory.about), "{text}");
+    }
+}
+
+/// Scenario: a plan made with an environment that a test made up.
+/// Guarantees: the library sees no other environment than it is given.
+#[test]
+fn the_environment_is_an_argument() {
+    let text = "receivers: {nop: }\nexporters: {file: {path: '${PATH}'}}\nservice: {pipelines: \
+                {profiles: {receivers: [nop], exporters: [file]}}}";
+    let builder = || Engine::builder().config_named("c.yaml", text);
+    assert_eq!(builder().plan().unwrap().warnings.len(), 1);
+    let environment = Environment::from_iter([("PATH", "/p")]);
+    assert_eq!(builder().environment(environment).plan().unwrap().warnings, []);
+}
