@@ -24,21 +24,6 @@ mod processor {
         *sp
     }
 
-    /// The frame pointer.
-    pub(in super::super) fn frame_pointer([bp, _, _]: &super::Registers) -> u64 {
-        *bp
-    }
-
-    /// The stack pointer while unwinding.
-    pub(in super::super) fn current_stack(registers: &super::UnwindRegsNative) -> u64 {
-        registers.sp()
-    }
-
-    /// The frame pointer while unwinding.
-    pub(in super::super) fn current_frame(registers: &super::UnwindRegsNative) -> u64 {
-        registers.bp()
-    }
-
     /// The registers to start unwinding with.
     pub(in super::super) fn start([bp, sp, ip]: &super::Registers) -> super::UnwindRegsNative {
         super::UnwindRegsNative::new(*ip, *sp, *bp)
@@ -70,21 +55,6 @@ mod processor {
     /// The stack pointer.
     pub(in super::super) fn stack_pointer([_, _, sp, _]: &super::Registers) -> u64 {
         *sp
-    }
-
-    /// The frame pointer.
-    pub(in super::super) fn frame_pointer([fp, _, _, _]: &super::Registers) -> u64 {
-        *fp
-    }
-
-    /// The stack pointer while unwinding.
-    pub(in super::super) fn current_stack(registers: &super::UnwindRegsNative) -> u64 {
-        registers.sp()
-    }
-
-    /// The frame pointer while unwinding.
-    pub(in super::super) fn current_frame(registers: &super::UnwindRegsNative) -> u64 {
-        registers.fp()
     }
 
     /// The registers to start unwinding with.

@@ -30,6 +30,9 @@ mod session;
 mod sys;
 mod unwind;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;

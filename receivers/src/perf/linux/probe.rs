@@ -1,7 +1,276 @@
-//! What this host allows.
+//! What this host allows: every event and file that the sampler would like, tried once.
 
-use crate::perf::Finding;
+use std::fs;
+use std::io;
+
+use super::attr::{Choices, Clock};
+use super::sys;
+use crate::perf::{Finding, Level, Unwind};
+
+const PARANOID: &str = "/proc/sys/kernel/perf_event_paranoid";
+const GRANT_ALL: &str = "run as root, or: sudo setcap \
+    cap_perfmon,cap_sys_ptrace,cap_syslog,cap_ipc_lock,cap_sys_nice+ep $(command -v profpipe)";
 
 pub(in crate::perf) fn probe() -> Vec<Finding> {
-    Vec::new()
+    let mut findings = vec![kernel(), paranoid()];
+    findings.extend(events());
+    findings.extend(capabilities());
+    findings.extend([kernel_symbols(), locked_memory(), open_files(), tracefs()]);
+    findings
+}
+
+fn good(name: &'static str, detail: impl Into<String>) -> Finding {
+    let (cost, grant) = (String::new(), String::new());
+    Finding { name, level: Level::Good, detail: detail.into(), cost, grant }
+}
+
+fn lacking(
+    name: &'static str,
+    level: Level,
+    detail: impl Into<String>,
+    cost: &str,
+    grant: &str,
+) -> Finding {
+    Finding { name, level, detail: detail.into(), cost: cost.into(), grant: grant.into() }
+}
+
+fn kernel() -> Finding {
+    let uname = rustix::system::uname();
+    let detail = format!(
+        "{} {} {}",
+        uname.sysname().to_string_lossy(),
+        uname.release().to_string_lossy(),
+        uname.machine().to_string_lossy()
+    );
+    good("kernel", detail)
+}
+
+fn paranoid() -> Finding {
+    let name = "perf_event_paranoid";
+    let Some(level) = number(PARANOID) else {
+        return lacking(
+            name,
+            Level::Missing,
+            "not there: this kernel has no perf events",
+            "nothing can be sampled; use the `inprocess` or `pprof` receiver",
+            "a kernel with CONFIG_PERF_EVENTS",
+        );
+    };
+    if level <= 0 || has(Capability::Perfmon) {
+        return good(name, format!("{level}, which does not bind this user"));
+    }
+    lacking(
+        name,
+        Level::Limited,
+        format!("{level}"),
+        match level {
+            1 => "only this user's processes can be sampled",
+            2 => "only this user's processes can be sampled, and not their time in the kernel",
+            _ => "this user may sample nothing",
+        },
+        "sudo sysctl kernel.perf_event_paranoid=-1",
+    )
+}
+
+fn choices(clock: Clock, kernel: bool) -> Choices {
+    Choices {
+        clock,
+        frequency: 99,
+        stack: 0,
+        user_chain: true,
+        kernel,
+        build_id: false,
+        lost: false,
+        inherit: false,
+        sideband: false,
+        watermark: 4096,
+    }
+    .unwinding(Unwind::Auto, 32 << 10)
+}
+
+fn events() -> Vec<Finding> {
+    let open = |choices: Choices, pid| sys::open_event(&choices.sampling(), pid, 0).map(drop);
+    let report = |name, result: io::Result<()>, level, cost, grant| match result {
+        Ok(()) => good(name, "available"),
+        Err(error) => lacking(name, level, error.to_string(), cost, grant),
+    };
+    let own = open(choices(Clock::Timer, false), 0);
+    let usable = own.is_ok();
+    let extra = |name, choices: Choices, cost| {
+        // Without permission for the plain event this one says nothing.
+        let result = if usable { open(choices, 0) } else { Ok(()) };
+        report(name, result, Level::Limited, cost, "a newer kernel")
+    };
+    let plain = choices(Clock::Timer, false);
+    vec![
+        report(
+            "sampling own processes",
+            own,
+            Level::Missing,
+            "nothing can be sampled; in a container the seccomp profile may forbid it",
+            "sudo sysctl kernel.perf_event_paranoid=1, or --security-opt seccomp=unconfined",
+        ),
+        report(
+            "sampling the whole host",
+            open(choices(Clock::Timer, true), -1),
+            Level::Limited,
+            "only this user's processes are profiled",
+            GRANT_ALL,
+        ),
+        report(
+            "kernel stacks",
+            open(choices(Clock::Timer, true), 0),
+            Level::Limited,
+            "time that programs spend in the kernel is not seen",
+            "sudo sysctl kernel.perf_event_paranoid=1",
+        ),
+        report(
+            "hardware cycle counter",
+            open(choices(Clock::Cycles, usable && has(Capability::Perfmon)), 0),
+            Level::Limited,
+            "a kernel timer is used instead: code that runs with interrupts off is not seen",
+            "a machine or virtual machine with a performance monitoring unit",
+        ),
+        extra(
+            "exact counts of lost samples",
+            Choices { lost: true, ..plain },
+            "losses are counted by the ring buffer, which does not tell samples from other records",
+        ),
+        extra(
+            "build ids of mappings",
+            Choices { build_id: true, sideband: true, ..plain },
+            "files replaced while they are mapped may not be recognised",
+        ),
+    ]
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Capability {
+    IpcLock = 14,
+    SysPtrace = 19,
+    SysNice = 23,
+    Syslog = 34,
+    Perfmon = 38,
+}
+
+/// Whether this process has a capability; `CAP_SYS_ADMIN` counts as `CAP_PERFMON`, as it does for
+/// the kernel.
+fn has(capability: Capability) -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let set = effective(&status).unwrap_or_default();
+    let bit = |bit: u32| set >> bit & 1 != 0;
+    bit(capability as u32) || matches!(capability, Capability::Perfmon) && bit(21)
+}
+
+/// The effective capabilities in a `/proc/PID/status` file.
+fn effective(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
+    u64::from_str_radix(line.trim(), 16).ok()
+}
+
+fn capabilities() -> Vec<Finding> {
+    let wanted = [
+        (Capability::Perfmon, "CAP_PERFMON", "only this user's processes are profiled"),
+        (
+            Capability::SysPtrace,
+            "CAP_SYS_PTRACE",
+            "the mappings and files of other users' processes cannot be read: their stacks end early",
+        ),
+        (Capability::Syslog, "CAP_SYSLOG", "kernel functions may stay without names"),
+        (
+            Capability::IpcLock,
+            "CAP_IPC_LOCK",
+            "ring buffers are smaller: samples may be lost under load",
+        ),
+        (
+            Capability::SysNice,
+            "CAP_SYS_NICE",
+            "the sampler has no precedence over other threads: samples may be lost under load",
+        ),
+    ];
+    let finding = |(capability, name, cost)| {
+        if has(capability) {
+            good(name, "effective")
+        } else {
+            lacking(name, Level::Limited, "not effective", cost, GRANT_ALL)
+        }
+    };
+    wanted.map(finding).into()
+}
+
+fn kernel_symbols() -> Finding {
+    use std::io::Read;
+    let name = "kernel symbols";
+    let cost = "kernel frames have addresses only";
+    let mut start = String::new();
+    let read = fs::File::open("/proc/kallsyms")
+        .and_then(|file| file.take(4096).read_to_string(&mut start));
+    if let Err(error) = read {
+        return lacking(name, Level::Limited, error.to_string(), cost, "run as root");
+    }
+    let addresses = start.lines().filter_map(|line| line.split(' ').next());
+    if addresses.into_iter().any(|address| address.bytes().any(|digit| digit != b'0')) {
+        return good(name, "/proc/kallsyms has addresses");
+    }
+    let restrict = number("/proc/sys/kernel/kptr_restrict").unwrap_or_default();
+    lacking(
+        name,
+        Level::Limited,
+        format!("/proc/kallsyms hides addresses (kptr_restrict is {restrict})"),
+        cost,
+        "sudo sysctl kernel.kptr_restrict=0",
+    )
+}
+
+fn locked_memory() -> Finding {
+    let name = "ring buffer memory";
+    let allowed = number("/proc/sys/kernel/perf_event_mlock_kb").unwrap_or_default();
+    if has(Capability::IpcLock) {
+        return good(name, "not limited");
+    }
+    if allowed >= 4100 {
+        return good(name, format!("{allowed} KiB per CPU"));
+    }
+    lacking(
+        name,
+        Level::Limited,
+        format!("{allowed} KiB per CPU"),
+        "samples may be lost under load",
+        "sudo sysctl kernel.perf_event_mlock_kb=4100",
+    )
+}
+
+fn open_files() -> Finding {
+    let name = "open files";
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
+    match limit {
+        Some(most) if most < 4096 => lacking(
+            name,
+            Level::Limited,
+            format!("at most {most}"),
+            "programs with many libraries or threads may not be profiled in full",
+            "ulimit -Hn 65536 as root, or LimitNOFILE=65536 in the systemd unit",
+        ),
+        most => good(name, most.map_or("not limited".into(), |most| format!("at most {most}"))),
+    }
+}
+
+fn tracefs() -> Finding {
+    let name = "tracefs";
+    let places = ["/sys/kernel/tracing/events", "/sys/kernel/debug/tracing/events"];
+    match places.iter().find(|place| fs::read_dir(place).is_ok_and(|mut all| all.next().is_some()))
+    {
+        Some(place) => good(name, *place),
+        None => lacking(
+            name,
+            Level::Limited,
+            "not mounted or not readable",
+            "tracepoints cannot be sampled; CPU profiles do not need them",
+            "sudo mount -t tracefs nodev /sys/kernel/tracing",
+        ),
+    }
+}
+
+fn number(path: &str) -> Option<i64> {
+    fs::read_to_string(path).ok()?.trim().parse().ok()
 }

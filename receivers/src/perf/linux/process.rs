@@ -116,11 +116,6 @@ impl Processes {
         self.by_pid.len()
     }
 
-    /// A process, if it is known.
-    pub(super) fn get_mut(&mut self, pid: u32) -> Option<&mut Process> {
-        self.by_pid.get_mut(&pid)
-    }
-
     /// The process of a sample, with all its mappings.
     pub(super) fn sampled(
         &mut self,
@@ -131,14 +126,35 @@ impl Processes {
         if !self.by_pid.contains_key(&pid) {
             self.begin(pid, 0);
         }
+        self.complete(pid, host);
         let process = self.by_pid.get_mut(&pid)?;
-        if !process.complete {
-            process.scan(host);
-        }
         if process.threads.len() < MAX_THREADS {
             process.threads.insert(tid);
         }
         Some(process)
+    }
+
+    /// Reads what is not known of a process; if it is gone already, it was most likely what its
+    /// parent is.
+    fn complete(&mut self, pid: u32, host: &mut impl Host) -> Option<()> {
+        let process = self.by_pid.get_mut(&pid)?;
+        if process.complete || process.scan(host) {
+            return Some(());
+        }
+        let parent = process.parent;
+        let parent = self.by_pid.get_mut(&parent)?;
+        if !parent.complete {
+            parent.scan(host);
+        }
+        let (mappings, executable) = (Arc::clone(&parent.mappings), parent.executable.clone());
+        let name = Arc::clone(&parent.name);
+        let process = self.by_pid.get_mut(&pid)?;
+        process.mappings = mappings;
+        process.executable = process.executable.take().or(executable);
+        if process.name.is_empty() {
+            process.name = name;
+        }
+        Some(())
     }
 
     /// A mapping appeared.
@@ -291,20 +307,20 @@ impl Process {
         name
     }
 
-    /// Reads all mappings from the host.
-    fn scan(&mut self, host: &mut impl Host) {
+    /// Reads all mappings from the host; false if the process is gone.
+    fn scan(&mut self, host: &mut impl Host) -> bool {
         // Also if it cannot be read: asking again at every sample would not help.
         self.complete = true;
-        if let Some(start) = host.start_time(self.pid) {
-            self.start_time = start;
-        }
+        let Some(start) = host.start_time(self.pid) else { return false };
+        self.start_time = start;
         if let Some(executable) = host.executable(self.pid) {
             self.executable = Some(executable.into());
         }
         if let Some(name) = host.thread_name(self.pid, self.pid) {
             self.name = name.into();
         }
-        let Some(text) = host.maps(self.pid) else { return };
+        // A process that may not be looked at is not gone.
+        let Some(text) = host.maps(self.pid) else { return true };
         self.mappings = Arc::default();
         for line in maps::executable(&text) {
             let file = FileId::Inode { major: line.major, minor: line.minor, inode: line.inode };
@@ -318,6 +334,7 @@ impl Process {
             };
             self.insert(&mapping, host);
         }
+        true
     }
 
     fn insert(&mut self, new: &NewMapping<'_>, host: &mut impl Host) {

@@ -21,7 +21,9 @@ pub(super) fn describe(facts: &ProcessFacts, service: Option<&str>, host: &str) 
     let executable = facts.executable.as_deref().map(|path| path.trim_end_matches(" (deleted)"));
     let name = match executable.and_then(|path| path.rsplit('/').next()) {
         Some(name) if !name.is_empty() => name,
-        _ => &facts.name,
+        _ if !facts.name.is_empty() => &facts.name,
+        // It ended before anything could be asked about it.
+        _ => "unknown",
     };
     let cgroup = |pid: u32| fs::read_to_string(format!("/proc/{pid}/cgroup")).ok();
     let cgroup = cgroup(facts.pid).or_else(|| cgroup(facts.parent)).unwrap_or_default();

@@ -32,12 +32,6 @@ pub(super) fn enable(event: BorrowedFd<'_>) -> io::Result<()> {
     done(unsafe { sys::ioctls::ENABLE(event.as_raw_fd(), 0) })
 }
 
-/// Stops counting.
-pub(super) fn disable(event: BorrowedFd<'_>) -> io::Result<()> {
-    // SAFETY: this request takes no pointer.
-    done(unsafe { sys::ioctls::DISABLE(event.as_raw_fd(), 0) })
-}
-
 /// Sends the records of `event` into the ring of `target`.
 pub(super) fn set_output(event: BorrowedFd<'_>, target: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: this request takes a descriptor, not a pointer.
