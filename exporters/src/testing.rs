@@ -16,7 +16,7 @@ pub(crate) fn profiles(service: &str, second: u64) -> Profiles {
 /// Adds a CPU profile of a service: one sample, `main` calls `leaf`.
 pub(crate) fn add(batch: &mut Profiles, service: &str, second: u64) {
     let tables = &mut batch.dictionary;
-    let filename = tables.strings.intern("/usr/bin/app");
+    let filename = tables.strings.intern(&format!("/usr/bin/{service}"));
     let mapping = tables.mappings.intern(MappingRef {
         memory_start: 0x1000,
         memory_limit: 0x9000,

@@ -1,9 +1,96 @@
-//! `profpipe record`.
+//! `profpipe record`: profiles a command, a process or the host into one file.
+//!
+//! A command is started stopped, the sampler is attached, then the command runs. It owns its
+//! standard input and output, gets the signals that are sent to us, and its exit code becomes ours.
+//! Everything that we print goes to standard error.
 
+mod collect;
+mod gate;
+mod progress;
+mod session;
+mod signals;
+mod summary;
+mod target;
+
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
+use profpipe_receivers::perf;
+
+use super::Usage;
 use crate::cli;
+use crate::files::Output;
+use target::Target;
 
-pub(crate) fn run(_arguments: cli::Record) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("this command is not written yet")
+/// The fastest that anybody may ask for; the kernel may allow less.
+const MAX_FREQUENCY: u32 = 10_000;
+
+/// What to record, checked.
+struct Recording {
+    frequency: u32,
+    events: Vec<perf::Event>,
+    duration: Option<Duration>,
+    output: Output,
+    /// The output as the user named it.
+    path: PathBuf,
 }
+
+pub(crate) fn run(arguments: cli::Record) -> anyhow::Result<ExitCode> {
+    let recording = Recording::check(&arguments)?;
+    // From here on something may have been started, and errors must end it.
+    let target = Target::find(&arguments)?;
+    // Only now: the command has inherited which signals are ignored.
+    let signals = signals::listen()?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let result = runtime.block_on(session::run(recording, target, signals));
+    runtime.shutdown_background();
+    result
+}
+
+impl Recording {
+    /// Everything that can be known to be wrong before anything is started.
+    fn check(arguments: &cli::Record) -> anyhow::Result<Self> {
+        let wrong = |message: String| anyhow::Error::new(Usage(format!("record: {message}")));
+        let what = [arguments.pid.is_some(), arguments.all, !arguments.cmd.is_empty()];
+        if what == [false; 3] {
+            let message = "nothing to profile; give a command after `--`, or -p PID, or -a";
+            return Err(wrong(message.into()));
+        }
+        if !(1..=MAX_FREQUENCY).contains(&arguments.frequency) {
+            return Err(wrong(format!(
+                "-F {}: the frequency must be from 1 to {MAX_FREQUENCY}",
+                arguments.frequency
+            )));
+        }
+        let event = |name: &String| {
+            serde_json::from_value(serde_json::Value::from(name.as_str())).map_err(|_| {
+                wrong(format!("-e {name}: there is no such event here; `cpu` is the one there is"))
+            })
+        };
+        let mut events = Vec::new();
+        for name in &arguments.event {
+            let event: perf::Event = event(name)?;
+            if !events.contains(&event) {
+                events.push(event);
+            }
+        }
+        let duration = arguments.duration.map(|seconds| {
+            Duration::try_from_secs_f64(seconds)
+                .ok()
+                .filter(|duration| !duration.is_zero())
+                .ok_or_else(|| wrong(format!("-d {seconds}: give a number of seconds above 0")))
+        });
+        Ok(Self {
+            frequency: arguments.frequency,
+            events,
+            duration: duration.transpose()?,
+            output: Output::create(&arguments.output)?,
+            path: arguments.output.clone(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -139,7 +139,7 @@ fn destination(plan: &Plan) -> Option<String> {
 }
 
 /// How this program starts itself as the symbolizer's worker.
-fn worker() -> Option<WorkerCommand> {
+pub(super) fn worker() -> Option<WorkerCommand> {
     let program = std::env::current_exe().ok()?;
     Some(WorkerCommand { program, arguments: vec!["symbolizer-worker".into()] })
 }

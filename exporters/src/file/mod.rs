@@ -18,10 +18,10 @@ use std::time::SystemTime;
 use async_trait::async_trait;
 use profpipe_pipeline::batch::Batch;
 use profpipe_pipeline::component::{Error, Exporter, Factory, Failure, Setup, Stability};
-use profpipe_pipeline::otlp;
 use profpipe_pipeline::profile::attribute_names::SERVICE_NAME;
 use profpipe_pipeline::profile::{Profiles, ResourceProfiles, Value};
 use profpipe_pipeline::telemetry::{Counter, names};
+use profpipe_pipeline::{folded, otlp, pprof};
 
 pub use config::{Config, Format, Retention};
 use directory::Directory;
@@ -86,46 +86,45 @@ fn files(
     format: Format,
     now: SystemTime,
 ) -> Result<Vec<(Stem, Vec<u8>)>, Failure> {
-    let groups = by_service(profiles);
-    let stem = |service: &str, resources: &[&ResourceProfiles]| {
-        Stem::new(service, name::start_time(first_start(resources), now))
-    };
-    if let [(service, resources)] = groups.as_slice() {
-        return Ok(vec![(stem(service, resources), encode(profiles, format)?)]);
-    }
-    let mut part = Profiles { dictionary: profiles.dictionary.clone(), resources: Vec::new() };
-    let mut files = Vec::with_capacity(groups.len());
-    for (service, resources) in groups {
-        part.resources = resources.iter().map(|resource| (*resource).clone()).collect();
-        files.push((stem(service, &resources), encode(&part, format)?));
-    }
-    Ok(files)
+    let services = by_service(profiles);
+    let is_whole = services.len() == 1;
+    let files = services.into_iter().map(|(service, positions)| {
+        let start = first_start(positions.iter().filter_map(|at| profiles.resources.get(*at)));
+        let stem = Stem::new(service, name::start_time(start, now));
+        let content = if is_whole {
+            encode(profiles, format)
+        } else {
+            encode(&profiles.pick(positions), format)
+        };
+        Ok((stem, content?))
+    });
+    files.collect()
 }
 
-/// The resources of each service, in the order in which services first appear.
-fn by_service(profiles: &Profiles) -> Vec<(&str, Vec<&ResourceProfiles>)> {
-    let mut groups: Vec<(&str, Vec<&ResourceProfiles>)> = Vec::new();
-    let mut group_of = HashMap::new();
-    for resource in &profiles.resources {
+/// The positions of each service's resources, in the order in which services first appear.
+fn by_service(profiles: &Profiles) -> Vec<(&str, Vec<usize>)> {
+    let mut services: Vec<(&str, Vec<usize>)> = Vec::new();
+    let mut known = HashMap::new();
+    for (position, resource) in profiles.resources.iter().enumerate() {
         if resource.scopes.iter().all(|scope| scope.profiles.is_empty()) {
             continue;
         }
         let service = resource.resource.get(SERVICE_NAME).and_then(Value::as_str);
         let service = service.filter(|name| !name.is_empty()).unwrap_or(name::UNKNOWN_SERVICE);
-        let group = *group_of.entry(service).or_insert_with(|| {
-            groups.push((service, Vec::new()));
-            groups.len() - 1
+        let at = *known.entry(service).or_insert_with(|| {
+            services.push((service, Vec::new()));
+            services.len() - 1
         });
-        if let Some((_, resources)) = groups.get_mut(group) {
-            resources.push(resource);
+        if let Some((_, positions)) = services.get_mut(at) {
+            positions.push(position);
         }
     }
-    groups
+    services
 }
 
 /// When the earliest profile began, in nanoseconds since the epoch; 0 if none says.
-fn first_start(resources: &[&ResourceProfiles]) -> u64 {
-    let scopes = resources.iter().flat_map(|resource| &resource.scopes);
+fn first_start<'a>(resources: impl Iterator<Item = &'a ResourceProfiles>) -> u64 {
+    let scopes = resources.flat_map(|resource| &resource.scopes);
     let starts = scopes.flat_map(|scope| &scope.profiles).map(|profile| profile.time_unix_nano);
     starts.filter(|start| *start > 0).min().unwrap_or(0)
 }
@@ -133,7 +132,16 @@ fn first_start(resources: &[&ResourceProfiles]) -> u64 {
 fn encode(profiles: &Profiles, format: Format) -> Result<Vec<u8>, Failure> {
     match format {
         Format::Otlp => Ok(otlp::encode(profiles)),
-        Format::Pprof | Format::OtlpJson | Format::Folded => {
+        Format::Pprof => pprof::encode(profiles).map_err(|cause| Failure::Reject {
+            cause: Error::with_source("cannot write the batch as pprof", cause),
+        }),
+        Format::Folded => match folded::encode(profiles, None) {
+            Ok(text) => Ok(text.into_bytes()),
+            Err(cause) => Err(Failure::Reject {
+                cause: Error::with_source("cannot write the batch as collapsed stacks", cause),
+            }),
+        },
+        Format::OtlpJson => {
             Err(Failure::Reject { cause: Error::new("this format is not written yet") })
         }
     }

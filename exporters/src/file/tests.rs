@@ -17,6 +17,7 @@ use profpipe_pipeline::engine::Services;
 use profpipe_pipeline::profile::Profiles;
 use profpipe_pipeline::settings::{self, ByteSize};
 use profpipe_pipeline::telemetry::names;
+use profpipe_pipeline::{otlp, pprof};
 use proptest::prelude::*;
 
 use super::directory::Directory;
@@ -290,7 +291,7 @@ fn removed_directory_comes_back() {
 /// Guarantees: one file a service, named by its window's start; the metrics count files and bytes.
 #[tokio::test]
 async fn one_file_per_service() {
-    for format in [Format::Otlp] {
+    for format in [Format::Pprof, Format::Otlp, Format::Folded] {
         let home = tempfile::tempdir().unwrap();
         let setup = setup();
         let mut exporter = Config { format, ..config(home.path()) }.build(&setup).unwrap();
@@ -307,6 +308,23 @@ async fn one_file_per_service() {
         let bytes: u64 =
             names.iter().map(|name| fs::metadata(home.path().join(name)).unwrap().len()).sum();
         assert_eq!(metrics.total(names::FILE_BYTES_WRITTEN), bytes);
+        for (name, samples) in names.iter().zip([1, 2]) {
+            let content = fs::read(home.path().join(name)).unwrap();
+            let read = match format {
+                Format::Otlp => otlp::decode(&content).unwrap(),
+                Format::Folded => {
+                    let expected = format!("main;leaf {}\n", samples * 10_101_010);
+                    assert_eq!(String::from_utf8(content).unwrap(), expected);
+                    continue;
+                }
+                _ => pprof::decode(&content).unwrap(),
+            };
+            assert_eq!(read.sample_count(), samples, "{name}");
+            // Nothing of the other service's is in the file.
+            let executables =
+                read.dictionary.strings.iter().filter(|text| text.contains("/usr/bin/")).count();
+            assert_eq!(executables, 1, "{name}");
+        }
     }
 }
 

@@ -24,6 +24,7 @@ mod locations;
 mod mappings;
 mod memory;
 mod merge;
+mod pick;
 mod reach;
 mod resources;
 mod samples;

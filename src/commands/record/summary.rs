@@ -1,0 +1,66 @@
+//! What people see after a recording: the hottest functions, how good the data is.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use profpipe_pipeline::profile::Profiles;
+use profpipe_pipeline::report::{self, Column, Top};
+
+/// How many functions are shown.
+const FUNCTIONS: usize = 10;
+
+/// The summary of a recording that took `elapsed`.
+pub(super) fn of(profiles: &Profiles, elapsed: Duration, frequency: u32) -> anyhow::Result<String> {
+    let mut text = String::new();
+    let seconds = elapsed.as_secs_f64();
+    if profiles.sample_count() == 0 {
+        let _ = writeln!(
+            text,
+            "profpipe: no samples in {seconds:.2} s: nothing ran long enough at {frequency} Hz; \
+             try a longer run or a higher -F"
+        );
+    } else {
+        let top = report::top(profiles, None, Column::Own)?;
+        push_quality(&mut text, &top, seconds);
+        push_functions(&mut text, &top);
+    }
+    Ok(text)
+}
+
+fn push_quality(text: &mut String, top: &Top, seconds: f64) {
+    let cpu = if top.unit == "nanoseconds" {
+        format!(", {:.2} s of {}", top.total as f64 / 1e9, top.profile_type)
+    } else {
+        String::new()
+    };
+    let _ = writeln!(text, "profpipe: {} samples in {seconds:.2} s{cpu}", top.samples);
+    let _ = writeln!(
+        text,
+        "profpipe: stacks: {} complete, {} truncated, {} broken, {} lost",
+        top.stacks.complete, top.stacks.truncated, top.stacks.broken, top.lost
+    );
+}
+
+fn push_functions(text: &mut String, top: &Top) {
+    let share = |cost: i64| match top.total {
+        0 => 0.0,
+        total => 100.0 * cost as f64 / total as f64,
+    };
+    let _ = writeln!(text, "{:>8} {:>8}  function", "self", "total");
+    for one in top.functions.iter().take(FUNCTIONS) {
+        let name = printable(&one.name);
+        let module = printable(&one.module);
+        let _ = write!(text, "{:>7.1}% {:>7.1}%  {name}", share(one.own), share(one.total));
+        // A function without a name already tells its module.
+        if module.is_empty() || name.starts_with(&*module) {
+            text.push('\n');
+        } else {
+            let _ = writeln!(text, " ({module})");
+        }
+    }
+}
+
+/// Names come from the programs profiled; none of them may steer the terminal.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+}

@@ -1,0 +1,167 @@
+//! Whom to profile: a command of ours, a process of others, or everybody.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::process::ExitStatus;
+
+use anyhow::{Context, anyhow};
+use profpipe_receivers::perf::Scope;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use tokio::sync::oneshot;
+
+use super::gate::Held;
+use crate::cli;
+
+/// Whom to profile.
+pub(super) struct Target {
+    pub(super) scope: Scope,
+    /// The command that is waiting to be run.
+    pub(super) command: Option<Waiting>,
+    /// The process of others.
+    pub(super) process: Option<Process>,
+}
+
+impl Target {
+    /// Finds the process or prepares the command.
+    pub(super) fn find(arguments: &cli::Record) -> anyhow::Result<Self> {
+        if let Some(pid) = arguments.pid {
+            let process = Process::find(pid)?;
+            return Ok(Self { scope: Scope::Pid(pid), command: None, process: Some(process) });
+        }
+        let command = match arguments.cmd.split_first() {
+            Some((program, rest)) => Some(Waiting::prepare(program, rest)?),
+            None => None,
+        };
+        let scope = match &command {
+            Some(command) if !arguments.all => Scope::Pid(command.held.pid()),
+            _ => Scope::System,
+        };
+        Ok(Self { scope, command, process: None })
+    }
+}
+
+/// A process, held by a descriptor: another that gets its number is not taken for it.
+pub(super) struct Process {
+    descriptor: OwnedFd,
+}
+
+impl Process {
+    fn find(pid: u32) -> anyhow::Result<Self> {
+        let number = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        let number = number.ok_or_else(|| anyhow!("there is no process {pid}"))?;
+        match pidfd_open(number, PidfdFlags::empty()) {
+            Ok(descriptor) => Ok(Self { descriptor }),
+            Err(Errno::SRCH) => Err(anyhow!("there is no process {pid}; `ps -e` lists them all")),
+            // What a thread's number gets, before Linux 6.9 and since.
+            Err(Errno::INVAL | Errno::NOENT) => {
+                Err(anyhow!("{pid} is a thread, not a process; give the number of its process"))
+            }
+            Err(error) => Err(error).with_context(|| format!("cannot watch process {pid}")),
+        }
+    }
+
+    /// True once the process has ended.
+    pub(super) fn has_ended(&self) -> bool {
+        let mut descriptors = [PollFd::new(&self.descriptor, PollFlags::IN)];
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        poll(&mut descriptors, Some(&at_once)).is_ok_and(|ready| ready > 0)
+    }
+
+    fn signal(&self, number: i32) {
+        if let Some(signal) = Signal::from_named_raw(number) {
+            // A process that has ended misses nothing.
+            let _ = pidfd_send_signal(&self.descriptor, signal);
+        }
+    }
+}
+
+/// A command that has not begun.
+pub(super) struct Waiting {
+    name: String,
+    held: Held,
+    process: Process,
+}
+
+impl Waiting {
+    fn prepare(program: &OsString, arguments: &[OsString]) -> anyhow::Result<Self> {
+        let name = program.to_string_lossy().into_owned();
+        let held = Held::start(program, arguments)
+            .with_context(|| format!("cannot start {name}: no new process"))?;
+        let process = Process::find(held.pid())?;
+        Ok(Self { name, held, process })
+    }
+
+    /// Ends the process before it runs anything.
+    pub(super) fn give_up(self) {
+        self.held.give_up();
+    }
+
+    /// Lets the command run.
+    pub(super) fn release(self) -> Result<Running, CannotRun> {
+        let mut child = match self.held.release() {
+            Ok(child) => child,
+            Err(cause) => return Err(CannotRun { name: self.name, cause }),
+        };
+        let (sender, exit) = oneshot::channel();
+        // Waits as long as the command runs; nobody joins it.
+        let waiter = std::thread::Builder::new().name("wait".into()).spawn(move || {
+            let _ = sender.send(child.wait());
+        });
+        match waiter {
+            Ok(_) => Ok(Running { name: self.name, process: self.process, exit }),
+            Err(cause) => Err(CannotRun { name: self.name, cause }),
+        }
+    }
+}
+
+/// The command cannot be run.
+#[derive(Debug)]
+pub(super) struct CannotRun {
+    name: String,
+    cause: io::Error,
+}
+
+impl CannotRun {
+    /// The exit code that shells give for this.
+    pub(super) fn exit_code(&self) -> u8 {
+        if self.cause.kind() == io::ErrorKind::NotFound { 127 } else { 126 }
+    }
+}
+
+impl std::fmt::Display for CannotRun {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { name, cause } = self;
+        match cause.kind() {
+            io::ErrorKind::NotFound if name.contains('/') => {
+                write!(f, "cannot run {name}: there is no such file, or its interpreter is missing")
+            }
+            io::ErrorKind::NotFound => {
+                write!(
+                    f,
+                    "cannot run {name}: no such command in PATH; check the spelling or give its path"
+                )
+            }
+            io::ErrorKind::PermissionDenied => {
+                write!(f, "cannot run {name}: it is not an executable file that you may run")
+            }
+            _ => write!(f, "cannot run {name}: {cause}"),
+        }
+    }
+}
+
+/// A command that runs.
+pub(super) struct Running {
+    pub(super) name: String,
+    process: Process,
+    pub(super) exit: oneshot::Receiver<io::Result<ExitStatus>>,
+}
+
+impl Running {
+    /// Passes a signal on.
+    pub(super) fn signal(&self, number: i32) {
+        self.process.signal(number);
+    }
+}
