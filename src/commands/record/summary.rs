@@ -52,7 +52,7 @@ fn push_functions(text: &mut String, top: &Top) {
         let module = printable(&one.module);
         let _ = write!(text, "{:>7.1}% {:>7.1}%  {name}", share(one.own), share(one.total));
         // A function without a name already tells its module.
-        if module.is_empty() || name.starts_with(&*module) {
+        if module.is_empty() || name.starts_with(&format!("{module}+")) {
             text.push('\n');
         } else {
             let _ = writeln!(text, " ({module})");
