@@ -115,6 +115,23 @@ fn main() {
     );
     assert!(same, "the merged content differs");
 
+    if let Ok(what) = std::env::var("PROFILE_ONLY") {
+        let end = Instant::now() + Duration::from_secs(4);
+        let mut best = Duration::MAX;
+        while Instant::now() < end {
+            let inputs = decode_all(&hosts[..if what == "merge" { 8 } else { 0 }]);
+            let tables = otlp::decode(&hosts[0]).unwrap();
+            let start = Instant::now();
+            match what.as_str() {
+                "decode" => drop(black_box(otlp::decode(&hosts[0]).unwrap())),
+                "encode" => drop(black_box(otlp::encode(&tables))),
+                _ => drop(black_box(merge(inputs))),
+            }
+            best = best.min(start.elapsed());
+        }
+        println!("{what} best {best:?}");
+        return;
+    }
     ratios(&hosts);
     linear(&strangers);
 

@@ -5,10 +5,12 @@ use super::error::DecodeError;
 use super::schema;
 use super::tables::{Tables, id};
 use super::values::{MAX_VALUE_DEPTH, Values};
-use super::wire::{Fault, FaultKind, Raw, Read, Reader, Took, fields, index, numbers, text};
+use super::wire::{
+    Fault, FaultKind, Raw, Read, Reader, Took, Usual, fields, index, indices, numbers, text,
+};
 use crate::profile::{
-    AttributeIx, Dictionary, Index, KeyValue, LinkIx, OutOfRange, Profile, Profiles, Resource,
-    ResourceProfiles, Samples, Scope, ScopeProfiles, StackIx, StringIx, ValueType,
+    Dictionary, Index, KeyValue, LinkIx, OutOfRange, Profile, Profiles, Resource, ResourceProfiles,
+    Samples, Scope, ScopeProfiles, StackIx, StringIx, ValueType,
 };
 
 const PROTO_1_9: &str = "1.9 or older";
@@ -195,11 +197,7 @@ impl Decoder<'_> {
                 (10, Raw::Bytes(bytes)) => {
                     into.original_payload = bytes::Bytes::copy_from_slice(bytes);
                 }
-                (11, raw) => {
-                    return numbers(raw, |row| {
-                        into.attributes.push(AttributeIx::new(index(row)));
-                    });
-                }
+                (11, raw) => return indices(raw, &mut into.attributes),
                 _ => return Ok(Took::No),
             }
             Ok(Took::Yes)
@@ -254,21 +252,76 @@ fn value_type(bytes: &[u8], into: &mut ValueType) -> Read<()> {
 /// Reads one sample. Returns 1 if it has attributes but neither values nor timestamps.
 #[inline(always)]
 fn sample(bytes: &[u8], into: &mut Samples) -> Read<usize> {
-    let (mut stack, mut link) = (0, 0);
+    let (stack, link) = match usual_sample(bytes, into) {
+        Some(usual) => usual,
+        None => {
+            into.attributes.abandon_row();
+            into.values.abandon_row();
+            into.timestamps.abandon_row();
+            any_sample(bytes, into)?
+        }
+    };
+    let (attributes, values, timestamps) =
+        (into.attributes.open_row(), into.values.open_row(), into.timestamps.open_row());
+    let mut valueless = false;
+    if values.is_empty() && !attributes.is_empty() {
+        valueless = timestamps.is_empty();
+        // Attributes have unique keys, values may well repeat.
+        if attributes.len() == timestamps.len()
+            && matches!(attributes, [first, second, ..] if first == second)
+        {
+            return Err(values_as_attributes(bytes));
+        }
+    }
+    into.stacks.push(stack);
+    into.links.push(link);
+    into.attributes.finish_row();
+    into.values.finish_row();
+    into.timestamps.finish_row();
+    Ok(usize::from(valueless))
+}
+
+#[cold]
+fn values_as_attributes(bytes: &[u8]) -> Box<Fault> {
+    let sign = "samples hold values where attributes are";
+    Reader::new(bytes).fault(FaultKind::Dialect(PROTO_1_9, sign))
+}
+
+/// A sample as generated encoders write it.
+#[inline(always)]
+fn usual_sample(bytes: &[u8], into: &mut Samples) -> Option<(StackIx, LinkIx)> {
+    let mut message = Usual::new(bytes);
+    let stack = message.index(1)?;
+    message.indices(2, into.attributes.open_items())?;
+    let link = message.index(3)?;
+    let mut values = Reader::new(message.bytes(4)?);
+    while !values.is_empty() {
+        into.values.push_item(values.varint().ok()? as i64);
+    }
+    let (words, rest) = message.bytes(5)?.as_chunks::<8>();
+    for word in words {
+        into.timestamps.push_item(u64::from_le_bytes(*word));
+    }
+    message.end()?;
+    rest.is_empty().then_some((stack, link))
+}
+
+/// A sample as protobuf and older protocols allow it.
+#[inline(never)]
+fn any_sample(bytes: &[u8], into: &mut Samples) -> Read<(StackIx, LinkIx)> {
+    let (mut stack, mut link) = (StackIx::NONE, LinkIx::NONE);
     let (mut packed_attributes, mut loose_attributes, mut loose_values) = (false, false, false);
     fields(&schema::SAMPLE, bytes, |number, raw| {
         match (number, raw) {
-            (1, Raw::Varint(row)) => stack = index(row),
+            (1, Raw::Varint(row)) => stack = StackIx::new(index(row)),
             (2, raw) => {
                 match raw {
                     Raw::Bytes(_) => packed_attributes = true,
                     _ => loose_attributes = true,
                 }
-                return numbers(raw, |row| {
-                    into.attributes.push_item(AttributeIx::new(index(row)));
-                });
+                return indices(raw, into.attributes.open_items());
             }
-            (3, Raw::Varint(row)) => link = index(row),
+            (3, Raw::Varint(row)) => link = LinkIx::new(index(row)),
             (3, Raw::Bytes(_)) => {
                 let dialect = if loose_attributes { PROTO_1_7 } else { PROTO_1_9 };
                 let sign = "samples hold a list where the link is";
@@ -292,23 +345,9 @@ fn sample(bytes: &[u8], into: &mut Samples) -> Read<usize> {
         }
         Ok(Took::Yes)
     })?;
-    let (attributes, values, timestamps) =
-        (into.attributes.open_row(), into.values.open_row(), into.timestamps.open_row());
     // One encoder packs all lists of a message or none: this is a list of values and a link.
-    let mixed = packed_attributes && loose_values;
-    // Attributes have unique keys, values may well repeat.
-    let repeats = values.is_empty()
-        && attributes.len() == timestamps.len()
-        && matches!(attributes, [first, second, ..] if first == second);
-    if mixed || repeats {
-        let sign = "samples hold values where attributes are";
-        return Err(Reader::new(bytes).fault(FaultKind::Dialect(PROTO_1_9, sign)));
+    if packed_attributes && loose_values {
+        return Err(values_as_attributes(bytes));
     }
-    let valueless = !attributes.is_empty() && values.is_empty() && timestamps.is_empty();
-    into.stacks.push(StackIx::new(stack));
-    into.links.push(LinkIx::new(link));
-    into.attributes.finish_row();
-    into.values.finish_row();
-    into.timestamps.finish_row();
-    Ok(usize::from(valueless))
+    Ok((stack, link))
 }

@@ -83,18 +83,13 @@ fn dictionary<S: Sink>(out: &mut S, tables: &Dictionary) {
 }
 
 #[inline(always)]
-fn indices<I: Index>(rows: &[I]) -> impl ExactSizeIterator<Item = u64> {
-    rows.iter().map(|row| u64::from(row.raw()))
-}
-
-#[inline(always)]
 fn mapping<S: Sink>(out: &mut S, row: MappingRef<'_>) {
     out.message(1, 0, |out| {
         out.number(1, row.memory_start);
         out.number(2, row.memory_limit);
         out.number(3, row.file_offset);
         out.number(4, u64::from(row.filename.raw()));
-        out.packed(5, indices(row.attributes));
+        out.indices(5, row.attributes);
     });
 }
 
@@ -110,7 +105,7 @@ fn location<S: Sink>(out: &mut S, row: LocationRef<'_>) {
                 out.number(3, line.column as u64);
             });
         }
-        out.packed(4, indices(row.attributes));
+        out.indices(4, row.attributes);
     });
 }
 
@@ -153,7 +148,7 @@ fn attribute<S: Sink>(out: &mut S, tables: &Dictionary, at: AttributeIx) {
 
 #[inline(always)]
 fn stack<S: Sink>(out: &mut S, row: &[LocationIx]) {
-    out.message(7, row.len(), |out| out.packed(1, indices(row)));
+    out.message(7, row.len() * 2 + 2, |out| out.indices(1, row));
 }
 
 fn any_value<S: Sink>(out: &mut S, field: u32, value: &Value) {
@@ -253,7 +248,7 @@ fn profile_tail<S: Sink>(out: &mut S, profile: &Profile) {
     out.number(8, u64::from(profile.dropped_attributes_count));
     out.bytes(9, profile.original_payload_format.as_bytes());
     out.bytes(10, &profile.original_payload);
-    out.packed(11, indices(&profile.attributes));
+    out.indices(11, &profile.attributes);
 }
 
 fn value_type<S: Sink>(out: &mut S, field: u32, row: ValueType) {
@@ -268,7 +263,7 @@ fn value_type<S: Sink>(out: &mut S, field: u32, row: ValueType) {
 fn sample<S: Sink>(out: &mut S, row: SampleRef<'_>) {
     out.message(2, 0, |out| {
         out.number(1, u64::from(row.stack.raw()));
-        out.packed(2, indices(row.attributes));
+        out.indices(2, row.attributes);
         out.number(3, u64::from(row.link.raw()));
         out.packed(4, row.values.iter().map(|value| *value as u64));
         if !row.timestamps_unix_nano.is_empty() {

@@ -4,6 +4,8 @@
 //! moves the content by some bytes if the room was not right, so that lengths are minimal and the
 //! output is what every generated encoder would write.
 
+use crate::profile::Index;
+
 /// Where an encoder writes to.
 pub(super) trait Sink: Sized {
     /// A variable-length number.
@@ -62,6 +64,17 @@ pub(super) trait Sink: Sized {
             });
         }
     }
+
+    /// Indices, unless there are none.
+    #[inline(always)]
+    fn indices<I: Index>(&mut self, field: u32, rows: &[I]) {
+        if !rows.is_empty() {
+            self.message(field, rows.len() * 2, |sink| sink.raw_indices(rows));
+        }
+    }
+
+    /// Indices without a header.
+    fn raw_indices<I: Index>(&mut self, rows: &[I]);
 }
 
 /// The bytes that a number takes.
@@ -73,23 +86,41 @@ pub(super) fn varint_length(number: u64) -> usize {
 
 impl Sink for Vec<u8> {
     #[inline(always)]
-    fn varint(&mut self, mut number: u64) {
-        if number < 0x80 {
+    fn varint(&mut self, number: u64) {
+        // Copies of a fixed length are one store each; a loop would be a call.
+        if number < 1 << 7 {
             self.push(number as u8);
-            return;
+        } else if number < 1 << 14 {
+            self.extend_from_slice(&[number as u8 | 0x80, (number >> 7) as u8]);
+        } else if number < 1 << 21 {
+            let (low, middle) = (number as u8 | 0x80, (number >> 7) as u8 | 0x80);
+            self.extend_from_slice(&[low, middle, (number >> 14) as u8]);
+        } else {
+            long_varint(self, number);
         }
-        let mut bytes = [0; 10];
-        let mut length = 0;
-        for byte in &mut bytes {
-            length += 1;
-            if number < 0x80 {
-                *byte = number as u8;
-                break;
+    }
+
+    fn raw_indices<I: Index>(&mut self, rows: &[I]) {
+        // Four at a time where all of them take two bytes, which is usual in stacks.
+        let (fours, rest) = rows.as_chunks::<4>();
+        for four in fours {
+            let two_bytes = |row: &I| (1 << 7..1 << 14).contains(&row.raw());
+            if four.iter().all(two_bytes) {
+                let mut word = 0;
+                for (at, row) in four.iter().enumerate() {
+                    let row = u64::from(row.raw());
+                    word |= (row & 0x7f | 0x80 | row << 1 & 0x7f00) << (16 * at);
+                }
+                self.extend_from_slice(&word.to_le_bytes());
+            } else {
+                for row in four {
+                    self.varint(u64::from(row.raw()));
+                }
             }
-            *byte = number as u8 | 0x80;
-            number >>= 7;
         }
-        self.extend_from_slice(&bytes[..length]);
+        for row in rest {
+            self.varint(u64::from(row.raw()));
+        }
     }
 
     #[inline(always)]
@@ -113,6 +144,24 @@ impl Sink for Vec<u8> {
         }
         set_length(self, start, room, length);
     }
+}
+
+#[inline(never)]
+fn long_varint(out: &mut Vec<u8>, mut number: u64) {
+    let mut bytes = [0; 10];
+    let mut length = 0;
+    for byte in &mut bytes {
+        length += 1;
+        if number < 0x80 {
+            *byte = number as u8;
+            break;
+        }
+        *byte = number as u8 | 0x80;
+        number >>= 7;
+    }
+    let end = out.len() + length;
+    out.extend_from_slice(&bytes);
+    out.truncate(end);
 }
 
 /// Writes a length at `start`, where `room` bytes were left for it.
@@ -148,6 +197,10 @@ impl Sink for Counter {
     #[inline(always)]
     fn raw(&mut self, bytes: &[u8]) {
         self.0 += bytes.len();
+    }
+
+    fn raw_indices<I: Index>(&mut self, rows: &[I]) {
+        self.0 += rows.iter().map(|row| varint_length(u64::from(row.raw()))).sum::<usize>();
     }
 
     #[inline(always)]

@@ -10,17 +10,19 @@
 use super::budget::Budget;
 use super::schema;
 use super::values::Values;
-use super::wire::{Fault, FaultKind, Raw, Read, Reader, Took, fields, index, numbers, text};
+use super::wire::{Fault, FaultKind, Raw, Read, Reader, Took, Usual, fields, index, indices, text};
 use crate::profile::{
-    AttributeIx, Dictionary, Function, FunctionIx, Index, Line, Link, LocationIx, MappingIx,
-    StringIx, Strings, Value,
+    Dictionary, Function, FunctionIx, Functions, Index, Line, Link, Links, Locations, MappingIx,
+    Mappings, Stacks, StringIx, Strings, Value,
 };
 
-/// Rows of each table, by field number, and the bytes of all strings.
+/// Rows of each table, by field number, the bytes of all strings, and about the locations of all
+/// stacks.
 #[derive(Debug, Default)]
 struct Counts {
     rows: [usize; 8],
     text: usize,
+    locations: usize,
 }
 
 /// The dictionary under construction. A request may carry it in several pieces; protobuf says
@@ -33,6 +35,8 @@ pub(super) struct Tables<'a> {
     ends: Vec<u32>,
     attributes: Vec<&'a [u8]>,
     dictionary: Dictionary,
+    /// Takes the rows 0.
+    zero: Dictionary,
 }
 
 impl<'a> Tables<'a> {
@@ -44,8 +48,11 @@ impl<'a> Tables<'a> {
                 if let Some(rows) = counts.rows.get_mut(number as usize) {
                     *rows += 1;
                 }
-                if number == 5 {
-                    counts.text += row.len();
+                match number {
+                    5 => counts.text += row.len(),
+                    // Most indices take two bytes.
+                    7 => counts.locations += row.len() / 2,
+                    _ => {}
                 }
                 Ok(Took::Yes)
             }
@@ -64,7 +71,7 @@ impl<'a> Tables<'a> {
         self.dictionary.locations.reserve(locations);
         self.dictionary.functions.reserve(functions);
         self.dictionary.links.reserve(links);
-        self.dictionary.stacks.reserve(stacks, 0);
+        self.dictionary.stacks.reserve(stacks, self.counts.locations);
     }
 
     /// Reads the rows of one piece.
@@ -74,6 +81,8 @@ impl<'a> Tables<'a> {
             let Some(seen) = self.seen.get_mut(number as usize) else { return Ok(Took::No) };
             *seen += 1;
             let first = *seen == 1;
+            // Row 0 is read like any other, and thrown away.
+            let into = if first { &mut self.zero } else { &mut self.dictionary };
             match number {
                 5 => {
                     if first {
@@ -84,15 +93,11 @@ impl<'a> Tables<'a> {
                     self.ends.push(self.arena.len() as u32);
                 }
                 6 => self.attributes.push(row),
-                4 if first => skip_link(row)?,
-                4 => {
-                    let link = link(row)?;
-                    self.dictionary.links.push(link);
-                }
-                1 => mapping(&mut self.dictionary, row, first)?,
-                2 => location(&mut self.dictionary, row, first)?,
-                3 => function(&mut self.dictionary, row, first)?,
-                _ => stack(&mut self.dictionary, row, first)?,
+                1 => mapping(&mut into.mappings, row)?,
+                2 => location(&mut into.locations, row)?,
+                3 => function(&mut into.functions, row)?,
+                4 => link(&mut into.links, row)?,
+                _ => stack(&mut into.stacks, row)?,
             }
             Ok(Took::Yes)
         })
@@ -159,8 +164,7 @@ fn find_bad_text(request: &[u8]) -> Box<Fault> {
     .unwrap_or_else(|| Reader::new(request).fault(FaultKind::Utf8))
 }
 
-fn mapping(dictionary: &mut Dictionary, bytes: &[u8], first: bool) -> Read<()> {
-    let table = &mut dictionary.mappings;
+fn mapping(table: &mut Mappings, bytes: &[u8]) -> Read<()> {
     let (mut start, mut limit, mut offset, mut filename) = (0, 0, 0, 0);
     fields(&schema::MAPPING, bytes, |number, raw| {
         match (number, raw) {
@@ -168,29 +172,25 @@ fn mapping(dictionary: &mut Dictionary, bytes: &[u8], first: bool) -> Read<()> {
             (2, Raw::Varint(number)) => limit = number,
             (3, Raw::Varint(number)) => offset = number,
             (4, Raw::Varint(row)) => filename = index(row),
-            (5, raw) => {
-                return numbers(raw, |row| {
-                    if !first {
-                        table.attributes.push_item(AttributeIx::new(index(row)));
-                    }
-                });
-            }
+            (5, raw) => return indices(raw, table.attributes.open_items()),
             _ => return Ok(Took::No),
         }
         Ok(Took::Yes)
     })?;
-    if !first {
-        table.memory_starts.push(start);
-        table.memory_limits.push(limit);
-        table.file_offsets.push(offset);
-        table.filenames.push(StringIx::new(filename));
-        table.attributes.finish_row();
-    }
+    table.memory_starts.push(start);
+    table.memory_limits.push(limit);
+    table.file_offsets.push(offset);
+    table.filenames.push(StringIx::new(filename));
+    table.attributes.finish_row();
     Ok(())
 }
 
-fn location(dictionary: &mut Dictionary, bytes: &[u8], first: bool) -> Read<()> {
-    let table = &mut dictionary.locations;
+fn location(table: &mut Locations, bytes: &[u8]) -> Read<()> {
+    if usual_location(table, bytes).is_some() {
+        return Ok(());
+    }
+    table.lines.abandon_row();
+    table.attributes.abandon_row();
     let (mut mapping, mut address) = (0, 0);
     fields(&schema::LOCATION, bytes, |number, raw| {
         match (number, raw) {
@@ -198,31 +198,43 @@ fn location(dictionary: &mut Dictionary, bytes: &[u8], first: bool) -> Read<()> 
             (2, Raw::Varint(number)) => address = number,
             (3, Raw::Bytes(bytes)) => {
                 let line = line(bytes)?;
-                if !first {
-                    table.lines.push_item(line);
-                }
+                table.lines.push_item(line);
             }
-            (4, raw) => {
-                return numbers(raw, |row| {
-                    if !first {
-                        table.attributes.push_item(AttributeIx::new(index(row)));
-                    }
-                });
-            }
+            (4, raw) => return indices(raw, table.attributes.open_items()),
             _ => return Ok(Took::No),
         }
         Ok(Took::Yes)
     })?;
-    if !first {
-        table.mappings.push(MappingIx::new(mapping));
-        table.addresses.push(address);
-        table.lines.finish_row();
-        table.attributes.finish_row();
-    }
+    table.mappings.push(MappingIx::new(mapping));
+    table.addresses.push(address);
+    table.lines.finish_row();
+    table.attributes.finish_row();
     Ok(())
 }
 
 #[inline(always)]
+fn usual_location(table: &mut Locations, bytes: &[u8]) -> Option<()> {
+    let mut message = Usual::new(bytes);
+    let mapping = message.index(1)?;
+    let address = message.number(2)?;
+    while message.is_next(3, 2) {
+        let mut line = Usual::new(message.rest_of_field()?);
+        table.lines.push_item(Line {
+            function: line.index(1)?,
+            line: line.number(2)? as i64,
+            column: line.number(3)? as i64,
+        });
+        line.end()?;
+    }
+    message.indices(4, table.attributes.open_items())?;
+    message.end()?;
+    table.mappings.push(mapping);
+    table.addresses.push(address);
+    table.lines.finish_row();
+    table.attributes.finish_row();
+    Some(())
+}
+
 fn line(bytes: &[u8]) -> Read<Line> {
     let mut line = Line::default();
     fields(&schema::LINE, bytes, |number, raw| {
@@ -237,7 +249,24 @@ fn line(bytes: &[u8]) -> Read<Line> {
     Ok(line)
 }
 
-fn function(dictionary: &mut Dictionary, bytes: &[u8], first: bool) -> Read<()> {
+#[inline(always)]
+fn usual_function(bytes: &[u8]) -> Option<Function> {
+    let mut message = Usual::new(bytes);
+    let function = Function {
+        name: message.index(1)?,
+        system_name: message.index(2)?,
+        filename: message.index(3)?,
+        start_line: message.number(4)? as i64,
+    };
+    message.end()?;
+    Some(function)
+}
+
+fn function(table: &mut Functions, bytes: &[u8]) -> Read<()> {
+    if let Some(function) = usual_function(bytes) {
+        table.push(function);
+        return Ok(());
+    }
     let mut function = Function::default();
     fields(&schema::FUNCTION, bytes, |number, raw| {
         match (number, raw) {
@@ -249,21 +278,11 @@ fn function(dictionary: &mut Dictionary, bytes: &[u8], first: bool) -> Read<()> 
         }
         Ok(Took::Yes)
     })?;
-    if !first {
-        dictionary.functions.push(function);
-    }
+    table.push(function);
     Ok(())
 }
 
-/// Row 0 of the link table may be empty or hold ids of zeros; it is none in any case.
-fn skip_link(bytes: &[u8]) -> Read<()> {
-    fields(&schema::LINK, bytes, |number, raw| match (number, raw) {
-        (1 | 2, Raw::Bytes(_)) => Ok(Took::Yes),
-        _ => Ok(Took::No),
-    })
-}
-
-fn link(bytes: &[u8]) -> Read<Link> {
+fn link(table: &mut Links, bytes: &[u8]) -> Read<()> {
     let mut link = Link::default();
     fields(&schema::LINK, bytes, |number, raw| {
         match (number, raw) {
@@ -273,7 +292,8 @@ fn link(bytes: &[u8]) -> Read<Link> {
         }
         Ok(Took::Yes)
     })?;
-    Ok(link)
+    table.push(link);
+    Ok(())
 }
 
 /// An id: as long as it must be, or missing, which is zero.
@@ -284,18 +304,18 @@ pub(super) fn id<const LENGTH: usize>(bytes: &[u8]) -> Read<[u8; LENGTH]> {
     bytes.try_into().map_err(|_| Reader::new(bytes).fault(FaultKind::IdLength(bytes.len(), LENGTH)))
 }
 
-fn stack(dictionary: &mut Dictionary, bytes: &[u8], first: bool) -> Read<()> {
-    let table = &mut dictionary.stacks;
+fn stack(table: &mut Stacks, bytes: &[u8]) -> Read<()> {
+    let mut message = Usual::new(bytes);
+    let usual = message.indices(1, table.locations.open_items());
+    if usual.and_then(|()| message.end()).is_some() {
+        table.locations.finish_row();
+        return Ok(());
+    }
+    table.locations.abandon_row();
     fields(&schema::STACK, bytes, |number, raw| match number {
-        1 => numbers(raw, |row| {
-            if !first {
-                table.locations.push_item(LocationIx::new(index(row)));
-            }
-        }),
+        1 => indices(raw, table.locations.open_items()),
         _ => Ok(Took::No),
     })?;
-    if !first {
-        table.locations.finish_row();
-    }
+    table.locations.finish_row();
     Ok(())
 }

@@ -6,6 +6,7 @@
 
 use super::error::DecodeError;
 use super::schema::Message;
+use crate::profile::Index;
 
 /// How deep groups of unknown fields may be nested; the generated readers stop at 100, too.
 const MAX_GROUP_DEPTH: usize = 90;
@@ -91,10 +92,9 @@ impl<'a> Reader<'a> {
     }
 
     /// A fault at this position.
-    #[cold]
-    #[inline(never)]
+    #[inline(always)]
     pub(super) fn fault(&self, kind: FaultKind) -> Box<Fault> {
-        Box::new(Fault { kind, field: None, address: self.rest.as_ptr() as usize })
+        fault(self.rest, kind)
     }
 
     /// A number of up to 64 bits.
@@ -109,23 +109,12 @@ impl<'a> Reader<'a> {
                 self.rest = rest;
                 Ok(u64::from(*a & 0x7f) | u64::from(*b) << 7)
             }
-            _ => self.long_varint(),
-        }
-    }
-
-    fn long_varint(&mut self) -> Read<u64> {
-        let mut value = 0;
-        for (at, byte) in self.rest.iter().enumerate().take(10) {
-            if at == 9 && *byte > 1 {
-                return Err(self.fault(FaultKind::Malformed("a number of more than 64 bits")));
-            }
-            value |= u64::from(*byte & 0x7f) << (7 * at);
-            if *byte < 0x80 {
-                self.rest = self.rest.get(at + 1..).unwrap_or_default();
-                return Ok(value);
+            _ => {
+                let (number, rest) = long_varint(self.rest)?;
+                self.rest = rest;
+                Ok(number)
             }
         }
-        Err(self.fault(FaultKind::Truncated))
     }
 
     /// Eight bytes, little endian.
@@ -174,41 +163,136 @@ impl<'a> Reader<'a> {
             1 => Raw::Fixed64(self.fixed64()?),
             2 => Raw::Bytes(self.bytes()?),
             _ => {
-                self.skip_other(number, wire_type, 0)?;
+                self.rest = skip_other(self.rest, number, wire_type, 0)?;
                 Raw::Other
             }
         };
         Ok((number, raw))
     }
+}
 
-    #[cold]
-    #[inline(never)]
-    fn skip_other(&mut self, number: u32, wire_type: u32, depth: usize) -> Read<()> {
-        match wire_type {
-            0 => self.varint().map(drop),
-            1 => self.fixed64().map(drop),
-            2 => self.bytes().map(drop),
-            3 if depth > MAX_GROUP_DEPTH => Err(self.fault(FaultKind::Depth)),
-            3 => loop {
-                let (inner, wire_type) = self.key()?;
-                if wire_type == 4 {
-                    if inner == number {
-                        return Ok(());
-                    }
-                    return Err(self.fault(FaultKind::Malformed("a group that another one ends")));
-                }
-                self.skip_other(inner, wire_type, depth + 1)?;
-            },
-            4 => Err(self.fault(FaultKind::Malformed("the end of a group that did not begin"))),
-            5 => match self.rest.split_at_checked(4) {
-                Some((_, rest)) => {
-                    self.rest = rest;
-                    Ok(())
-                }
-                None => Err(self.fault(FaultKind::Truncated)),
-            },
-            _ => Err(self.fault(FaultKind::Malformed("an unknown wire type"))),
+// What is seldom needed takes the bytes by value and returns what is left: a reference to the
+// reader would force it out of registers in the loops that read by the million.
+
+#[cold]
+#[inline(never)]
+fn fault(at: &[u8], kind: FaultKind) -> Box<Fault> {
+    Box::new(Fault { kind, field: None, address: at.as_ptr() as usize })
+}
+
+/// A number of any length, and the bytes after it.
+#[inline(never)]
+fn long_varint(bytes: &[u8]) -> Read<(u64, &[u8])> {
+    let mut value = 0;
+    for (at, byte) in bytes.iter().enumerate().take(10) {
+        if at == 9 && *byte > 1 {
+            return Err(fault(bytes, FaultKind::Malformed("a number of more than 64 bits")));
         }
+        value |= u64::from(*byte & 0x7f) << (7 * at);
+        if *byte < 0x80 {
+            return Ok((value, bytes.get(at + 1..).unwrap_or_default()));
+        }
+    }
+    Err(fault(bytes, FaultKind::Truncated))
+}
+
+/// The bytes after the value of a field whose key was read.
+#[cold]
+#[inline(never)]
+fn skip_other(bytes: &[u8], number: u32, wire_type: u32, depth: usize) -> Read<&[u8]> {
+    let mut reader = Reader::new(bytes);
+    match wire_type {
+        0 => drop(reader.varint()?),
+        1 => drop(reader.fixed64()?),
+        2 => drop(reader.bytes()?),
+        3 if depth > MAX_GROUP_DEPTH => return Err(reader.fault(FaultKind::Depth)),
+        3 => loop {
+            let (inner, wire_type) = reader.key()?;
+            if wire_type == 4 && inner == number {
+                break;
+            }
+            if wire_type == 4 {
+                return Err(reader.fault(FaultKind::Malformed("a group that another one ends")));
+            }
+            reader.rest = skip_other(reader.rest, inner, wire_type, depth + 1)?;
+        },
+        4 => {
+            let what = "the end of a group that did not begin";
+            return Err(reader.fault(FaultKind::Malformed(what)));
+        }
+        5 => match bytes.split_at_checked(4) {
+            Some((_, rest)) => reader.rest = rest,
+            None => return Err(reader.fault(FaultKind::Truncated)),
+        },
+        _ => return Err(reader.fault(FaultKind::Malformed("an unknown wire type"))),
+    }
+    Ok(reader.rest)
+}
+
+/// Reads a message whose fields come once each, in ascending order, packed: what every generated
+/// encoder writes. The caller asks for the fields in that order, which costs one comparison each,
+/// where [`fields`] jumps twice. At the first thing that is not so, and at every fault, it answers
+/// `None`, and the caller begins anew with [`fields`], which knows all of protobuf.
+#[derive(Debug)]
+pub(super) struct Usual<'a>(Reader<'a>);
+
+impl<'a> Usual<'a> {
+    /// At the start of a message.
+    #[inline(always)]
+    pub(super) fn new(message: &'a [u8]) -> Self {
+        Self(Reader::new(message))
+    }
+
+    /// True if the next field is this one; it is then to be read.
+    #[inline(always)]
+    pub(super) fn is_next(&mut self, field: u8, wire_type: u8) -> bool {
+        match self.0.rest {
+            [key, rest @ ..] if *key == field << 3 | wire_type => {
+                self.0.rest = rest;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The number in this field, or zero.
+    #[inline(always)]
+    pub(super) fn number(&mut self, field: u8) -> Option<u64> {
+        if self.is_next(field, 0) { self.0.varint().ok() } else { Some(0) }
+    }
+
+    /// The index in this field, or zero.
+    #[inline(always)]
+    pub(super) fn index<I: Index>(&mut self, field: u8) -> Option<I> {
+        Some(I::new(index(self.number(field)?)))
+    }
+
+    /// The bytes of this field, or none.
+    #[inline(always)]
+    pub(super) fn bytes(&mut self, field: u8) -> Option<&'a [u8]> {
+        if self.is_next(field, 2) { self.0.bytes().ok() } else { Some(&[]) }
+    }
+
+    /// The bytes of a field whose key was read.
+    #[inline(always)]
+    pub(super) fn rest_of_field(&mut self) -> Option<&'a [u8]> {
+        self.0.bytes().ok()
+    }
+
+    /// The indices in this field, appended to `into`.
+    #[inline(always)]
+    pub(super) fn indices<I: Index>(&mut self, field: u8, into: &mut Vec<I>) -> Option<()> {
+        let packed = self.bytes(field)?;
+        if packed.is_empty() {
+            return Some(());
+        }
+        indices(Raw::Bytes(packed), into).ok().map(drop)
+    }
+
+    /// That the message ends here.
+    #[inline(always)]
+    pub(super) fn end(self) -> Option<()> {
+        self.0.is_empty().then_some(())
     }
 }
 
@@ -239,7 +323,7 @@ pub(super) fn fields<'a>(
         let (number, raw) = reader.field().map_err(|fault| fault.or_in(message, 0))?;
         match take(number, raw) {
             Ok(Took::Yes) => {}
-            Ok(Took::No) => check_unknown(message, number, raw, &reader)?,
+            Ok(Took::No) => check_unknown(message, number, raw, reader.rest)?,
             Err(fault) => return Err(fault.or_in(message, number)),
         }
     }
@@ -248,15 +332,10 @@ pub(super) fn fields<'a>(
 
 #[cold]
 #[inline(never)]
-fn check_unknown(
-    message: &'static Message,
-    number: u32,
-    raw: Raw<'_>,
-    reader: &Reader<'_>,
-) -> Read<()> {
+fn check_unknown(message: &'static Message, number: u32, raw: Raw<'_>, rest: &[u8]) -> Read<()> {
     match message.field(number) {
         None => Ok(()),
-        Some(_) => Err(reader.fault(FaultKind::WireType(raw.noun())).or_in(message, number)),
+        Some(_) => Err(fault(rest, FaultKind::WireType(raw.noun())).or_in(message, number)),
     }
 }
 
@@ -268,6 +347,48 @@ impl Fault {
         self.field.get_or_insert((message, number));
         self
     }
+}
+
+/// The items of a repeated index, packed or not, appended to `into`.
+#[inline(always)]
+pub(super) fn indices<I: Index>(raw: Raw<'_>, into: &mut Vec<I>) -> Read<Took> {
+    match raw {
+        Raw::Bytes(packed) => {
+            let mut reader = Reader::new(packed);
+            if packed.len() < 16 {
+                while !reader.is_empty() {
+                    into.push(I::new(index(reader.varint()?)));
+                }
+            } else {
+                packed_indices(reader, into)?;
+            }
+            Ok(Took::Yes)
+        }
+        Raw::Varint(number) => {
+            into.push(I::new(index(number)));
+            Ok(Took::Yes)
+        }
+        _ => Ok(Took::No),
+    }
+}
+
+/// Many indices: stacks are most of a request. They go through an array on the stack, since
+/// pushing them one by one looks at the column's capacity for each.
+#[inline(never)]
+fn packed_indices<I: Index>(mut reader: Reader<'_>, into: &mut Vec<I>) -> Read<()> {
+    let mut some = [I::default(); 32];
+    while !reader.is_empty() {
+        let mut filled = 0;
+        for slot in &mut some {
+            if reader.is_empty() {
+                break;
+            }
+            *slot = I::new(index(reader.varint()?));
+            filled += 1;
+        }
+        into.extend_from_slice(some.get(..filled).unwrap_or_default());
+    }
+    Ok(())
 }
 
 /// The items of a repeated number, packed or not.

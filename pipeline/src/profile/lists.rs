@@ -51,6 +51,11 @@ impl<T> Lists<T> {
         &self.items[self.ends.last().map_or(0, |end| *end as usize)..]
     }
 
+    /// Takes back the items pushed since the last row ended.
+    pub(crate) fn abandon_row(&mut self) {
+        self.items.truncate(self.ends.last().map_or(0, |end| *end as usize));
+    }
+
     /// Ends the row that [`Lists::push_item`] began.
     pub fn finish_row(&mut self) {
         self.ends.push(self.items.len() as u32);
@@ -69,6 +74,11 @@ impl<T> Lists<T> {
 
     /// Every item of every row, in order, for changing them in place.
     pub fn items_mut(&mut self) -> &mut [T] {
+        &mut self.items
+    }
+
+    /// The column of items, for appending to the row that [`Lists::finish_row`] will end.
+    pub(crate) fn open_items(&mut self) -> &mut Vec<T> {
         &mut self.items
     }
 
