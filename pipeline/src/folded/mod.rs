@@ -11,6 +11,7 @@
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use crate::profile::{
@@ -21,6 +22,9 @@ use crate::report::{CollapsedStacks, ReportError, collapse};
 
 /// What stands for a sample without a stack.
 const NO_STACK: &str = "[no stack]";
+
+/// What stands for a frame without a name.
+const UNKNOWN: &str = "[unknown]";
 
 /// The longest piece of a line that an error repeats.
 const MAX_QUOTE: usize = 40;
@@ -64,6 +68,7 @@ pub fn decode(text: &[u8]) -> Result<Profiles, DecodeError> {
         stack.clear();
         let frames = frames.trim_end();
         for frame in frames.split(';').rev().filter(|_| frames != NO_STACK) {
+            let frame = if frame.is_empty() { UNKNOWN } else { frame };
             let name = dictionary.strings.intern(frame);
             let function = Function { name, ..Function::default() };
             let function = dictionary.functions.intern(function);
@@ -107,24 +112,31 @@ pub fn encode(profiles: &Profiles, wanted: Option<&str>) -> Result<String, Repor
 
 /// Writes stacks that are collapsed already.
 pub fn write(collapsed: &CollapsedStacks) -> String {
-    let mut output = String::new();
+    // Sorted again: without its separators a name may sort elsewhere, or be the name of another.
+    let mut lines: BTreeMap<String, i64> = BTreeMap::new();
     for (stack, cost) in collapsed.iter() {
+        let mut line = String::new();
         if stack.len() == 0 {
-            output.push_str(NO_STACK);
+            line.push_str(NO_STACK);
         }
         for (at, name) in stack.enumerate() {
             if at > 0 {
-                output.push(';');
+                line.push(';');
             }
             let plain = |char| match char {
                 ';' => ':',
                 '\n' | '\r' => ' ',
                 char => char,
             };
-            output.extend(name.chars().map(plain));
+            line.extend(name.chars().map(plain));
         }
+        let sum = lines.entry(line).or_default();
+        *sum = sum.saturating_add(cost);
+    }
+    let mut output = String::new();
+    for (line, cost) in lines {
         // Writing to a string cannot fail.
-        let _ = writeln!(output, " {cost}");
+        let _ = writeln!(output, "{line} {cost}");
     }
     output
 }

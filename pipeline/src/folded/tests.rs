@@ -22,6 +22,9 @@ fn tolerant() {
     assert_eq!(rewritten(text), "main;a 1\nmain;b 42\nmain;operator new(unsigned long) 3\n");
     assert_eq!(rewritten(""), "");
     assert_eq!(rewritten("[no stack] 5"), "[no stack] 5\n");
+    assert_eq!(rewritten("a;;b 1"), "a;[unknown];b 1\n");
+    // Two names that differ in what the format cannot hold.
+    assert_eq!(rewritten("a;b 2;x 1\na;b\r2;x 1"), "a;b 2;x 2\n");
 }
 
 /// Scenario: lines without a count.

@@ -83,13 +83,12 @@ pub enum DecodeError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EncodeError {
-    /// Every sample needs a value for every sample type, which is too much here.
-    #[error("{samples} samples of {types} sample types do not fit one pprof file")]
+    /// The profile is larger than [`decode`] reads: too many samples, each with a value for every
+    /// sample type and with the labels of its resource.
+    #[error("as one pprof file it takes more than {limit}")]
     TooLarge {
-        /// The number of samples.
-        samples: usize,
-        /// The number of different sample types.
-        types: usize,
+        /// What is allowed.
+        limit: ByteSize,
     },
     /// Compression failed.
     #[error("cannot compress the profile")]

@@ -94,8 +94,11 @@ impl<'a> Frames<'a> {
 }
 
 /// What a frame without a name is called: `module+0xoffset`, the offset counted in the file, or the
-/// bare address where the file is not known.
+/// bare address where the file is not known; `[unknown]` if there is not even that.
 fn unsymbolized(module: &str, mapping: MappingRef<'_>, address: u64) -> String {
+    if module.is_empty() && address == 0 {
+        return "[unknown]".to_owned();
+    }
     if module.is_empty() {
         return format!("{address:#x}");
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::ReportError;
 use super::choice::Choice;
 use super::frames::Frames;
-use super::weights::Weights;
+use super::weights::{FrameBudget, Weights};
 use crate::profile::Profiles;
 
 /// The most frames that the stacks of a report have together: 256 MiB of them.
@@ -45,13 +45,14 @@ pub fn collapse(profiles: &Profiles, wanted: Option<&str>) -> Result<CollapsedSt
     let choice = Choice::new(profiles, wanted)?;
     let mut frames = Frames::new(&profiles.dictionary);
     let mut sums: BTreeMap<Vec<u32>, i64> = BTreeMap::new();
-    let mut left = MAX_FRAMES;
+    let mut budget = FrameBudget::new(MAX_FRAMES);
     for mut weights in Weights::of(&profiles.dictionary, &choice) {
         for (stack, weight) in weights.take() {
+            budget.start_stack();
             let mut numbers = Vec::new();
             for (location, dropped) in weights.frames(stack) {
                 let of_location = frames.of(location).iter().skip(dropped);
-                left = left.checked_sub(of_location.len()).ok_or(ReportError::TooLarge)?;
+                budget.take(of_location.len())?;
                 numbers.extend(of_location);
             }
             numbers.reverse();

@@ -7,7 +7,7 @@ use foldhash::fast::RandomState;
 use super::ReportError;
 use super::choice::Choice;
 use super::frames::Frames;
-use super::weights::Weights;
+use super::weights::{FrameBudget, Weights};
 use crate::pprof::{attribute_text, find_attribute};
 use crate::profile::attribute_names::{SAMPLES_LOST, STACK_STATE};
 use crate::profile::{Profile, Profiles, Value};
@@ -85,15 +85,16 @@ pub fn top(profiles: &Profiles, wanted: Option<&str>, by: Column) -> Result<Top,
         let of_profile = find_attribute(dictionary, &profile.attributes, SAMPLES_LOST);
         lost = lost.saturating_add(of_profile.and_then(Value::as_int).unwrap_or(0));
     }
-    let mut left = MAX_FRAMES;
+    let mut budget = FrameBudget::new(MAX_FRAMES);
     for mut weights in Weights::of(dictionary, &choice) {
         for (stack, weight) in weights.take() {
+            budget.start_stack();
             total = total.saturating_add(weight);
             seen.clear();
             let mut is_leaf = true;
             for (location, dropped) in weights.frames(stack) {
                 let of_location = frames.of(location).iter().skip(dropped);
-                left = left.checked_sub(of_location.len()).ok_or(ReportError::TooLarge)?;
+                budget.take(of_location.len())?;
                 for number in of_location {
                     let at = *number as usize;
                     if costs.len() <= at {

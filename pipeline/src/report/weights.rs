@@ -6,9 +6,37 @@ use std::collections::{BTreeMap, HashMap};
 
 use foldhash::fast::RandomState;
 
+use super::ReportError;
 use super::choice::Choice;
 use super::prune::Pruner;
 use crate::profile::{Dictionary, LocationIx, StackIx};
+
+/// Counts the frames that a report looks at, which can be many times what the stacks take: a location
+/// stands for all functions inlined there.
+#[derive(Debug)]
+pub(super) struct FrameBudget {
+    left: usize,
+    of_stack: usize,
+}
+
+impl FrameBudget {
+    /// The most frames that one stack may have.
+    const MAX_STACK: usize = 1 << 20;
+
+    pub(super) fn new(frames: usize) -> Self {
+        Self { left: frames, of_stack: Self::MAX_STACK }
+    }
+
+    pub(super) fn start_stack(&mut self) {
+        self.of_stack = Self::MAX_STACK;
+    }
+
+    pub(super) fn take(&mut self, frames: usize) -> Result<(), ReportError> {
+        self.of_stack = self.of_stack.checked_sub(frames).ok_or(ReportError::TooLarge)?;
+        self.left = self.left.checked_sub(frames).ok_or(ReportError::TooLarge)?;
+        Ok(())
+    }
+}
 
 /// The stacks of all profiles that leave out the same frames, each with its cost.
 #[derive(Debug)]

@@ -1,6 +1,7 @@
 //! What a pprof file says once, put together from all profiles of a batch.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use super::rows::Rows;
 use crate::pprof::attributes::{find, of_scope, text};
@@ -32,10 +33,11 @@ impl<'a> Header<'a> {
         let mut header = Self::default();
         let mut lost: Option<i64> = None;
         let mut has_period = false;
+        let mut seen = HashSet::new();
         for (at, group) in rows.groups.iter().enumerate() {
             let Some(profile) = group.members.first() else { continue };
             header.add_interval(profile, at == 0);
-            header.add_texts(dictionary, profile, at == 0);
+            header.add_texts(dictionary, profile, &mut seen);
             let period_type = (
                 dictionary.strings.get(profile.period_type.kind),
                 dictionary.strings.get(profile.period_type.unit),
@@ -78,7 +80,13 @@ impl<'a> Header<'a> {
         }
     }
 
-    fn add_texts(&mut self, dictionary: &'a Dictionary, profile: &'a Profile, is_first: bool) {
+    fn add_texts(
+        &mut self,
+        dictionary: &'a Dictionary,
+        profile: &'a Profile,
+        seen: &mut HashSet<&'a str>,
+    ) {
+        let is_first = seen.is_empty() && self.comments.is_empty();
         let of_profile = |name| text(dictionary, &profile.attributes, name);
         // The two belong together: what one profile keeps is an exception from what it drops.
         if self.drop_frames.is_empty() && self.keep_frames.is_empty() {
@@ -94,7 +102,7 @@ impl<'a> Header<'a> {
             None => &[],
         };
         for comment in comments.iter().filter_map(Value::as_str) {
-            if is_first || !self.comments.iter().any(|known| known == comment) {
+            if seen.insert(comment) || is_first {
                 self.comments.push(comment.into());
             }
         }

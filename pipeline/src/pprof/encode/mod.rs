@@ -4,13 +4,17 @@ mod header;
 mod rows;
 mod texts;
 
+use std::collections::HashSet;
+
+use foldhash::fast::RandomState;
+
 use self::header::Header;
 use self::rows::{Row, Rows};
 use self::texts::Texts;
-use super::EncodeError;
 use super::attributes::{is_set, text};
 use super::labels::{self, Label};
 use super::wire::Writer;
+use super::{DEFAULT_LIMIT, EncodeError};
 use crate::profile::attribute_names::{
     BUILD_ID_GNU, BUILD_ID_GO, PPROF_HAS_FILENAMES, PPROF_HAS_FUNCTIONS, PPROF_HAS_INLINE_FRAMES,
     PPROF_HAS_LINE_NUMBERS, PPROF_IS_FOLDED, PROCESS_EXECUTABLE_PATH,
@@ -35,6 +39,9 @@ pub(super) fn encode(profiles: &Profiles) -> Result<Vec<u8>, EncodeError> {
     for (at, row) in rows.rows.iter().enumerate() {
         let of_resource = labels.get(row.resource).map(Vec::as_slice).unwrap_or_default();
         writer.sample(row, rows.values(at), of_resource);
+        if writer.output.0.len() as u64 > DEFAULT_LIMIT.0 {
+            return Err(EncodeError::TooLarge { limit: DEFAULT_LIMIT });
+        }
     }
     writer.mappings();
     writer.locations();
@@ -206,8 +213,9 @@ impl<'a> MessageWriter<'a> {
             }
         }
         let key = |row: &AttributeIx| dictionary.strings.get(dictionary.attributes.key(*row));
+        let own: HashSet<&str, RandomState> = row.attributes.iter().map(key).collect();
         for (name, fields) in of_resource {
-            if !row.attributes.iter().any(|own| key(own) == *name) {
+            if !own.contains(name) {
                 self.scratch.0.extend_from_slice(fields);
             }
         }

@@ -7,15 +7,15 @@ use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
 
-use crate::pprof::EncodeError;
 use crate::pprof::attributes::file_order;
+use crate::pprof::{DEFAULT_LIMIT, EncodeError};
 use crate::profile::{
     AttributeIx, Dictionary, LinkIx, Profile, Profiles, SampleRef, ScopeProfiles, StackIx,
     ValueType,
 };
 
-/// The most values that a file may have: 1 GiB of them.
-const MAX_CELLS: usize = 1 << 27;
+/// The most values that a file may have: so many that [`crate::pprof::decode`] still reads it.
+const MAX_CELLS: usize = 1 << 23;
 
 /// What kind of thing is counted, in which unit, and the how many-eth such column it is.
 type ColumnKey<'a> = (&'a str, &'a str, usize);
@@ -62,9 +62,8 @@ impl<'a> Rows<'a> {
             }
         }
         let samples: usize = table.groups.iter().map(Group::most_rows).sum();
-        let types = table.columns.len();
-        if samples.saturating_mul(types) > MAX_CELLS {
-            return Err(EncodeError::TooLarge { samples, types });
+        if samples.saturating_mul(table.columns.len()) > MAX_CELLS {
+            return Err(EncodeError::TooLarge { limit: DEFAULT_LIMIT });
         }
         for group in std::mem::take(&mut table.groups) {
             table.add_rows(&group);

@@ -1,0 +1,20 @@
+//! Any bytes as a pprof profile: no panic, bounded memory, and what was read can be written, read
+//! again to the same bytes, and reported.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use profpipe_pipeline::pprof;
+use profpipe_pipeline::report::{Column, collapse, top};
+use profpipe_pipeline::settings::ByteSize;
+
+fuzz_target!(|bytes: &[u8]| {
+    let Ok(profiles) = pprof::decode_bounded(bytes, ByteSize::mib(16)) else { return };
+    let written = pprof::encode_plain(&profiles).unwrap();
+    let again = pprof::decode(&written).unwrap();
+    assert_eq!(pprof::encode_plain(&again).unwrap(), written);
+    if let Ok(top) = top(&profiles, None, Column::Own) {
+        let _ = (top.to_text(10), top.to_json(10));
+    }
+    let _ = collapse(&profiles, Some("0"));
+});
