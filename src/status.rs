@@ -174,8 +174,10 @@ impl Status {
             format!("{} lost", grouped(self.metrics.total(names::SAMPLES_LOST))),
             format!("cpu {cpu:.1}%"),
         ];
-        if let Some(bytes) = usage.resident {
-            parts.push(format!("mem {} MiB", bytes >> 20));
+        if let Some(own) = usage.resident {
+            let children = usage.children_resident >> 20;
+            let worker = if children > 0 { format!(" + {children} worker") } else { String::new() };
+            parts.push(format!("mem {}{worker} MiB", own >> 20));
         }
         let files = grouped(self.metrics.total(names::FILES_WRITTEN));
         match &self.destination {

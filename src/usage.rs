@@ -11,6 +11,9 @@ pub(crate) struct Cost {
     pub(crate) cpu: Duration,
     /// Resident memory in bytes, where the system tells.
     pub(crate) resident: Option<u64>,
+    /// Resident memory of its children: mostly the binaries that the symbolizer's worker has
+    /// mapped, which the system takes back when it needs the room.
+    pub(crate) children_resident: u64,
 }
 
 /// Reads own cost.
@@ -32,13 +35,13 @@ impl Usage {
             u32::try_from(time.tv_nsec).unwrap_or_default(),
         );
         let mut cpu = Duration::ZERO;
-        let mut resident = resident("self");
+        let mut children_resident = 0;
         for child in children() {
             cpu += cpu_of(&child).unwrap_or_default();
-            resident = resident.map(|own| own + self::resident(&child).unwrap_or_default());
+            children_resident += resident(&child).unwrap_or_default();
         }
         self.children = self.children.max(cpu);
-        Cost { cpu: own + self.children, resident }
+        Cost { cpu: own + self.children, resident: resident("self"), children_resident }
     }
 }
 

@@ -94,6 +94,19 @@ fn signals_stop_politely() {
     }
 }
 
+/// Scenario: the same signal twice at once, as `timeout` and some service managers send it.
+/// Guarantees: it counts as one.
+#[test]
+fn an_echo_is_not_a_second_signal() {
+    let directory = with_config();
+    let running = Running::start(directory.path(), &["--config", "c.yaml"]);
+    running.signal(Signal::INT);
+    running.signal(Signal::INT);
+    running.signal(Signal::TERM);
+    let (code, said) = running.end();
+    assert_eq!(code, Some(0), "{said}");
+}
+
 /// Scenario: SIGHUP with a wrong configuration, then with one that this host cannot run, then with a
 /// good one; then a changed file under `--watch`.
 /// Guarantees: the first two change nothing, the others replace the pipeline.

@@ -3,7 +3,7 @@
 //! A batch arrives either as bytes of the wire or as tables. Bytes become tables once, when a
 //! component first asks for samples; a pipeline that only forwards never decodes.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
@@ -22,6 +22,8 @@ pub struct Batch {
     pub receipt: Receipt,
     /// The batch's share of the memory budget, given back with its last copy.
     pub(crate) charge: Option<Arc<Charge>>,
+    /// The number of samples in bytes, once somebody has asked.
+    counted: OnceLock<usize>,
 }
 
 #[derive(Debug, Clone)]
@@ -47,6 +49,7 @@ impl Batch {
             context: Context::default(),
             receipt: Receipt::none(),
             charge: None,
+            counted: OnceLock::new(),
         }
     }
 
@@ -57,6 +60,7 @@ impl Batch {
             context: Context::default(),
             receipt: Receipt::none(),
             charge: None,
+            counted: OnceLock::new(),
         }
     }
 
@@ -64,15 +68,17 @@ impl Batch {
     pub fn bytes(&self) -> usize {
         match &self.body {
             Body::Wire(request) => request.len(),
-            Body::Table(profiles) => size_of_tables(profiles),
+            Body::Table(profiles) => profiles.memory(),
         }
     }
 
-    /// The number of samples, where counting them does not need decoding.
-    pub fn samples(&self) -> Option<usize> {
+    /// The number of samples; 0 for bytes that are not an OTLP request. Bytes are walked only once.
+    pub fn samples(&self) -> usize {
         match &self.body {
-            Body::Wire(_) => None,
-            Body::Table(profiles) => Some(profiles.sample_count()),
+            Body::Table(profiles) => profiles.sample_count(),
+            Body::Wire(request) => *self
+                .counted
+                .get_or_init(|| otlp::summary(request).map_or(0, |summary| summary.samples)),
         }
     }
 
@@ -136,32 +142,6 @@ impl Batch {
         }
         Ok(())
     }
-}
-
-/// The columns at the size of their rows, without the indexes of the interners and spare room: an
-/// estimate is enough to bound memory.
-fn size_of_tables(profiles: &Profiles) -> usize {
-    let dictionary = &profiles.dictionary;
-    let mut bytes = dictionary.strings.bytes() + 4 * dictionary.strings.len();
-    bytes += 56 * dictionary.attributes.len() + 64 * dictionary.mappings.len();
-    bytes += 24 * dictionary.functions.len() + 28 * dictionary.links.len();
-    let lines: usize = dictionary.locations.iter().map(|row| 24 * row.lines.len() + 32).sum();
-    let stacks: usize = dictionary.stacks.iter().map(|stack| 4 * stack.len() + 4).sum();
-    bytes += lines + stacks;
-    for resource in &profiles.resources {
-        bytes += 256 + 96 * resource.resource.attributes.len();
-        for profile in resource.scopes.iter().flat_map(|scope| &scope.profiles) {
-            bytes += 256 + profile.original_payload.len() + 4 * profile.attributes.len();
-            let samples = profile.samples.iter();
-            bytes += samples
-                .map(|sample| {
-                    20 + 4 * sample.attributes.len()
-                        + 8 * (sample.values.len() + sample.timestamps_unix_nano.len())
-                })
-                .sum::<usize>();
-        }
-    }
-    bytes
 }
 
 /// What became of a batch. The order is from best to worst: where a batch went several ways, the

@@ -22,6 +22,9 @@ const AGENT: &str = include_str!("../../config-examples/agent.yaml");
 /// How often `--watch` looks at the files.
 const WATCH_EVERY: Duration = Duration::from_millis(500);
 
+/// How long after a signal the same signal counts as the same wish.
+const ECHO: Duration = Duration::from_millis(500);
+
 /// How long flushing may take after Ctrl-C. Users wait at most five seconds; some of them are for
 /// noticing the signal and leaving.
 const GRACE: Duration = Duration::from_millis(4500);
@@ -94,7 +97,7 @@ async fn run_until_stopped(
         };
         let stopped = tokio::select! {
             stopped = engine.stop(GRACE) => stopped,
-            () = stops.next() => {
+            () = stops.again() => {
                 status.finish();
                 anyhow::bail!("stopped at once by a second signal; what was not written is lost");
             }
@@ -185,6 +188,21 @@ impl Stops {
             _ = self.terminate.recv() => {}
             () = hung_up(&mut self.hangup) => {}
         }
+    }
+}
+
+impl Stops {
+    /// Waits for another signal than the one that came just now: some programs that send one send
+    /// it twice, to the process and to its group.
+    async fn again(&mut self) {
+        let echoes = async {
+            loop {
+                self.next().await;
+            }
+        };
+        // It never resolves: what it reads until the time is up is what should be ignored.
+        let _ = tokio::time::timeout(ECHO, echoes).await;
+        self.next().await;
     }
 }
 

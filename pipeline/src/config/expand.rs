@@ -71,12 +71,11 @@ impl Walk<'_> {
             let plain = scalar.plain && !scalar.text.contains("${");
             return Ok(Content::Scalar(Scalar { text, plain }));
         }
-        if text.starts_with(['[', '{']) || text.contains('\n') {
-            if let Ok(Node { content: content @ (Content::List(_) | Content::Map(_)), .. }) =
-                yaml::parse(&text, None, &mut Vec::new())
-            {
-                return Ok(relocate(content, mark));
-            }
+        if (text.starts_with(['[', '{']) || text.contains('\n'))
+            && let Ok(node) = yaml::parse(&text, None, &mut Vec::new())
+            && !matches!(node.content, Content::Scalar(_))
+        {
+            return Ok(relocate(node.content, mark));
         }
         Ok(Content::Scalar(Scalar { text, plain: true }))
     }

@@ -7,6 +7,7 @@
 //!
 //! [`Document`] is the whole, [`Section`] the part of one component.
 
+mod deserialize;
 mod document;
 mod error;
 mod expand;

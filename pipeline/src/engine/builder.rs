@@ -8,9 +8,11 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::budget::Budget;
+use super::catalog::{Catalog, section_of};
 use super::chain::{Chain, Inbox, Link, Message};
 use super::delivery::{Delivery, ExportQueue};
-use super::plan::{Catalog, Plan, section_of};
+use super::plan::Plan;
+use super::quiet::Quiet;
 use super::retry::RetryPolicy;
 use super::running::{ChainHandle, ExporterHandle, RunningEngine, receive};
 use super::sender::{Edge, Outlet, Sender};
@@ -230,6 +232,7 @@ impl Builder {
                 queued,
                 stop: stopped.clone(),
                 finish: finished.clone(),
+                quiet: Quiet::default(),
             };
             deliveries.push((id, delivery, receiver));
         }
@@ -244,12 +247,11 @@ impl Builder {
             }
             let links = processors.into_iter().map(|(id, processor)| {
                 let edge = Edge::new(metrics, &format!("processors::{id}"));
-                Link { id, processor, edge }
+                Link { id, processor, edge, quiet: Quiet::default() }
             });
             let queued =
                 metrics.counter(names::QUEUED_BYTES, &format!("pipelines::{}", pipeline.id));
             let chain = Chain {
-                pipeline: pipeline.id.clone(),
                 links: links.collect(),
                 exporters,
                 budget: Arc::clone(&budget),

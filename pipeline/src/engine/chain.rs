@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 
 use super::budget::Budget;
 use super::delivery::{ExportQueue, panic_text};
+use super::quiet::Quiet;
 use super::sender::Edge;
 use crate::batch::{Batch, Outcome};
 use crate::component::{Error, Outbox, Processor};
@@ -66,11 +67,11 @@ pub(super) struct Link {
     pub(super) id: String,
     pub(super) processor: Box<dyn Processor>,
     pub(super) edge: Edge,
+    pub(super) quiet: Quiet,
 }
 
 /// What a pipeline's thread owns.
 pub(super) struct Chain {
-    pub(super) pipeline: String,
     pub(super) links: Vec<Link>,
     pub(super) exporters: Vec<ExportQueue>,
     pub(super) budget: Arc<Budget>,
@@ -128,11 +129,9 @@ impl Chain {
         };
         if let Some(message) = failure {
             link.edge.failed(1);
-            tracing::warn!(
-                pipeline = self.pipeline,
-                processor = link.id,
-                "a batch was rejected: {message}"
-            );
+            if let Some(more) = link.quiet.pass(Instant::now()) {
+                tracing::warn!("processors::{}: a batch was rejected: {message}{more}", link.id);
+            }
             receipt.settle(Outcome::Rejected(message));
             // What it had emitted so far is part of a batch that was refused as a whole.
             return;
@@ -170,8 +169,10 @@ impl Chain {
             let called = catch_unwind(AssertUnwindSafe(|| call(link.processor.as_mut(), &mut out)));
             if let Err(panic) = called {
                 link.edge.failed(1);
-                let error = Error::new(format!("{what} panicked: {}", panic_text(&*panic)));
-                tracing::error!(pipeline = self.pipeline, processor = link.id, "{error}");
+                if let Some(more) = link.quiet.pass(Instant::now()) {
+                    let text = panic_text(&*panic);
+                    tracing::error!("processors::{}: {what} panicked: {text}{more}", link.id);
+                }
             }
             self.emit(at, out);
         }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use tokio::sync::{mpsc, watch};
 
+use super::quiet::Quiet;
 use super::retry::{Backoff, RetryPolicy};
 use super::sender::Edge;
 use crate::batch::{Batch, Outcome};
@@ -51,6 +52,7 @@ pub(super) struct Delivery {
     pub(super) stop: watch::Receiver<Option<Instant>>,
     /// True once nothing more will come, whoever still holds a way into the queue.
     pub(super) finish: watch::Receiver<bool>,
+    pub(super) quiet: Quiet,
 }
 
 impl Delivery {
@@ -72,7 +74,7 @@ impl Delivery {
             Err(_) => "it was not done in time".to_owned(),
         };
         self.edge.failed(1);
-        tracing::error!(exporter = &*self.id, "closing failed: {problem}");
+        tracing::error!("exporters::{}: closing failed: {problem}", self.id);
     }
 
     async fn next(&mut self, queue: &mut Queue) -> Option<Batch> {
@@ -105,7 +107,7 @@ impl Delivery {
                 Failure::Reject { cause } => {
                     let message = cause.chain();
                     self.edge.failed(1);
-                    tracing::warn!(exporter = &*self.id, "a batch was dropped: {message}");
+                    self.complain(&format!("a batch was dropped: {message}"));
                     batch.settle(Outcome::Rejected(message));
                     return;
                 }
@@ -125,16 +127,22 @@ impl Delivery {
             let message = cause.chain();
             let Some(wait) = wait else {
                 self.edge.failed(1);
-                tracing::warn!(exporter = &*self.id, "a batch was given up: {message}");
+                self.complain(&format!("a batch was given up: {message}"));
                 batch.settle(Outcome::Retry(message));
                 return;
             };
-            tracing::warn!(exporter = &*self.id, "trying again in {wait:.1?}: {message}");
+            self.complain(&format!("trying again in {wait:.1?}: {message}"));
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 // Stopping cuts a long wait short.
                 _ = stop.changed(), if last.is_none() => {}
             }
+        }
+    }
+
+    fn complain(&mut self, what: &str) {
+        if let Some(more) = self.quiet.pass(now()) {
+            tracing::warn!("exporters::{}: {what}{more}", self.id);
         }
     }
 

@@ -27,10 +27,13 @@
 
 mod budget;
 mod builder;
+mod catalog;
 mod chain;
+mod check;
 mod delivery;
 mod dot;
 mod plan;
+mod quiet;
 mod retry;
 mod running;
 mod sender;
@@ -43,7 +46,8 @@ pub(crate) use budget::Charge;
 
 pub use budget::Budget;
 pub use builder::{Builder, EngineError};
-pub use plan::{Catalog, PipelinePlan, Plan, Telemetry};
+pub use catalog::Catalog;
+pub use plan::{PipelinePlan, Plan, Telemetry};
 pub use retry::{Backoff, RetryPolicy};
 pub use running::RunningEngine;
 pub use sender::{Closed, Sender};

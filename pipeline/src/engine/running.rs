@@ -133,7 +133,7 @@ impl RunningEngine {
         }
         for (pipeline, answer) in flushed {
             if timeout_at(until, answer).await.is_err() {
-                tracing::warn!(pipeline, "processors did not flush in time and were left behind");
+                tracing::warn!("pipeline {pipeline}: processors did not flush in time");
             }
         }
     }
@@ -145,7 +145,7 @@ impl RunningEngine {
         for exporter in self.exporters.drain(..) {
             let abort = exporter.task.abort_handle();
             if timeout_at(cut, exporter.task).await.is_err() {
-                tracing::warn!(exporter = exporter.id, "did not close in time and was cut off");
+                tracing::warn!("exporters::{}: did not close in time", exporter.id);
                 abort.abort();
             }
         }

@@ -108,12 +108,12 @@ impl Edge {
 
     pub(super) fn took(&self, batch: &Batch) {
         self.batches_in.add(1);
-        self.samples_in.add(batch.samples().unwrap_or_default() as u64);
+        self.samples_in.add(batch.samples() as u64);
     }
 
     pub(super) fn gave(&self, batch: &Batch) {
         self.batches_out.add(1);
-        self.samples_out.add(batch.samples().unwrap_or_default() as u64);
+        self.samples_out.add(batch.samples() as u64);
     }
 
     pub(super) fn failed(&self, batches: u64) {

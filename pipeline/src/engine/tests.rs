@@ -329,6 +329,18 @@ async fn failures_are_retried() {
     engine.stop(GRACE).await.unwrap();
 }
 
+/// Scenario: the same complaint many times, on a clock that a test turns.
+/// Guarantees: the first is logged, then one in ten seconds with the number of those kept.
+#[test]
+fn complaints_are_few() {
+    let (mut quiet, start) = (quiet::Quiet::default(), Instant::now());
+    let mut at = |seconds| quiet.pass(start + Duration::from_secs(seconds));
+    assert_eq!(at(0), Some(String::new()));
+    assert_eq!((at(1), at(9)), (None, None));
+    assert_eq!(at(10), Some(" (and 2 times before)".into()));
+    assert_eq!(at(20), Some(String::new()));
+}
+
 /// Scenario: the backoff of a policy, by hand.
 /// Guarantees: the Collector's defaults; a destination that asks for more gets it.
 #[test]

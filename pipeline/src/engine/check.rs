@@ -1,0 +1,343 @@
+//! Checks a configuration against a catalog and makes a plan of it; every mistake at once.
+
+use std::collections::BTreeSet;
+
+use serde::Deserialize;
+
+use super::catalog::{Catalog, plain_word, section_of};
+use super::plan::{Defined, PipelinePlan, Plan};
+use crate::component::Kind;
+use crate::config::{ConfigError, Document, Entry, Mark, Node, Section, did_you_mean, read};
+
+/// `service` without its pipelines.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Service {
+    extensions: Vec<String>,
+    telemetry: TelemetryConfig,
+    #[serde(rename = "pipelines")]
+    _pipelines: serde::de::IgnoredAny,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct TelemetryConfig {
+    logs: Logs,
+    #[serde(rename = "metrics")]
+    _metrics: serde::de::IgnoredAny,
+    #[serde(rename = "traces")]
+    _traces: serde::de::IgnoredAny,
+    #[serde(rename = "resource")]
+    _resource: serde::de::IgnoredAny,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Logs {
+    level: Option<String>,
+    #[serde(rename = "encoding")]
+    _encoding: serde::de::IgnoredAny,
+    #[serde(rename = "initial_fields")]
+    _initial_fields: serde::de::IgnoredAny,
+    #[serde(rename = "output_paths")]
+    _output_paths: serde::de::IgnoredAny,
+    #[serde(rename = "error_output_paths")]
+    _error_output_paths: serde::de::IgnoredAny,
+    #[serde(rename = "sampling")]
+    _sampling: serde::de::IgnoredAny,
+    #[serde(rename = "development")]
+    _development: serde::de::IgnoredAny,
+    #[serde(rename = "disable_caller")]
+    _disable_caller: serde::de::IgnoredAny,
+    #[serde(rename = "disable_stacktrace")]
+    _disable_stacktrace: serde::de::IgnoredAny,
+    #[serde(rename = "processors")]
+    _processors: serde::de::IgnoredAny,
+}
+
+/// What of `service::telemetry` is accepted for the Collector's sake and does nothing yet.
+const WITHOUT_EFFECT: [&[&str]; 6] = [
+    &["metrics"],
+    &["traces"],
+    &["resource"],
+    &["logs", "encoding"],
+    &["logs", "output_paths"],
+    &["logs", "processors"],
+];
+
+/// Extensions of the Collector without which a pipeline works the same.
+const HARMLESS_EXTENSIONS: [&str; 6] =
+    ["health_check", "healthcheckv2", "zpages", "pprof", "memory_ballast", "remotetap"];
+
+const TOP_LEVEL: [&str; 6] =
+    ["receivers", "processors", "exporters", "extensions", "connectors", "service"];
+
+pub(super) struct Check<'a> {
+    catalog: &'a Catalog,
+    plan: Plan,
+    /// Components that are there but have mistakes of their own.
+    broken: BTreeSet<(Kind, String)>,
+    errors: Vec<ConfigError>,
+}
+
+impl<'a> Check<'a> {
+    /// A check that fills in `plan`.
+    pub(super) fn new(catalog: &'a Catalog, plan: Plan) -> Self {
+        Self { catalog, plan, broken: BTreeSet::new(), errors: Vec::new() }
+    }
+
+    /// What a configuration asks for, and every mistake in it.
+    pub(super) fn of(mut self, document: &Document) -> (Plan, Vec<ConfigError>) {
+        self.errors = document.errors.clone();
+        self.top_level(&document.root);
+        (self.plan, self.errors)
+    }
+
+    fn error(&mut self, mark: &Mark, path: impl Into<String>, message: impl Into<String>) {
+        self.errors.push(ConfigError::at(mark, path, message));
+    }
+
+    fn warn(&mut self, mark: &Mark, path: impl Into<String>, message: impl Into<String>) {
+        self.plan.warnings.push(ConfigError::at(mark, path, message));
+    }
+
+    fn top_level(&mut self, root: &Node) {
+        for entry in root.entries() {
+            if !TOP_LEVEL.contains(&entry.key.as_str()) {
+                let hint = did_you_mean(&entry.key, TOP_LEVEL);
+                self.error(&entry.mark, &entry.key, format!("unknown section{hint}"));
+            }
+        }
+        for kind in [Kind::Receiver, Kind::Processor, Kind::Exporter] {
+            for entry in self.map_of(root, section_of(kind)) {
+                self.component(kind, entry);
+            }
+        }
+        for entry in self.map_of(root, "connectors") {
+            let path = format!("connectors::{}", entry.key);
+            let message = "connectors are not supported; list the receiver in several pipelines";
+            self.error(&entry.mark, path, message);
+        }
+        let extensions: Vec<&Entry> = self.map_of(root, "extensions").iter().collect();
+        match root.get("service") {
+            Some(service) => self.service(service, &extensions),
+            None => {
+                let message = "there is no `service` section, so nothing would run";
+                self.error(&root.mark, "service", message);
+            }
+        }
+    }
+
+    /// The entries of a map that may be missing or empty.
+    fn map_of<'n>(&mut self, parent: &'n Node, key: &str) -> &'n [Entry] {
+        let Some(node) = parent.get(key) else { return &[] };
+        if node.entries().is_empty() && !node.is_null() && !node.is_map() {
+            self.error(&node.mark, key, format!("expected a map, found {}", node.describe()));
+        }
+        node.entries()
+    }
+
+    fn component(&mut self, kind: Kind, entry: &Entry) {
+        let id = entry.key.clone();
+        let path = format!("{}::{id}", section_of(kind));
+        let Some(name) = self.type_of(&entry.mark, &path, &id) else {
+            self.broken.insert((kind, id));
+            return;
+        };
+        let Some(factory) = self.catalog.find(kind, name).copied() else {
+            let message = self.catalog.explain(kind, name);
+            self.error(&entry.mark, path, message);
+            self.broken.insert((kind, id));
+            return;
+        };
+        if factory.name != name {
+            let message = format!("`{name}` is an older spelling; write `{}`", factory.name);
+            self.warn(&entry.mark, &path, message);
+        }
+        let section = Section::new(entry.value.clone(), path);
+        match (factory.parse)(&section) {
+            Ok(_) => {
+                let defined = Defined { mark: entry.mark.clone(), factory, section };
+                self.plan.components.insert((kind, id), defined);
+            }
+            Err(errors) => {
+                self.errors.extend(errors);
+                self.broken.insert((kind, id));
+            }
+        }
+    }
+
+    /// The type in an id `type` or `type/name`.
+    fn type_of<'i>(&mut self, mark: &Mark, path: &str, id: &'i str) -> Option<&'i str> {
+        let (name, suffix) = id.split_once('/').unwrap_or((id, "-"));
+        let well_formed = name.starts_with(|c: char| c.is_ascii_alphabetic())
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+            && !suffix.trim().is_empty();
+        if !well_formed {
+            self.error(mark, path, "an id is written `type` or `type/name`");
+            return None;
+        }
+        Some(name)
+    }
+
+    fn service(&mut self, node: &Node, extensions: &[&Entry]) {
+        match read::<Service>(node, "service") {
+            Ok(service) => {
+                self.extensions(node, &service.extensions, extensions);
+                self.level(node, service.telemetry.logs.level);
+            }
+            Err(errors) => self.errors.extend(errors),
+        }
+        for keys in WITHOUT_EFFECT {
+            let of_telemetry = ["telemetry"].iter().chain(keys);
+            let found = of_telemetry.copied().try_fold(node, |node, key| node.get(key));
+            if let Some(found) = found {
+                let path = format!("service::telemetry::{}", keys.join("::"));
+                self.warn(&found.mark, path, "accepted, but it has no effect in this version");
+            }
+        }
+        let pipelines = self.map_of(node, "pipelines");
+        if pipelines.is_empty() {
+            let message = "there is no pipeline; add `profiles: {receivers: […], exporters: […]}`";
+            self.error(&node.mark, "service::pipelines", message);
+        }
+        for entry in pipelines {
+            self.pipeline(entry);
+        }
+        self.unused();
+    }
+
+    fn level(&mut self, service: &Node, level: Option<String>) {
+        const LEVELS: [&str; 4] = ["debug", "info", "warn", "error"];
+        let Some(level) = level else { return };
+        let lower = level.to_lowercase();
+        if LEVELS.contains(&lower.as_str()) {
+            self.plan.telemetry.level = Some(lower);
+            return;
+        }
+        let steps = ["telemetry", "logs", "level"];
+        let node = steps.iter().try_fold(service, |node, key| node.get(key));
+        let mark = node.map(|node| node.mark.clone()).unwrap_or_default();
+        let message = format!("`{level}` is not a level; use {}", LEVELS.join(", "));
+        self.error(&mark, "service::telemetry::logs::level", message);
+    }
+
+    fn extensions(&mut self, service: &Node, used: &[String], defined: &[&Entry]) {
+        for entry in defined {
+            let path = format!("extensions::{}", entry.key);
+            let Some(name) = self.type_of(&entry.mark, &path, &entry.key) else { continue };
+            let message = format!("the extension `{name}` is not part of this version");
+            if HARMLESS_EXTENSIONS.contains(&name) {
+                self.warn(&entry.mark, path, format!("{message} and is ignored"));
+            } else {
+                self.error(&entry.mark, path, format!("{message}; remove it"));
+            }
+        }
+        for (at, id) in used.iter().enumerate() {
+            if !defined.iter().any(|entry| entry.key == *id) {
+                let mark = item_mark(service, "extensions", at);
+                let hint = did_you_mean(id, defined.iter().map(|entry| entry.key.as_str()));
+                let message = format!("`{id}` is not defined under `extensions`{hint}");
+                self.error(&mark, format!("service::extensions::{at}"), message);
+            }
+        }
+    }
+
+    fn pipeline(&mut self, entry: &Entry) {
+        let path = format!("service::pipelines::{}", entry.key);
+        let Some(signal) = self.type_of(&entry.mark, &path, &entry.key) else { return };
+        match signal {
+            "profiles" => {}
+            "traces" | "metrics" | "logs" => {
+                let message = format!(
+                    "profpipe carries profiles only; remove the {signal} pipeline or run it in a \
+                     Collector"
+                );
+                self.error(&entry.mark, path, message);
+                return;
+            }
+            _ => {
+                let hint = did_you_mean(signal, ["profiles"]);
+                let message = format!(
+                    "`{signal}` is no signal; a pipeline is `profiles` or \
+                     `profiles/name`{hint}"
+                );
+                self.error(&entry.mark, path, message);
+                return;
+            }
+        }
+        let config: PipelineConfig = match read(&entry.value, &path) {
+            Ok(config) => config,
+            Err(errors) => {
+                self.errors.extend(errors);
+                return;
+            }
+        };
+        let plan = PipelinePlan {
+            id: entry.key.clone(),
+            receivers: config.receivers,
+            processors: config.processors,
+            exporters: config.exporters,
+        };
+        self.references(entry, &path, Kind::Receiver, &plan.receivers);
+        self.references(entry, &path, Kind::Processor, &plan.processors);
+        self.references(entry, &path, Kind::Exporter, &plan.exporters);
+        self.plan.pipelines.push(plan);
+    }
+
+    /// Checks that a pipeline names what is there, each once, and ends at both ends.
+    fn references(&mut self, pipeline: &Entry, path: &str, kind: Kind, ids: &[String]) {
+        let key = section_of(kind);
+        if ids.is_empty() && kind != Kind::Processor {
+            let message = format!("a pipeline needs at least one {}", plain_word(kind));
+            self.error(&pipeline.mark, format!("{path}::{key}"), message);
+        }
+        for (at, id) in ids.iter().enumerate() {
+            let mark = item_mark(&pipeline.value, key, at);
+            let path = format!("{path}::{key}::{at}");
+            if ids.iter().take(at).any(|earlier| earlier == id) {
+                self.error(&mark, path, format!("`{id}` is listed twice"));
+                continue;
+            }
+            let known = (kind, id.clone());
+            if self.plan.components.contains_key(&known)
+                || self.broken.contains(&known)
+                || self.catalog.ready.contains(&known)
+            {
+                continue;
+            }
+            let there = self.plan.components.keys().chain(&self.broken).chain(&self.catalog.ready);
+            let of_kind = there.filter(|(other, _)| *other == kind).map(|(_, id)| id.as_str());
+            let hint = did_you_mean(id, of_kind);
+            self.error(&mark, path, format!("`{id}` is not defined under `{key}`{hint}"));
+        }
+    }
+
+    fn unused(&mut self) {
+        let unused: Vec<ConfigError> = self
+            .plan
+            .components
+            .iter()
+            .filter(|((kind, id), _)| !self.plan.uses(*kind, id))
+            .map(|(_, defined)| {
+                let message = "defined, but no pipeline uses it";
+                ConfigError::at(&defined.mark, defined.section.path(), message)
+            })
+            .collect();
+        self.plan.warnings.extend(unused);
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct PipelineConfig {
+    receivers: Vec<String>,
+    processors: Vec<String>,
+    exporters: Vec<String>,
+}
+
+/// Where an item of a list was written.
+fn item_mark(parent: &Node, key: &str, at: usize) -> Mark {
+    let Some(list) = parent.get(key) else { return parent.mark.clone() };
+    list.items().get(at).unwrap_or(list).mark.clone()
+}

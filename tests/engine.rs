@@ -1,0 +1,171 @@
+//! Every registered component at work in an engine, and the built-in agent on this host.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use profpipe::profile::{Profile, ResourceProfiles, SampleRef, ScopeProfiles};
+use profpipe::telemetry::names;
+use profpipe::{
+    Batch, Engine, Error, Kind, Lifecycle, Outcome, Profiles, Receipt, Receiver, Sender, Services,
+    registry,
+};
+
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Sends one batch and waits for what becomes of it.
+struct One(tokio::sync::oneshot::Sender<Outcome>);
+
+#[profpipe::async_trait]
+impl Receiver for One {
+    async fn run(self: Box<Self>, out: Sender, _: Lifecycle) -> Result<(), Error> {
+        let (receipt, acknowledgement) = Receipt::new();
+        let mut batch = Batch::new(one_sample());
+        batch.receipt = receipt;
+        out.send(batch).await.map_err(|closed| Error::with_source("cannot send", closed))?;
+        let _ = self.0.send(acknowledgement.wait().await);
+        Ok(())
+    }
+}
+
+fn one_sample() -> Profiles {
+    let mut batch = Profiles::new();
+    let mut profile = Profile::default();
+    profile.sample_type.kind = batch.dictionary.strings.intern("cpu");
+    profile.sample_type.unit = batch.dictionary.strings.intern("nanoseconds");
+    profile.time_unix_nano = 1_700_000_000_000_000_000;
+    profile.duration_nano = 10_000_000_000;
+    profile.samples.push(SampleRef { values: &[7], ..SampleRef::default() });
+    let scope = ScopeProfiles { profiles: vec![profile], ..ScopeProfiles::default() };
+    let mut resource = ResourceProfiles { scopes: vec![scope], ..ResourceProfiles::default() };
+    resource.resource.set("service.name", "shop");
+    batch.resources.push(resource);
+    batch
+}
+
+fn builder(directory: &Path, config: &str) -> profpipe::Builder {
+    let builder = Engine::builder().config_named("c.yaml", config);
+    if config.contains("file:") {
+        return builder.set(format!("exporters::file::path={}", directory.display()));
+    }
+    builder
+}
+
+async fn until(condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !condition() {
+        assert!(Instant::now() < deadline, "the condition did not come true");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Scenario: one batch through every processor and every exporter, each with its defaults.
+/// Guarantees: it is delivered, counted on both sides, and the engine stops within its grace.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_processor_and_exporter_delivers() {
+    for factory in registry::components().filter(|factory| factory.kind != Kind::Receiver) {
+        let directory = tempfile::tempdir().unwrap();
+        let name = factory.name;
+        let config = match factory.kind {
+            Kind::Exporter => format!(
+                "exporters: {{{name}: }}\n\
+                 service: {{pipelines: {{profiles: {{receivers: [one], exporters: [{name}]}}}}}}"
+            ),
+            _ => format!(
+                "processors: {{{name}: }}\nexporters: {{nop: }}\nservice: {{pipelines: \
+                 {{profiles: {{receivers: [one], processors: [{name}], exporters: [nop]}}}}}}"
+            ),
+        };
+        let (sender, outcome) = tokio::sync::oneshot::channel();
+        let services = Services::default();
+        let mut engine = builder(directory.path(), &config)
+            .receiver("one", One(sender))
+            .services(services.clone())
+            .start()
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
+        engine.wait().await.unwrap();
+        assert_eq!(outcome.await.unwrap(), Outcome::Delivered, "{name}");
+        let began = Instant::now();
+        engine.stop(GRACE).await.unwrap();
+        assert!(began.elapsed() < GRACE, "{name} took {:?} to stop", began.elapsed());
+        let label = match factory.kind {
+            Kind::Exporter => format!("exporters::{name}"),
+            _ => format!("processors::{name}"),
+        };
+        for counter in [names::SAMPLES_IN, names::SAMPLES_OUT] {
+            assert_eq!(services.metrics.counter(counter, &label).get(), 1, "{name}: {counter}");
+        }
+        assert_eq!(services.metrics.total(names::BATCHES_FAILED), 0, "{name}");
+    }
+}
+
+/// Scenario: every receiver with its defaults; where this host does not allow one, it says so.
+/// Guarantees: it stops when asked, within its grace, without an error.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_receiver_stops_when_asked() {
+    for factory in registry::components().filter(|factory| factory.kind == Kind::Receiver) {
+        let name = factory.name;
+        let config = format!(
+            "receivers: {{{name}: }}\nexporters: {{nop: }}\n\
+             service: {{pipelines: {{profiles: {{receivers: [{name}], exporters: [nop]}}}}}}"
+        );
+        let engine = match Engine::builder().config_yaml(config).start() {
+            Ok(engine) => engine,
+            Err(error) => {
+                eprintln!("not tested here: {error}");
+                assert!(error.to_string().starts_with(&format!("receivers::{name}: ")));
+                continue;
+            }
+        };
+        let began = Instant::now();
+        engine.stop(GRACE).await.unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert!(began.elapsed() < GRACE, "{name} took {:?} to stop", began.elapsed());
+    }
+}
+
+/// Scenario: the built-in agent on this host, with short windows, while something is busy.
+/// Guarantees: files appear while it runs, and nothing fails.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_agent_writes_files() {
+    let directory = tempfile::tempdir().unwrap();
+    let agent = Path::new(env!("CARGO_MANIFEST_DIR")).join("config-examples/agent.yaml");
+    let services = Services::default();
+    let engine = Engine::builder()
+        .config_files([agent])
+        .set(format!("exporters::file::path={}", directory.path().display()))
+        .set("receivers::perf::interval=200ms")
+        .services(services.clone())
+        .start();
+    let engine = match engine {
+        Ok(engine) => engine,
+        Err(error) => {
+            eprintln!("not tested here: {error}");
+            return;
+        }
+    };
+    let busy = std::thread::spawn(|| {
+        let began = Instant::now();
+        let mut sum = 0_u64;
+        while began.elapsed() < Duration::from_secs(1) {
+            sum = std::hint::black_box(sum.wrapping_mul(31).wrapping_add(1));
+        }
+    });
+    let written = services.metrics.clone();
+    until(|| {
+        let failed = written.total(names::BATCHES_FAILED);
+        assert_eq!(failed, 0, "{:?}", written.snapshot());
+        written.total(names::FILES_WRITTEN) > 0
+    })
+    .await;
+    engine.stop(GRACE).await.unwrap();
+    busy.join().unwrap();
+    assert!(std::fs::read_dir(directory.path()).unwrap().count() > 0);
+    assert!(services.metrics.total(names::SAMPLES) > 0);
+}
