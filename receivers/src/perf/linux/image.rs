@@ -11,12 +11,13 @@ use std::sync::Arc;
 
 use framehop::{CacheNative, ExplicitModuleSectionInfo, MayAllocateDuringUnwind, Module};
 use framehop::{Unwinder as _, UnwinderNative};
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
-use super::elf::{self, Elf, Sections};
+use super::cfi;
+use super::elf::{self, Bytes, Elf, Sections};
 
 /// The bytes of unwinding tables held in memory.
-const BUDGET: usize = 40 << 20;
+const BUDGET: usize = 24 << 20;
 /// The most files known at a time.
 const MAX_IMAGES: usize = 8192;
 
@@ -45,7 +46,7 @@ pub(super) struct Place<'a> {
 
 /// A file that code comes from.
 pub(super) struct Image {
-    /// What the file says of itself; its sections moved into the unwinder.
+    /// What the file says of itself.
     pub(super) elf: Elf,
     /// The hash that identifies it.
     pub(super) htlhash: Option<String>,
@@ -58,6 +59,8 @@ pub(super) struct Image {
     rules: Rules,
     bytes: usize,
     used: u64,
+    /// The sweep before which it was last asked for.
+    asked: u64,
 }
 
 enum Rules {
@@ -70,17 +73,20 @@ enum Rules {
 
 /// Unwinding rules with a cache.
 pub(super) struct Unwinder {
-    pub(super) rules: UnwinderNative<Arc<[u8]>, MayAllocateDuringUnwind>,
+    pub(super) rules: UnwinderNative<Bytes, MayAllocateDuringUnwind>,
     pub(super) cache: CacheNative<MayAllocateDuringUnwind>,
 }
 
 /// Every known image.
 #[derive(Default)]
 pub(super) struct Images {
-    images: Vec<Image>,
-    by_key: HashMap<FileKey, Option<ImageIx>>,
+    /// Numbers are not used again, so that an old mapping never shows another file.
+    images: HashMap<ImageIx, Image>,
+    last: ImageIx,
+    by_key: HashMap<FileKey, ImageIx>,
     bytes: usize,
     clock: u64,
+    sweeps: u64,
 }
 
 impl Images {
@@ -88,9 +94,12 @@ impl Images {
     /// is not a file of code.
     pub(super) fn find(&mut self, key: &FileKey, place: Place<'_>) -> Option<ImageIx> {
         if let Some(known) = self.by_key.get(key) {
-            return *known;
+            if let Some(image) = self.images.get_mut(known) {
+                image.asked = self.sweeps;
+            }
+            return Some(*known);
         }
-        if self.images.len() >= MAX_IMAGES || self.by_key.len() >= 4 * MAX_IMAGES {
+        if self.images.len() >= MAX_IMAGES {
             return None;
         }
         let image = match key {
@@ -98,34 +107,36 @@ impl Images {
             key => open(key, place),
         };
         // A file that is gone already may be opened through another process later.
-        let image = image?;
+        let mut image = image?;
+        image.asked = self.sweeps;
         let gnu = image.elf.build_id.clone();
         let number = image
             .file
             .as_ref()
             .and_then(|file| file.metadata().ok())
             .map(|metadata| inode_key(&metadata));
-        let at = self.images.len() as ImageIx;
-        self.images.push(image);
-        self.by_key.insert(key.clone(), Some(at));
+        let at = self.last;
+        self.last = self.last.wrapping_add(1);
+        self.images.insert(at, image);
+        self.by_key.insert(key.clone(), at);
         // The same file is known by build id in one record and by number in another.
         let build = gnu.and_then(|hex| unhex(&hex)).map(FileKey::Build);
         for alias in build.into_iter().chain(number) {
-            self.by_key.entry(alias).or_insert(Some(at));
+            self.by_key.entry(alias).or_insert(at);
         }
         Some(at)
     }
 
     /// An image.
     pub(super) fn get(&self, at: ImageIx) -> Option<&Image> {
-        self.images.get(at as usize)
+        self.images.get(&at)
     }
 
     /// The unwinder of an image, read again if it was dropped.
     pub(super) fn unwinder(&mut self, at: ImageIx) -> Option<&mut Unwinder> {
         self.clock += 1;
         let clock = self.clock;
-        let image = self.images.get_mut(at as usize)?;
+        let image = self.images.get_mut(&at)?;
         image.used = clock;
         if matches!(image.rules, Rules::Absent) {
             image.read_rules();
@@ -134,9 +145,29 @@ impl Images {
                 self.evict(at);
             }
         }
-        match &mut self.images.get_mut(at as usize)?.rules {
+        match &mut self.images.get_mut(&at)?.rules {
             Rules::Ready(unwinder) => Some(unwinder),
             _ => None,
+        }
+    }
+
+    /// Forgets images that no process maps and nobody has asked for since the last sweep; says
+    /// which are left.
+    pub(super) fn sweep(&mut self, mapped: &HashSet<ImageIx>) -> &HashMap<ImageIx, Image> {
+        self.sweeps += 1;
+        let sweeps = self.sweeps;
+        self.images.retain(|at, image| mapped.contains(at) || image.asked + 1 >= sweeps);
+        self.by_key.retain(|_, at| self.images.contains_key(at));
+        self.bytes = self.images.values().map(|image| image.bytes).sum();
+        &self.images
+    }
+
+    /// Makes an image one without rules: those it has are not to be used.
+    pub(super) fn distrust(&mut self, at: ImageIx) {
+        if let Some(image) = self.images.get_mut(&at) {
+            self.bytes -= image.bytes;
+            image.bytes = 0;
+            image.rules = Rules::None;
         }
     }
 
@@ -146,8 +177,7 @@ impl Images {
             let oldest = self
                 .images
                 .iter_mut()
-                .enumerate()
-                .filter(|(at, image)| image.bytes > 0 && *at != keep as usize)
+                .filter(|(at, image)| image.bytes > 0 && **at != keep)
                 .min_by_key(|(_, image)| image.used);
             let Some((_, image)) = oldest else { return };
             self.bytes -= image.bytes;
@@ -158,31 +188,28 @@ impl Images {
 }
 
 impl Image {
-    fn new(mut elf: Elf, htlhash: Option<String>) -> Self {
-        let sections = std::mem::take(&mut elf.sections);
-        let mut image = Self {
+    fn new(elf: Elf, htlhash: Option<String>) -> Self {
+        Self {
             elf,
             htlhash,
             file: None,
             memory: None,
             loader: false,
-            rules: Rules::None,
+            rules: Rules::Absent,
             bytes: 0,
             used: 0,
-        };
-        image.set_rules(sections);
-        image
+            asked: 0,
+        }
     }
 
     fn set_rules(&mut self, sections: Sections) {
         self.bytes = sections.bytes();
-        // Go writes no rules for its own code but keeps frame pointers everywhere.
-        if self.elf.go || self.bytes == 0 {
-            self.bytes = 0;
+        if self.bytes == 0 {
             self.rules = Rules::None;
             return;
         }
-        let end = self.elf.segments.iter().map(|segment| segment.address + segment.length).max();
+        let ends = self.elf.segments.iter();
+        let end = ends.map(|segment| segment.address.saturating_add(segment.length)).max();
         let base = self.elf.base;
         let info = ExplicitModuleSectionInfo {
             base_svma: base,
@@ -203,13 +230,37 @@ impl Image {
     }
 
     fn read_rules(&mut self) {
-        let elf = match (&self.file, &self.memory) {
-            (Some(file), _) => Elf::read(&**file),
-            (None, Some(memory)) => Elf::read(&**memory),
-            (None, None) => None,
+        let sections = match (&self.file, &self.memory) {
+            // Go writes no rules for its own code but keeps frame pointers everywhere.
+            _ if self.elf.go || self.elf.segments.is_empty() => Sections::default(),
+            (Some(file), _) => Elf::read_rules(&**file),
+            (None, Some(memory)) => Elf::read_rules(&**memory),
+            (None, None) => Sections::default(),
         };
-        self.set_rules(elf.map(|elf| elf.sections).unwrap_or_default());
+        self.set_rules(trusted(sections));
     }
+}
+
+/// Leaves out the sections that may not be used.
+fn trusted(mut sections: Sections) -> Sections {
+    if let Some((range, rules)) = &sections.eh_frame {
+        let frames = cfi::check(rules, cfi::Kind::EhFrame);
+        let search = sections.eh_frame_hdr.as_ref().map(|(range, bytes)| (range.start, &**bytes));
+        match (frames, search) {
+            // Without the search table one is made from the entries themselves.
+            (Some(frames), Some(search)) if !cfi::check_search(search, range.start, &frames) => {
+                sections.eh_frame_hdr = None;
+            }
+            (Some(_), _) => {}
+            (None, _) => (sections.eh_frame, sections.eh_frame_hdr) = (None, None),
+        }
+    }
+    if let Some(rules) = &sections.debug_frame
+        && cfi::check(rules, cfi::Kind::DebugFrame).is_none()
+    {
+        sections.debug_frame = None;
+    }
+    sections
 }
 
 /// Opens the file mapped at `place` and makes sure that it is the one that the kernel named.

@@ -4,7 +4,7 @@
 //! - [`session`]: opens events ([`attr`], [`sys`]) and their rings ([`ring`]).
 //! - [`drain`]: the thread that empties the rings: reads records ([`record`]) in the order of time
 //!   ([`merge`]), keeps the table of processes ([`process`], asking [`host`] and its [`image`]s, read
-//!   by [`elf`] and [`maps`]) and unwinds ([`unwind`], [`arch`]).
+//!   by [`elf`] and [`maps`], checked by [`cfi`]) and unwinds ([`unwind`], [`arch`]).
 //! - [`aggregate`]: the thread that adds up what it is told ([`handoff`]) and writes profiles, with
 //!   the attributes of [`resource`].
 //! - [`probe`]: what this host allows.
@@ -14,6 +14,7 @@
 mod aggregate;
 mod arch;
 mod attr;
+mod cfi;
 mod drain;
 mod elf;
 mod handoff;

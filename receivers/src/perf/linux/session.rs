@@ -22,7 +22,7 @@ use crate::perf::{Config, Scope};
 /// The smallest ring that is of use: a sample with a full stack dump needs 33 KiB.
 const SMALLEST_RING: usize = 128 << 10;
 /// How often threads are looked for that no record told of.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The most threads that are attached to one by one.
 const MAX_THREADS: usize = 16_384;
 

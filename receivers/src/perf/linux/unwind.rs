@@ -7,9 +7,11 @@
 
 use framehop::{CacheNative, Error, FrameAddress, MayAllocateDuringUnwind, UnwindRegsNative};
 use framehop::{Unwinder as _, UnwinderNative};
-use std::sync::Arc;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::arch;
+use super::elf::Bytes;
 use super::handoff::{Extent, Frame, KERNEL_ROW, NO_ROW};
 use super::image::{Images, Unwinder};
 use super::process::{Code, Process};
@@ -40,7 +42,7 @@ pub(super) struct Unwinding {
 impl Unwinding {
     /// `dump` is the size of stack dumps; `use_rules` is false to follow frame pointers only.
     pub(super) fn new(dump: usize, use_rules: bool) -> Self {
-        let rules: UnwinderNative<Arc<[u8]>, MayAllocateDuringUnwind> = UnwinderNative::new();
+        let rules: UnwinderNative<Bytes, MayAllocateDuringUnwind> = UnwinderNative::new();
         Self {
             frames: Vec::new(),
             jit: false,
@@ -155,7 +157,16 @@ impl Unwinding {
             }
             let leaf = self.walk.len() == 1;
             let code = process.find(address.wrapping_sub(u64::from(!leaf))).map(|found| found.code);
-            let step = step(&mut self.plain, images, code, address, leaf, &mut state, &mut read);
+            // The tables come from others. Whatever they make the unwinder do, it ends here.
+            let guarded = AssertUnwindSafe(|| {
+                step(&mut self.plain, images, code, address, leaf, &mut state, &mut read)
+            });
+            let Ok(step) = catch_unwind(guarded) else {
+                if let Some(Code::Image { image, .. }) = code {
+                    images.distrust(image);
+                }
+                return Extent::Broken;
+            };
             let problem = match step {
                 Ok(Some(next)) if arch::strip(next) != 0 => {
                     address = arch::strip(next);
