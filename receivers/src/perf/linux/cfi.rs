@@ -10,7 +10,9 @@
 //! Formats: Linux Standard Base, "Exception Frames"; DWARF 5, 6.4.2 and 2.5.
 
 /// The most bytes of instructions in one entry; real ones have some dozens.
-const MAX_INSTRUCTIONS: usize = 1 << 16;
+const MAX_INSTRUCTIONS: usize = 1 << 14;
+/// The most CIEs of a table; large programs have some hundred.
+const MAX_COMMON: usize = 1 << 14;
 /// The most bytes of one expression.
 const MAX_EXPRESSION: u64 = 256;
 
@@ -73,6 +75,9 @@ pub(super) fn check(table: &[u8], kind: Kind) -> Option<Entries> {
             Kind::DebugFrame => id == u32::MAX as usize,
         };
         if is_common {
+            if augmented.all.len() >= MAX_COMMON {
+                return None;
+            }
             common.add(at);
             let size = common_entry(&mut entry)?;
             augmented.insert(at, size);

@@ -16,6 +16,7 @@ use ringbuf::traits::{Observer, Producer};
 use super::attr::{Clock, Layout};
 use super::handoff::{Extent, Frame, Message, ProcessFacts};
 use super::host::ThisHost;
+use super::loader::Loader;
 use super::merge::Merge;
 use super::process::Processes;
 use super::record::{self, Record, Sample};
@@ -49,6 +50,7 @@ pub(super) struct Counters {
 /// What the thread is started with.
 pub(super) struct Setup {
     pub(super) session: Session,
+    pub(super) loader: Loader,
     pub(super) interval: std::time::Duration,
     pub(super) use_rules: bool,
     pub(super) counters: Counters,
@@ -62,7 +64,8 @@ pub(super) struct Setup {
 pub(super) fn run(setup: Setup) {
     let priority = sys::raise_priority();
     tracing::debug!(priority, "draining perf rings");
-    let Setup { mut session, interval, use_rules, counters, messages, consumer, stop } = setup;
+    let Setup { mut session, loader, interval, use_rules, counters, messages, consumer, stop } =
+        setup;
     let choices = session.choices;
     let interval = interval.as_nanos() as u64;
     let mut drain = Drain {
@@ -70,7 +73,7 @@ pub(super) fn run(setup: Setup) {
         fixed_weight: (choices.clock == Clock::Cycles)
             .then(|| 1_000_000_000 / u64::from(choices.frequency)),
         processes: Processes::default(),
-        host: ThisHost::default(),
+        host: ThisHost::new(loader),
         unwinding: Unwinding::new(choices.stack as usize, use_rules),
         stacks: HashMap::default(),
         interned: 0,

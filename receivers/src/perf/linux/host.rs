@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
 
+use super::elf::Bytes;
 use super::handoff::{FileFacts, KERNEL_ROW, RowFacts, Source};
-use super::image::{FileKey, ImageIx, Images, Place};
+use super::image::{FileKey, ImageIx, Images};
+use super::loader::{Loader, Place};
 use super::process::{Code, Host, NewMapping, Processes, RowIx};
 use super::record::FileId;
 
@@ -34,11 +36,12 @@ enum RowKey {
     Jit(u32),
 }
 
-impl Default for ThisHost {
-    fn default() -> Self {
+impl ThisHost {
+    /// Knows nothing yet; files will be read by `loader`.
+    pub(super) fn new(loader: Loader) -> Self {
         let page = rustix::param::page_size() as u64;
         let mut host = Self {
-            images: Images::default(),
+            images: Images::new(loader),
             rows: HashMap::new(),
             last_row: KERNEL_ROW,
             waiting: Vec::new(),
@@ -170,7 +173,7 @@ fn unknown() -> RowFacts {
 fn source(images: &Images, image: ImageIx, pid: u32, path: &Arc<str>) -> Source {
     let Some(image) = images.get(image) else { return Source::Vdso(None) };
     if let Some(memory) = &image.memory {
-        return Source::Vdso(Some(Arc::clone(memory)));
+        return Source::Vdso(Some(memory_of(memory)));
     }
     Source::File(FileFacts {
         path: Arc::clone(path),
@@ -180,6 +183,10 @@ fn source(images: &Images, image: ImageIx, pid: u32, path: &Arc<str>) -> Source 
         go_build_id: image.elf.go_build_id.clone(),
         htlhash: image.htlhash.clone(),
     })
+}
+
+fn memory_of(bytes: &Bytes) -> Arc<[u8]> {
+    Arc::from(&**bytes)
 }
 
 impl Host for ThisHost {
@@ -208,7 +215,8 @@ impl Host for ThisHost {
 
     fn code(&mut self, new: &NewMapping<'_>) -> Code {
         if new.path == "[vdso]" {
-            let place = Place { pid: new.pid, start: new.start, end: new.end, path: new.path };
+            let (start, end) = (new.start, new.end);
+            let place = Place { pid: new.pid, start, end, path: new.path.into() };
             return match self.images.find(&FileKey::Vdso, place) {
                 Some(image) => self.image_code(image, new),
                 None => Code::Jit,
@@ -226,7 +234,8 @@ impl Host for ThisHost {
             FileId::Inode { major, minor, inode } => FileKey::Inode { major, minor, inode },
         };
         let new = NewMapping { path, ..*new };
-        let place = Place { pid: new.pid, start: new.start, end: new.end, path };
+        let (start, end) = (new.start, new.end);
+        let place = Place { pid: new.pid, start, end, path: path.into() };
         let image = self.images.find(&key, place);
         if path.starts_with("/memfd:") {
             // A program may be executed from such memory, but mostly it holds compiled code.

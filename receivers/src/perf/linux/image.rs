@@ -13,8 +13,8 @@ use framehop::{CacheNative, ExplicitModuleSectionInfo, MayAllocateDuringUnwind, 
 use framehop::{Unwinder as _, UnwinderNative};
 use hashbrown::{HashMap, HashSet};
 
-use super::cfi;
-use super::elf::{self, Bytes, Elf, Sections};
+use super::elf::{Bytes, Content, Elf, Sections};
+use super::loader::{Answer, Loader, Place, Question};
 
 /// The bytes of unwinding tables held in memory.
 const BUDGET: usize = 24 << 20;
@@ -35,15 +35,6 @@ pub(super) enum FileKey {
     Vdso,
 }
 
-/// Where in the memory of which process a file is mapped.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Place<'a> {
-    pub(super) pid: u32,
-    pub(super) start: u64,
-    pub(super) end: u64,
-    pub(super) path: &'a str,
-}
-
 /// A file that code comes from.
 pub(super) struct Image {
     /// What the file says of itself.
@@ -53,7 +44,7 @@ pub(super) struct Image {
     /// The file, open for reading.
     pub(super) file: Option<Arc<File>>,
     /// The content, if it is not a file.
-    pub(super) memory: Option<Arc<[u8]>>,
+    pub(super) memory: Option<Bytes>,
     /// The file is the dynamic loader, whose start-up code has no unwinding rules.
     pub(super) loader: bool,
     rules: Rules,
@@ -66,6 +57,8 @@ pub(super) struct Image {
 enum Rules {
     /// Not read since they were last needed.
     Absent,
+    /// Asked for.
+    Coming,
     /// The file has none.
     None,
     Ready(Box<Unwinder>),
@@ -78,8 +71,10 @@ pub(super) struct Unwinder {
 }
 
 /// Every known image.
-#[derive(Default)]
 pub(super) struct Images {
+    loader: Loader,
+    /// Files that the loader was asked for.
+    coming: HashSet<FileKey>,
     /// Numbers are not used again, so that an old mapping never shows another file.
     images: HashMap<ImageIx, Image>,
     last: ImageIx,
@@ -87,12 +82,30 @@ pub(super) struct Images {
     bytes: usize,
     clock: u64,
     sweeps: u64,
+    /// How many tables were read.
+    pub(super) loads: u64,
 }
 
 impl Images {
-    /// The image of a mapped file; opens and reads it if it is new. None if it cannot be opened or
-    /// is not a file of code.
-    pub(super) fn find(&mut self, key: &FileKey, place: Place<'_>) -> Option<ImageIx> {
+    /// No images yet; they will be read by `loader`.
+    pub(super) fn new(loader: Loader) -> Self {
+        Self {
+            loader,
+            coming: HashSet::new(),
+            images: HashMap::new(),
+            last: 0,
+            by_key: HashMap::new(),
+            bytes: 0,
+            clock: 0,
+            sweeps: 0,
+            loads: 0,
+        }
+    }
+
+    /// The image of a mapped file, opened and read if it is new. None if it cannot be opened, or
+    /// not soon.
+    pub(super) fn find(&mut self, key: &FileKey, place: Place) -> Option<ImageIx> {
+        self.take_answers();
         if let Some(known) = self.by_key.get(key) {
             if let Some(image) = self.images.get_mut(known) {
                 image.asked = self.sweeps;
@@ -102,12 +115,47 @@ impl Images {
         if self.images.len() >= MAX_IMAGES {
             return None;
         }
-        let image = match key {
-            FileKey::Vdso => vdso(),
-            key => open(key, place),
-        };
-        // A file that is gone already may be opened through another process later.
-        let mut image = image?;
+        if !self.coming.contains(key) && self.loader.ask(Question::Open(key.clone(), place)) {
+            self.coming.insert(key.clone());
+        }
+        while self.coming.contains(key) {
+            let answer = self.loader.wait()?;
+            self.take(answer);
+        }
+        self.by_key.get(key).copied()
+    }
+
+    fn take_answers(&mut self) {
+        while let Some(answer) = self.loader.poll() {
+            self.take(answer);
+        }
+    }
+
+    fn take(&mut self, answer: Answer) {
+        match answer {
+            Answer::Opened(key, image) => {
+                self.coming.remove(&key);
+                // A file that is gone already may be opened through another process later.
+                if let Some(image) = image {
+                    self.add(key, *image);
+                }
+            }
+            Answer::Rules(at, sections) => {
+                self.loads += 1;
+                let Some(image) = self.images.get_mut(&at) else { return };
+                if !matches!(image.rules, Rules::Coming) {
+                    return;
+                }
+                image.set_rules(sections);
+                self.bytes += image.bytes;
+                if self.bytes > BUDGET {
+                    self.evict(at);
+                }
+            }
+        }
+    }
+
+    fn add(&mut self, key: FileKey, mut image: Image) {
         image.asked = self.sweeps;
         let gnu = image.elf.build_id.clone();
         let number = image
@@ -118,13 +166,12 @@ impl Images {
         let at = self.last;
         self.last = self.last.wrapping_add(1);
         self.images.insert(at, image);
-        self.by_key.insert(key.clone(), at);
+        self.by_key.insert(key, at);
         // The same file is known by build id in one record and by number in another.
         let build = gnu.and_then(|hex| unhex(&hex)).map(FileKey::Build);
         for alias in build.into_iter().chain(number) {
             self.by_key.entry(alias).or_insert(at);
         }
-        Some(at)
     }
 
     /// An image.
@@ -132,18 +179,33 @@ impl Images {
         self.images.get(&at)
     }
 
-    /// The unwinder of an image, read again if it was dropped.
+    /// The unwinder of an image, read when first asked for and again if it was dropped. None if it
+    /// has no rules, or not soon.
     pub(super) fn unwinder(&mut self, at: ImageIx) -> Option<&mut Unwinder> {
         self.clock += 1;
-        let clock = self.clock;
         let image = self.images.get_mut(&at)?;
-        image.used = clock;
+        image.used = self.clock;
         if matches!(image.rules, Rules::Absent) {
-            image.read_rules();
-            self.bytes += image.bytes;
-            if self.bytes > BUDGET {
-                self.evict(at);
+            let content: Arc<dyn Content + Send + Sync> = match (&image.file, &image.memory) {
+                // Go writes no rules for its own code but keeps frame pointers everywhere.
+                _ if image.elf.go || image.elf.segments.is_empty() => {
+                    image.rules = Rules::None;
+                    return None;
+                }
+                (Some(file), _) => Arc::<File>::clone(file),
+                (None, Some(memory)) => Arc::new(memory.clone()),
+                (None, None) => return None,
+            };
+            if self.loader.ask(Question::Rules(at, content)) {
+                image.rules = Rules::Coming;
             }
+        }
+        while matches!(self.images.get(&at)?.rules, Rules::Coming) {
+            let answer = match self.loader.poll() {
+                Some(answer) => answer,
+                None => self.loader.wait()?,
+            };
+            self.take(answer);
         }
         match &mut self.images.get_mut(&at)?.rules {
             Rules::Ready(unwinder) => Some(unwinder),
@@ -188,7 +250,7 @@ impl Images {
 }
 
 impl Image {
-    fn new(elf: Elf, htlhash: Option<String>) -> Self {
+    pub(super) fn new(elf: Elf, htlhash: Option<String>) -> Self {
         Self {
             elf,
             htlhash,
@@ -228,103 +290,6 @@ impl Image {
         rules.add_module(module);
         self.rules = Rules::Ready(Box::new(Unwinder { rules, cache: CacheNative::new() }));
     }
-
-    fn read_rules(&mut self) {
-        let sections = match (&self.file, &self.memory) {
-            // Go writes no rules for its own code but keeps frame pointers everywhere.
-            _ if self.elf.go || self.elf.segments.is_empty() => Sections::default(),
-            (Some(file), _) => Elf::read_rules(&**file),
-            (None, Some(memory)) => Elf::read_rules(&**memory),
-            (None, None) => Sections::default(),
-        };
-        self.set_rules(trusted(sections));
-    }
-}
-
-/// Leaves out the sections that may not be used.
-fn trusted(mut sections: Sections) -> Sections {
-    if let Some((range, rules)) = &sections.eh_frame {
-        let frames = cfi::check(rules, cfi::Kind::EhFrame);
-        let search = sections.eh_frame_hdr.as_ref().map(|(range, bytes)| (range.start, &**bytes));
-        match (frames, search) {
-            // Without the search table one is made from the entries themselves.
-            (Some(frames), Some(search)) if !cfi::check_search(search, range.start, &frames) => {
-                sections.eh_frame_hdr = None;
-            }
-            (Some(_), _) => {}
-            (None, _) => (sections.eh_frame, sections.eh_frame_hdr) = (None, None),
-        }
-    }
-    if let Some(rules) = &sections.debug_frame
-        && cfi::check(rules, cfi::Kind::DebugFrame).is_none()
-    {
-        sections.debug_frame = None;
-    }
-    sections
-}
-
-/// Opens the file mapped at `place` and makes sure that it is the one that the kernel named.
-fn open(key: &FileKey, place: Place<'_>) -> Option<Image> {
-    let Place { pid, start, end, path } = place;
-    // Exact even if the file was deleted or replaced, or lies in another mount namespace; needs a
-    // capability. Then through the process's own root; then, for a process that is gone, ours.
-    let candidates = [
-        format!("/proc/{pid}/map_files/{start:x}-{end:x}"),
-        format!("/proc/{pid}/root{path}"),
-        path.to_owned(),
-    ];
-    for (at, candidate) in candidates.iter().enumerate() {
-        let Ok(file) = open_regular(candidate) else { continue };
-        let Some(image) = read(file, path) else { continue };
-        let exact = at == 0;
-        let same = match key {
-            FileKey::Build(id) => image.elf.build_id.as_deref() == Some(&*elf::hex(id)),
-            FileKey::Inode { inode, .. } => {
-                // The device may differ for one file, on overlay and btrfs.
-                let metadata = image.file.as_ref().and_then(|file| file.metadata().ok());
-                exact || metadata.is_some_and(|metadata| metadata.ino() == *inode)
-            }
-            FileKey::Vdso => false,
-        };
-        if same {
-            return Some(image);
-        }
-    }
-    None
-}
-
-fn open_regular(path: &str) -> std::io::Result<File> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let mut options = File::options();
-    // A FIFO or a terminal of somebody else must not hold us up or become ours.
-    let flags = libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC;
-    let file = options.read(true).custom_flags(flags).open(path)?;
-    if file.metadata()?.is_file() { Ok(file) } else { Err(std::io::ErrorKind::InvalidInput.into()) }
-}
-
-fn read(file: File, path: &str) -> Option<Image> {
-    let hash = elf::htlhash(&file);
-    // Not ELF: code may be mapped from any file.
-    let elf = Elf::read(&file).unwrap_or_default();
-    let name = path.rsplit('/').next().unwrap_or_default();
-    let mut image = Image::new(elf, hash);
-    image.loader = name.starts_with("ld-") || name.starts_with("ld.so") || name == "ld64.so.2";
-    image.file = Some(Arc::new(file));
-    Some(image)
-}
-
-/// The vdso of this process, which every 64-bit process of the host shares.
-fn vdso() -> Option<Image> {
-    use std::os::unix::fs::FileExt;
-    let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
-    let line = super::maps::executable(&maps).find(|line| line.path == "[vdso]")?;
-    let length = usize::try_from(line.end - line.start).ok().filter(|length| *length < 1 << 20)?;
-    let mut bytes = vec![0; length];
-    File::open("/proc/self/mem").ok()?.read_exact_at(&mut bytes, line.start).ok()?;
-    let memory: Arc<[u8]> = bytes.into();
-    let mut image = Image::new(Elf::read(&*memory)?, None);
-    image.memory = Some(memory);
-    Some(image)
 }
 
 fn inode_key(metadata: &std::fs::Metadata) -> FileKey {

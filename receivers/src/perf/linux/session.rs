@@ -226,6 +226,15 @@ impl Session {
         Ok(())
     }
 
+    /// How long a ring takes to fill while its CPU is busy, about.
+    pub(super) fn slack(&self) -> Duration {
+        // The watermark is a quarter.
+        let ring = f64::from(self.choices.watermark) * 4.0;
+        let sample = f64::from(self.choices.stack) + 1024.0;
+        let seconds = ring / sample / f64::from(self.choices.frequency.max(1));
+        Duration::from_secs_f64(seconds.min(2.0))
+    }
+
     /// Waits until a ring has filled to its watermark, at most `time`.
     pub(super) fn wait(&self, time: Duration) {
         let mut watched: Vec<_> =

@@ -9,6 +9,7 @@ use framehop::{CacheNative, Error, FrameAddress, MayAllocateDuringUnwind, Unwind
 use framehop::{Unwinder as _, UnwinderNative};
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
 
 use super::arch;
 use super::elf::Bytes;
@@ -19,6 +20,8 @@ use super::record::{Half, Sample};
 
 /// The most frames of a stack.
 const MAX_FRAMES: usize = 512;
+/// How long one stack may take: tables can be made so that every frame takes long.
+const MAX_TIME: Duration = Duration::from_millis(5);
 /// How far above the stack pointer an address is still on the same stack.
 const STACK_SPAN: u64 = 64 << 20;
 /// How far after the entry point of a program its start code may go.
@@ -150,10 +153,17 @@ impl Unwinding {
         };
         let mut state: UnwindRegsNative = arch::start(registers);
         let mut address = arch::instruction(registers);
+        let (mut loads, mut began) = (images.loads, Instant::now());
         loop {
             self.walk.push(address);
             if self.walk.len() >= MAX_FRAMES {
                 return Extent::Truncated;
+            }
+            // Reading tables takes its time, and is done once; walking does not.
+            if std::mem::replace(&mut loads, images.loads) != images.loads {
+                began = Instant::now();
+            } else if self.walk.len().is_multiple_of(16) && began.elapsed() > MAX_TIME {
+                return Extent::Broken;
             }
             let leaf = self.walk.len() == 1;
             let code = process.find(address.wrapping_sub(u64::from(!leaf))).map(|found| found.code);
