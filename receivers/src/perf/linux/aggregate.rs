@@ -85,7 +85,7 @@ struct Aggregation {
     service: Option<String>,
     host: String,
     rows: HashMap<RowIx, Row>,
-    stacks: HashMap<u32, Box<[Frame]>>,
+    stacks: HashMap<u32, Arc<[Frame]>>,
     /// Stacks that nothing refers to once the window has ended.
     forgotten: Vec<u32>,
     processes: HashMap<u32, Process>,
@@ -141,6 +141,11 @@ impl Aggregation {
             }
             Message::ForgetStacks => {
                 self.forgotten.extend(self.stacks.keys());
+            }
+            Message::ForgetRows(rows) => {
+                for row in rows {
+                    self.rows.remove(&row);
+                }
             }
             Message::Window { start, end, lost } => return self.end_window(start, end, lost),
         }

@@ -16,6 +16,7 @@ use ringbuf::traits::{Observer, Producer};
 use super::attr::{Clock, Layout};
 use super::handoff::{Extent, Frame, Message, ProcessFacts};
 use super::host::ThisHost;
+use super::loader::Loader;
 use super::merge::Merge;
 use super::process::Processes;
 use super::record::{self, Record, Sample};
@@ -23,8 +24,8 @@ use super::session::Session;
 use super::sys;
 use super::unwind::Unwinding;
 
-/// The most stacks interned before their numbers start again.
-const MAX_STACKS: usize = 65_536;
+/// The most frames of interned stacks, 16 bytes each, before all are forgotten.
+const MAX_FRAMES: usize = 1 << 19;
 /// How much younger than the last look at the rings a record may be; see [`Merge`].
 const HORIZON: u64 = 5_000_000;
 /// How often the rings are looked at, at least.
@@ -49,6 +50,7 @@ pub(super) struct Counters {
 /// What the thread is started with.
 pub(super) struct Setup {
     pub(super) session: Session,
+    pub(super) loader: Loader,
     pub(super) interval: std::time::Duration,
     pub(super) use_rules: bool,
     pub(super) counters: Counters,
@@ -62,7 +64,8 @@ pub(super) struct Setup {
 pub(super) fn run(setup: Setup) {
     let priority = sys::raise_priority();
     tracing::debug!(priority, "draining perf rings");
-    let Setup { mut session, interval, use_rules, counters, messages, consumer, stop } = setup;
+    let Setup { mut session, loader, interval, use_rules, counters, messages, consumer, stop } =
+        setup;
     let choices = session.choices;
     let interval = interval.as_nanos() as u64;
     let mut drain = Drain {
@@ -70,9 +73,10 @@ pub(super) fn run(setup: Setup) {
         fixed_weight: (choices.clock == Clock::Cycles)
             .then(|| 1_000_000_000 / u64::from(choices.frequency)),
         processes: Processes::default(),
-        host: ThisHost::default(),
+        host: ThisHost::new(loader),
         unwinding: Unwinding::new(choices.stack as usize, use_rules),
         stacks: HashMap::default(),
+        interned: 0,
         last_stack: 0,
         out: messages,
         began: Vec::new(),
@@ -124,7 +128,9 @@ struct Drain {
     processes: Processes,
     host: ThisHost,
     unwinding: Unwinding,
-    stacks: HashMap<Box<[Frame]>, u32, foldhash::fast::RandomState>,
+    stacks: HashMap<Arc<[Frame]>, u32, foldhash::fast::RandomState>,
+    /// The frames in them.
+    interned: usize,
     /// Numbers are not used again.
     last_stack: u32,
     out: HeapProd<Message>,
@@ -189,7 +195,7 @@ impl Drain {
             return;
         };
         if process.announced.jit.is_none() {
-            process.announced.jit = Some(self.host.jit_row(sample.pid));
+            process.announced.jit = Some(self.host.jit_row(process.id, process.pid));
         }
         let extent = self.unwinding.unwind(sample, process, &mut self.host.images);
         match extent {
@@ -226,14 +232,17 @@ impl Drain {
         let stack = match self.stacks.get(frames) {
             Some(stack) => *stack,
             None => {
-                if self.stacks.len() >= MAX_STACKS {
+                if self.interned + frames.len() > MAX_FRAMES {
                     self.stacks.clear();
+                    self.interned = 0;
                     tell(Message::ForgetStacks);
                 }
                 self.last_stack = self.last_stack.wrapping_add(1);
                 let stack = self.last_stack;
-                self.stacks.insert(frames.into(), stack);
-                tell(Message::Stack(stack, frames.into()));
+                let frames: Arc<[Frame]> = frames.into();
+                self.interned += frames.len();
+                self.stacks.insert(Arc::clone(&frames), stack);
+                tell(Message::Stack(stack, frames));
                 stack
             }
         };
@@ -272,6 +281,9 @@ impl Drain {
         self.windows += 1;
         if self.windows.is_multiple_of(SWEEP_EVERY) {
             self.processes.sweep(&mut self.host);
+            let forgotten = self.host.sweep(&self.processes);
+            // Stacks with these rows are not seen again. Without room they stay, which is no harm.
+            let _ = self.out.try_push(Message::ForgetRows(forgotten));
         }
     }
 }

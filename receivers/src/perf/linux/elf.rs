@@ -5,10 +5,28 @@
 //! sense is as if it were not there.
 
 use std::io;
-use std::ops::Range;
+use std::ops::{Deref, Range};
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
+
+/// Bytes read from a file, shared.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Bytes(Arc<Vec<u8>>);
+
+impl Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl From<Vec<u8>> for Bytes {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(Arc::new(bytes))
+    }
+}
 
 /// The content of a file, at positions. Files, and in tests bytes.
 pub(super) trait Content {
@@ -25,6 +43,16 @@ impl Content for std::fs::File {
 
     fn length(&self) -> io::Result<u64> {
         self.metadata().map(|metadata| metadata.len())
+    }
+}
+
+impl Content for Bytes {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self[..].read_at(buffer, offset)
+    }
+
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.len() as u64)
     }
 }
 
@@ -64,8 +92,6 @@ pub(super) struct Elf {
     pub(super) go_build_id: Option<String>,
     /// The file is a program or library of Go.
     pub(super) go: bool,
-    /// Unwinding sections, empty if they are not there or not of use.
-    pub(super) sections: Sections,
 }
 
 /// An executable segment.
@@ -84,9 +110,9 @@ pub(super) struct Segment {
 pub(super) struct Sections {
     pub(super) text: Option<Range<u64>>,
     pub(super) got: Option<Range<u64>>,
-    pub(super) eh_frame: Option<(Range<u64>, Arc<[u8]>)>,
-    pub(super) eh_frame_hdr: Option<(Range<u64>, Arc<[u8]>)>,
-    pub(super) debug_frame: Option<Arc<[u8]>>,
+    pub(super) eh_frame: Option<(Range<u64>, Bytes)>,
+    pub(super) eh_frame_hdr: Option<(Range<u64>, Bytes)>,
+    pub(super) debug_frame: Option<Bytes>,
 }
 
 impl Sections {
@@ -96,11 +122,73 @@ impl Sections {
             + self.eh_frame_hdr.as_ref().map_or(0, |(_, bytes)| bytes.len())
             + self.debug_frame.as_ref().map_or(0, |bytes| bytes.len())
     }
+
+    fn read<C: Content + ?Sized>(
+        &mut self,
+        file: &Reader<'_, C>,
+        section: &SectionHeader,
+        name: &[u8],
+    ) {
+        let range = section.address..section.address.saturating_add(section.size);
+        let whole = || {
+            // A compressed section, or one without bytes in the file, is of no use.
+            let plain = section.flags & SHF_COMPRESSED == 0 && section.kind != SHT_NOBITS;
+            (plain && section.size > 0 && section.size <= MAX_SECTION)
+                .then(|| file.bytes(section.offset, section.size))
+                .flatten()
+                .map(Bytes::from)
+        };
+        match name {
+            b".text" => self.text = Some(range),
+            b".got" => self.got = Some(range),
+            b".eh_frame" => self.eh_frame = whole().map(|bytes| (range, bytes)),
+            b".eh_frame_hdr" => self.eh_frame_hdr = whole().map(|bytes| (range, bytes)),
+            b".debug_frame" => self.debug_frame = whole(),
+            _ => {}
+        }
+    }
+
+    /// Finds the unwinding rules of a file without section headers, through the program header.
+    fn read_frame_header<C: Content + ?Sized>(
+        &mut self,
+        file: &Reader<'_, C>,
+        header: Option<(u64, u64, u64)>,
+    ) -> Option<()> {
+        let (offset, address, length) = header?;
+        let bytes = file.bytes(offset, length.min(MAX_SECTION))?;
+        // Version 1, the table's address relative to the field itself, in 4 signed bytes.
+        let (version, encoding) = (*bytes.first()?, *bytes.get(1)?);
+        if version != 1 || encoding != 0x1b {
+            return None;
+        }
+        let distance = i64::from(u32_at(&bytes, 4)?.cast_signed());
+        let start = address.checked_add(4)?.checked_add_signed(distance)?;
+        let at = offset.checked_add(4)?.checked_add_signed(distance)?;
+        let size = file.length.checked_sub(at)?.min(MAX_SECTION);
+        let rules = file.bytes(at, size)?;
+        self.eh_frame_hdr = Some((address..address.checked_add(length)?, bytes.into()));
+        self.eh_frame = Some((start..start.checked_add(size)?, rules.into()));
+        Some(())
+    }
 }
 
 impl Elf {
-    /// Reads a 64-bit little-endian ELF file; none if it is something else.
+    /// Reads who a 64-bit little-endian ELF file is; none if it is something else.
     pub(super) fn read<C: Content + ?Sized>(content: &C) -> Option<Self> {
+        Self::read_parts(content, None)
+    }
+
+    /// Reads the unwinding sections of a file, empty where they are not there or not of use.
+    pub(super) fn read_rules<C: Content + ?Sized>(content: &C) -> Sections {
+        let mut sections = Sections::default();
+        Self::read_parts(content, Some(&mut sections));
+        sections
+    }
+
+    fn read_parts<C: Content + ?Sized>(
+        content: &C,
+        mut sections: Option<&mut Sections>,
+    ) -> Option<Self> {
         let file = Reader { content, length: content.length().ok()? };
         let header = file.bytes(0, 64)?;
         if header.get(..6)? != b"\x7fELF\x02\x01" {
@@ -129,9 +217,12 @@ impl Elf {
         if elf.base == u64::MAX {
             elf.base = 0;
         }
-        elf.read_sections(&file, &header, &mut notes);
-        if elf.sections.eh_frame.is_none() && !elf.go {
-            elf.read_frame_header(&file, frame_header);
+        elf.read_sections(&file, &header, &mut notes, sections.as_deref_mut());
+        if let Some(sections) = sections {
+            if sections.eh_frame.is_none() {
+                sections.read_frame_header(&file, frame_header);
+            }
+            return Some(elf);
         }
         for (offset, length) in notes {
             if let Some(bytes) = file.bytes(offset, length.min(64 << 10)) {
@@ -146,6 +237,7 @@ impl Elf {
         file: &Reader<'_, C>,
         header: &[u8],
         notes: &mut Vec<(u64, u64)>,
+        mut rules: Option<&mut Sections>,
     ) -> Option<()> {
         let table = file.table(header, 40, 58, 60, 64)?;
         let sections: Vec<_> = table.chunks_exact(64).filter_map(SectionHeader::read).collect();
@@ -154,57 +246,16 @@ impl Elf {
         for section in &sections {
             let name = names.get(section.name as usize..).unwrap_or_default();
             let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
-            let range = section.address..section.address.saturating_add(section.size);
-            let whole = || {
-                // A compressed section, or one without bytes in the file, is of no use.
-                let plain = section.flags & SHF_COMPRESSED == 0 && section.kind != SHT_NOBITS;
-                (plain && section.size > 0 && section.size <= MAX_SECTION)
-                    .then(|| file.bytes(section.offset, section.size))
-                    .flatten()
-                    .map(Arc::<[u8]>::from)
-            };
             match name {
-                b".text" => self.sections.text = Some(range),
-                b".got" => self.sections.got = Some(range),
-                b".eh_frame" => self.sections.eh_frame = whole().map(|bytes| (range, bytes)),
-                b".eh_frame_hdr" => {
-                    self.sections.eh_frame_hdr = whole().map(|bytes| (range, bytes));
-                }
-                b".debug_frame" => self.sections.debug_frame = whole(),
                 b".gopclntab" | b".go.buildinfo" | b".data.rel.ro.gopclntab" => self.go = true,
                 _ if section.kind == SHT_NOTE => notes.push((section.offset, section.size)),
-                _ => {}
+                _ => {
+                    if let Some(rules) = rules.as_deref_mut() {
+                        rules.read(file, section, name);
+                    }
+                }
             }
         }
-        // Without rules there is nothing to look up.
-        if self.sections.eh_frame.is_none() {
-            self.sections.eh_frame_hdr = None;
-        } else {
-            self.sections.debug_frame = None;
-        }
-        Some(())
-    }
-
-    /// Finds the unwinding rules of a file without section headers, through the program header.
-    fn read_frame_header<C: Content + ?Sized>(
-        &mut self,
-        file: &Reader<'_, C>,
-        header: Option<(u64, u64, u64)>,
-    ) -> Option<()> {
-        let (offset, address, length) = header?;
-        let bytes = file.bytes(offset, length.min(MAX_SECTION))?;
-        // Version 1, the table's address relative to the field itself, in 4 signed bytes.
-        let (version, encoding) = (*bytes.first()?, *bytes.get(1)?);
-        if version != 1 || encoding != 0x1b {
-            return None;
-        }
-        let distance = i64::from(u32_at(&bytes, 4)?.cast_signed());
-        let start = address.checked_add(4)?.checked_add_signed(distance)?;
-        let at = offset.checked_add(4)?.checked_add_signed(distance)?;
-        let size = file.length.checked_sub(at)?.min(MAX_SECTION);
-        let rules = file.bytes(at, size)?;
-        self.sections.eh_frame_hdr = Some((address..address.checked_add(length)?, bytes.into()));
-        self.sections.eh_frame = Some((start..start.checked_add(size)?, rules.into()));
         Some(())
     }
 

@@ -37,7 +37,7 @@ pub(super) enum Message {
     /// A sample.
     Sample { process: u32, tid: u32, stack: u32, extent: Extent, weight: u64 },
     /// The frames of a stack, leaf first.
-    Stack(u32, Box<[Frame]>),
+    Stack(u32, Arc<[Frame]>),
     /// The name of a thread.
     Thread { process: u32, tid: u32, name: Arc<str> },
     /// A process.
@@ -46,6 +46,8 @@ pub(super) enum Message {
     Row(RowIx, Box<RowFacts>),
     /// No sample after this refers to a stack told before.
     ForgetStacks,
+    /// No sample after this refers to these rows.
+    ForgetRows(Vec<RowIx>),
     /// A window ends; times are in nanoseconds of the monotonic clock.
     Window { start: u64, end: u64, lost: u64 },
 }

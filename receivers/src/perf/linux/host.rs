@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
+use super::elf::Bytes;
 use super::handoff::{FileFacts, KERNEL_ROW, RowFacts, Source};
-use super::image::{FileKey, ImageIx, Images, Place};
-use super::process::{Code, Host, NewMapping, RowIx};
+use super::image::{FileKey, ImageIx, Images};
+use super::loader::{Loader, Place};
+use super::process::{Code, Host, NewMapping, Processes, RowIx};
 use super::record::FileId;
 
 /// The most mapping rows; beyond, new files are not told apart from unknown memory.
-const MAX_ROWS: usize = 1 << 20;
+const MAX_ROWS: usize = 1 << 17;
 /// The longest `/proc/PID/maps` that is read.
 const MAX_MAPS: u64 = 16 << 20;
 
@@ -30,14 +32,16 @@ enum RowKey {
     Image(ImageIx, u64, Arc<str>),
     /// A file that could not be opened.
     File(Arc<str>, u64),
+    /// By the number of the process, not its pid.
     Jit(u32),
 }
 
-impl Default for ThisHost {
-    fn default() -> Self {
+impl ThisHost {
+    /// Knows nothing yet; files will be read by `loader`.
+    pub(super) fn new(loader: Loader) -> Self {
         let page = rustix::param::page_size() as u64;
         let mut host = Self {
-            images: Images::default(),
+            images: Images::new(loader),
             rows: HashMap::new(),
             last_row: KERNEL_ROW,
             waiting: Vec::new(),
@@ -62,13 +66,38 @@ impl ThisHost {
     }
 
     /// The row of code that a process wrote itself.
-    pub(super) fn jit_row(&mut self, pid: u32) -> RowIx {
-        self.row(RowKey::Jit(pid), || RowFacts {
+    pub(super) fn jit_row(&mut self, process: u32, pid: u32) -> RowIx {
+        self.row(RowKey::Jit(process), || RowFacts {
             source: Source::Jit { pid },
             memory_start: 0,
             memory_limit: 0,
             file_offset: 0,
         })
+    }
+
+    /// Forgets images and rows that no process needs any more; returns the rows.
+    pub(super) fn sweep(&mut self, processes: &Processes) -> Vec<RowIx> {
+        let mut mapped = HashSet::new();
+        let mut alive = HashSet::new();
+        for process in processes.iter() {
+            alive.insert(process.id);
+            mapped.extend(process.images());
+        }
+        let images = self.images.sweep(&mapped);
+        let mut forgotten = Vec::new();
+        self.rows.retain(|key, row| {
+            let keep = match key {
+                RowKey::Image(image, ..) => images.contains_key(image),
+                // Few, and their images are not known.
+                RowKey::File(..) => true,
+                RowKey::Jit(process) => alive.contains(process),
+            };
+            if !keep {
+                forgotten.push(*row);
+            }
+            keep
+        });
+        forgotten
     }
 
     fn row(&mut self, key: RowKey, facts: impl FnOnce() -> RowFacts) -> RowIx {
@@ -144,7 +173,7 @@ fn unknown() -> RowFacts {
 fn source(images: &Images, image: ImageIx, pid: u32, path: &Arc<str>) -> Source {
     let Some(image) = images.get(image) else { return Source::Vdso(None) };
     if let Some(memory) = &image.memory {
-        return Source::Vdso(Some(Arc::clone(memory)));
+        return Source::Vdso(Some(memory_of(memory)));
     }
     Source::File(FileFacts {
         path: Arc::clone(path),
@@ -154,6 +183,10 @@ fn source(images: &Images, image: ImageIx, pid: u32, path: &Arc<str>) -> Source 
         go_build_id: image.elf.go_build_id.clone(),
         htlhash: image.htlhash.clone(),
     })
+}
+
+fn memory_of(bytes: &Bytes) -> Arc<[u8]> {
+    Arc::from(&**bytes)
 }
 
 impl Host for ThisHost {
@@ -182,7 +215,8 @@ impl Host for ThisHost {
 
     fn code(&mut self, new: &NewMapping<'_>) -> Code {
         if new.path == "[vdso]" {
-            let place = Place { pid: new.pid, start: new.start, end: new.end, path: new.path };
+            let (start, end) = (new.start, new.end);
+            let place = Place { pid: new.pid, start, end, path: new.path.into() };
             return match self.images.find(&FileKey::Vdso, place) {
                 Some(image) => self.image_code(image, new),
                 None => Code::Jit,
@@ -191,7 +225,7 @@ impl Host for ThisHost {
         // Memory without a file behind it: code that the process wrote itself.
         let anonymous = matches!(new.file, FileId::Inode { inode: 0, .. });
         let path = new.path.strip_suffix(" (deleted)").unwrap_or(new.path);
-        let own = ["//anon", "/memfd:", "/dev/zero", "/SYSV", "/anon_hugepage", "anon_inode:"];
+        let own = ["//anon", "/dev/zero", "/SYSV", "/anon_hugepage", "anon_inode:"];
         if anonymous || !path.starts_with('/') || own.iter().any(|own| path.starts_with(own)) {
             return Code::Jit;
         }
@@ -200,8 +234,17 @@ impl Host for ThisHost {
             FileId::Inode { major, minor, inode } => FileKey::Inode { major, minor, inode },
         };
         let new = NewMapping { path, ..*new };
-        let place = Place { pid: new.pid, start: new.start, end: new.end, path };
-        match self.images.find(&key, place) {
+        let (start, end) = (new.start, new.end);
+        let place = Place { pid: new.pid, start, end, path: path.into() };
+        let image = self.images.find(&key, place);
+        if path.starts_with("/memfd:") {
+            // A program may be executed from such memory, but mostly it holds compiled code.
+            let program = image.and_then(|image| self.images.get(image));
+            if program.is_none_or(|program| program.elf.segments.is_empty()) {
+                return Code::Jit;
+            }
+        }
+        match image {
             Some(image) => self.image_code(image, &new),
             None => self.file_code(&new, None),
         }

@@ -11,12 +11,13 @@ use std::sync::Arc;
 
 use framehop::{CacheNative, ExplicitModuleSectionInfo, MayAllocateDuringUnwind, Module};
 use framehop::{Unwinder as _, UnwinderNative};
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
-use super::elf::{self, Elf, Sections};
+use super::elf::{Bytes, Content, Elf, Sections};
+use super::loader::{Answer, Loader, Place, Question};
 
 /// The bytes of unwinding tables held in memory.
-const BUDGET: usize = 40 << 20;
+const BUDGET: usize = 24 << 20;
 /// The most files known at a time.
 const MAX_IMAGES: usize = 8192;
 
@@ -34,35 +35,30 @@ pub(super) enum FileKey {
     Vdso,
 }
 
-/// Where in the memory of which process a file is mapped.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Place<'a> {
-    pub(super) pid: u32,
-    pub(super) start: u64,
-    pub(super) end: u64,
-    pub(super) path: &'a str,
-}
-
 /// A file that code comes from.
 pub(super) struct Image {
-    /// What the file says of itself; its sections moved into the unwinder.
+    /// What the file says of itself.
     pub(super) elf: Elf,
     /// The hash that identifies it.
     pub(super) htlhash: Option<String>,
     /// The file, open for reading.
     pub(super) file: Option<Arc<File>>,
     /// The content, if it is not a file.
-    pub(super) memory: Option<Arc<[u8]>>,
+    pub(super) memory: Option<Bytes>,
     /// The file is the dynamic loader, whose start-up code has no unwinding rules.
     pub(super) loader: bool,
     rules: Rules,
     bytes: usize,
     used: u64,
+    /// The sweep before which it was last asked for.
+    asked: u64,
 }
 
 enum Rules {
     /// Not read since they were last needed.
     Absent,
+    /// Asked for.
+    Coming,
     /// The file has none.
     None,
     Ready(Box<Unwinder>),
@@ -70,73 +66,170 @@ enum Rules {
 
 /// Unwinding rules with a cache.
 pub(super) struct Unwinder {
-    pub(super) rules: UnwinderNative<Arc<[u8]>, MayAllocateDuringUnwind>,
+    pub(super) rules: UnwinderNative<Bytes, MayAllocateDuringUnwind>,
     pub(super) cache: CacheNative<MayAllocateDuringUnwind>,
 }
 
 /// Every known image.
-#[derive(Default)]
 pub(super) struct Images {
-    images: Vec<Image>,
-    by_key: HashMap<FileKey, Option<ImageIx>>,
+    loader: Loader,
+    /// Files that the loader was asked for.
+    coming: HashSet<FileKey>,
+    /// Numbers are not used again, so that an old mapping never shows another file.
+    images: HashMap<ImageIx, Image>,
+    last: ImageIx,
+    by_key: HashMap<FileKey, ImageIx>,
     bytes: usize,
     clock: u64,
+    sweeps: u64,
+    /// How many tables were read.
+    pub(super) loads: u64,
 }
 
 impl Images {
-    /// The image of a mapped file; opens and reads it if it is new. None if it cannot be opened or
-    /// is not a file of code.
-    pub(super) fn find(&mut self, key: &FileKey, place: Place<'_>) -> Option<ImageIx> {
-        if let Some(known) = self.by_key.get(key) {
-            return *known;
+    /// No images yet; they will be read by `loader`.
+    pub(super) fn new(loader: Loader) -> Self {
+        Self {
+            loader,
+            coming: HashSet::new(),
+            images: HashMap::new(),
+            last: 0,
+            by_key: HashMap::new(),
+            bytes: 0,
+            clock: 0,
+            sweeps: 0,
+            loads: 0,
         }
-        if self.images.len() >= MAX_IMAGES || self.by_key.len() >= 4 * MAX_IMAGES {
+    }
+
+    /// The image of a mapped file, opened and read if it is new. None if it cannot be opened, or
+    /// not soon.
+    pub(super) fn find(&mut self, key: &FileKey, place: Place) -> Option<ImageIx> {
+        self.take_answers();
+        if let Some(known) = self.by_key.get(key) {
+            if let Some(image) = self.images.get_mut(known) {
+                image.asked = self.sweeps;
+            }
+            return Some(*known);
+        }
+        if self.images.len() >= MAX_IMAGES {
             return None;
         }
-        let image = match key {
-            FileKey::Vdso => vdso(),
-            key => open(key, place),
-        };
-        // A file that is gone already may be opened through another process later.
-        let image = image?;
+        if !self.coming.contains(key) && self.loader.ask(Question::Open(key.clone(), place)) {
+            self.coming.insert(key.clone());
+        }
+        while self.coming.contains(key) {
+            let answer = self.loader.wait()?;
+            self.take(answer);
+        }
+        self.by_key.get(key).copied()
+    }
+
+    fn take_answers(&mut self) {
+        while let Some(answer) = self.loader.poll() {
+            self.take(answer);
+        }
+    }
+
+    fn take(&mut self, answer: Answer) {
+        match answer {
+            Answer::Opened(key, image) => {
+                self.coming.remove(&key);
+                // A file that is gone already may be opened through another process later.
+                if let Some(image) = image {
+                    self.add(key, *image);
+                }
+            }
+            Answer::Rules(at, sections) => {
+                self.loads += 1;
+                let Some(image) = self.images.get_mut(&at) else { return };
+                if !matches!(image.rules, Rules::Coming) {
+                    return;
+                }
+                image.set_rules(sections);
+                self.bytes += image.bytes;
+                if self.bytes > BUDGET {
+                    self.evict(at);
+                }
+            }
+        }
+    }
+
+    fn add(&mut self, key: FileKey, mut image: Image) {
+        image.asked = self.sweeps;
         let gnu = image.elf.build_id.clone();
         let number = image
             .file
             .as_ref()
             .and_then(|file| file.metadata().ok())
             .map(|metadata| inode_key(&metadata));
-        let at = self.images.len() as ImageIx;
-        self.images.push(image);
-        self.by_key.insert(key.clone(), Some(at));
+        let at = self.last;
+        self.last = self.last.wrapping_add(1);
+        self.images.insert(at, image);
+        self.by_key.insert(key, at);
         // The same file is known by build id in one record and by number in another.
         let build = gnu.and_then(|hex| unhex(&hex)).map(FileKey::Build);
         for alias in build.into_iter().chain(number) {
-            self.by_key.entry(alias).or_insert(Some(at));
+            self.by_key.entry(alias).or_insert(at);
         }
-        Some(at)
     }
 
     /// An image.
     pub(super) fn get(&self, at: ImageIx) -> Option<&Image> {
-        self.images.get(at as usize)
+        self.images.get(&at)
     }
 
-    /// The unwinder of an image, read again if it was dropped.
+    /// The unwinder of an image, read when first asked for and again if it was dropped. None if it
+    /// has no rules, or not soon.
     pub(super) fn unwinder(&mut self, at: ImageIx) -> Option<&mut Unwinder> {
         self.clock += 1;
-        let clock = self.clock;
-        let image = self.images.get_mut(at as usize)?;
-        image.used = clock;
+        let image = self.images.get_mut(&at)?;
+        image.used = self.clock;
         if matches!(image.rules, Rules::Absent) {
-            image.read_rules();
-            self.bytes += image.bytes;
-            if self.bytes > BUDGET {
-                self.evict(at);
+            let content: Arc<dyn Content + Send + Sync> = match (&image.file, &image.memory) {
+                // Go writes no rules for its own code but keeps frame pointers everywhere.
+                _ if image.elf.go || image.elf.segments.is_empty() => {
+                    image.rules = Rules::None;
+                    return None;
+                }
+                (Some(file), _) => Arc::<File>::clone(file),
+                (None, Some(memory)) => Arc::new(memory.clone()),
+                (None, None) => return None,
+            };
+            if self.loader.ask(Question::Rules(at, content)) {
+                image.rules = Rules::Coming;
             }
         }
-        match &mut self.images.get_mut(at as usize)?.rules {
+        while matches!(self.images.get(&at)?.rules, Rules::Coming) {
+            let answer = match self.loader.poll() {
+                Some(answer) => answer,
+                None => self.loader.wait()?,
+            };
+            self.take(answer);
+        }
+        match &mut self.images.get_mut(&at)?.rules {
             Rules::Ready(unwinder) => Some(unwinder),
             _ => None,
+        }
+    }
+
+    /// Forgets images that no process maps and nobody has asked for since the last sweep; says
+    /// which are left.
+    pub(super) fn sweep(&mut self, mapped: &HashSet<ImageIx>) -> &HashMap<ImageIx, Image> {
+        self.sweeps += 1;
+        let sweeps = self.sweeps;
+        self.images.retain(|at, image| mapped.contains(at) || image.asked + 1 >= sweeps);
+        self.by_key.retain(|_, at| self.images.contains_key(at));
+        self.bytes = self.images.values().map(|image| image.bytes).sum();
+        &self.images
+    }
+
+    /// Makes an image one without rules: those it has are not to be used.
+    pub(super) fn distrust(&mut self, at: ImageIx) {
+        if let Some(image) = self.images.get_mut(&at) {
+            self.bytes -= image.bytes;
+            image.bytes = 0;
+            image.rules = Rules::None;
         }
     }
 
@@ -146,8 +239,7 @@ impl Images {
             let oldest = self
                 .images
                 .iter_mut()
-                .enumerate()
-                .filter(|(at, image)| image.bytes > 0 && *at != keep as usize)
+                .filter(|(at, image)| image.bytes > 0 && **at != keep)
                 .min_by_key(|(_, image)| image.used);
             let Some((_, image)) = oldest else { return };
             self.bytes -= image.bytes;
@@ -158,31 +250,28 @@ impl Images {
 }
 
 impl Image {
-    fn new(mut elf: Elf, htlhash: Option<String>) -> Self {
-        let sections = std::mem::take(&mut elf.sections);
-        let mut image = Self {
+    pub(super) fn new(elf: Elf, htlhash: Option<String>) -> Self {
+        Self {
             elf,
             htlhash,
             file: None,
             memory: None,
             loader: false,
-            rules: Rules::None,
+            rules: Rules::Absent,
             bytes: 0,
             used: 0,
-        };
-        image.set_rules(sections);
-        image
+            asked: 0,
+        }
     }
 
     fn set_rules(&mut self, sections: Sections) {
         self.bytes = sections.bytes();
-        // Go writes no rules for its own code but keeps frame pointers everywhere.
-        if self.elf.go || self.bytes == 0 {
-            self.bytes = 0;
+        if self.bytes == 0 {
             self.rules = Rules::None;
             return;
         }
-        let end = self.elf.segments.iter().map(|segment| segment.address + segment.length).max();
+        let ends = self.elf.segments.iter();
+        let end = ends.map(|segment| segment.address.saturating_add(segment.length)).max();
         let base = self.elf.base;
         let info = ExplicitModuleSectionInfo {
             base_svma: base,
@@ -201,79 +290,6 @@ impl Image {
         rules.add_module(module);
         self.rules = Rules::Ready(Box::new(Unwinder { rules, cache: CacheNative::new() }));
     }
-
-    fn read_rules(&mut self) {
-        let elf = match (&self.file, &self.memory) {
-            (Some(file), _) => Elf::read(&**file),
-            (None, Some(memory)) => Elf::read(&**memory),
-            (None, None) => None,
-        };
-        self.set_rules(elf.map(|elf| elf.sections).unwrap_or_default());
-    }
-}
-
-/// Opens the file mapped at `place` and makes sure that it is the one that the kernel named.
-fn open(key: &FileKey, place: Place<'_>) -> Option<Image> {
-    let Place { pid, start, end, path } = place;
-    // Exact even if the file was deleted or replaced, or lies in another mount namespace; needs a
-    // capability. Then through the process's own root; then, for a process that is gone, ours.
-    let candidates = [
-        format!("/proc/{pid}/map_files/{start:x}-{end:x}"),
-        format!("/proc/{pid}/root{path}"),
-        path.to_owned(),
-    ];
-    for (at, candidate) in candidates.iter().enumerate() {
-        let Ok(file) = open_regular(candidate) else { continue };
-        let Some(image) = read(file, path) else { continue };
-        let exact = at == 0;
-        let same = match key {
-            FileKey::Build(id) => image.elf.build_id.as_deref() == Some(&*elf::hex(id)),
-            FileKey::Inode { inode, .. } => {
-                // The device may differ for one file, on overlay and btrfs.
-                let metadata = image.file.as_ref().and_then(|file| file.metadata().ok());
-                exact || metadata.is_some_and(|metadata| metadata.ino() == *inode)
-            }
-            FileKey::Vdso => false,
-        };
-        if same {
-            return Some(image);
-        }
-    }
-    None
-}
-
-fn open_regular(path: &str) -> std::io::Result<File> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let mut options = File::options();
-    // A FIFO or a terminal of somebody else must not hold us up or become ours.
-    let flags = libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC;
-    let file = options.read(true).custom_flags(flags).open(path)?;
-    if file.metadata()?.is_file() { Ok(file) } else { Err(std::io::ErrorKind::InvalidInput.into()) }
-}
-
-fn read(file: File, path: &str) -> Option<Image> {
-    let hash = elf::htlhash(&file);
-    // Not ELF: code may be mapped from any file.
-    let elf = Elf::read(&file).unwrap_or_default();
-    let name = path.rsplit('/').next().unwrap_or_default();
-    let mut image = Image::new(elf, hash);
-    image.loader = name.starts_with("ld-") || name.starts_with("ld.so") || name == "ld64.so.2";
-    image.file = Some(Arc::new(file));
-    Some(image)
-}
-
-/// The vdso of this process, which every 64-bit process of the host shares.
-fn vdso() -> Option<Image> {
-    use std::os::unix::fs::FileExt;
-    let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
-    let line = super::maps::executable(&maps).find(|line| line.path == "[vdso]")?;
-    let length = usize::try_from(line.end - line.start).ok().filter(|length| *length < 1 << 20)?;
-    let mut bytes = vec![0; length];
-    File::open("/proc/self/mem").ok()?.read_exact_at(&mut bytes, line.start).ok()?;
-    let memory: Arc<[u8]> = bytes.into();
-    let mut image = Image::new(Elf::read(&*memory)?, None);
-    image.memory = Some(memory);
-    Some(image)
 }
 
 fn inode_key(metadata: &std::fs::Metadata) -> FileKey {

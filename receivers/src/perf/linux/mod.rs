@@ -4,7 +4,8 @@
 //! - [`session`]: opens events ([`attr`], [`sys`]) and their rings ([`ring`]).
 //! - [`drain`]: the thread that empties the rings: reads records ([`record`]) in the order of time
 //!   ([`merge`]), keeps the table of processes ([`process`], asking [`host`] and its [`image`]s, read
-//!   by [`elf`] and [`maps`]) and unwinds ([`unwind`], [`arch`]).
+//!   by [`elf`] and [`maps`], checked by [`cfi`]) and unwinds ([`unwind`], [`arch`]).
+//! - [`loader`]: the thread that opens and reads images.
 //! - [`aggregate`]: the thread that adds up what it is told ([`handoff`]) and writes profiles, with
 //!   the attributes of [`resource`].
 //! - [`probe`]: what this host allows.
@@ -14,11 +15,13 @@
 mod aggregate;
 mod arch;
 mod attr;
+mod cfi;
 mod drain;
 mod elf;
 mod handoff;
 mod host;
 mod image;
+mod loader;
 mod maps;
 mod merge;
 mod probe;
@@ -107,6 +110,7 @@ impl Receiver for Perf {
             .map_err(no_thread)?;
         let stop = Arc::new(AtomicBool::new(false));
         let draining = drain::Setup {
+            loader: loader::Loader::start(session.slack() / 4).map_err(no_thread)?,
             session,
             interval: config.interval.0,
             use_rules: config.unwind != Unwind::FramePointers,

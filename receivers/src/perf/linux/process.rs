@@ -116,6 +116,11 @@ impl Processes {
         self.by_pid.len()
     }
 
+    /// Every process.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Process> {
+        self.by_pid.values()
+    }
+
     /// The process of a sample, with all its mappings.
     pub(super) fn sampled(
         &mut self,
@@ -292,6 +297,14 @@ impl Process {
     pub(super) fn find(&self, address: u64) -> Option<&Mapping> {
         let at = self.mappings.partition_point(|mapping| mapping.start <= address);
         self.mappings.get(at.checked_sub(1)?).filter(|mapping| address < mapping.end)
+    }
+
+    /// The images that it maps.
+    pub(super) fn images(&self) -> impl Iterator<Item = ImageIx> {
+        self.mappings.iter().filter_map(|mapping| match mapping.code {
+            Code::Image { image, .. } => Some(image),
+            _ => None,
+        })
     }
 
     /// The name of a thread.

@@ -22,7 +22,7 @@ use crate::perf::{Config, Scope};
 /// The smallest ring that is of use: a sample with a full stack dump needs 33 KiB.
 const SMALLEST_RING: usize = 128 << 10;
 /// How often threads are looked for that no record told of.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The most threads that are attached to one by one.
 const MAX_THREADS: usize = 16_384;
 
@@ -224,6 +224,15 @@ impl Session {
         self.covered.insert(tid);
         self.threads.push((tid, events));
         Ok(())
+    }
+
+    /// How long a ring takes to fill while its CPU is busy, about.
+    pub(super) fn slack(&self) -> Duration {
+        // The watermark is a quarter.
+        let ring = f64::from(self.choices.watermark) * 4.0;
+        let sample = f64::from(self.choices.stack) + 1024.0;
+        let seconds = ring / sample / f64::from(self.choices.frequency.max(1));
+        Duration::from_secs_f64(seconds.min(2.0))
     }
 
     /// Waits until a ring has filled to its watermark, at most `time`.

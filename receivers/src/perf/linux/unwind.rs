@@ -7,9 +7,12 @@
 
 use framehop::{CacheNative, Error, FrameAddress, MayAllocateDuringUnwind, UnwindRegsNative};
 use framehop::{Unwinder as _, UnwinderNative};
-use std::sync::Arc;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
 
 use super::arch;
+use super::elf::Bytes;
 use super::handoff::{Extent, Frame, KERNEL_ROW, NO_ROW};
 use super::image::{Images, Unwinder};
 use super::process::{Code, Process};
@@ -17,6 +20,8 @@ use super::record::{Half, Sample};
 
 /// The most frames of a stack.
 const MAX_FRAMES: usize = 512;
+/// How long one stack may take: tables can be made so that every frame takes long.
+const MAX_TIME: Duration = Duration::from_millis(5);
 /// How far above the stack pointer an address is still on the same stack.
 const STACK_SPAN: u64 = 64 << 20;
 /// How far after the entry point of a program its start code may go.
@@ -40,7 +45,7 @@ pub(super) struct Unwinding {
 impl Unwinding {
     /// `dump` is the size of stack dumps; `use_rules` is false to follow frame pointers only.
     pub(super) fn new(dump: usize, use_rules: bool) -> Self {
-        let rules: UnwinderNative<Arc<[u8]>, MayAllocateDuringUnwind> = UnwinderNative::new();
+        let rules: UnwinderNative<Bytes, MayAllocateDuringUnwind> = UnwinderNative::new();
         Self {
             frames: Vec::new(),
             jit: false,
@@ -148,14 +153,30 @@ impl Unwinding {
         };
         let mut state: UnwindRegsNative = arch::start(registers);
         let mut address = arch::instruction(registers);
+        let (mut loads, mut began) = (images.loads, Instant::now());
         loop {
             self.walk.push(address);
             if self.walk.len() >= MAX_FRAMES {
                 return Extent::Truncated;
             }
+            // Reading tables takes its time, and is done once; walking does not.
+            if std::mem::replace(&mut loads, images.loads) != images.loads {
+                began = Instant::now();
+            } else if self.walk.len().is_multiple_of(16) && began.elapsed() > MAX_TIME {
+                return Extent::Broken;
+            }
             let leaf = self.walk.len() == 1;
             let code = process.find(address.wrapping_sub(u64::from(!leaf))).map(|found| found.code);
-            let step = step(&mut self.plain, images, code, address, leaf, &mut state, &mut read);
+            // The tables come from others. Whatever they make the unwinder do, it ends here.
+            let guarded = AssertUnwindSafe(|| {
+                step(&mut self.plain, images, code, address, leaf, &mut state, &mut read)
+            });
+            let Ok(step) = catch_unwind(guarded) else {
+                if let Some(Code::Image { image, .. }) = code {
+                    images.distrust(image);
+                }
+                return Extent::Broken;
+            };
             let problem = match step {
                 Ok(Some(next)) if arch::strip(next) != 0 => {
                     address = arch::strip(next);

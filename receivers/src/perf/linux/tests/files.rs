@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 use object::{Object, ObjectSection, ObjectSegment, SegmentFlags};
 use proptest::prelude::*;
 
+use super::super::cfi;
 use super::super::elf::{Elf, htlhash};
 use super::super::host::start_time;
 use super::super::maps;
@@ -36,8 +37,9 @@ fn agrees_with_object() {
         .collect();
     assert_eq!(found, expected);
     let section = |name| file.section_by_name(name).unwrap().data().unwrap();
-    assert_eq!(&*elf.sections.eh_frame.unwrap().1, section(".eh_frame"));
-    assert_eq!(&*elf.sections.eh_frame_hdr.unwrap().1, section(".eh_frame_hdr"));
+    let rules = Elf::read_rules(&PROGRAM[..]);
+    assert_eq!(&*rules.eh_frame.unwrap().1, section(".eh_frame"));
+    assert_eq!(&*rules.eh_frame_hdr.unwrap().1, section(".eh_frame_hdr"));
     assert!(!elf.go);
 }
 
@@ -48,9 +50,9 @@ fn finds_rules_without_section_headers() {
     let mut bytes = PROGRAM.clone();
     bytes[40..48].fill(0);
     bytes[58..64].fill(0);
-    let (whole, bare) = (Elf::read(&PROGRAM[..]).unwrap(), Elf::read(&bytes[..]).unwrap());
-    let (range, rules) = whole.sections.eh_frame.unwrap();
-    let (found_range, found) = bare.sections.eh_frame.unwrap();
+    let (whole, bare) = (Elf::read_rules(&PROGRAM[..]), Elf::read_rules(&bytes[..]));
+    let (range, rules) = whole.eh_frame.unwrap();
+    let (found_range, found) = bare.eh_frame.unwrap();
     assert_eq!(found_range.start, range.start);
     assert!(found.starts_with(&rules));
 }
@@ -99,8 +101,8 @@ proptest! {
             bytes.truncate(cut.index(bytes.len()));
         }
         let _ = htlhash(&bytes[..]);
+        prop_assert!(Elf::read_rules(&bytes[..]).bytes() <= 3 * bytes.len());
         if let Some(elf) = Elf::read(&bytes[..]) {
-            prop_assert!(elf.sections.bytes() <= 3 * bytes.len());
             for offset in [0, 4096, u64::MAX] {
                 let _ = elf.segment_at(offset, 4096);
             }
@@ -199,4 +201,66 @@ nonsense
         ("/usr/bin/a b (deleted)", 1234, 0xfd)
     );
     assert_eq!((lines[0].offset, lines[1].path, lines[2].path), (0x2000, "", "[vdso]"));
+}
+
+/// Scenario: the unwinding tables of this program and of the libraries it uses are checked.
+/// Guarantees: what compilers and linkers write passes, the search table included.
+#[test]
+fn real_unwinding_tables_pass() {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let mut checked = 0;
+    for line in maps::executable(&maps).filter(|line| line.path.starts_with('/')) {
+        let bytes = std::fs::read(line.path).unwrap();
+        let rules = Elf::read_rules(&bytes[..]);
+        let (range, eh_frame) = rules.eh_frame.unwrap();
+        let frames = cfi::check(&eh_frame, cfi::Kind::EhFrame);
+        let frames = frames.unwrap_or_else(|| panic!("{} is refused", line.path));
+        let (search_range, search) = rules.eh_frame_hdr.unwrap();
+        let search = (search_range.start, &*search);
+        assert!(cfi::check_search(search, range.start, &frames), "{}", line.path);
+        checked += 1;
+    }
+    assert!(checked > 1);
+}
+
+/// A table of one CIE and one FDE with these instructions.
+fn table(instructions: &[u8]) -> Vec<u8> {
+    let entry = |body: &[u8]| [&(body.len() as u32).to_le_bytes()[..], body].concat();
+    let common = entry(b"\0\0\0\0\x01zR\0\x01\x78\x10\x01\x1b\x0c\x07\x08");
+    let back = common.len() as u32 + 4;
+    let frame = [&back.to_le_bytes()[..], &[0; 8], &[0], instructions].concat();
+    [common, entry(&frame), vec![0; 4]].concat()
+}
+
+/// Scenario: a table whose expression jumps back to its own start, as an attacker would write to
+/// keep the profiler busy for ever; and one with unknown instructions, and one that is cut off.
+/// Guarantees: none is accepted; the same table without the jump is.
+#[test]
+fn a_table_that_never_ends_is_refused() {
+    let check = |instructions: &[u8]| cfi::check(&table(instructions), cfi::Kind::EhFrame);
+    assert!(check(&[0x0f, 0x03, 0x77, 0x28, 0x06]).is_some());
+    assert!(check(&[0x0f, 0x03, 0x2f, 0xfd, 0xff]).is_none());
+    assert!(check(&[0x3f]).is_none());
+    assert!(check(&[0x0f, 0x7f]).is_none());
+    let whole = table(&[0x44, 0x0e, 0x10]);
+    assert!(cfi::check(&whole, cfi::Kind::EhFrame).is_some());
+    assert!(cfi::check(&whole[..whole.len() - 6], cfi::Kind::EhFrame).is_none());
+}
+
+proptest! {
+    /// Scenario: arbitrary bytes as a table, as instructions and as a search table.
+    /// Guarantees: the check ends without a panic.
+    #[test]
+    fn checking_never_panics(
+        bytes in proptest::collection::vec(any::<u8>(), 0..200),
+        address: u64,
+        rules: u64,
+    ) {
+        for kind in [cfi::Kind::EhFrame, cfi::Kind::DebugFrame] {
+            if let Some(frames) = cfi::check(&bytes, kind) {
+                let _ = cfi::check_search((address, &bytes), rules, &frames);
+            }
+        }
+        let _ = cfi::check(&table(&bytes), cfi::Kind::EhFrame);
+    }
 }

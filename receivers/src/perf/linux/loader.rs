@@ -1,0 +1,188 @@
+//! The loader thread: opens and reads the files of others, which may take long.
+//!
+//! A file may lie on a file system that is slow or hangs, and its tables may be large. The drain
+//! thread asks here and waits, but only so long that the rings do not overflow; what comes later
+//! serves later samples.
+
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use super::elf::{self, Content, Elf, Sections};
+use super::image::{FileKey, Image, ImageIx};
+use super::{cfi, sys};
+
+/// The most questions under way.
+const QUESTIONS: usize = 4096;
+
+/// A question to the thread.
+pub(super) enum Question {
+    /// What is this file, mapped there?
+    Open(FileKey, Place),
+    /// What are the unwinding tables of this image?
+    Rules(ImageIx, Arc<dyn Content + Send + Sync>),
+}
+
+/// What it answers.
+pub(super) enum Answer {
+    Opened(FileKey, Option<Box<Image>>),
+    Rules(ImageIx, Sections),
+}
+
+/// Where in the memory of which process a file is mapped.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    pub(super) pid: u32,
+    pub(super) start: u64,
+    pub(super) end: u64,
+    pub(super) path: Box<str>,
+}
+
+/// The way to the thread, which ends when this is dropped.
+pub(super) struct Loader {
+    questions: mpsc::SyncSender<Question>,
+    answers: mpsc::Receiver<Answer>,
+    /// How long may be waited in a second.
+    patience: Duration,
+    left: Duration,
+    renewed: Instant,
+}
+
+impl Loader {
+    /// Starts the thread. `patience` is how long may be waited for answers in a second.
+    pub(super) fn start(patience: Duration) -> std::io::Result<Self> {
+        let (questions, asked) = mpsc::sync_channel(QUESTIONS);
+        let (answer, answers) = mpsc::channel();
+        std::thread::Builder::new().name("perf-load".into()).spawn(move || {
+            sys::prefer();
+            for question in asked {
+                if answer.send(reply(question)).is_err() {
+                    return;
+                }
+            }
+        })?;
+        let renewed = Instant::now();
+        Ok(Self { questions, answers, patience, left: patience, renewed })
+    }
+
+    /// Asks; false if too much is under way.
+    pub(super) fn ask(&self, question: Question) -> bool {
+        self.questions.try_send(question).is_ok()
+    }
+
+    /// An answer that is there.
+    pub(super) fn poll(&self) -> Option<Answer> {
+        self.answers.try_recv().ok()
+    }
+
+    /// The next answer, if it comes while there is patience.
+    pub(super) fn wait(&mut self) -> Option<Answer> {
+        let began = Instant::now();
+        if began - self.renewed > Duration::from_secs(1) {
+            self.renewed = began;
+            self.left = self.patience;
+        }
+        let answer = self.answers.recv_timeout(self.left).ok();
+        self.left = self.left.saturating_sub(began.elapsed());
+        answer
+    }
+}
+
+fn reply(question: Question) -> Answer {
+    match question {
+        Question::Open(key, place) => {
+            let image = if key == FileKey::Vdso { vdso() } else { open(&key, &place) };
+            Answer::Opened(key, image.map(Box::new))
+        }
+        Question::Rules(image, content) => {
+            Answer::Rules(image, trusted(Elf::read_rules(&*content)))
+        }
+    }
+}
+
+/// Leaves out the sections that may not be used.
+fn trusted(mut sections: Sections) -> Sections {
+    if let Some((range, rules)) = &sections.eh_frame {
+        let frames = cfi::check(rules, cfi::Kind::EhFrame);
+        let search = sections.eh_frame_hdr.as_ref().map(|(range, bytes)| (range.start, &**bytes));
+        match (frames, search) {
+            // Without the search table one is made from the entries themselves.
+            (Some(frames), Some(search)) if !cfi::check_search(search, range.start, &frames) => {
+                sections.eh_frame_hdr = None;
+            }
+            (Some(_), _) => {}
+            (None, _) => (sections.eh_frame, sections.eh_frame_hdr) = (None, None),
+        }
+    }
+    if let Some(rules) = &sections.debug_frame
+        && cfi::check(rules, cfi::Kind::DebugFrame).is_none()
+    {
+        sections.debug_frame = None;
+    }
+    sections
+}
+
+/// Opens a mapped file and makes sure that it is the one that the kernel named.
+fn open(key: &FileKey, place: &Place) -> Option<Image> {
+    let Place { pid, start, end, path } = place;
+    // Exact even if the file was deleted or replaced, or lies in another mount namespace; needs a
+    // capability. Then through the process's own root; then, for a process that is gone, ours.
+    let candidates = [
+        format!("/proc/{pid}/map_files/{start:x}-{end:x}"),
+        format!("/proc/{pid}/root{path}"),
+        path.to_string(),
+    ];
+    for (at, candidate) in candidates.iter().enumerate() {
+        let Ok(file) = open_regular(candidate) else { continue };
+        let Some(image) = read(file, path) else { continue };
+        let exact = at == 0;
+        let same = match key {
+            FileKey::Build(id) => image.elf.build_id.as_deref() == Some(&*elf::hex(id)),
+            FileKey::Inode { inode, .. } => {
+                // The device may differ for one file, on overlay and btrfs.
+                let metadata = image.file.as_ref().and_then(|file| file.metadata().ok());
+                exact || metadata.is_some_and(|metadata| metadata.ino() == *inode)
+            }
+            FileKey::Vdso => false,
+        };
+        if same {
+            return Some(image);
+        }
+    }
+    None
+}
+
+fn open_regular(path: &str) -> std::io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut options = File::options();
+    // A FIFO or a terminal of somebody else must not hold us up or become ours.
+    let flags = libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC;
+    let file = options.read(true).custom_flags(flags).open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(std::io::ErrorKind::InvalidInput.into()) }
+}
+
+fn read(file: File, path: &str) -> Option<Image> {
+    let hash = elf::htlhash(&file);
+    // Not ELF: code may be mapped from any file.
+    let elf = Elf::read(&file).unwrap_or_default();
+    let name = path.rsplit('/').next().unwrap_or_default();
+    let mut image = Image::new(elf, hash);
+    image.loader = name.starts_with("ld-") || name.starts_with("ld.so") || name == "ld64.so.2";
+    image.file = Some(Arc::new(file));
+    Some(image)
+}
+
+/// The vdso of this process, which every 64-bit process of the host shares.
+fn vdso() -> Option<Image> {
+    use std::os::unix::fs::FileExt;
+    let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
+    let line = super::maps::executable(&maps).find(|line| line.path == "[vdso]")?;
+    let length = usize::try_from(line.end - line.start).ok().filter(|length| *length < 1 << 20)?;
+    let mut bytes = vec![0; length];
+    File::open("/proc/self/mem").ok()?.read_exact_at(&mut bytes, line.start).ok()?;
+    let mut image = Image::new(Elf::read(&bytes[..])?, None);
+    image.memory = Some(bytes.into());
+    Some(image)
+}
