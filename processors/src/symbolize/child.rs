@@ -2,12 +2,12 @@
 //! killed when it does not answer.
 
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use profpipe_pipeline::engine::WorkerCommand;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use super::protocol::{Channel, Limits, Request, Response};
 
@@ -26,8 +26,8 @@ impl Child {
     /// # Errors
     /// If the program cannot be started or does not say that it is ready.
     pub(super) fn start(command: &WorkerCommand, limits: Limits) -> io::Result<Self> {
-        let (ours, theirs) =
-            socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        let (ours, theirs) = UnixStream::pair()?;
+        let theirs = OwnedFd::from(theirs);
         // Nothing of this process goes with it: no environment (it may hold secrets), no output.
         let process = Command::new(&command.program)
             .args(&command.arguments)
@@ -38,7 +38,7 @@ impl Child {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()?;
-        let mut child = Self { process, channel: Channel::new(ours)?, missing: Vec::new() };
+        let mut child = Self { process, channel: Channel::new(ours.into())?, missing: Vec::new() };
         let deadline = Instant::now() + Duration::from_secs(10);
         match child.ask(&Request::Start(limits), &[], deadline)? {
             Response::Ready(missing) => child.missing = missing,

@@ -236,8 +236,8 @@ impl Client {
             Content::Elf(file) => self.offer(job.module, Kind::Elf, Some(file.as_fd()))?,
             Content::PerfMap(file) => {
                 // Not noted as opened: it is offered each time, as it may have grown.
-                self.offer(job.module, Kind::PerfMap, Some(file.as_fd()))?;
-                return Ok(());
+                let offered = self.offer(job.module, Kind::PerfMap, Some(file.as_fd()))?;
+                return offered.map(|_| ()).map_err(|_| Trouble::Module(Reason::Limit));
             }
             Content::Image(image) => self.offer(job.module, Kind::Image(image.to_vec()), None)?,
             Content::Kernel => return Err(Trouble::Module(Reason::NotFound)),

@@ -132,6 +132,12 @@ impl Symbolize {
         }
     }
 
+    /// How long batches wait from now on.
+    #[cfg(test)]
+    fn set_timeout(&mut self, timeout: std::time::Duration) {
+        self.config.timeout.0 = timeout;
+    }
+
     /// Finds what the cache knows and asks for the rest; returns the jobs to wait for.
     fn plan(&mut self, profiles: &Profiles, context: &Context) -> (Plan, HashSet<u64>) {
         let mut plan = Plan::default();

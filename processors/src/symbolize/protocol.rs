@@ -18,6 +18,17 @@ use rustix::net::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+/// A dead peer is an error, not a signal.
+#[cfg(not(target_vendor = "apple"))]
+const NO_SIGNAL: SendFlags = SendFlags::NOSIGNAL;
+#[cfg(target_vendor = "apple")]
+const NO_SIGNAL: SendFlags = SendFlags::empty();
+/// Files received stay in this process.
+#[cfg(not(target_vendor = "apple"))]
+const CLOSE_ON_EXEC: RecvFlags = RecvFlags::CMSG_CLOEXEC;
+#[cfg(target_vendor = "apple")]
+const CLOSE_ON_EXEC: RecvFlags = RecvFlags::empty();
+
 /// The largest frame either side accepts.
 const MAX_FRAME: usize = 32 << 20;
 /// The most descriptors in one frame.
@@ -166,6 +177,8 @@ pub(super) enum Language {
     Rust,
     /// Go.
     Go,
+    /// Python, through trampolines of CPython.
+    Python,
     /// JavaScript, compiled by V8.
     V8,
 }
@@ -218,8 +231,7 @@ impl Channel {
         }
         let length = (body.len() as u32).to_le_bytes();
         loop {
-            match sendmsg(&self.socket, &[IoSlice::new(&length)], &mut control, SendFlags::NOSIGNAL)
-            {
+            match sendmsg(&self.socket, &[IoSlice::new(&length)], &mut control, NO_SIGNAL) {
                 Ok(sent) if sent == length.len() => break,
                 Ok(_) => return Err(io::ErrorKind::WriteZero.into()),
                 Err(error) => self.wait_for(error, PollFlags::OUT, deadline)?,
@@ -227,7 +239,7 @@ impl Channel {
         }
         let mut rest = body.as_slice();
         while !rest.is_empty() {
-            match rustix::net::send(&self.socket, rest, SendFlags::NOSIGNAL) {
+            match rustix::net::send(&self.socket, rest, NO_SIGNAL) {
                 Ok(sent) => rest = rest.get(sent..).unwrap_or_default(),
                 Err(error) => self.wait_for(error, PollFlags::OUT, deadline)?,
             }
@@ -251,8 +263,8 @@ impl Channel {
                 [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
             let mut control = RecvAncillaryBuffer::new(&mut space);
             let target = length.get_mut(filled..).unwrap_or_default();
-            let flags = RecvFlags::CMSG_CLOEXEC;
-            match recvmsg(&self.socket, &mut [IoSliceMut::new(target)], &mut control, flags) {
+            match recvmsg(&self.socket, &mut [IoSliceMut::new(target)], &mut control, CLOSE_ON_EXEC)
+            {
                 Ok(message) if message.bytes == 0 => {
                     return Err(io::ErrorKind::UnexpectedEof.into());
                 }

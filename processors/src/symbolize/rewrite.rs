@@ -140,6 +140,7 @@ impl Writer {
             Language::Native => return None,
             Language::Rust => "rust",
             Language::Go => "go",
+            Language::Python => "cpython",
             Language::V8 => "v8js",
         };
         Some(dictionary.attributes.intern(self.frame_type, Value::from(value), StringIx::NONE))

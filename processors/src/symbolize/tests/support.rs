@@ -1,38 +1,113 @@
 //! Programs compiled for tests, and the symbolizer around them.
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
 use std::fs::File;
+use std::io::ErrorKind;
+use std::net::{TcpStream, UdpSocket};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use object::{Object as _, ObjectSection as _};
 use profpipe_pipeline::batch::Batch;
 use profpipe_pipeline::component::{Outbox, Processor, Setup};
 use profpipe_pipeline::engine::{Services, WorkerCommand};
 use profpipe_pipeline::modules::{Content, Module, ModuleId};
-use profpipe_pipeline::profile::attribute_names::BUILD_ID_HTLHASH;
+use profpipe_pipeline::profile::attribute_names::{BUILD_ID_HTLHASH, PROCESS_PID};
 use profpipe_pipeline::profile::{
     Index, LocationRef, MappingRef, Profile, Profiles, ResourceProfiles, SampleRef, ScopeProfiles,
     StringIx, Value,
 };
+use rustix::process::Signal;
 
+use super::super::protocol::{Channel, Limits, Request, Response};
+use super::super::worker::sandbox;
 use super::super::{Symbolize, SymbolizeConfig, WORKER_ENVIRONMENT, worker_main};
 
 /// The worker that the other tests start: nothing but a test in name.
 #[test]
 fn worker() {
-    if std::env::var_os(WORKER_ENVIRONMENT).is_some() {
+    let Ok(mode) = std::env::var(WORKER_ENVIRONMENT) else { return };
+    match mode.as_str() {
+        "probe" => std::process::exit(probe()),
+        "silent" | "once" => imitate(mode == "once"),
+        _ => drop(worker_main()),
+    }
+    std::process::exit(0);
+}
+
+/// A worker that says nothing after it has started, or dies after its first names.
+fn imitate(once: bool) {
+    if once {
+        // It lives as long as the worker would, and dies with the first idle moment after.
+        std::thread::spawn(|| {
+            std::thread::sleep(Duration::from_millis(500));
+            std::process::exit(1);
+        });
         worker_main();
-        std::process::exit(0);
+        return;
+    }
+    let stdin = std::io::stdin().as_fd().try_clone_to_owned().unwrap();
+    let channel = Channel::new(stdin).unwrap();
+    let (_, _): (Request, _) = channel.receive(None).unwrap();
+    channel.send(&Response::Ready(Vec::new()), &[], None).unwrap();
+    loop {
+        std::thread::park();
     }
 }
 
-/// Starts this test program as worker.
-pub(super) fn worker_command() -> WorkerCommand {
+/// Tries what the sandbox forbids; the number of the first thing that got through.
+fn probe() -> i32 {
+    let limits = Limits { address_space: 1 << 31, memory: 256 << 20, cpu_seconds: 10 };
+    let socket = UnixStream::pair().unwrap().0;
+    let own = rustix::process::getpid();
+    if !sandbox::enter_process(limits).is_empty() {
+        return 1;
+    }
+    let none = rustix::thread::CapabilitySet::empty();
+    if rustix::thread::capabilities(None).unwrap().effective != none {
+        return 2;
+    }
+    if rustix::process::geteuid().is_root() {
+        return 3;
+    }
+    // Landlock alone, before system calls are filtered.
+    if File::open("/etc/passwd").is_ok() || std::fs::write("/tmp/probe", "").is_ok() {
+        return 4;
+    }
+    if !sandbox::enter_thread().is_empty() {
+        return 5;
+    }
+    let refused = |error: std::io::Error| error.kind() == ErrorKind::PermissionDenied;
+    let refusals = [
+        File::open("/etc/passwd").err(),
+        File::open("/proc/self/status").err(),
+        std::fs::metadata("/etc/passwd").err(),
+        std::fs::read_link("/proc/self/exe").err(),
+        TcpStream::connect("127.0.0.1:1").err(),
+        UnixStream::connect("/run/nobody").err(),
+        UnixStream::pair().err(),
+        UdpSocket::bind("127.0.0.1:0").err(),
+        Command::new("/bin/true").spawn().err(),
+        std::thread::Builder::new().spawn(|| ()).err(),
+        rustix::process::kill_process(own, Signal::TERM).err().map(Into::into),
+        rustix::io::dup(&socket).err().map(Into::into),
+    ];
+    for (at, refusal) in refusals.into_iter().enumerate() {
+        if !refusal.is_some_and(refused) {
+            return 10 + at as i32;
+        }
+    }
+    0
+}
+
+/// Starts this test program as worker: `worker`, or one of the modes above.
+pub(super) fn worker_command(mode: &str) -> WorkerCommand {
     let name = format!("{}::worker", module_path!().split_once("::").unwrap().1);
-    let set = format!("{WORKER_ENVIRONMENT}=1");
+    let set = format!("{WORKER_ENVIRONMENT}={mode}");
     let program = std::env::current_exe().unwrap();
     let arguments = [&set, program.to_str().unwrap(), "--exact", &name, "--test-threads=1"];
     WorkerCommand {
@@ -100,15 +175,10 @@ pub(super) fn run(command: &mut Command) -> Option<String> {
     }
 }
 
-pub(super) fn command(program: impl AsRef<OsStr>, arguments: &[&OsStr]) -> Command {
-    let mut command = Command::new(program);
-    command.args(arguments);
-    command
-}
-
 /// A symbolizer, with what it shares with the engine.
 pub(super) struct Bench {
     pub(super) processor: Symbolize,
+    config: SymbolizeConfig,
     pub(super) services: Services,
 }
 
@@ -118,15 +188,45 @@ impl Bench {
     }
 
     pub(super) fn with(change: impl FnOnce(&mut SymbolizeConfig)) -> Self {
-        let services = Services { worker: Some(worker_command()), ..Services::default() };
+        let services = Services { worker: Some(worker_command("worker")), ..Services::default() };
         let mut config = SymbolizeConfig {
             timeout: profpipe_pipeline::settings::Duration::from_secs(120),
             worker_timeout: profpipe_pipeline::settings::Duration::from_secs(60),
             ..SymbolizeConfig::default()
         };
         change(&mut config);
+        Self::build(config, services)
+    }
+
+    fn build(config: SymbolizeConfig, services: Services) -> Self {
         let setup = Setup { id: "symbolize".into(), services: services.clone() };
-        Self { processor: Symbolize::new(config, &setup), services }
+        Self { processor: Symbolize::new(config.clone(), &setup), config, services }
+    }
+
+    /// The same with a worker of another mode.
+    pub(super) fn with_worker(mut self, mode: &str) -> Self {
+        self.services.worker = Some(worker_command(mode));
+        Self::build(self.config, self.services)
+    }
+
+    /// The same with another program as worker.
+    pub(super) fn with_program(mut self, program: Option<&str>) -> Self {
+        self.services.worker =
+            program.map(|program| WorkerCommand { program: program.into(), arguments: Vec::new() });
+        Self::build(self.config, self.services)
+    }
+
+    /// How long batches wait from now on.
+    pub(super) fn set_timeout(&mut self, timeout: Duration) {
+        self.processor.set_timeout(timeout);
+    }
+
+    /// The only address of the only batch that came out.
+    pub(super) fn only(&self, out: &mut Outbox, file: &str) -> Named {
+        let mut batches: Vec<_> = out.drain().collect();
+        assert_eq!(batches.len(), 1);
+        let mut names = read_names(batches[0].profiles().unwrap());
+        names.remove(file).unwrap().into_values().next().unwrap()
     }
 
     /// Publishes a file under its path.
@@ -156,10 +256,13 @@ impl Bench {
     }
 
     /// Passes a batch through; what its addresses are called, by file.
-    pub(super) fn symbolize(&mut self, batch: Batch) -> BTreeMap<String, BTreeMap<u64, Named>> {
+    pub(super) fn symbolize(&mut self, batch: Batch) -> Names {
         read_names(&self.pass(batch))
     }
 }
+
+/// What addresses are called, by file.
+pub(super) type Names = BTreeMap<String, BTreeMap<u64, Named>>;
 
 /// What an address is called: frames of (function, file, line), and the attributes.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -170,6 +273,13 @@ pub(super) struct Named {
 }
 
 impl Named {
+    /// The frames with the names that the binary has.
+    pub(super) fn raw(&self) -> Vec<(String, String, i64)> {
+        let names = self.system_names.iter();
+        let frames = names.zip(&self.frames);
+        frames.map(|(name, (_, file, line))| (name.clone(), file.clone(), *line)).collect()
+    }
+
     pub(super) fn functions(&self) -> Vec<&str> {
         self.frames.iter().map(|(name, _, _)| name.as_str()).collect()
     }
@@ -177,17 +287,38 @@ impl Named {
 
 /// A batch with a location for each address of each file.
 pub(super) fn batch_of(files: &[(&str, &[u64])]) -> Batch {
+    let files: Vec<_> = files
+        .iter()
+        .map(|(file, addresses)| (*file, vec![(BUILD_ID_HTLHASH, Value::from(*file))], *addresses))
+        .collect();
+    build(&files)
+}
+
+/// A batch of one file with these texts as attributes.
+pub(super) fn batch_by(file: &str, attributes: &[(&str, &str)], addresses: &[u64]) -> Batch {
+    let attributes = attributes.iter().map(|(key, value)| (*key, Value::from(*value))).collect();
+    build(&[(file, attributes, addresses)])
+}
+
+/// A batch of one file that belongs to a process.
+pub(super) fn batch_by_pid(file: &str, pid: i64, addresses: &[u64]) -> Batch {
+    build(&[(file, vec![(PROCESS_PID, Value::from(pid))], addresses)])
+}
+
+fn build(files: &[(&str, Vec<(&str, Value)>, &[u64])]) -> Batch {
     let mut profiles = Profiles::new();
     let dictionary = &mut profiles.dictionary;
     let mut stack = Vec::new();
-    for (file, addresses) in files {
+    for (file, attributes, addresses) in files {
         let filename = dictionary.strings.intern(file);
-        let key = dictionary.strings.intern(BUILD_ID_HTLHASH);
-        let value = Value::from(*file);
-        let id = dictionary.attributes.intern(key, value, StringIx::NONE);
+        let mut rows = Vec::new();
+        for (key, value) in attributes {
+            let key = dictionary.strings.intern(key);
+            rows.push(dictionary.attributes.intern(key, value.clone(), StringIx::NONE));
+        }
         let mapping = dictionary.mappings.intern(MappingRef {
             filename,
-            attributes: &[id],
+            attributes: &rows,
             ..MappingRef::default()
         });
         for address in *addresses {
@@ -204,10 +335,10 @@ pub(super) fn batch_of(files: &[(&str, &[u64])]) -> Batch {
 }
 
 /// What the locations of a batch are called, by file and address.
-pub(super) fn read_names(profiles: &Profiles) -> BTreeMap<String, BTreeMap<u64, Named>> {
+pub(super) fn read_names(profiles: &Profiles) -> Names {
     let dictionary = &profiles.dictionary;
     let text = |row| dictionary.strings.get(row).to_owned();
-    let mut files: BTreeMap<String, BTreeMap<u64, Named>> = BTreeMap::new();
+    let mut files = Names::new();
     for location in dictionary.locations.iter().skip(1) {
         let file = text(dictionary.mappings.get(location.mapping).filename);
         let mut named = Named::default();
@@ -259,16 +390,13 @@ pub(super) fn oracle(
         }
         let (file, number) = lines.next().unwrap().rsplit_once(':').unwrap();
         let number = number.split(' ').next().unwrap();
+        let file = if file == "??" { "" } else { file };
         frames.push((line.to_owned(), file.to_owned(), number.parse().unwrap_or(0)));
     }
     Some(answers)
 }
 
 /// Compares every address of `outer` and `main` of `program` with the oracle over `truth`.
-pub(super) fn check_against_oracle(program: &Path, truth: &Path) {
-    check_with(&mut Bench::new(), program, truth);
-}
-
 pub(super) fn check_with(bench: &mut Bench, program: &Path, truth: &Path) {
     let Some(functions) = functions(truth) else { return };
     let mut addresses = Vec::new();
@@ -285,4 +413,32 @@ pub(super) fn check_with(bench: &mut Bench, program: &Path, truth: &Path) {
         inlined += usize::from(got.len() > 1);
     }
     assert!(inlined > 0, "nothing was inlined");
+}
+
+/// What debug information says about addresses, for what binutils cannot read.
+pub(super) fn debug_information(
+    program: &Path,
+    addresses: &[u64],
+) -> BTreeMap<u64, Vec<(String, String, i64)>> {
+    let data = std::fs::read(program).unwrap();
+    let elf = object::File::parse(&*data).unwrap();
+    let dwarf = gimli::Dwarf::load(|id| {
+        let section = elf.section_by_name(id.name());
+        let data = section.map(|it| it.uncompressed_data().unwrap().into_owned());
+        let data: Arc<[u8]> = data.unwrap_or_default().into();
+        Ok::<_, gimli::Error>(gimli::EndianArcSlice::new(data, gimli::LittleEndian))
+    });
+    let context = addr2line::Context::from_dwarf(dwarf.unwrap()).unwrap();
+    let answers = addresses.iter().map(|address| {
+        let mut found = Vec::new();
+        let mut frames = context.find_frames(*address).skip_all_loads().unwrap();
+        while let Some(frame) = frames.next().unwrap() {
+            let name = frame.function.unwrap().raw_name().unwrap().into_owned();
+            let place = frame.location.unwrap();
+            let line = place.line.unwrap_or_default();
+            found.push((name, place.file.unwrap().to_owned(), line.into()));
+        }
+        (*address, found)
+    });
+    answers.collect()
 }

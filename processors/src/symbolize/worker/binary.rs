@@ -7,12 +7,16 @@ use gimli::{RunTimeEndian, SectionId};
 use object::read::elf::{ElfFile, FileHeader};
 use object::{CompressionFormat, Endianness, FileKind, Object, ObjectSection, SectionKind};
 
-use super::super::protocol::{Facts, MAX_FRAMES, Refusal, Role};
+use super::super::protocol::{Facts, MAX_FRAMES, Refusal, Role, WireFunction};
 use super::arena::{Arena, Family, Owned};
+use super::debugdata;
 use super::demangle;
 use super::dwarf::{self, Reader};
 use super::elf::Symbols;
+use super::go_image;
+use super::gopclntab::GoTable;
 use super::names::NamesWriter;
+use super::plt;
 
 /// A module, loaded.
 pub(super) type LoadedBinary = Owned<BinaryFamily>;
@@ -36,8 +40,11 @@ pub(super) struct Binary<'a> {
 #[derive(Default)]
 struct Tables<'a> {
     symbols: Symbols<'a>,
-    dwarf: Option<Context<Reader<'a>>>,
-    is_go: bool,
+    go: Option<GoTable<'a>>,
+    /// Read when an address first needs it; the outer `None` means not yet.
+    dwarf: Option<Option<Context<Reader<'a>>>>,
+    /// What sections may still be inflated to.
+    budget: u64,
 }
 
 /// An ELF file of either word size.
@@ -187,28 +194,46 @@ impl<'a> Binary<'a> {
         if self.tables.is_none() {
             self.tables = Some(self.read_tables(arena, memory));
         }
-        if let Some(tables) = &self.tables {
-            tables.resolve(address, names);
+        let Some(tables) = &mut self.tables else { return };
+        // As good as debug information, and far cheaper to read.
+        if let Some(frames) = tables.go.as_ref().and_then(|go| go.frames(address)) {
+            for frame in frames {
+                let file = String::from_utf8_lossy(frame.file);
+                let function = demangle::function(frame.name, &file, true);
+                let function = WireFunction { start_line: frame.start_line, ..function };
+                names.frame(function, frame.line, 0);
+            }
+            return;
+        }
+        let debug = self.debug.as_ref().unwrap_or(&self.main);
+        let supplementary = self.supplementary.as_ref();
+        let budget = &mut tables.budget;
+        let dwarf =
+            tables.dwarf.get_or_insert_with(|| read_dwarf(debug, supplementary, arena, budget));
+        let symbol = tables.symbols.find(address);
+        let found = dwarf.as_ref().is_some_and(|dwarf| write_dwarf(dwarf, symbol, address, names));
+        if let Some(symbol) = symbol.filter(|_| !found) {
+            names.frame(demangle::function(symbol, "", false), 0, 0);
         }
     }
 
     fn read_tables(&self, arena: &'a Arena, memory: u64) -> Tables<'a> {
-        let mut tables = Tables {
-            is_go: self.main.has_section(".gopclntab") || self.main.has_section(".go.buildinfo"),
-            ..Tables::default()
-        };
+        let mut tables = Tables { budget: memory, ..Tables::default() };
+        let symbols = &mut tables.symbols;
         // The debug file has no code, but the same section headers; trust the file that runs.
         let code = self.main.code();
-        self.main.add_symbols(&mut tables.symbols, &code);
+        self.main.add_symbols(symbols, &code);
         if let Some(debug) = &self.debug {
-            debug.add_symbols(&mut tables.symbols, &code);
+            debug.add_symbols(symbols, &code);
         }
-        tables.symbols.finish();
-        let mut budget = memory;
-        let debug = self.debug.as_ref().unwrap_or(&self.main);
-        if debug.has_section(".debug_info") {
-            tables.dwarf = read_dwarf(debug, self.supplementary.as_ref(), arena, &mut budget);
+        let small = self.main.section(arena, ".gnu_debugdata", &mut tables.budget);
+        let image = small.and_then(|data| debugdata::inflate(data, &mut tables.budget));
+        if let Some(image) = image.and_then(|image| Elf::parse(arena.keep(image))) {
+            image.add_symbols(symbols, &code);
         }
+        with_elf!(&self.main, file => plt::add(file, arena, symbols));
+        symbols.finish();
+        tables.go = with_elf!(&self.main, file => go_image::read(file));
         tables
     }
 }
@@ -219,6 +244,9 @@ fn read_dwarf<'a>(
     arena: &'a Arena,
     budget: &mut u64,
 ) -> Option<Context<Reader<'a>>> {
+    if !debug.has_section(".debug_info") {
+        return None;
+    }
     let mut load = |elf: &Elf<'a>| {
         let endian = elf.endian();
         gimli::Dwarf::load(|id: SectionId| {
@@ -235,36 +263,31 @@ fn read_dwarf<'a>(
     Context::from_dwarf(dwarf).ok()
 }
 
-impl Tables<'_> {
-    fn resolve(&self, address: u64, names: &mut NamesWriter) {
-        let symbol = self.symbols.find(address);
-        if let Some(dwarf) = &self.dwarf {
-            let frames = dwarf::frames(dwarf, address, MAX_FRAMES);
-            let outermost = frames.len().saturating_sub(1);
-            let mut named = 0;
-            for (at, frame) in frames.iter().enumerate() {
-                let own = frame.name.filter(|name| !name.is_empty());
-                // The symbol has the full name of what DWARF states only by its last part.
-                let symbol = symbol.filter(|_| at == outermost);
-                let name = match (own, symbol) {
-                    (Some(own), Some(symbol)) if !is_mangled(own) && is_mangled(symbol) => symbol,
-                    (Some(own), _) => own,
-                    (None, Some(symbol)) => symbol,
-                    (None, None) => continue,
-                };
-                let is_go = frame.is_go || (self.is_go && !is_mangled(name));
-                names.frame(demangle::function(name, &frame.file, is_go), frame.line, frame.column);
-                named += 1;
-            }
-            if named > 0 {
-                return;
-            }
-        }
-        if let Some(symbol) = symbol {
-            let is_go = self.is_go && !is_mangled(symbol);
-            names.frame(demangle::function(symbol, "", is_go), 0, 0);
-        }
+/// Writes what debug information knows about an address; false if that is nothing.
+fn write_dwarf(
+    dwarf: &Context<Reader<'_>>,
+    symbol: Option<&[u8]>,
+    address: u64,
+    names: &mut NamesWriter,
+) -> bool {
+    let frames = dwarf::frames(dwarf, address, MAX_FRAMES);
+    let outermost = frames.len().saturating_sub(1);
+    let mut found = false;
+    for (at, frame) in frames.iter().enumerate() {
+        let own = frame.name.filter(|name| !name.is_empty());
+        // The symbol has the full name of what debug information states only by its last part.
+        let symbol = symbol.filter(|_| at == outermost);
+        let name = match (own, symbol) {
+            (Some(own), Some(symbol)) if !is_mangled(own) && is_mangled(symbol) => symbol,
+            (Some(own), _) => own,
+            (None, Some(symbol)) => symbol,
+            (None, None) => continue,
+        };
+        let function = demangle::function(name, &frame.file, frame.is_go);
+        names.frame(function, frame.line, frame.column);
+        found = true;
     }
+    found
 }
 
 fn is_mangled(name: &[u8]) -> bool {
@@ -307,5 +330,13 @@ impl LoadedBinary {
     /// Writes the frames of an address.
     pub(super) fn resolve(&mut self, address: u64, names: &mut NamesWriter, memory: u64) {
         self.update(|arena, binary| binary.resolve(arena, address, names, memory));
+    }
+}
+
+/// Reads what an image states about itself, for tests of broken ones.
+#[cfg(test)]
+pub(in super::super) fn try_image(image: Vec<u8>) {
+    if let Ok(mut binary) = open_image(image) {
+        binary.facts();
     }
 }

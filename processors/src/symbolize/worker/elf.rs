@@ -112,16 +112,6 @@ impl<'a> Symbols<'a> {
         }
         None
     }
-
-    /// The number of symbols.
-    pub(super) fn len(&self) -> usize {
-        self.rows.len()
-    }
-
-    /// Bytes of memory.
-    pub(super) fn bytes(&self) -> usize {
-        self.rows.capacity() * size_of::<Row<'_>>() + self.reach.capacity() * 8
-    }
 }
 
 /// Symbols that assemblers put between code and data (`$x`, `$d.1` on ARM), and local labels.

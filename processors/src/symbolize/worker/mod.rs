@@ -6,12 +6,18 @@
 //! information recurse.
 
 mod arena;
-mod binary;
+pub(super) mod binary;
+mod debugdata;
 mod demangle;
 mod dwarf;
 mod elf;
+mod go_image;
+mod gopclntab;
+mod memory;
 mod names;
-mod sandbox;
+pub(super) mod perf_map;
+mod plt;
+pub(super) mod sandbox;
 
 use std::collections::HashMap;
 use std::io;
@@ -20,13 +26,17 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use self::binary::LoadedBinary;
+use self::memory::Memory;
 use self::names::NamesWriter;
-use super::protocol::{Channel, Kind, Limits, MAX_ADDRESSES, Refusal, Request, Response};
+use self::perf_map::PerfMap;
+use super::protocol::{Channel, Facts, Kind, Limits, MAX_ADDRESSES, Refusal, Request, Response};
 
 /// The stack of the thread that reads binaries.
 const STACK: usize = 64 << 20;
 /// After this long the worker answers with what it has; the processor asks for the rest.
 const SLICE: Duration = Duration::from_millis(500);
+/// More modules than this are not kept loaded.
+const MAX_MODULES: usize = 512;
 
 /// Runs the worker: requests come over the socket that is its standard input. Returns when the
 /// other end closes.
@@ -43,12 +53,13 @@ fn serve(channel: &Channel) -> io::Result<()> {
     let (Request::Start(limits), _) = channel.receive(None)? else {
         return Err(io::ErrorKind::InvalidData.into());
     };
+    let memory = Memory::new();
     let mut missing = sandbox::enter_process(limits);
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, || {
             missing.extend(sandbox::enter_thread());
             channel.send(&Response::Ready(missing), &[], None)?;
-            let mut worker = Worker { limits, modules: HashMap::new(), clock: 0 };
+            let mut worker = Worker { limits, memory, modules: HashMap::new(), clock: 0 };
             loop {
                 let (request, files) = channel.receive(None)?;
                 sandbox::renew_cpu_time(limits.cpu_seconds);
@@ -60,8 +71,10 @@ fn serve(channel: &Channel) -> io::Result<()> {
     })
 }
 
+/// The modules that are loaded. Those unused for longest make room for others.
 struct Worker {
     limits: Limits,
+    memory: Memory,
     modules: HashMap<u32, Loaded>,
     clock: u64,
 }
@@ -73,35 +86,27 @@ struct Loaded {
 
 enum Loadable {
     Binary(LoadedBinary),
+    PerfMap(PerfMap),
 }
 
 impl Worker {
-    fn answer(&mut self, request: Request, files: Vec<OwnedFd>) -> Response {
+    fn answer(&mut self, request: Request, mut files: Vec<OwnedFd>) -> Response {
         self.clock += 1;
         match request {
             Request::Start(_) => Response::Unknown,
-            Request::Open { module, content } => {
-                let binary = match (content, files.first()) {
-                    (Kind::Elf, Some(file)) => binary::open(file),
-                    (Kind::Image(image), None) => binary::open_image(image),
-                    _ => return Response::Refused(Refusal::Mismatch),
-                };
-                match binary {
-                    Err(refusal) => Response::Refused(refusal),
-                    Ok(mut binary) => {
-                        let facts = binary.facts();
-                        let content = Loadable::Binary(binary);
-                        self.modules.insert(module, Loaded { content, used: self.clock });
-                        Response::Opened(facts)
-                    }
-                }
-            }
+            Request::Open { module, content } => match self.open(module, content, files.pop()) {
+                Ok(facts) => Response::Opened(facts),
+                Err(refusal) => Response::Refused(refusal),
+            },
             Request::Companion { module, role } => {
-                let Some(file) = files.first() else {
+                let Some(file) = files.pop() else {
                     return Response::Refused(Refusal::Mismatch);
                 };
+                if let Err(refusal) = self.make_room(&file, Some(module)) {
+                    return Response::Refused(refusal);
+                }
                 match self.modules.get_mut(&module).map(|loaded| &mut loaded.content) {
-                    Some(Loadable::Binary(binary)) => match binary.add_companion(role, file) {
+                    Some(Loadable::Binary(binary)) => match binary.add_companion(role, &file) {
                         Ok(()) => Response::Opened(binary.facts()),
                         Err(refusal) => Response::Refused(refusal),
                     },
@@ -112,21 +117,114 @@ impl Worker {
         }
     }
 
+    fn open(
+        &mut self,
+        module: u32,
+        content: Kind,
+        file: Option<OwnedFd>,
+    ) -> Result<Facts, Refusal> {
+        let mut facts = Facts::default();
+        let content = match (content, file) {
+            (Kind::Elf, Some(file)) => {
+                self.make_room(&file, None)?;
+                let mut binary = binary::open(&file)?;
+                facts = binary.facts();
+                Loadable::Binary(binary)
+            }
+            (Kind::Image(image), None) => Loadable::Binary(binary::open_image(image)?),
+            (Kind::PerfMap, Some(file)) => match self.modules.remove(&module) {
+                Some(Loaded { content: Loadable::PerfMap(mut map), .. }) => {
+                    map.replace_file(file);
+                    Loadable::PerfMap(map)
+                }
+                _ => Loadable::PerfMap(PerfMap::new(file)),
+            },
+            _ => return Err(Refusal::Mismatch),
+        };
+        self.modules.insert(module, Loaded { content, used: self.clock });
+        Ok(facts)
+    }
+
     fn resolve(&mut self, module: u32, addresses: &[u64]) -> Response {
         let Some(loaded) = self.modules.get_mut(&module) else { return Response::Unknown };
         loaded.used = self.clock;
         let start = Instant::now();
         let mut names = NamesWriter::default();
+        if let Loadable::PerfMap(map) = &mut loaded.content {
+            map.refresh();
+        }
         for address in addresses.iter().take(MAX_ADDRESSES) {
             match &mut loaded.content {
                 Loadable::Binary(binary) => {
                     binary.resolve(*address, &mut names, self.limits.memory);
+                }
+                Loadable::PerfMap(map) => {
+                    if let Some(function) = map.find(*address) {
+                        names.frame(function, 0, 0);
+                    }
                 }
             }
             if !names.finish_address() || start.elapsed() > SLICE {
                 break;
             }
         }
-        Response::Resolved(names.finish())
+        let mut names = names.finish();
+        names.last = self.is_full(module);
+        Response::Resolved(names)
+    }
+
+    /// Forgets modules until a file can be mapped.
+    fn make_room(&mut self, file: &OwnedFd, keep: Option<u32>) -> Result<(), Refusal> {
+        let facts = rustix::fs::fstat(file).map_err(|_| Refusal::Limit)?;
+        let size = u64::try_from(facts.st_size).unwrap_or_default();
+        let space = self.limits.address_space;
+        let space = space.saturating_sub(self.limits.memory + sandbox::OVERHEAD);
+        while self.mapped().saturating_add(size) > space || self.modules.len() >= MAX_MODULES {
+            if !self.forget_oldest(keep) {
+                return Err(Refusal::Limit);
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets modules until memory is below its limit; true if that is in vain.
+    fn is_full(&mut self, keep: u32) -> bool {
+        while self.private() > self.limits.memory {
+            if !self.forget_oldest(Some(keep)) {
+                // What is left is in use, or is free but not given back.
+                return true;
+            }
+        }
+        false
+    }
+
+    fn forget_oldest(&mut self, keep: Option<u32>) -> bool {
+        let others = self.modules.iter().filter(|(module, _)| Some(**module) != keep);
+        let Some((&oldest, _)) = others.min_by_key(|(_, loaded)| loaded.used) else {
+            return false;
+        };
+        self.modules.remove(&oldest).is_some()
+    }
+
+    /// Bytes of mapped files.
+    fn mapped(&self) -> u64 {
+        self.modules.values().map(|loaded| loaded.content.size().0 as u64).sum()
+    }
+
+    /// Bytes of other memory.
+    fn private(&self) -> u64 {
+        self.memory.private().unwrap_or_else(|| {
+            self.modules.values().map(|loaded| loaded.content.size().1 as u64).sum()
+        })
+    }
+}
+
+impl Loadable {
+    /// Bytes of mapped files, and of other memory as far as they can be counted.
+    fn size(&self) -> (usize, usize) {
+        match self {
+            Self::Binary(binary) => binary.arena().size(),
+            Self::PerfMap(map) => (0, map.bytes()),
+        }
     }
 }

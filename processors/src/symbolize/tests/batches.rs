@@ -1,0 +1,187 @@
+//! What happens to batches, and what is remembered between them.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use profpipe_pipeline::component::{Outbox, Processor};
+use profpipe_pipeline::modules::ModuleId;
+use profpipe_pipeline::profile::Index;
+use profpipe_pipeline::settings::{ByteSize, Duration as Setting};
+use profpipe_pipeline::telemetry::names;
+
+use super::super::answer::{Answer, Frame, Reason};
+use super::super::cache::Cache;
+use super::super::protocol::WireFunction;
+use super::support::*;
+
+/// Scenario: a batch with named, nameless and foreign locations in several files. Guarantees:
+/// stacks, samples and named locations stay as they were; mappings say what their locations have;
+/// metrics count.
+#[test]
+fn batches_keep_their_shape() {
+    let files = Files::new();
+    let program = files.compile_c(&["-O2", "-g"]);
+    let bare = files.path("bare");
+    std::fs::copy(&program, &bare).unwrap();
+    let Some(functions) = functions(&program) else { return };
+    let outer = functions["outer"].0;
+    let path = program.to_str().unwrap();
+    let mut bench = Bench::new();
+    bench.publish(&program);
+    let mut batch = batch_of(&[(path, &[outer, 1]), ("/unknown", &[5])]);
+    let before = batch.profiles().unwrap().clone();
+    let after = bench.pass(batch);
+    let (old, new) = (&before.dictionary, &after.dictionary);
+    assert!(old.stacks.iter().eq(new.stacks.iter()));
+    assert_eq!(old.locations.len(), new.locations.len());
+    for (old, new) in old.locations.iter().zip(new.locations.iter()) {
+        assert_eq!((old.mapping, old.address), (new.mapping, new.address));
+    }
+    let flags: Vec<Vec<&str>> = new
+        .mappings
+        .iter()
+        .map(|mapping| {
+            let keys = mapping.attributes.iter();
+            keys.map(|row| new.strings.get(new.attributes.key(*row))).collect()
+        })
+        .collect();
+    let all = [
+        "process.executable.build_id.htlhash",
+        "pprof.mapping.has_functions",
+        "pprof.mapping.has_filenames",
+        "pprof.mapping.has_line_numbers",
+    ];
+    assert_eq!(flags[1][..4], all);
+    assert_eq!(flags[2], all[..1]);
+    assert_eq!(bench.services.metrics.total(names::FRAMES_NAMED), 1);
+    assert_eq!(bench.services.metrics.total(names::FRAMES_UNNAMED), 2);
+
+    // Once more: what is named stays, what is not is asked again.
+    let again = bench.pass(profpipe_pipeline::batch::Batch::new(after.clone()));
+    assert_eq!(read_names(&after), read_names(&again));
+    assert_eq!(bench.services.metrics.total(names::FRAMES_NAMED), 1);
+}
+
+/// Scenario: interning goes on after names were applied. Guarantees: rows are found, not doubled.
+#[test]
+fn tables_still_intern() {
+    let files = Files::new();
+    let program = files.compile_c(&["-O2"]);
+    let path = program.to_str().unwrap();
+    let mut bench = Bench::new();
+    bench.publish(&program);
+    let mut profiles = bench.pass(batch_of(&[(path, &[1, 2])]));
+    let dictionary = &mut profiles.dictionary;
+    let rows = dictionary.locations.len();
+    let copy = dictionary.locations.clone();
+    for row in copy.iter() {
+        assert!(dictionary.locations.intern(row).at() < rows);
+    }
+    let copy = dictionary.mappings.clone();
+    let rows = copy.len();
+    for row in copy.iter() {
+        assert!(dictionary.mappings.intern(row).at() < rows);
+    }
+}
+
+/// Scenario: the same addresses in the next batch. Guarantees: it goes on at once.
+#[test]
+fn known_answers_do_not_wait() {
+    let files = Files::new();
+    let program = files.compile_c(&["-O2", "-g"]);
+    let Some(functions) = functions(&program) else { return };
+    let path = program.to_str().unwrap();
+    let addresses = [functions["outer"].0, functions["main"].0, 1];
+    let mut bench = Bench::new();
+    let first = bench.names(&program, &addresses);
+    let mut out = Outbox::default();
+    bench.processor.process(batch_of(&[(path, &addresses)]), &mut out).unwrap();
+    let mut batches: Vec<_> = out.drain().collect();
+    assert_eq!(batches.len(), 1);
+    assert_eq!(read_names(batches[0].profiles().unwrap())[path], first);
+    // The store forgets the file; what is known of it stays known.
+    bench.services.modules.forget(&ModuleId::Htl(path.into()));
+    bench.processor.process(batch_of(&[(path, &addresses)]), &mut out).unwrap();
+    assert_eq!(out.drain().count(), 1);
+}
+
+/// Scenario: several batches wait for the same addresses and some of their own. Guarantees: all
+/// get all names, and each address is asked once.
+#[test]
+fn batches_share_answers_under_way() {
+    let files = Files::new();
+    let program = files.compile_c(&["-O2", "-g"]);
+    let Some(functions) = functions(&program) else { return };
+    let path = program.to_str().unwrap();
+    let (outer, main) = (functions["outer"].0, functions["main"].0);
+    let mut bench = Bench::new();
+    bench.publish(&program);
+    let mut out = Outbox::default();
+    for addresses in [&[outer][..], &[outer, main], &[outer, main, outer + 1]] {
+        bench.processor.process(batch_of(&[(path, addresses)]), &mut out).unwrap();
+    }
+    bench.processor.finish(Instant::now() + Duration::from_secs(100), &mut out);
+    let mut count = 0;
+    for mut batch in out.drain() {
+        let names = read_names(batch.profiles().unwrap());
+        assert!(names[path].values().all(|named| !named.frames.is_empty()));
+        count += 1;
+    }
+    assert_eq!(count, 3);
+}
+
+/// Scenario: more bytes wait than allowed. Guarantees: the oldest batches go on without names.
+#[test]
+fn waiting_batches_are_bounded() {
+    let mut bench = Bench::with(|config| {
+        config.max_parked = ByteSize(1);
+        config.timeout = Setting::from_secs(1000);
+    })
+    .with_worker("silent");
+    let files = Files::new();
+    let program = files.compile_c(&["-O2"]);
+    bench.publish(&program);
+    let path = program.to_str().unwrap();
+    let mut out = Outbox::default();
+    bench.processor.process(batch_of(&[(path, &[1])]), &mut out).unwrap();
+    let named = bench.only(&mut out, path);
+    assert_eq!(named.attributes["profpipe.unsymbolized.reason"], "timeout");
+}
+
+/// Scenario: the pipeline stops while the worker is silent. Guarantees: `finish` returns at its
+/// deadline with every batch.
+#[test]
+fn finish_keeps_its_deadline() {
+    let mut bench = Bench::new().with_worker("silent");
+    let files = Files::new();
+    let program = files.compile_c(&["-O2"]);
+    bench.publish(&program);
+    let path = program.to_str().unwrap();
+    let mut out = Outbox::default();
+    bench.processor.process(batch_of(&[(path, &[1])]), &mut out).unwrap();
+    bench.processor.finish(Instant::now() + Duration::from_millis(20), &mut out);
+    bench.only(&mut out, path);
+}
+
+/// Scenario: answers for more than the cache holds, with functions that repeat. Guarantees: the
+/// bound holds; what is used stays; equal functions are held once.
+#[test]
+fn the_cache_is_bounded() {
+    let answer = |number: u64| {
+        let function = WireFunction { name: format!("f{}", number / 8), ..<_>::default() };
+        Answer::Named([Frame { function: Arc::new(function), line: 1, column: 0 }].into())
+    };
+    let mut cache = Cache::new(100_000);
+    for address in 0..10_000 {
+        cache.keep((1, address), answer(address));
+        assert_eq!(cache.get((1, 0)), Some(answer(0)));
+        assert!(cache.bytes() < 150_000, "{}", cache.bytes());
+    }
+    assert_eq!(cache.get((1, 1)), None);
+    assert_eq!(cache.get((2, 0)), None);
+    cache.keep((3, 1), Answer::Unnamed(Reason::NoSymbol));
+    assert_eq!(cache.get((3, 1)), Some(Answer::Unnamed(Reason::NoSymbol)));
+    let (one, two) = (cache.keep((4, 1), answer(8)), cache.keep((4, 2), answer(9)));
+    let (Answer::Named(one), Answer::Named(two)) = (one, two) else { panic!() };
+    assert!(Arc::ptr_eq(&one[0].function, &two[0].function));
+}
