@@ -157,13 +157,17 @@ impl<'a> Claims<'a> {
         let (first, last) = (line_of("inline:begin"), line_of("inline:end"));
         let reading = &self.recorded.reading;
         let shown = |stack: &Stack| {
-            stack.frames.windows(2).any(|pair| {
-                let [callee, caller] = pair else { return false };
+            // Rust's closures are called through an inlined function of the library: what counts is the
+            // compiled function that all of them ended up in.
+            stack.frames.iter().enumerate().any(|(position, callee)| {
                 callee.inlined
                     && callee.name.contains(inner)
                     && callee.file.ends_with(file)
                     && (first..=last).contains(&callee.line)
-                    && caller.is(outer)
+                    && stack.frames[position..]
+                        .iter()
+                        .find(|frame| !frame.inlined)
+                        .is_some_and(|compiled| compiled.is(outer))
             })
         };
         let share = percent(
