@@ -129,13 +129,16 @@ impl<'a> Claims<'a> {
     }
 
     /// In at least `least` percent of the time of `function`, the next other function above it is
-    /// `caller`.
+    /// `caller`; `a|b` allows two.
     pub(crate) fn caller_is(&self, function: &str, caller: &str, least: f64) {
+        let callers: Vec<&str> = caller.split('|').collect();
         let reading = &self.recorded.reading;
         let all = reading.time_of(|stack| stack.has(&[function]));
         let right = |stack: &Stack| {
             let mut above = stack.frames.iter().skip_while(|frame| !frame.is(function));
-            above.find(|frame| !frame.is(function)).is_some_and(|frame| frame.is(caller))
+            above
+                .find(|frame| !frame.is(function))
+                .is_some_and(|frame| callers.iter().any(|caller| frame.is(caller)))
         };
         let found = percent(reading.time_of(right), all);
         eprintln!("  {function} < {caller}: {found:.2} %");
@@ -157,13 +160,17 @@ impl<'a> Claims<'a> {
         let (first, last) = (line_of("inline:begin"), line_of("inline:end"));
         let reading = &self.recorded.reading;
         let shown = |stack: &Stack| {
-            stack.frames.windows(2).any(|pair| {
-                let [callee, caller] = pair else { return false };
+            // Rust's closures are called through an inlined function of the library: what counts is the
+            // compiled function that all of them ended up in.
+            stack.frames.iter().enumerate().any(|(position, callee)| {
                 callee.inlined
                     && callee.name.contains(inner)
                     && callee.file.ends_with(file)
                     && (first..=last).contains(&callee.line)
-                    && caller.is(outer)
+                    && stack.frames[position..]
+                        .iter()
+                        .find(|frame| !frame.inlined)
+                        .is_some_and(|compiled| compiled.is(outer))
             })
         };
         let share = percent(

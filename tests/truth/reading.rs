@@ -126,8 +126,13 @@ impl Stack {
         self.frames.iter().any(|frame| !frame.kernel)
     }
 
+    /// One line: the leaf's end and the root's end of a long stack.
     fn sketch(&self) -> String {
-        let names: Vec<_> = self.frames.iter().map(|frame| frame.name.as_str()).collect();
+        let short = |frame: &Frame| frame.name.chars().take(60).collect::<String>();
+        let mut names: Vec<_> = self.frames.iter().map(short).collect();
+        if names.len() > 16 {
+            names.splice(10..names.len() - 5, [String::from("…")]);
+        }
         let state = self.state.as_deref().unwrap_or("complete");
         let ms = self.nanoseconds / 1_000_000;
         format!("  {ms:6} ms {state:9} [{}] {}", self.thread, names.join(" < "))
