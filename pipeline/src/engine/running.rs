@@ -123,11 +123,14 @@ impl RunningEngine {
     }
 
     async fn stop_chains(&mut self, until: tokio::time::Instant) {
+        // A processor that waits until its deadline must still hand on what it waited with.
+        let slack = until.saturating_duration_since(tokio::time::Instant::now()) / 4;
+        let deadline = (until - slack).into_std();
         let mut flushed = Vec::new();
         for chain in self.chains.drain(..) {
             let (done, answer) = oneshot::channel();
             // A thread that is gone has nothing to flush.
-            if chain.queue.send(Message::Finish(until.into_std(), done)).is_ok() {
+            if chain.queue.send(Message::Finish(deadline, done)).is_ok() {
                 flushed.push((chain.pipeline, answer));
             }
         }
