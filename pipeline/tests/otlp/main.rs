@@ -6,7 +6,10 @@
     reason = "a test fails by panicking"
 )]
 
+mod dialects;
 mod generate;
+mod json;
 mod normalize;
 mod profcheck;
 mod protobuf;
+mod tables;
