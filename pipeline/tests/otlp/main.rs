@@ -7,6 +7,7 @@
 )]
 
 mod dialects;
+mod edges;
 mod generate;
 mod json;
 mod normalize;
