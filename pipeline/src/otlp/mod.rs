@@ -23,6 +23,7 @@ mod budget;
 mod decode;
 mod encode;
 mod error;
+mod json;
 mod schema;
 mod sink;
 mod summary;
@@ -52,4 +53,18 @@ pub fn encode(profiles: &Profiles) -> Vec<u8> {
 /// The length of what [`encode`] writes.
 pub fn encoded_len(profiles: &Profiles) -> usize {
     encode::encoded_len(profiles)
+}
+
+/// Reads a request in OTLP JSON.
+///
+/// # Errors
+/// If the text is not JSON, a known key has a value of the wrong type, or [`decode`] would refuse
+/// the same request in protobuf.
+pub fn decode_json(request: &[u8]) -> Result<Profiles, DecodeError> {
+    decode(&json::to_protobuf(request)?)
+}
+
+/// Writes a request in OTLP JSON, without spaces. Fields that have their default are left out.
+pub fn encode_json(profiles: &Profiles) -> Vec<u8> {
+    json::from_protobuf(&encode(profiles))
 }

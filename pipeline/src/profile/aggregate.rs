@@ -9,7 +9,7 @@ use hashbrown::HashTable;
 use super::attribute_names::SAMPLES_LOST;
 use super::merge::Merger;
 use super::{
-    AttributeIx, Dictionary, Index, LinkIx, Profile, Profiles, SampleRef, Samples, StackIx, Value,
+    AttributeIx, Dictionary, LinkIx, Profile, Profiles, SampleRef, Samples, StackIx, Value,
     ValueType,
 };
 

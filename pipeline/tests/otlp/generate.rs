@@ -117,7 +117,7 @@ fn profile(random: &mut Random, shape: Shape, tables: &ProfilesDictionary) -> Pr
     };
     let timestamps = random.chance(3);
     let time = random.number() >> 1;
-    let duration = 1 + random.number() >> 2;
+    let duration = 1 + (random.number() >> 2);
     let mut samples = random.list(shape.size * 2, |random| {
         let count = 1 + random.below(4);
         let times = if timestamps || (!shape.strict && random.chance(4)) { count } else { 0 };

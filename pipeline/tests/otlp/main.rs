@@ -6,7 +6,11 @@
     reason = "a test fails by panicking"
 )]
 
+mod dialects;
+mod edges;
 mod generate;
+mod json;
 mod normalize;
 mod profcheck;
 mod protobuf;
+mod tables;
