@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use profpipe_pipeline::profile::Profiles;
-use profpipe_pipeline::report::collapse;
+use profpipe_pipeline::report::collapse_by_process;
 use profpipe_pipeline::{folded, otlp, pprof};
 
 use crate::commands::{Usage, flamegraph};
@@ -148,7 +148,7 @@ impl Output {
                 FileFormat::Otlp => otlp::encode(profiles),
                 FileFormat::OtlpJson => bail!("OTLP JSON cannot be written yet"),
                 FileFormat::Folded => folded::encode(profiles, sample_type)?.into_bytes(),
-                FileFormat::Svg => flamegraph::draw(&collapse(profiles, sample_type)?)?,
+                FileFormat::Svg => flamegraph::draw(&collapse_by_process(profiles, sample_type)?)?,
             };
             Ok(self.finish(&content)?)
         };

@@ -3,7 +3,7 @@
 use super::ReportError;
 use crate::pprof::file_order;
 use crate::profile::attribute_names::PPROF_DEFAULT_SAMPLE_TYPE;
-use crate::profile::{Dictionary, Profile, Profiles, ValueType};
+use crate::profile::{Dictionary, Profile, Profiles, Resource, ValueType};
 
 /// A sample type, and every profile of it.
 #[derive(Debug)]
@@ -14,6 +14,8 @@ pub struct Choice<'a> {
     pub unit: &'a str,
     /// The profiles of this type, from all resources and scopes.
     pub profiles: Vec<&'a Profile>,
+    /// The resource of each of the profiles.
+    pub resources: Vec<&'a Resource>,
 }
 
 impl<'a> Choice<'a> {
@@ -38,14 +40,16 @@ impl<'a> Choice<'a> {
         };
         let dictionary = &profiles.dictionary;
         let is_chosen = |profile: &&Profile| texts(dictionary, profile.sample_type) == (kind, unit);
-        let mut chosen = Vec::new();
-        for scope in profiles.resources.iter().flat_map(|resource| &resource.scopes) {
-            // A file that counts one thing twice is not to be counted twice.
-            let is_file = file_order(scope).is_some();
-            let of_scope = scope.profiles.iter().filter(is_chosen);
-            chosen.extend(of_scope.take(if is_file { 1 } else { usize::MAX }));
+        let mut choice = Self { kind, unit, profiles: Vec::new(), resources: Vec::new() };
+        for resource in &profiles.resources {
+            for scope in &resource.scopes {
+                // A file that counts one thing twice is not to be counted twice.
+                let most = if file_order(scope).is_some() { 1 } else { usize::MAX };
+                choice.profiles.extend(scope.profiles.iter().filter(is_chosen).take(most));
+            }
+            choice.resources.resize(choice.profiles.len(), &resource.resource);
         }
-        Ok(Self { kind, unit, profiles: chosen })
+        Ok(choice)
     }
 }
 

@@ -80,16 +80,19 @@ impl<'a> Frames<'a> {
     }
 
     fn push(&mut self, frame: Frame) {
-        let number = match self.numbers.get(&frame) {
-            Some(number) => *number,
-            None => {
-                let number = self.frames.len() as u32;
-                self.frames.push(frame.clone());
-                self.numbers.insert(frame, number);
-                number
-            }
-        };
+        let number = self.number(frame);
         self.lines.push(number);
+    }
+
+    /// The number of a frame that no location stands for.
+    pub(super) fn number(&mut self, frame: Frame) -> u32 {
+        if let Some(number) = self.numbers.get(&frame) {
+            return *number;
+        }
+        let number = self.frames.len() as u32;
+        self.frames.push(frame.clone());
+        self.numbers.insert(frame, number);
+        number
     }
 }
 

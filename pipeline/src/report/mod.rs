@@ -18,7 +18,7 @@ mod weights;
 mod tests;
 
 pub use choice::Choice;
-pub use stacks::{CollapsedStacks, collapse};
+pub use stacks::{CollapsedStacks, collapse, collapse_by_process};
 pub use top::{Column, FunctionCost, StackCounts, Top, top};
 pub use units::{amount, percent};
 

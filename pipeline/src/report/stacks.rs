@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::ReportError;
 use super::choice::Choice;
-use super::frames::Frames;
-use super::weights::{FrameBudget, Weights};
+use super::frames::{Frame, Frames};
+use super::weights::{FrameBudget, Processes, Weights};
 use crate::profile::Profiles;
 
 /// The most frames that the stacks of a report have together: 256 MiB of them.
@@ -42,18 +42,41 @@ impl CollapsedStacks {
 /// # Errors
 /// If there is no such sample type, or the stacks are too many.
 pub fn collapse(profiles: &Profiles, wanted: Option<&str>) -> Result<CollapsedStacks, ReportError> {
+    collapse_into(profiles, wanted, Processes::new(false))
+}
+
+/// As [`collapse`], and where samples are from processes of several names, the name of the process
+/// is the root of each stack: for looking at a whole host.
+///
+/// # Errors
+/// As [`collapse`].
+pub fn collapse_by_process(
+    profiles: &Profiles,
+    wanted: Option<&str>,
+) -> Result<CollapsedStacks, ReportError> {
+    collapse_into(profiles, wanted, Processes::new(true))
+}
+
+fn collapse_into<'a>(
+    profiles: &'a Profiles,
+    wanted: Option<&str>,
+    mut processes: Processes<'a>,
+) -> Result<CollapsedStacks, ReportError> {
     let choice = Choice::new(profiles, wanted)?;
     let mut frames = Frames::new(&profiles.dictionary);
     let mut sums: BTreeMap<Vec<u32>, i64> = BTreeMap::new();
     let mut budget = FrameBudget::new(MAX_FRAMES);
-    for mut weights in Weights::of(&profiles.dictionary, &choice) {
-        for (stack, weight) in weights.take() {
+    for mut weights in Weights::of(&profiles.dictionary, &choice, &mut processes) {
+        for ((process, stack), weight) in weights.take() {
             budget.start_stack();
             let mut numbers = Vec::new();
             for (location, dropped) in weights.frames(stack) {
                 let of_location = frames.of(location).iter().skip(dropped);
                 budget.take(of_location.len())?;
                 numbers.extend(of_location);
+            }
+            if let Some(name) = processes.name(process) {
+                numbers.push(frames.number(Frame { name: name.to_owned(), module: String::new() }));
             }
             numbers.reverse();
             let sum = sums.entry(numbers).or_default();

@@ -7,7 +7,8 @@
 
 use super::*;
 use crate::profile::attribute_names::{
-    PPROF_DEFAULT_SAMPLE_TYPE, PPROF_DROP_FRAMES, PPROF_KEEP_FRAMES, SAMPLES_LOST, STACK_STATE,
+    PPROF_DEFAULT_SAMPLE_TYPE, PPROF_DROP_FRAMES, PPROF_KEEP_FRAMES, PROCESS_EXECUTABLE_NAME,
+    SAMPLES_LOST, STACK_STATE,
 };
 use crate::profile::{
     AttributeIx, Function, KeyValue, Line, LinkIx, LocationRef, MappingRef, Profile, Profiles,
@@ -283,6 +284,26 @@ fn human_units() {
     }
     assert_eq!(percent(1, 3), "33.3%");
     assert_eq!(percent(0, 0), "0.0%");
+}
+
+/// Scenario: the stacks of one process, of two processes, and of two in a file, which knows of
+/// processes by labels only.
+/// Guarantees: the name of the process is the root where there are several.
+#[test]
+fn stacks_by_process() {
+    let rows: [(&[&str], &str, i64); 2] = [(&["f", "main"], "", 1), (&[], "", 2)];
+    let mut profiles = Builder::default().profile(CPU, &[], &rows).build();
+    let stacks =
+        |profiles: &Profiles| crate::folded::write(&collapse_by_process(profiles, None).unwrap());
+    profiles.resources[0].resource.set(PROCESS_EXECUTABLE_NAME, "one");
+    assert_eq!(stacks(&profiles), "[no stack] 2\nmain;f 1\n");
+    profiles.resources.push(profiles.resources[0].clone());
+    profiles.resources[1].resource.set(PROCESS_EXECUTABLE_NAME, "two");
+    let expected = "one 2\none;main;f 1\ntwo 2\ntwo;main;f 1\n";
+    assert_eq!(stacks(&profiles), expected);
+    let file = crate::pprof::decode(&crate::pprof::encode(&profiles).unwrap()).unwrap();
+    assert_eq!(stacks(&file), expected);
+    assert_eq!(crate::folded::encode(&file, None).unwrap(), "[no stack] 4\nmain;f 2\n");
 }
 
 /// Scenario: one location with 100,000 inlined functions, 100,000 times in one stack.

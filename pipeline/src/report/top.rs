@@ -7,7 +7,7 @@ use foldhash::fast::RandomState;
 use super::ReportError;
 use super::choice::Choice;
 use super::frames::Frames;
-use super::weights::{FrameBudget, Weights};
+use super::weights::{FrameBudget, Processes, Weights};
 use crate::pprof::{attribute_text, find_attribute};
 use crate::profile::attribute_names::{SAMPLES_LOST, STACK_STATE};
 use crate::profile::{Profile, Profiles, Value};
@@ -86,8 +86,8 @@ pub fn top(profiles: &Profiles, wanted: Option<&str>, by: Column) -> Result<Top,
         lost = lost.saturating_add(of_profile.and_then(Value::as_int).unwrap_or(0));
     }
     let mut budget = FrameBudget::new(MAX_FRAMES);
-    for mut weights in Weights::of(dictionary, &choice) {
-        for (stack, weight) in weights.take() {
+    for mut weights in Weights::of(dictionary, &choice, &mut Processes::new(false)) {
+        for ((_, stack), weight) in weights.take() {
             budget.start_stack();
             total = total.saturating_add(weight);
             seen.clear();
