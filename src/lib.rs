@@ -8,7 +8,8 @@
 //! `profpipe run --config` takes, which is the Collector's. A program adds components of its own in
 //! one of two ways: it hands over a finished one under an id ([`Builder::receiver`],
 //! [`Builder::exporter`]), or it registers a type that configurations can use with settings
-//! ([`Builder::with`]).
+//! ([`Builder::with`]). The settings of such a type are a struct that derives the traits of `serde`
+//! and `schemars`; `examples/embedding.rs` shows one whole.
 //!
 //! ```
 //! use std::sync::{Arc, Mutex};
@@ -53,6 +54,15 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # What a program can rely on
+//! - [`Engine::builder`] knows every built-in component; [`Builder::plan`] checks a configuration
+//!   without starting anything and gives every mistake with its place.
+//! - [`RunningEngine::wait`] returns when all receivers have ended or one has failed,
+//!   [`RunningEngine::stop`] flushes and closes in order within the time it is given, and
+//!   [`RunningEngine::metrics`] are the counters, by name ([`telemetry::names`]) and component.
+//! - A receiver that attaches a [`Receipt`] to a batch learns what became of it: delivered, worth
+//!   sending again, or rejected.
 //!
 //! The engine runs on the Tokio runtime that it is started in, installs no signal handler, no
 //! logger (it logs through `tracing`) and no global of any kind; several can run in one process.

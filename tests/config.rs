@@ -321,3 +321,34 @@ fn the_environment_is_an_argument() {
     let environment = Environment::from_iter([("PATH", "/p")]);
     assert_eq!(builder().environment(environment).plan().unwrap().warnings, []);
 }
+
+/// Scenario: the commands that print, to a full disk and to a pipe that nobody reads.
+/// Guarantees: the first is told in one line, the second is fine; no panic.
+#[test]
+fn nobody_reads() {
+    let example = root().join("config-examples/agent.yaml");
+    let config = ["--config", example.to_str().unwrap()];
+    let commands = [
+        vec!["components"],
+        vec!["components", "--format", "json"],
+        [&["graph"], &config[..]].concat(),
+        [&["validate"], &config[..]].concat(),
+    ];
+    for arguments in commands {
+        let run = |output: std::process::Stdio| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_profpipe"));
+            let child =
+                command.args(&arguments).stdout(output).stderr(std::process::Stdio::piped());
+            let output = child.spawn().unwrap().wait_with_output().unwrap();
+            (output.status.code(), String::from_utf8(output.stderr).unwrap())
+        };
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        assert_eq!(run(writer.into()), (Some(0), String::new()), "{arguments:?}");
+        if let Ok(full) = std::fs::OpenOptions::new().write(true).open("/dev/full") {
+            let (code, said) = run(full.into());
+            assert_eq!(code, Some(1), "{said}");
+            assert!(said.starts_with("profpipe: cannot print to standard output: "), "{said}");
+        }
+    }
+}

@@ -106,6 +106,19 @@ async fn own_components_in_own_program() {
     assert_eq!(services.metrics.counter(names::BATCHES_IN, "exporters::nop").get(), 4);
 }
 
+/// Scenario: a configuration uses an older spelling of a type.
+/// Guarantees: it works, with a warning that gives the new one.
+#[test]
+fn older_spellings_warn() {
+    let old = factory().with_aliases(&["countto"]);
+    let text = PIPELINE.replace("count_to", "countto");
+    let builder = Engine::builder().with(old).exporter("mine", Origins::default());
+    let plan = builder.config_named("app.yaml", text).plan().unwrap();
+    let warnings: Vec<String> = plan.warnings.iter().map(ToString::to_string).collect();
+    let place = "app.yaml:1:13: receivers::countto/two: ";
+    assert_eq!(warnings, [format!("{place}`countto` is an older spelling; write `count_to`")]);
+}
+
 /// Scenario: the same program with a wrong configuration, and without a runtime.
 /// Guarantees: errors that a program can tell apart, with the texts that users get.
 #[test]

@@ -1,13 +1,16 @@
-//! Every registered component at work in an engine, and the built-in agent on this host.
+//! Every registered component at work in an engine, and every example on this host.
 
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "a test fails by panicking"
+    clippy::print_stderr,
+    reason = "a test fails by panicking, and says what it cannot test here"
 )]
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use profpipe::profile::{Profile, ResourceProfiles, SampleRef, ScopeProfiles};
@@ -129,43 +132,86 @@ async fn every_receiver_stops_when_asked() {
     }
 }
 
-/// Scenario: the built-in agent on this host, with short windows, while something is busy.
-/// Guarantees: files appear while it runs, and nothing fails.
+/// Scenario: every example that samples, on this host, with short windows and something busy.
+/// Guarantees: every exporter of it gets profiles, files appear while it runs, and nothing fails.
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_agent_writes_files() {
-    let directory = tempfile::tempdir().unwrap();
-    let agent = Path::new(env!("CARGO_MANIFEST_DIR")).join("config-examples/agent.yaml");
-    let services = Services::default();
-    let engine = Engine::builder()
-        .config_files([agent])
-        .set(format!("exporters::file::path={}", directory.path().display()))
-        .set("receivers::perf::interval=200ms")
-        .services(services.clone())
-        .start();
-    let engine = match engine {
-        Ok(engine) => engine,
-        Err(error) => {
-            eprintln!("not tested here: {error}");
-            return;
+async fn examples_run() {
+    let busy = Busy::start();
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("config-examples");
+    for example in std::fs::read_dir(examples).unwrap() {
+        let file = example.unwrap().path();
+        if file.extension().is_none_or(|extension| extension != "yaml") {
+            continue;
         }
-    };
-    let busy = std::thread::spawn(|| {
-        let began = Instant::now();
-        let mut sum = 0_u64;
-        while began.elapsed() < Duration::from_secs(1) {
-            sum = std::hint::black_box(sum.wrapping_mul(31).wrapping_add(1));
+        let directory = tempfile::tempdir().unwrap();
+        let services = Services::default();
+        let plan = Engine::builder().config_files([&file]).plan().unwrap();
+        let mut builder = Engine::builder().config_files([&file]).services(services.clone());
+        let mut expected = Vec::new();
+        let mut writes = false;
+        for (kind, id, name) in plan.components() {
+            match (kind, name) {
+                (Kind::Receiver, "perf") => {
+                    builder = builder.set(format!("receivers::{id}::interval=200ms"));
+                }
+                (Kind::Exporter, "file") => {
+                    let path = directory.path().join(id.replace('/', "_"));
+                    builder = builder.set(format!("exporters::{id}::path={}", path.display()));
+                    writes = true;
+                }
+                _ => {}
+            }
+            if kind == Kind::Exporter {
+                expected.push(format!("exporters::{id}"));
+            }
         }
-    });
-    let written = services.metrics.clone();
-    until(|| {
-        let failed = written.total(names::BATCHES_FAILED);
-        assert_eq!(failed, 0, "{:?}", written.snapshot());
-        written.total(names::FILES_WRITTEN) > 0
-    })
-    .await;
-    engine.stop(GRACE).await.unwrap();
-    busy.join().unwrap();
-    assert!(std::fs::read_dir(directory.path()).unwrap().count() > 0);
-    assert!(services.metrics.total(names::SAMPLES) > 0);
+        let engine = match builder.start() {
+            Ok(engine) => engine,
+            Err(error) => {
+                eprintln!("{} is not tested here: {error}", file.display());
+                continue;
+            }
+        };
+        let metrics = &services.metrics;
+        until(|| {
+            let failed = metrics.total(names::BATCHES_FAILED);
+            assert_eq!(failed, 0, "{}: {:?}", file.display(), metrics.snapshot());
+            let out = |label: &String| metrics.counter(names::SAMPLES_OUT, label).get() > 0;
+            expected.iter().all(out) && (!writes || metrics.total(names::FILES_WRITTEN) > 0)
+        })
+        .await;
+        engine.stop(GRACE).await.unwrap();
+        let folders = std::fs::read_dir(directory.path()).unwrap();
+        for folder in folders {
+            assert!(std::fs::read_dir(folder.unwrap().path()).unwrap().count() > 0);
+        }
+    }
+    drop(busy);
+}
+
+/// A thread that is busy until it is dropped: something for the sampler to see.
+struct Busy(Arc<AtomicBool>, Option<std::thread::JoinHandle<()>>);
+
+impl Busy {
+    fn start() -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            let mut sum = 0_u64;
+            while !stopped.load(Ordering::Relaxed) {
+                sum = std::hint::black_box(sum.wrapping_mul(31).wrapping_add(1));
+            }
+        });
+        Self(stop, Some(thread))
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.1.take() {
+            let _ = thread.join();
+        }
+    }
 }

@@ -9,6 +9,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Names that more than one component uses. A counter that ends in `_total` only grows.
+///
+/// The label of what a component counts itself is its id. What the engine counts on the edges
+/// around it is labelled with its place in the configuration, because ids repeat between kinds:
+/// `receivers::perf`, `processors::symbolize`, `exporters::file`, `pipelines::profiles`.
 pub mod names {
     /// Samples that the kernel took for us (receiver).
     pub const SAMPLES: &str = "profpipe_receiver_samples_total";

@@ -2,6 +2,7 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "printing is what commands are for")]
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 pub(crate) mod components;
@@ -39,6 +40,11 @@ pub(crate) fn fail(error: &anyhow::Error) -> ExitCode {
             line.push_str(&cause);
         }
     }
-    eprintln!("profpipe: {}", line.replace('\n', " "));
+    tell(&format!("profpipe: {}", line.replace('\n', " ")));
     ExitCode::from(if error.is::<Usage>() { 2 } else { 1 })
+}
+
+/// Prints a line to standard error. There is nobody to be told if that does not work.
+pub(crate) fn tell(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }

@@ -4,7 +4,9 @@ use std::process::ExitCode;
 
 use profpipe::{ConfigErrors, Engine, Environment, Plan};
 
+use super::tell;
 use crate::cli;
+use crate::files::print;
 
 pub(crate) fn run(arguments: cli::ConfigFiles) -> anyhow::Result<ExitCode> {
     let builder = builder(&arguments.config, &arguments.set);
@@ -17,7 +19,7 @@ pub(crate) fn run(arguments: cli::ConfigFiles) -> anyhow::Result<ExitCode> {
         arguments.config.iter().map(|file| file.display().to_string()).collect();
     let count = plan.pipelines.len();
     let plural = if count == 1 { "" } else { "s" };
-    println!("{}: ok, {count} pipeline{plural}", files.join(", "));
+    print(&format!("{}: ok, {count} pipeline{plural}\n", files.join(", ")))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -32,15 +34,15 @@ pub(crate) fn builder(files: &[std::path::PathBuf], sets: &[String]) -> profpipe
 
 /// Prints every mistake, one a line; the exit code of a wrong configuration.
 pub(crate) fn report(errors: &ConfigErrors) -> ExitCode {
-    eprintln!("{errors}");
+    tell(&errors.to_string());
     let count = errors.0.len();
     let plural = if count == 1 { "" } else { "s" };
-    eprintln!("profpipe: {count} mistake{plural} in the configuration");
+    tell(&format!("profpipe: {count} mistake{plural} in the configuration"));
     ExitCode::from(2)
 }
 
 pub(crate) fn print_warnings(plan: &Plan) {
     for warning in &plan.warnings {
-        eprintln!("warning: {warning}");
+        tell(&format!("warning: {warning}"));
     }
 }

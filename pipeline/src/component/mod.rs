@@ -50,13 +50,34 @@ impl Error {
         let mut cause = self.source();
         while let Some(error) = cause {
             let text = error.to_string();
-            // Many errors already tell their cause.
-            if !line.contains(&text) {
+            // Many errors already tell their cause, in their own words or without its number.
+            let words = text.split(" (os error").next().unwrap_or_default().to_lowercase();
+            if !line.to_lowercase().contains(&words) {
                 // Writing to a string cannot fail.
                 let _ = write!(line, ": {text}");
             }
             cause = error.source();
         }
         line.replace('\n', " ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Error as IoError;
+
+    use super::Error;
+
+    /// Scenario: errors whose message tells their cause already, or does not, or has several lines.
+    /// Guarantees: one line that says everything once.
+    #[test]
+    fn a_chain_is_one_line() {
+        let denied = || IoError::from_raw_os_error(13);
+        let error = Error::with_source("cannot write /x: permission denied; grant it", denied());
+        assert_eq!(error.chain(), "cannot write /x: permission denied; grant it");
+        let error = Error::with_source("cannot write /x", denied());
+        assert_eq!(error.chain(), "cannot write /x: Permission denied (os error 13)");
+        let lines = IoError::other("one\ntwo");
+        assert_eq!(Error::with_source("bad", lines).chain(), "bad: one two");
     }
 }

@@ -11,7 +11,7 @@ use super::delivery::{ExportQueue, panic_text};
 use super::quiet::Quiet;
 use super::sender::Edge;
 use crate::batch::{Batch, Outcome};
-use crate::component::{Error, Outbox, Processor};
+use crate::component::{Outbox, Processor};
 use crate::telemetry::Counter;
 
 /// How often processors are ticked.

@@ -541,3 +541,38 @@ async fn dropping_stops() {
     until(|| sender.is_closed()).await;
     until(|| seen.closed.load(Ordering::SeqCst) == 1).await;
 }
+
+/// Scenario: a plan of two pipelines that share both ends, one without processors, drawn.
+/// Guarantees: every component that runs is a node, every edge is there, ids are quoted.
+#[test]
+fn plans_are_drawn() {
+    let mut builder = Builder::default();
+    builder.receiver("in", feed().1).processor("p", Box::new(Passing));
+    builder.exporter("out/\"x\"", Seen::default().sink(|_| Ok(())));
+    let config = "service: {pipelines: {profiles: {receivers: [in], processors: [p], exporters: \
+                  ['out/\"x\"']}, profiles/raw: {receivers: [in], exporters: ['out/\"x\"']}}}";
+    let document = Layers::new().text(None, config).load().unwrap();
+    let dot = builder.plan(&document).unwrap().to_dot();
+    assert_eq!(
+        dot,
+        r#"digraph profpipe {
+  rankdir=LR;
+  node [shape=box, style=rounded, fontname="sans-serif"];
+  subgraph cluster_0 {
+    label="profiles";
+    "profiles p" [label="p"];
+  }
+  "receivers in" -> "profiles p";
+  "profiles p" -> "exporters out/\"x\"";
+  subgraph cluster_1 {
+    label="profiles/raw";
+    "profiles/raw" [shape=point];
+  }
+  "receivers in" -> "profiles/raw";
+  "profiles/raw" -> "exporters out/\"x\"";
+  "exporters out/\"x\"" [label="out/\"x\"", style="rounded,bold"];
+  "receivers in" [label="in", style="rounded,bold"];
+}
+"#
+    );
+}
