@@ -6,8 +6,9 @@ use object::{Object, ObjectSection, ObjectSegment, SegmentFlags};
 use proptest::prelude::*;
 
 use super::super::elf::{Elf, htlhash};
-use super::super::host::start_time;
+use super::super::host::stat;
 use super::super::maps;
+use super::super::process::Stat;
 use super::super::resource::{container_id, unit};
 use super::super::session::parse_cpus;
 use super::super::{cfi, go};
@@ -75,7 +76,7 @@ fn hashes_both_ends_and_the_length() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(24))]
 
     /// Scenario: a real program is cut off and some of its bits are flipped, mostly in its headers.
     /// Guarantees: reading it ends without a panic; whatever is found fits into the file.
@@ -114,7 +115,7 @@ proptest! {
     #[test]
     fn arbitrary_text_is_harmless(text in "[0-9a-f:. \\-/rxp()\\[\\]\n]{0,200}") {
         prop_assert!(maps::executable(&text).all(|line| line.start < line.end));
-        let _ = (start_time(&text), container_id(&text), unit(&text), parse_cpus(&text));
+        let _ = (stat(&text), container_id(&text), unit(&text), parse_cpus(&text));
     }
 }
 
@@ -165,12 +166,14 @@ fn finds_the_systemd_unit() {
 }
 
 /// Scenario: a stat line of a process whose name holds spaces and parentheses.
-/// Guarantees: its start time is found.
+/// Guarantees: its start time and flags are found.
 #[test]
 fn a_name_cannot_hide_the_start_time() {
     let line = "1 (a) b (c)) S 0 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4711 9 9";
-    assert_eq!(start_time(line), Some(4711));
-    assert_eq!(start_time("1 (a"), None);
+    assert_eq!(stat(line), Some(Stat { start_time: 4711, kernel: false }));
+    let line = line.replace("4194560", "69238880");
+    assert!(stat(&line).unwrap().kernel);
+    assert_eq!(stat("1 (a"), None);
 }
 
 /// Scenario: the kernel's lists of CPUs.
