@@ -66,7 +66,9 @@ async fn main() {
             "{name}: {samples} samples, {:.3} s, {truncated} truncated, {broken} broken",
             nanoseconds as f64 / 1e9
         );
-        for (what, ends) in [("ends", total.ends), ("BROKEN at", total.broken_ends)] {
+        for (what, ends) in
+            [("ends", total.ends), ("BROKEN at", total.broken_ends), ("callers", total.callers)]
+        {
             let mut ends: Vec<_> = ends.into_iter().collect();
             ends.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
             for (end, count) in ends.into_iter().take(6) {
@@ -93,6 +95,7 @@ struct Totals {
     broken: i64,
     ends: HashMap<String, i64>,
     broken_ends: HashMap<String, i64>,
+    callers: HashMap<String, i64>,
 }
 
 fn add(profiles: &Profiles, symbols: &mut Symbols, totals: &mut HashMap<String, Totals>) {
@@ -113,13 +116,18 @@ fn add(profiles: &Profiles, symbols: &mut Symbols, totals: &mut HashMap<String, 
                 (key == STACK_STATE).then(|| dictionary.attributes.value(*attribute).as_str())?
             });
             let stack = dictionary.stacks.get(sample.stack);
+            if stack.len() > 1 {
+                let callers: Vec<_> =
+                    stack.iter().take(3).map(|at| symbols.name(dictionary, *at)).collect();
+                *total.callers.entry(callers.join(" < ")).or_default() += weight;
+            }
             let mut end = symbols.name(dictionary, *stack.last().unwrap());
             match state {
                 Some("truncated") => total.truncated += weight,
                 Some(_) => total.broken += weight,
                 None => {}
             }
-            if state.is_some() {
+            if let Some(state) = state {
                 end = stack
                     .iter()
                     .rev()
@@ -127,8 +135,7 @@ fn add(profiles: &Profiles, symbols: &mut Symbols, totals: &mut HashMap<String, 
                     .map(|at| symbols.name(dictionary, *at))
                     .collect::<Vec<_>>()
                     .join(" < ");
-                *total.broken_ends.entry(format!("{} {end}", state.unwrap())).or_default() +=
-                    weight;
+                *total.broken_ends.entry(format!("{state} {end}")).or_default() += weight;
             } else {
                 *total.ends.entry(end).or_default() += weight;
             }

@@ -97,6 +97,8 @@ struct Row {
     facts: RowFacts,
     /// The symbol file of a just-in-time compiler was found.
     found: bool,
+    /// The window in which it was last looked for.
+    looked: Option<u64>,
 }
 
 struct Process {
@@ -128,6 +130,7 @@ impl Aggregation {
                 sum.weight = sum.weight.saturating_add(weight);
             }
             Message::Stack(number, frames) => {
+                self.find_perf_maps(&frames);
                 self.stacks.insert(number, frames);
             }
             Message::Thread { process, tid, name } => {
@@ -137,7 +140,7 @@ impl Aggregation {
             }
             Message::Process(facts) => self.add_process(&facts),
             Message::Row(row, facts) => {
-                self.rows.insert(row, Row { facts: *facts, found: false });
+                self.rows.insert(row, Row { facts: *facts, found: false, looked: None });
             }
             Message::ForgetStacks => {
                 self.forgotten.extend(self.stacks.keys());
@@ -150,6 +153,21 @@ impl Aggregation {
             Message::Window { start, end, lost } => return self.end_window(start, end, lost),
         }
         None
+    }
+
+    /// Looks for the symbol files of just-in-time compilers as soon as their code is seen: the
+    /// process may end before the window does.
+    fn find_perf_maps(&mut self, frames: &[Frame]) {
+        let mut last = None;
+        for frame in frames {
+            if last.replace(frame.row) != Some(frame.row)
+                && let Some(row) = self.rows.get(&frame.row)
+                && matches!(row.facts.source, Source::Jit { .. })
+                && row.looked != Some(self.windows)
+            {
+                self.publish(frame.row);
+            }
+        }
     }
 
     fn add_process(&mut self, facts: &ProcessFacts) {
@@ -208,6 +226,7 @@ impl Aggregation {
             }),
             Source::Vdso(None) => {}
             Source::Jit { pid } => {
+                row.looked = Some(self.windows);
                 if !row.found
                     && let Some((path, file)) = perf_map(*pid)
                 {

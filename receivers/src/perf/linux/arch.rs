@@ -24,6 +24,15 @@ mod processor {
         *sp
     }
 
+    /// The return address of a function that has no frame; `top` is what the stack pointer points
+    /// at.
+    pub(in super::super) fn frameless_return(
+        _: &super::Registers,
+        top: Option<u64>,
+    ) -> Option<u64> {
+        top
+    }
+
     /// The registers to start unwinding with.
     pub(in super::super) fn start([bp, sp, ip]: &super::Registers) -> super::UnwindRegsNative {
         super::UnwindRegsNative::new(*ip, *sp, *bp)
@@ -55,6 +64,15 @@ mod processor {
     /// The stack pointer.
     pub(in super::super) fn stack_pointer([_, _, sp, _]: &super::Registers) -> u64 {
         *sp
+    }
+
+    /// The return address of a function that has no frame; `top` is what the stack pointer points
+    /// at.
+    pub(in super::super) fn frameless_return(
+        [_, lr, _, _]: &super::Registers,
+        _: Option<u64>,
+    ) -> Option<u64> {
+        Some(strip(*lr))
     }
 
     /// The registers to start unwinding with.

@@ -220,7 +220,7 @@ impl Drain {
                 parent: process.parent,
                 name: Arc::clone(&process.name),
                 executable: process.executable.clone(),
-                kernel: extent.is_none() && process.executable.is_none(),
+                kernel: process.kernel,
             })));
         }
         let id = process.id;

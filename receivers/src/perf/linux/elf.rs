@@ -73,7 +73,7 @@ impl Content for [u8] {
 }
 
 /// The largest table of unwinding rules that we read.
-const MAX_SECTION: u64 = 32 << 20;
+const MAX_SECTION: u64 = 40 << 20;
 /// The most program headers and section headers that we look at.
 const MAX_HEADERS: u64 = 1024;
 
@@ -113,6 +113,8 @@ pub(super) struct Sections {
     pub(super) eh_frame: Option<(Range<u64>, Bytes)>,
     pub(super) eh_frame_hdr: Option<(Range<u64>, Bytes)>,
     pub(super) debug_frame: Option<Bytes>,
+    /// The function table of a Go program.
+    pub(super) gopclntab: Option<Bytes>,
 }
 
 impl Sections {
@@ -144,6 +146,7 @@ impl Sections {
             b".eh_frame" => self.eh_frame = whole().map(|bytes| (range, bytes)),
             b".eh_frame_hdr" => self.eh_frame_hdr = whole().map(|bytes| (range, bytes)),
             b".debug_frame" => self.debug_frame = whole(),
+            b".gopclntab" | b".data.rel.ro.gopclntab" => self.gopclntab = whole(),
             _ => {}
         }
     }
@@ -247,7 +250,9 @@ impl Elf {
             let name = names.get(section.name as usize..).unwrap_or_default();
             let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
             match name {
-                b".gopclntab" | b".go.buildinfo" | b".data.rel.ro.gopclntab" => self.go = true,
+                b".gopclntab" | b".go.buildinfo" | b".data.rel.ro.gopclntab" if rules.is_none() => {
+                    self.go = true;
+                }
                 _ if section.kind == SHT_NOTE => notes.push((section.offset, section.size)),
                 _ => {
                     if let Some(rules) = rules.as_deref_mut() {

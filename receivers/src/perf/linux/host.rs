@@ -8,7 +8,7 @@ use super::elf::Bytes;
 use super::handoff::{FileFacts, KERNEL_ROW, RowFacts, Source};
 use super::image::{FileKey, ImageIx, Images};
 use super::loader::{Loader, Place};
-use super::process::{Code, Host, NewMapping, Processes, RowIx};
+use super::process::{Code, Host, NewMapping, Processes, RowIx, Stat};
 use super::record::FileId;
 
 /// The most mapping rows; beyond, new files are not told apart from unknown memory.
@@ -198,9 +198,9 @@ impl Host for ThisHost {
         Some(String::from_utf8_lossy(&bytes).into_owned())
     }
 
-    fn start_time(&mut self, pid: u32) -> Option<u64> {
-        let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
-        start_time(&String::from_utf8_lossy(&stat))
+    fn stat(&mut self, pid: u32) -> Option<Stat> {
+        let line = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+        stat(&String::from_utf8_lossy(&line))
     }
 
     fn executable(&mut self, pid: u32) -> Option<String> {
@@ -251,9 +251,14 @@ impl Host for ThisHost {
     }
 }
 
-/// The start time, in ticks since boot, in a `/proc/PID/stat` line.
-pub(super) fn start_time(stat: &str) -> Option<u64> {
+/// What a `/proc/PID/stat` line says.
+pub(super) fn stat(line: &str) -> Option<Stat> {
     // The name is in parentheses and may hold any character; after it come fields 3 and on.
-    let (_, fields) = stat.rsplit_once(')')?;
-    fields.split_ascii_whitespace().nth(19)?.parse().ok()
+    let (_, fields) = line.rsplit_once(')')?;
+    let mut fields = fields.split_ascii_whitespace();
+    let flags: u64 = fields.nth(6)?.parse().ok()?;
+    let start_time = fields.nth(12)?.parse().ok()?;
+    Some(Stat { start_time, kernel: flags & PF_KTHREAD != 0 })
 }
+
+const PF_KTHREAD: u64 = 0x0020_0000;

@@ -14,6 +14,7 @@ use framehop::{Unwinder as _, UnwinderNative};
 use hashbrown::{HashMap, HashSet};
 
 use super::elf::{Bytes, Content, Elf, Sections};
+use super::go;
 use super::loader::{Answer, Loader, Place, Question};
 
 /// The bytes of unwinding tables held in memory.
@@ -62,6 +63,8 @@ enum Rules {
     /// The file has none.
     None,
     Ready(Box<Unwinder>),
+    /// The program is one of Go, which keeps frame pointers.
+    Go(Box<go::Functions>),
 }
 
 /// Unwinding rules with a cache.
@@ -140,6 +143,16 @@ impl Images {
                     self.add(key, *image);
                 }
             }
+            Answer::Go(at, functions) => {
+                self.loads += 1;
+                if let Some(image) = self.images.get_mut(&at)
+                    && matches!(image.rules, Rules::Coming)
+                {
+                    image.bytes = functions.bytes();
+                    self.bytes += image.bytes;
+                    image.rules = Rules::Go(functions);
+                }
+            }
             Answer::Rules(at, sections) => {
                 self.loads += 1;
                 let Some(image) = self.images.get_mut(&at) else { return };
@@ -182,13 +195,27 @@ impl Images {
     /// The unwinder of an image, read when first asked for and again if it was dropped. None if it
     /// has no rules, or not soon.
     pub(super) fn unwinder(&mut self, at: ImageIx) -> Option<&mut Unwinder> {
+        match self.rules(at)? {
+            Rules::Ready(unwinder) => Some(unwinder),
+            _ => None,
+        }
+    }
+
+    /// The functions of an image that is a Go program.
+    pub(super) fn go(&mut self, at: ImageIx) -> Option<&go::Functions> {
+        match self.rules(at)? {
+            Rules::Go(functions) => Some(functions),
+            _ => None,
+        }
+    }
+
+    fn rules(&mut self, at: ImageIx) -> Option<&mut Rules> {
         self.clock += 1;
         let image = self.images.get_mut(&at)?;
         image.used = self.clock;
         if matches!(image.rules, Rules::Absent) {
             let content: Arc<dyn Content + Send + Sync> = match (&image.file, &image.memory) {
-                // Go writes no rules for its own code but keeps frame pointers everywhere.
-                _ if image.elf.go || image.elf.segments.is_empty() => {
+                _ if image.elf.segments.is_empty() => {
                     image.rules = Rules::None;
                     return None;
                 }
@@ -196,7 +223,7 @@ impl Images {
                 (None, Some(memory)) => Arc::new(memory.clone()),
                 (None, None) => return None,
             };
-            if self.loader.ask(Question::Rules(at, content)) {
+            if self.loader.ask(Question::Rules(at, content, image.elf.go)) {
                 image.rules = Rules::Coming;
             }
         }
@@ -207,10 +234,7 @@ impl Images {
             };
             self.take(answer);
         }
-        match &mut self.images.get_mut(&at)?.rules {
-            Rules::Ready(unwinder) => Some(unwinder),
-            _ => None,
-        }
+        Some(&mut self.images.get_mut(&at)?.rules)
     }
 
     /// Forgets images that no process maps and nobody has asked for since the last sweep; says

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::elf::{self, Content, Elf, Sections};
 use super::image::{FileKey, Image, ImageIx};
-use super::{cfi, sys};
+use super::{cfi, go, sys};
 
 /// The most questions under way.
 const QUESTIONS: usize = 4096;
@@ -21,14 +21,15 @@ const QUESTIONS: usize = 4096;
 pub(super) enum Question {
     /// What is this file, mapped there?
     Open(FileKey, Place),
-    /// What are the unwinding tables of this image?
-    Rules(ImageIx, Arc<dyn Content + Send + Sync>),
+    /// What are the unwinding tables of this image? True if it is a Go program.
+    Rules(ImageIx, Arc<dyn Content + Send + Sync>, bool),
 }
 
 /// What it answers.
 pub(super) enum Answer {
     Opened(FileKey, Option<Box<Image>>),
     Rules(ImageIx, Sections),
+    Go(ImageIx, Box<go::Functions>),
 }
 
 /// Where in the memory of which process a file is mapped.
@@ -96,8 +97,17 @@ fn reply(question: Question) -> Answer {
             let image = if key == FileKey::Vdso { vdso() } else { open(&key, &place) };
             Answer::Opened(key, image.map(Box::new))
         }
-        Question::Rules(image, content) => {
+        Question::Rules(image, content, false) => {
             Answer::Rules(image, trusted(Elf::read_rules(&*content)))
+        }
+        // Go writes no rules for its own code, and the rules that the C parts of a program have
+        // do not cover it.
+        Question::Rules(image, content, true) => {
+            let sections = Elf::read_rules(&*content);
+            let text = sections.text.map_or(0, |range| range.start);
+            let table = sections.gopclntab.as_deref();
+            let functions = table.and_then(|table| go::Functions::read(table, text));
+            Answer::Go(image, Box::new(functions.unwrap_or_default()))
         }
     }
 }

@@ -18,6 +18,7 @@ mod attr;
 mod cfi;
 mod drain;
 mod elf;
+mod go;
 mod handoff;
 mod host;
 mod image;

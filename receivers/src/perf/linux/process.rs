@@ -27,14 +27,23 @@ pub(super) type RowIx = u32;
 pub(super) trait Host {
     /// The content of `/proc/PID/maps`; none if the process is gone or not ours to look at.
     fn maps(&mut self, pid: u32) -> Option<String>;
-    /// The start time of a process in the kernel's ticks.
-    fn start_time(&mut self, pid: u32) -> Option<u64>;
+    /// What the kernel says of a process that is there.
+    fn stat(&mut self, pid: u32) -> Option<Stat>;
     /// The path of a process's executable.
     fn executable(&mut self, pid: u32) -> Option<String>;
     /// The name of a thread.
     fn thread_name(&mut self, pid: u32, tid: u32) -> Option<String>;
     /// What a mapping shows.
     fn code(&mut self, mapping: &NewMapping<'_>) -> Code;
+}
+
+/// What the kernel says of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stat {
+    /// The start time in the kernel's ticks.
+    pub(super) start_time: u64,
+    /// It is a thread of the kernel.
+    pub(super) kernel: bool,
 }
 
 /// An executable mapping that somebody made.
@@ -77,6 +86,8 @@ pub(super) struct Process {
     pub(super) parent: u32,
     /// The start time in the kernel's ticks; 0 if unknown.
     pub(super) start_time: u64,
+    /// It is a thread of the kernel.
+    pub(super) kernel: bool,
     /// The path of the executable, as the process sees it.
     pub(super) executable: Option<Arc<str>>,
     /// The name of the first thread.
@@ -254,17 +265,18 @@ impl Processes {
     /// others' mappings are read again when needed.
     pub(super) fn lost(&mut self, host: &mut impl Host) {
         self.by_pid.retain(|pid, process| {
-            let Some(start) = host.start_time(*pid) else { return false };
+            let Some(stat) = host.stat(*pid) else { return false };
             process.complete = false;
-            process.start_time == 0 || process.start_time == start
+            process.start_time == 0 || process.start_time == stat.start_time
         });
     }
 
     /// Forgets processes that are gone although no record said so.
     pub(super) fn sweep(&mut self, host: &mut impl Host) {
         self.by_pid.retain(|pid, process| {
-            let start = host.start_time(*pid);
-            start.is_some_and(|start| process.start_time == 0 || process.start_time == start)
+            let same =
+                |stat: Stat| process.start_time == 0 || process.start_time == stat.start_time;
+            host.stat(*pid).is_some_and(same)
         });
     }
 
@@ -279,6 +291,7 @@ impl Processes {
             pid,
             parent,
             start_time: 0,
+            kernel: false,
             executable: None,
             name: "".into(),
             complete: false,
@@ -324,8 +337,9 @@ impl Process {
     fn scan(&mut self, host: &mut impl Host) -> bool {
         // Also if it cannot be read: asking again at every sample would not help.
         self.complete = true;
-        let Some(start) = host.start_time(self.pid) else { return false };
-        self.start_time = start;
+        let Some(stat) = host.stat(self.pid) else { return false };
+        self.start_time = stat.start_time;
+        self.kernel = stat.kernel;
         if let Some(executable) = host.executable(self.pid) {
             self.executable = Some(executable.into());
         }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use super::arch;
 use super::elf::Bytes;
 use super::handoff::{Extent, Frame, KERNEL_ROW, NO_ROW};
-use super::image::{Images, Unwinder};
+use super::image::{ImageIx, Images, Unwinder};
 use super::process::{Code, Process};
 use super::record::{Half, Sample};
 
@@ -31,8 +31,6 @@ const START_CODE: u64 = 64;
 pub(super) struct Unwinding {
     /// The frames of the sample, leaf first.
     pub(super) frames: Vec<Frame>,
-    /// Some frame is in code that the process wrote itself.
-    pub(super) jit: bool,
     chain: Vec<u64>,
     walk: Vec<u64>,
     /// Walks along frame pointers.
@@ -48,7 +46,6 @@ impl Unwinding {
         let rules: UnwinderNative<Bytes, MayAllocateDuringUnwind> = UnwinderNative::new();
         Self {
             frames: Vec::new(),
-            jit: false,
             chain: Vec::new(),
             walk: Vec::new(),
             plain: Unwinder { rules, cache: CacheNative::new() },
@@ -67,7 +64,6 @@ impl Unwinding {
         self.frames.clear();
         self.chain.clear();
         self.walk.clear();
-        self.jit = false;
         for (half, address) in sample.chain() {
             match half {
                 Half::Kernel if self.frames.len() < MAX_FRAMES => {
@@ -95,10 +91,7 @@ impl Unwinding {
                 Some(Code::Image { bias, row, .. } | Code::File { bias, row }) => {
                     Frame { row, address: address.wrapping_sub(bias) }
                 }
-                Some(Code::Jit) => {
-                    self.jit = true;
-                    Frame { row: process.announced.jit.unwrap_or(NO_ROW), address }
-                }
+                Some(Code::Jit) => Frame { row: process.announced.jit.unwrap_or(NO_ROW), address },
                 None => Frame { row: NO_ROW, address },
             };
             self.frames.push(frame);
@@ -118,8 +111,23 @@ impl Unwinding {
         images: &mut Images,
     ) -> Extent {
         let leaf = arch::instruction(registers);
-        if self.chain.len() > 1 && (!self.use_rules || is_go(process, images, leaf)) {
+        let go = go_image(process, images, leaf);
+        if self.chain.len() > 1 && (!self.use_rules || go.is_some()) {
             self.walk.extend_from_slice(&self.chain);
+            let frameless = |(image, bias)| {
+                let functions = images.go(image)?;
+                functions.is_frameless(leaf.wrapping_sub(bias)).then(|| {
+                    let top = stack.first_chunk::<8>().map(|bytes| u64::from_le_bytes(*bytes));
+                    arch::frameless_return(registers, top)
+                })?
+            };
+            // Frame pointers leave out the caller of a function without a frame.
+            if let Some(caller) = go.and_then(frameless)
+                && go_image(process, images, caller).is_some()
+                && self.walk.get(1) != Some(&caller)
+            {
+                self.walk.insert(1, caller);
+            }
             return self.chain_extent(process, images);
         }
         let extent = self.walk_rules(registers, stack, process, images);
@@ -235,8 +243,15 @@ fn step(
 
 /// Whether a stack that ends here has reached its root. `stated` if the end is what the rules or
 /// the frame pointers say, and not a failure.
-fn is_root(images: &Images, code: Option<Code>, address: u64, stated: bool) -> bool {
+fn is_root(images: &mut Images, code: Option<Code>, address: u64, stated: bool) -> bool {
     let Some(Code::Image { image, bias, .. }) = code else { return false };
+    if let Some(functions) = images.go(image)
+        && !functions.is_empty()
+    {
+        // The address after a call, or the first of a function that was never called.
+        let address = address.wrapping_sub(bias);
+        return functions.is_root(address.wrapping_sub(1)) || functions.is_root(address);
+    }
     let Some(image) = images.get(image) else { return false };
     // The first instructions of a program, and all of the dynamic loader while it starts one, have
     // no rules in many systems.
@@ -244,9 +259,10 @@ fn is_root(images: &Images, code: Option<Code>, address: u64, stated: bool) -> b
     stated || start || image.loader
 }
 
-fn is_go(process: &Process, images: &Images, address: u64) -> bool {
-    match process.find(address).map(|mapping| mapping.code) {
-        Some(Code::Image { image, .. }) => images.get(image).is_some_and(|image| image.elf.go),
-        _ => false,
+/// The image at an address, and its bias, if it is a Go program.
+fn go_image(process: &Process, images: &Images, address: u64) -> Option<(ImageIx, u64)> {
+    match process.find(address)?.code {
+        Code::Image { image, bias, .. } if images.get(image)?.elf.go => Some((image, bias)),
+        _ => None,
     }
 }

@@ -5,12 +5,13 @@ use std::sync::LazyLock;
 use object::{Object, ObjectSection, ObjectSegment, SegmentFlags};
 use proptest::prelude::*;
 
-use super::super::cfi;
 use super::super::elf::{Elf, htlhash};
-use super::super::host::start_time;
+use super::super::host::stat;
 use super::super::maps;
+use super::super::process::Stat;
 use super::super::resource::{container_id, unit};
 use super::super::session::parse_cpus;
+use super::super::{cfi, go};
 
 /// A real ELF file: this test program.
 static PROGRAM: LazyLock<Vec<u8>> =
@@ -75,7 +76,7 @@ fn hashes_both_ends_and_the_length() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(24))]
 
     /// Scenario: a real program is cut off and some of its bits are flipped, mostly in its headers.
     /// Guarantees: reading it ends without a panic; whatever is found fits into the file.
@@ -114,7 +115,7 @@ proptest! {
     #[test]
     fn arbitrary_text_is_harmless(text in "[0-9a-f:. \\-/rxp()\\[\\]\n]{0,200}") {
         prop_assert!(maps::executable(&text).all(|line| line.start < line.end));
-        let _ = (start_time(&text), container_id(&text), unit(&text), parse_cpus(&text));
+        let _ = (stat(&text), container_id(&text), unit(&text), parse_cpus(&text));
     }
 }
 
@@ -165,12 +166,14 @@ fn finds_the_systemd_unit() {
 }
 
 /// Scenario: a stat line of a process whose name holds spaces and parentheses.
-/// Guarantees: its start time is found.
+/// Guarantees: its start time and flags are found.
 #[test]
 fn a_name_cannot_hide_the_start_time() {
     let line = "1 (a) b (c)) S 0 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4711 9 9";
-    assert_eq!(start_time(line), Some(4711));
-    assert_eq!(start_time("1 (a"), None);
+    assert_eq!(stat(line), Some(Stat { start_time: 4711, kernel: false }));
+    let line = line.replace("4194560", "69238880");
+    assert!(stat(&line).unwrap().kernel);
+    assert_eq!(stat("1 (a"), None);
 }
 
 /// Scenario: the kernel's lists of CPUs.
@@ -262,5 +265,70 @@ proptest! {
             }
         }
         let _ = cfi::check(&table(&bytes), cfi::Kind::EhFrame);
+    }
+}
+
+/// A `.gopclntab` (1.20) of three functions: one with a frame after 5 bytes, one without a frame,
+/// and `runtime.goexit`, whose frame is there from its first byte.
+fn go_table() -> Vec<u8> {
+    let names = b"\0main.work\0main.leaf\0runtime.goexit\0";
+    // Depth 0 for 5 bytes, then 8 for 27; depth 0 for all 32; depth 8 for all 32.
+    let depths = [2, 5, 16, 27, 0, 0, 2, 32, 0, 18, 32, 0];
+    let (names_at, depths_at) = (72, 72 + names.len());
+    let functions_at = depths_at + depths.len();
+    let mut table = vec![0xf1, 0xff, 0xff, 0xff, 0, 0, 1, 8];
+    let header = [3, 0, 0x1000, names_at, depths_at, 0, depths_at, functions_at];
+    table.extend(header.iter().flat_map(|word| (*word as u64).to_le_bytes()));
+    table.extend(names);
+    table.extend(depths);
+    let data_at = 4 * 7;
+    for number in 0..3 {
+        table.extend((number * 32_u32).to_le_bytes());
+        table.extend((data_at + number * 20).to_le_bytes());
+    }
+    table.extend(96_u32.to_le_bytes());
+    for (number, (name, depths)) in [(1_u32, 0_u32), (11, 6), (21, 9)].into_iter().enumerate() {
+        for word in [number as u32 * 32, name, 0, 0, depths] {
+            table.extend(word.to_le_bytes());
+        }
+    }
+    table
+}
+
+/// Scenario: the function table of a Go program.
+/// Guarantees: it says where functions have no frame yet or at all, and where stacks end.
+#[test]
+fn reads_where_go_functions_have_no_frame() {
+    let functions = go::Functions::read(&go_table(), 0).unwrap();
+    let frameless = |offset: u64| functions.is_frameless(0x1000 + offset);
+    assert!(frameless(0) && frameless(4) && !frameless(5) && !frameless(31));
+    assert!(frameless(32) && frameless(63));
+    assert!(!frameless(64));
+    assert!(!functions.is_frameless(0) && !functions.is_frameless(u64::MAX));
+    let root = |offset: u64| functions.is_root(0x1000 + offset);
+    assert!(!root(63) && root(64) && root(95) && !root(96));
+}
+
+proptest! {
+    /// Scenario: a Go function table with some bytes changed, cut off anywhere; and noise.
+    /// Guarantees: reading and asking never panics.
+    #[test]
+    fn a_damaged_go_table_is_harmless(
+        changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..8),
+        cut: prop::sample::Index,
+        noise in proptest::collection::vec(any::<u8>(), 0..100),
+        address: u64,
+    ) {
+        let mut bytes = go_table();
+        for (at, value) in changes {
+            let at = at.index(bytes.len());
+            bytes[at] = value;
+        }
+        bytes.truncate(cut.index(bytes.len() + 1));
+        for bytes in [bytes, noise] {
+            if let Some(functions) = go::Functions::read(&bytes, 0x1000) {
+                let _ = (functions.is_frameless(address), functions.is_root(address));
+            }
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::super::process::{Code, Host, NewMapping, Processes};
+use super::super::process::{Code, Host, NewMapping, Processes, Stat};
 use super::super::record::{FileId, Map};
 
 /// A host of the test's making.
@@ -20,8 +20,8 @@ impl Host for FakeHost {
         self.processes.get(&pid).map(|(maps, _)| maps.clone())
     }
 
-    fn start_time(&mut self, pid: u32) -> Option<u64> {
-        self.processes.get(&pid).map(|(_, start)| *start)
+    fn stat(&mut self, pid: u32) -> Option<Stat> {
+        self.processes.get(&pid).map(|(_, start)| Stat { start_time: *start, kernel: false })
     }
 
     fn executable(&mut self, pid: u32) -> Option<String> {

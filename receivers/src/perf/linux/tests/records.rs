@@ -37,7 +37,7 @@ fn sample(time: u64, chain: &[u64], stack: Option<(&[u8], usize)>) -> Vec<u8> {
     body.extend(words(chain));
     if let Some((bytes, copied)) = stack {
         body.extend(words(&[2]));
-        body.extend(words(&vec![0x1111; super::super::arch::REGISTERS]));
+        body.extend(words(&[0x1111; super::super::arch::REGISTERS]));
         body.extend(words(&[bytes.len() as u64]));
         body.extend(bytes);
         body.extend(words(&[copied as u64]));
