@@ -155,8 +155,9 @@ pub(crate) enum SortBy {
 /// Arguments of `top`.
 #[derive(Debug, Args)]
 pub(crate) struct Top {
-    /// The profile
-    pub(crate) file: PathBuf,
+    /// The profile; several are read as one
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
     /// The column to sort by
     #[arg(long, value_enum, default_value = "self")]
     pub(crate) by: SortBy,
@@ -173,8 +174,9 @@ pub(crate) struct Top {
 /// Arguments of `flamegraph`.
 #[derive(Debug, Args)]
 pub(crate) struct Flamegraph {
-    /// The profile
-    pub(crate) file: PathBuf,
+    /// The profile; several are read as one
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
     /// The SVG file to write
     #[arg(short, long, value_name = "OUT.svg")]
     pub(crate) output: PathBuf,

@@ -8,7 +8,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use profpipe_pipeline::profile::Profiles;
+use profpipe_pipeline::profile::{self, Profiles};
 use profpipe_pipeline::report::collapse_by_process;
 use profpipe_pipeline::{folded, otlp, pprof};
 
@@ -81,12 +81,27 @@ pub(crate) fn read(path: &Path) -> anyhow::Result<Profiles> {
         Ok(match format {
             FileFormat::Pprof => pprof::decode(&content)?,
             FileFormat::Otlp => otlp::decode(&content)?,
-            FileFormat::OtlpJson => bail!("OTLP JSON cannot be read yet"),
+            FileFormat::OtlpJson => otlp::decode_json(&content)?,
             FileFormat::Folded => folded::decode(&content)?,
             FileFormat::Svg => bail!("a flame graph cannot be read"),
         })
     };
     read().with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// Reads several profiles as one.
+pub(crate) fn read_all(paths: &[PathBuf]) -> anyhow::Result<Profiles> {
+    let profiles = paths.iter().map(|path| read(path)).collect::<anyhow::Result<Vec<_>>>()?;
+    Ok(profile::merge(profiles))
+}
+
+/// Files as an error names them.
+pub(crate) fn names(paths: &[PathBuf]) -> String {
+    match paths {
+        [one] => one.display().to_string(),
+        [first, rest @ ..] => format!("{} and {} more", first.display(), rest.len()),
+        [] => String::new(),
+    }
 }
 
 fn content(path: &Path) -> anyhow::Result<Vec<u8>> {

@@ -20,7 +20,7 @@ pub(crate) fn run(arguments: cli::Flamegraph) -> anyhow::Result<ExitCode> {
         let output = output.display();
         return Err(Usage(format!("{output}: the name of a flame graph must end with .svg")).into());
     }
-    let profiles = files::read(&arguments.file)?;
+    let profiles = files::read_all(&arguments.files)?;
     files::write(output, &profiles, arguments.choice.sample_type.as_deref())?;
     Ok(ExitCode::SUCCESS)
 }
