@@ -10,8 +10,9 @@ use hashbrown::HashTable;
 /// It is built when first asked: a table that was only decoded and is only read never pays for it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Interner {
-    /// (hash, row); the hash is kept so that growing never reads the rows again.
-    rows: HashTable<(u64, u32)>,
+    /// (part of the hash, row); it is kept so that growing never reads the rows again, and short
+    /// so that the index of a large table stays in the caches.
+    rows: HashTable<(u32, u32)>,
     /// Rows below this number are in the index.
     indexed: u32,
     state: RandomState,
@@ -33,7 +34,7 @@ impl Interner {
         let row = self.indexed;
         self.indexed += 1;
         if self.find(hash, same).is_none() {
-            self.rows.insert_unique(hash, (hash, row), |(hash, _)| *hash);
+            self.put(hash, row);
         }
     }
 
@@ -44,12 +45,30 @@ impl Interner {
 
     /// The row with this hash for which `same` holds.
     pub(super) fn find(&self, hash: u64, same: impl Fn(u32) -> bool) -> Option<u32> {
-        self.rows.find(hash, |(other, row)| *other == hash && same(*row)).map(|(_, row)| *row)
+        let part = part(hash);
+        self.rows
+            .find(spread(part), |(other, row)| *other == part && same(*row))
+            .map(|(_, row)| *row)
     }
 
     /// Records that the row `row`, which is not in the index and is the table's last, has `hash`.
     pub(super) fn insert(&mut self, hash: u64, row: u32) {
-        self.rows.insert_unique(hash, (hash, row), |(hash, _)| *hash);
+        self.put(hash, row);
         self.indexed = row + 1;
     }
+
+    fn put(&mut self, hash: u64, row: u32) {
+        let part = part(hash);
+        self.rows.insert_unique(spread(part), (part, row), |(part, _)| spread(*part));
+    }
+}
+
+/// The part of a hash that is kept.
+fn part(hash: u64) -> u32 {
+    (hash >> 32) as u32
+}
+
+/// A part as a hash for the table, which looks at the lowest and the highest bits.
+fn spread(part: u32) -> u64 {
+    u64::from(part).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
