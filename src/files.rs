@@ -161,11 +161,12 @@ impl Output {
             let content = match self.format {
                 FileFormat::Pprof => pprof::encode(profiles)?,
                 FileFormat::Otlp => otlp::encode(profiles),
-                FileFormat::OtlpJson => bail!("OTLP JSON cannot be written yet"),
+                FileFormat::OtlpJson => otlp::encode_json(profiles),
                 FileFormat::Folded => folded::encode(profiles, sample_type)?.into_bytes(),
                 FileFormat::Svg => flamegraph::draw(&collapse_by_process(profiles, sample_type)?)?,
             };
-            Ok(self.finish(&content)?)
+            self.finish(&content)?;
+            anyhow::Ok(())
         };
         write().with_context(|| format!("cannot write {}", path.display()))
     }

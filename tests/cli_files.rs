@@ -117,7 +117,12 @@ fn top_as_json() {
 fn convert_there_and_back() {
     let directory = directory();
     let path = directory.path();
-    for (file, other) in [("cpu.pb.gz", "a.otlp"), ("heap.pprof", "b.otlp")] {
+    for (file, other) in [
+        ("cpu.pb.gz", "a.otlp"),
+        ("heap.pprof", "b.otlp"),
+        ("cpu.pb.gz", "a.json"),
+        ("heap.pprof", "b.json"),
+    ] {
         good(&["convert", file, "direct.pb.gz"], path);
         good(&["convert", file, other], path);
         good(&["convert", other, "detour.pb.gz"], path);

@@ -1,9 +1,5 @@
 //! The functions that cost most.
 
-use std::collections::HashSet;
-
-use foldhash::fast::RandomState;
-
 use super::ReportError;
 use super::choice::Choice;
 use super::frames::Frames;
@@ -68,6 +64,15 @@ pub struct Top {
     pub functions: Vec<FunctionCost>,
 }
 
+/// The cost of a function while it is summed up.
+#[derive(Debug, Clone, Copy, Default)]
+struct Cost {
+    own: i64,
+    total: i64,
+    /// The number, from 1, of the last stack that the function was in: so that it counts once.
+    last_stack: usize,
+}
+
 /// Sums up the costs of functions, over all profiles of one sample type.
 ///
 /// Functions are told apart by name and module. Inlined functions count as functions.
@@ -78,8 +83,8 @@ pub fn top(profiles: &Profiles, wanted: Option<&str>, by: Column) -> Result<Top,
     let choice = Choice::new(profiles, wanted)?;
     let dictionary = &profiles.dictionary;
     let mut frames = Frames::new(dictionary);
-    let mut costs: Vec<(i64, i64)> = Vec::new();
-    let mut seen: HashSet<u32, RandomState> = HashSet::default();
+    let mut costs: Vec<Cost> = Vec::new();
+    let mut stacks_seen = 0;
     let (mut total, mut lost) = (0_i64, 0_i64);
     for profile in &choice.profiles {
         let of_profile = find_attribute(dictionary, &profile.attributes, SAMPLES_LOST);
@@ -90,7 +95,7 @@ pub fn top(profiles: &Profiles, wanted: Option<&str>, by: Column) -> Result<Top,
         for ((_, stack), weight) in weights.take() {
             budget.start_stack();
             total = total.saturating_add(weight);
-            seen.clear();
+            stacks_seen += 1;
             let mut is_leaf = true;
             for (location, dropped) in weights.frames(stack) {
                 let of_location = frames.of(location).iter().skip(dropped);
@@ -98,14 +103,14 @@ pub fn top(profiles: &Profiles, wanted: Option<&str>, by: Column) -> Result<Top,
                 for number in of_location {
                     let at = *number as usize;
                     if costs.len() <= at {
-                        costs.resize(at + 1, (0, 0));
+                        costs.resize(at + 1, Cost::default());
                     }
-                    let Some((own, with_calls)) = costs.get_mut(at) else { continue };
+                    let Some(cost) = costs.get_mut(at) else { continue };
                     if std::mem::replace(&mut is_leaf, false) {
-                        *own = own.saturating_add(weight);
+                        cost.own = cost.own.saturating_add(weight);
                     }
-                    if seen.insert(*number) {
-                        *with_calls = with_calls.saturating_add(weight);
+                    if std::mem::replace(&mut cost.last_stack, stacks_seen) != stacks_seen {
+                        cost.total = cost.total.saturating_add(weight);
                     }
                 }
             }
@@ -116,8 +121,8 @@ pub fn top(profiles: &Profiles, wanted: Option<&str>, by: Column) -> Result<Top,
         .into_frames()
         .into_iter()
         .zip(costs)
-        .filter(|(_, costs)| *costs != (0, 0))
-        .map(|(frame, (own, total))| FunctionCost {
+        .filter(|(_, cost)| (cost.own, cost.total) != (0, 0))
+        .map(|(frame, Cost { own, total, .. })| FunctionCost {
             name: frame.name,
             module: frame.module,
             own,

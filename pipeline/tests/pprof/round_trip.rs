@@ -22,13 +22,17 @@ proptest! {
         prop_assert_eq!(write(&profiles).meaning(), profile.meaning());
     }
 
-    /// Scenario: any valid profile, read, written as OTLP, read from that, written.
+    /// Scenario: any valid profile, read, written as OTLP in protobuf and in JSON, read from that,
+    /// written.
     /// Guarantees: the same bytes as without the detour.
     #[test]
     fn over_otlp(profile in profile()) {
         let profiles = pprof::decode(&profile.encode_to_vec()).unwrap();
+        let direct = pprof::encode_plain(&profiles).unwrap();
         let over = otlp::decode(&otlp::encode(&profiles)).unwrap();
-        prop_assert_eq!(pprof::encode_plain(&over).unwrap(), pprof::encode_plain(&profiles).unwrap());
+        prop_assert_eq!(&pprof::encode_plain(&over).unwrap(), &direct);
+        let over = otlp::decode_json(&otlp::encode_json(&profiles)).unwrap();
+        prop_assert_eq!(&pprof::encode_plain(&over).unwrap(), &direct);
     }
 }
 
