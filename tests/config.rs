@@ -163,6 +163,24 @@ profpipe: 20 mistakes in the configuration
     }
 }
 
+/// Scenario: values that cannot be read beside values that make no sense, and sections of the wrong
+/// shape.
+/// Guarantees: both kinds are reported at once; nothing is reported twice.
+#[test]
+fn senseless_and_unreadable_values_together() {
+    let text = "receivers: {perf: {scope: {pid: 3, x: 1}, interval: 0, frequency: 0, events: x}}\n\
+                exporters: file\nservice: {pipelines: []}";
+    assert_eq!(
+        errors_of(text),
+        "c.yaml:1:27: receivers::perf::scope: write exactly one of system, user, pid\n\
+         c.yaml:1:53: receivers::perf::interval: must be at least 100ms\n\
+         c.yaml:1:67: receivers::perf::frequency: must be between 1 and 10000 samples a second\n\
+         c.yaml:1:78: receivers::perf::events: expected a list, found `x`; write it in brackets\n\
+         c.yaml:2:12: exporters: expected a map, found `file`\n\
+         c.yaml:3:22: service::pipelines: expected a map, found a list"
+    );
+}
+
 /// Scenario: pipelines that lack an end, and files that lack pipelines.
 /// Guarantees: the mistake names what is missing.
 #[test]

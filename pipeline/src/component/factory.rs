@@ -176,13 +176,7 @@ impl Factory {
             about,
             schema: || schemars::schema_for!(C),
             defaults: || serde_json::to_value(C::default()).unwrap_or_default(),
-            parse: |section| {
-                let config: C = section.read()?;
-                let mut problems = Problems::default();
-                config.validate(&mut problems);
-                section.locate(problems)?;
-                Ok(Box::new(config))
-            },
+            parse: |section| section.read_valid::<C>().map(|config| Box::new(config) as Parsed),
             build,
         }
     }

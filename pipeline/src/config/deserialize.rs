@@ -83,7 +83,13 @@ impl<'a> Reader<'a, '_> {
     }
 
     fn visit_list<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        let Content::List(items) = &self.node.content else { return Err(self.wrong("a list")) };
+        let Content::List(items) = &self.node.content else {
+            let mut fault = self.wrong("a list");
+            if matches!(self.node.content, Content::Scalar(_)) {
+                fault.message.push_str("; write it in brackets");
+            }
+            return Err(fault);
+        };
         let items = Items { reader: self, rest: items.iter().enumerate() };
         visitor.visit_seq(items).map_err(|fault| fault.locate(self.trail, &self.node.mark))
     }
@@ -236,7 +242,7 @@ impl<'de> de::Deserializer<'de> for Reader<'_, '_> {
         let visited = match &self.node.content {
             Content::Map(entries) => match entries.as_slice() {
                 [entry] => visitor.visit_enum(Choice { reader: self, entry }),
-                _ => Err(self.wrong(&format!("one of {}", variants.join(", ")))),
+                _ => Err(self.fault(format!("write exactly one of {}", variants.join(", ")))),
             },
             _ => {
                 let expected = format!("one of {}", variants.join(", "));

@@ -21,11 +21,12 @@ use super::suggest::did_you_mean;
 /// How often a type is read again.
 const MAX_ROUNDS: usize = 200;
 
-/// Reads `node`, which is at the path `base`, into a type.
-///
-/// # Errors
-/// Every mistake in it.
-pub(crate) fn read<T: DeserializeOwned>(node: &Node, base: &str) -> Result<T, Vec<ConfigError>> {
+/// Reads `node`, which is at the path `base`, into a type; with it every mistake. Where there are
+/// mistakes, the type has its defaults in their place, or is not there if it has none.
+pub(crate) fn read_lossy<T: DeserializeOwned>(
+    node: &Node,
+    base: &str,
+) -> (Option<T>, Vec<ConfigError>) {
     let mut node = node.clone();
     let mut errors: Vec<ConfigError> = Vec::new();
     let mut pruned: Vec<Vec<Step>> = Vec::new();
@@ -38,16 +39,20 @@ pub(crate) fn read<T: DeserializeOwned>(node: &Node, base: &str) -> Result<T, Ve
             errors.push(ConfigError { path: join(base, &as_written(&steps, &pruned)), ..error });
         }
         let fault = match result {
-            Ok(value) if errors.is_empty() => return Ok(value),
-            Ok(_) => return Err(errors),
+            Ok(value) => return (Some(value), errors),
             Err(fault) => fault,
         };
         let (steps, mark) = fault.place.unwrap_or_default();
         let written = as_written(&steps, &pruned);
         let mut of_field = written.clone();
         of_field.extend(fault.missing.map(|field| Step::Key(field.to_owned())));
-        // A field that was cut out for a mistake is not missing on top of that.
-        if !fault.silent && !pruned.contains(&of_field) {
+        // What was cut out for a mistake is not missing on top of that, nor is what it was in of
+        // the wrong shape for it.
+        let consequence = pruned.iter().any(|gone| match fault.missing {
+            Some(_) => *gone == of_field,
+            None => gone.starts_with(&written),
+        });
+        if !fault.silent && !consequence {
             errors.push(ConfigError::at(&mark, join(base, &of_field), fault.message));
         }
         if !node.prune(&steps) {
@@ -60,7 +65,18 @@ pub(crate) fn read<T: DeserializeOwned>(node: &Node, base: &str) -> Result<T, Ve
     if errors.is_empty() {
         errors.push(ConfigError::at(&node.mark, base, "has more mistakes than can be told apart"));
     }
-    Err(errors)
+    (None, errors)
+}
+
+/// As [`read_lossy`], for those who have no use for half a value.
+///
+/// # Errors
+/// Every mistake in it.
+pub(crate) fn read<T: DeserializeOwned>(node: &Node, base: &str) -> Result<T, Vec<ConfigError>> {
+    match read_lossy(node, base) {
+        (Some(value), errors) if errors.is_empty() => Ok(value),
+        (_, errors) => Err(errors),
+    }
 }
 
 /// The path as it was before items were cut out of the lists on it.

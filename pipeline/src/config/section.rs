@@ -8,6 +8,7 @@ use super::error::{ConfigError, Problems};
 use super::node::{Content, Mark, Node};
 use super::reader;
 use super::yaml;
+use crate::component::Config;
 
 /// The part of a configuration that belongs to one component.
 #[derive(Debug, Clone, Default)]
@@ -53,6 +54,25 @@ impl Section {
     /// Every mistake in it.
     pub fn read<C: DeserializeOwned>(&self) -> Result<C, Vec<ConfigError>> {
         reader::read(&self.node, &self.path)
+    }
+
+    /// Reads the section into a component's configuration and validates it. Values that make no
+    /// sense are found beside values that cannot be read.
+    ///
+    /// # Errors
+    /// Every mistake in it.
+    pub fn read_valid<C: Config>(&self) -> Result<C, Vec<ConfigError>> {
+        let (config, mut errors) = reader::read_lossy::<C>(&self.node, &self.path);
+        let Some(config) = config else { return Err(errors) };
+        let mut problems = Problems::default();
+        config.validate(&mut problems);
+        if let Err(located) = self.locate(problems) {
+            // What could not be read has its default now, which nobody wrote.
+            let new = |error: &ConfigError| errors.iter().all(|known| known.path != error.path);
+            let located: Vec<ConfigError> = located.into_iter().filter(new).collect();
+            errors.extend(located);
+        }
+        if errors.is_empty() { Ok(config) } else { Err(errors) }
     }
 
     /// Turns problems of values into errors with positions; none is `Ok`.

@@ -170,6 +170,20 @@ headers: text
     );
 }
 
+/// Scenario: mistakes inside choices and required fields, which leave a hole where they were.
+/// Guarantees: the hole is not reported as a second mistake; what else is missing is.
+#[test]
+fn a_mistake_is_reported_once() {
+    assert_eq!(sample("mode: {sized: x}").unwrap_err().lines().count(), 1);
+    assert_eq!(sample("mode: {sizd: 1}").unwrap_err().lines().count(), 1);
+    assert_eq!(
+        sample("servers: [{port: x}]\nnames: one").unwrap_err(),
+        "1:11: servers::0::host: this is required\n\
+         1:18: servers::0::port: expected a whole number, found `x`\n\
+         2:8: names: expected a list, found `one`; write it in brackets"
+    );
+}
+
 /// Scenario: a secret in a configuration, and the errors around it.
 /// Guarantees: printing what was read never shows it.
 #[test]

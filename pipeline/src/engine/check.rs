@@ -131,7 +131,7 @@ impl<'a> Check<'a> {
     /// The entries of a map that may be missing or empty.
     fn map_of<'n>(&mut self, parent: &'n Node, key: &str) -> &'n [Entry] {
         let Some(node) = parent.get(key) else { return &[] };
-        if node.entries().is_empty() && !node.is_null() && !node.is_map() {
+        if !node.is_null() && !node.is_map() {
             self.error(&node.mark, key, format!("expected a map, found {}", node.describe()));
         }
         node.entries()
@@ -196,12 +196,21 @@ impl<'a> Check<'a> {
                 self.warn(&found.mark, path, "accepted, but it has no effect in this version");
             }
         }
-        let pipelines = self.map_of(node, "pipelines");
-        if pipelines.is_empty() {
-            let message = "there is no pipeline; add `profiles: {receivers: […], exporters: […]}`";
-            self.error(&node.mark, "service::pipelines", message);
+        let path = "service::pipelines";
+        let pipelines = node.get("pipelines").filter(|pipelines| !pipelines.is_null());
+        match pipelines {
+            Some(pipelines) if !pipelines.is_map() => {
+                let message = format!("expected a map, found {}", pipelines.describe());
+                self.error(&pipelines.mark, path, message);
+            }
+            Some(pipelines) if !pipelines.entries().is_empty() => {}
+            _ => {
+                let message =
+                    "there is no pipeline; add `profiles: {receivers: […], exporters: […]}`";
+                self.error(&node.mark, path, message);
+            }
         }
-        for entry in pipelines {
+        for entry in pipelines.map(Node::entries).unwrap_or_default() {
             self.pipeline(entry);
         }
         self.unused();
