@@ -176,15 +176,32 @@ impl Unwinding {
             let leaf = self.walk.len() == 1;
             let code = process.find(address.wrapping_sub(u64::from(!leaf))).map(|found| found.code);
             // The tables come from others. Whatever they make the unwinder do, it ends here.
+            let before = state;
             let guarded = AssertUnwindSafe(|| {
-                step(&mut self.plain, images, code, address, leaf, &mut state, &mut read)
+                one_step(&mut self.plain, images, code, address, leaf, &mut state, &mut read)
             });
-            let Ok(step) = catch_unwind(guarded) else {
+            let Ok(mut step) = catch_unwind(guarded) else {
                 if let Some(Code::Image { image, .. }) = code {
                     images.distrust(image);
                 }
                 return Extent::Broken;
             };
+            let is_code = |next: u64| process.find(arch::strip(next).wrapping_sub(1)).is_some();
+            if let Ok(Some(next)) = step
+                && code.is_some()
+                && next != 0
+                && !is_code(next)
+            {
+                // Where rules are missing the unwinder guesses that a leaf has no frame. That was
+                // wrong: it has one.
+                state = before;
+                step =
+                    one_step(&mut self.plain, images, None, address, leaf, &mut state, &mut read)
+                        .and_then(|next| match next {
+                            Some(next) if is_code(next) => Ok(Some(next)),
+                            _ => Err(Error::DidNotAdvance),
+                        });
+            }
             let problem = match step {
                 Ok(Some(next)) if arch::strip(next) != 0 => {
                     address = arch::strip(next);
@@ -216,7 +233,7 @@ impl Unwinding {
 }
 
 /// One frame further.
-fn step(
+fn one_step(
     plain: &mut Unwinder,
     images: &mut Images,
     code: Option<Code>,
