@@ -8,7 +8,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ use profpipe_pipeline::telemetry::Counter;
 use super::answer::{self, Answer, Reason};
 use super::cache::ModuleNumber;
 use super::child::Child;
-use super::companion;
+use super::companion::{Finder, Wanted};
 use super::kernel::Kernel;
 use super::protocol::{Facts, Kind, Limits, MAX_ADDRESSES, Refusal, Request, Response, Role};
 
@@ -34,6 +34,8 @@ const QUARANTINE: Duration = Duration::from_secs(600);
 const ABSENT: Duration = Duration::from_secs(60);
 /// The longest pause before a worker that keeps dying is started again.
 const MAX_PAUSE: Duration = Duration::from_secs(5);
+/// The longest pause that a job waits for; beyond, it goes without names.
+const MAX_WAIT: Duration = Duration::from_millis(250);
 /// Entries of the tables below before they are cleared.
 const MAX_NOTES: usize = 16_384;
 
@@ -76,8 +78,8 @@ pub(super) struct Setup {
     pub(super) limits: Limits,
     /// How long one request may take.
     pub(super) timeout: Duration,
-    /// Where separate debug files are.
-    pub(super) debug_directories: Vec<PathBuf>,
+    /// Finds separate debug files.
+    pub(super) finder: Finder,
     /// Counts unexpected ends of the worker.
     pub(super) restarts: Counter,
 }
@@ -100,6 +102,7 @@ pub(super) fn start(
         absent: HashMap::new(),
         kernel: Kernel::default(),
         pause: Duration::ZERO,
+        start_at: Instant::now(),
         told: false,
     };
     std::thread::Builder::new().name("symbolize".into()).spawn(move || client.run(&jobs))?;
@@ -117,8 +120,10 @@ struct Client {
     /// Modules that were looked for in vain.
     absent: HashMap<ModuleNumber, Instant>,
     kernel: Kernel,
-    /// How long to wait before the worker is started again.
+    /// The pause after the last death, and when the worker may be started again.
     pause: Duration,
+    /// See `pause`.
+    start_at: Instant,
     /// What is wrong with the worker has been logged.
     told: bool,
 }
@@ -249,22 +254,17 @@ impl Client {
             })
         })?;
         self.opened.insert(job.module);
-        let path = Path::new(&source.path);
+        let path = PathBuf::from(&source.path);
         if !facts.has_debug_info {
-            let directories = self.setup.debug_directories.clone();
-            let module = facts.clone();
-            let link = module.debug_link.as_deref().unwrap_or_default();
-            let files = companion::by_build_id(&module.build_id, &directories, pid)
-                .chain(companion::by_link(link, path, &directories, pid));
-            for file in files {
-                let role = Role::Debug;
-                if let Ok(found) = self.offer_companion(job.module, role, file.as_fd())? {
-                    facts = found;
-                    break;
-                }
+            let mut wanted = vec![Wanted::BuildId(facts.build_id.clone())];
+            if let Some(link) = facts.debug_link.clone() {
+                wanted.push(Wanted::Link { link, path: path.clone() });
+            }
+            if let Some(found) = self.offer_companions(job.module, Role::Debug, wanted, pid)? {
+                facts = found;
             }
         }
-        self.offer_supplementary(job.module, &facts, path, pid)
+        self.offer_supplementary(job.module, facts, path, pid)
     }
 
     /// Without the module itself its debug file will do, if there is one with its build id.
@@ -276,14 +276,13 @@ impl Client {
             ModuleId::Gnu(hex) => from_hex(hex).unwrap_or_default(),
             _ => Vec::new(),
         };
-        let directories = self.setup.debug_directories.clone();
-        for file in companion::by_build_id(&build_id, &directories, None) {
+        for file in self.setup.finder.find(Wanted::BuildId(build_id.clone()), None) {
             let Ok(facts) = self.offer(job.module, Kind::Elf, Some(file.as_fd()))? else {
                 continue;
             };
             if facts.build_id == build_id {
                 self.opened.insert(job.module);
-                return self.offer_supplementary(job.module, &facts, Path::new("/"), None);
+                return self.offer_supplementary(job.module, facts, "/".into(), None);
             }
         }
         if self.absent.len() >= MAX_NOTES {
@@ -296,19 +295,32 @@ impl Client {
     fn offer_supplementary(
         &mut self,
         module: ModuleNumber,
-        facts: &Facts,
-        path: &Path,
+        facts: Facts,
+        path: PathBuf,
         pid: Option<u32>,
     ) -> Result<(), Trouble> {
-        let Some((name, build_id)) = &facts.supplementary else { return Ok(()) };
-        let directories = self.setup.debug_directories.clone();
-        let files = companion::by_build_id(build_id, &directories, pid);
-        for file in files.chain(companion::supplementary(name, path, &directories, pid)) {
-            if self.offer_companion(module, Role::Supplementary, file.as_fd())?.is_ok() {
-                break;
+        let Some((name, build_id)) = facts.supplementary else { return Ok(()) };
+        let wanted = vec![Wanted::BuildId(build_id), Wanted::Supplementary { name, path }];
+        self.offer_companions(module, Role::Supplementary, wanted, pid).map(|_| ())
+    }
+
+    /// Offers the files that are found until one is the right one.
+    fn offer_companions(
+        &mut self,
+        module: ModuleNumber,
+        role: Role,
+        wanted: Vec<Wanted>,
+        pid: Option<u32>,
+    ) -> Result<Option<Facts>, Trouble> {
+        for wanted in wanted {
+            for file in self.setup.finder.find(wanted, pid) {
+                let request = Request::Companion { module, role };
+                if let Ok(facts) = verdict(self.ask(&request, &[file.as_fd()])?)? {
+                    return Ok(Some(facts));
+                }
             }
         }
-        Ok(())
+        Ok(None)
     }
 
     fn offer(
@@ -318,15 +330,6 @@ impl Client {
         file: Option<std::os::fd::BorrowedFd<'_>>,
     ) -> Result<Result<Facts, Refusal>, Trouble> {
         verdict(self.ask(&Request::Open { module, content }, file.as_slice())?)
-    }
-
-    fn offer_companion(
-        &mut self,
-        module: ModuleNumber,
-        role: Role,
-        file: std::os::fd::BorrowedFd<'_>,
-    ) -> Result<Result<Facts, Refusal>, Trouble> {
-        verdict(self.ask(&Request::Companion { module, role }, &[file])?)
     }
 
     fn ask(
@@ -352,7 +355,11 @@ impl Client {
         let Some(command) = self.setup.command.clone() else {
             return Err(Trouble::Module(Reason::NoWorker));
         };
-        std::thread::sleep(self.pause);
+        let wait = self.start_at.saturating_duration_since(Instant::now());
+        if wait > MAX_WAIT {
+            return Err(Trouble::Module(Reason::NoWorker));
+        }
+        std::thread::sleep(wait);
         match Child::start(&command, self.setup.limits) {
             Ok(child) => {
                 if !child.missing.is_empty() && !self.told {
@@ -403,6 +410,7 @@ impl Client {
 
     fn lengthen_pause(&mut self) {
         self.pause = (self.pause * 2).clamp(Duration::from_millis(20), MAX_PAUSE);
+        self.start_at = Instant::now() + self.pause;
     }
 }
 

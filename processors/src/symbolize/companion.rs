@@ -1,78 +1,137 @@
 //! Finds the files that hold a module's names beside the module itself.
 //!
 //! This side only opens files; whether one is the right one is for the worker to say, by build id
-//! or checksum. Names come from hostile binaries: a name never leaves the directories it is looked
-//! for in, and the root of the profiled process is a root for symbolic links too.
+//! or checksum. Names come from hostile binaries: a debug
+//! link never leaves the directories it is looked for in, and the root of the profiled process is a root for symbolic links too.
 
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
 
 use rustix::fs::{FileType, Mode, OFlags};
 
-/// The file system of the profiled process, then ours.
-fn roots(pid: Option<u32>) -> impl Iterator<Item = PathBuf> {
-    let target = pid.filter(|pid| *pid != 0).map(|pid| PathBuf::from(format!("/proc/{pid}/root")));
-    target.into_iter().chain([PathBuf::from("/")])
+/// How long one search may take. A file system of the profiled process may be one that never
+/// answers, by accident or on purpose.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// After so many searches that did not return, only our own file system is searched.
+const MAX_STUCK: u32 = 8;
+
+/// What is looked for.
+#[derive(Debug, Clone)]
+pub(super) enum Wanted {
+    /// The debug information of the module with this build id.
+    BuildId(Vec<u8>),
+    /// The file that the module at `path` names as its debug file.
+    Link {
+        /// The name.
+        link: String,
+        /// Where the module is.
+        path: PathBuf,
+    },
+    /// The file that the module at `path` shares debug information with: an absolute path, or
+    /// beside the module, or in a debug directory's `.dwz`.
+    Supplementary {
+        /// The name or path.
+        name: String,
+        /// Where the module is.
+        path: PathBuf,
+    },
 }
 
-/// Files that may hold the debug information of the module with this build id.
-pub(super) fn by_build_id<'a>(
-    build_id: &'a [u8],
-    directories: &'a [PathBuf],
-    pid: Option<u32>,
-) -> impl Iterator<Item = OwnedFd> + 'a {
-    let name = build_id_name(build_id);
-    roots(pid).flat_map(move |root| {
-        let name = name.clone();
-        directories.iter().filter_map(move |directory| open(&root, &directory.join(name.as_ref()?)))
-    })
+/// Finds files, on a thread of its own that is given up when it does not come back.
+#[derive(Debug)]
+pub(super) struct Finder {
+    directories: Vec<PathBuf>,
+    thread: Option<(Sender<Search>, Receiver<Vec<OwnedFd>>)>,
+    stuck: u32,
 }
 
-/// Files that may be the one that the module at `path` names as its debug file.
-pub(super) fn by_link<'a>(
-    link: &'a str,
-    path: &'a Path,
-    directories: &'a [PathBuf],
-    pid: Option<u32>,
-) -> impl Iterator<Item = OwnedFd> + 'a {
-    let link = plain_name(link);
-    let beside = path.parent().map(Path::to_path_buf).unwrap_or_default();
-    roots(pid).flat_map(move |root| {
-        let places = link.clone().map(|link| {
-            let mut places = vec![beside.join(".debug").join(&link), beside.join(&link)];
-            for directory in directories {
-                let inner = beside.strip_prefix("/").unwrap_or(&beside);
-                places.push(directory.join(inner).join(&link));
+type Search = (Wanted, Option<u32>);
+
+impl Finder {
+    /// A finder that searches these debug directories.
+    pub(super) fn new(directories: Vec<PathBuf>) -> Self {
+        Self { directories, thread: None, stuck: 0 }
+    }
+
+    /// The files there are, the likeliest first: in the file system of the process, then in ours.
+    pub(super) fn find(&mut self, wanted: Wanted, pid: Option<u32>) -> Vec<OwnedFd> {
+        let pid = pid.filter(|pid| *pid != 0 && self.stuck < MAX_STUCK);
+        let Some((searches, results)) = self.thread.take().or_else(|| self.start()) else {
+            return Vec::new();
+        };
+        if searches.send((wanted, pid)).is_err() {
+            return Vec::new();
+        }
+        match results.recv_timeout(PATIENCE) {
+            Ok(files) => {
+                self.thread = Some((searches, results));
+                files
             }
-            places.retain(|place| place != path);
-            places
-        });
-        places.unwrap_or_default().into_iter().filter_map(move |place| open(&root, &place))
-    })
+            Err(_) => {
+                self.stuck += 1;
+                tracing::debug!("symbolize: a search for debug files did not come back");
+                Vec::new()
+            }
+        }
+    }
+
+    fn start(&self) -> Option<(Sender<Search>, Receiver<Vec<OwnedFd>>)> {
+        let (searches, queue) = channel::<Search>();
+        let (sender, results) = channel();
+        let directories = self.directories.clone();
+        let run = move || {
+            for (wanted, pid) in queue {
+                if sender.send(search(&wanted, &directories, pid)).is_err() {
+                    return;
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name("debug-files".into()).spawn(run);
+        thread.is_ok().then_some((searches, results))
+    }
 }
 
-/// Files that may be the supplementary file `name` (absolute, or beside the module or in a debug
-/// directory's `.dwz`).
-pub(super) fn supplementary<'a>(
-    name: &'a str,
-    path: &'a Path,
-    directories: &'a [PathBuf],
-    pid: Option<u32>,
-) -> impl Iterator<Item = OwnedFd> + 'a {
+fn search(wanted: &Wanted, directories: &[PathBuf], pid: Option<u32>) -> Vec<OwnedFd> {
+    let places = places(wanted, directories);
+    let target = pid.map(|pid| PathBuf::from(format!("/proc/{pid}/root")));
+    let roots = target.into_iter().chain([PathBuf::from("/")]);
+    roots.flat_map(|root| places.iter().filter_map(move |place| open(&root, place))).collect()
+}
+
+/// The absolute paths where a file may be.
+fn places(wanted: &Wanted, directories: &[PathBuf]) -> Vec<PathBuf> {
     let mut places = Vec::new();
-    let name = Path::new(name);
-    if name.is_absolute() {
-        places.push(name.to_path_buf());
-    } else if let Some(beside) = path.parent() {
-        places.push(beside.join(name));
+    match wanted {
+        Wanted::BuildId(build_id) => {
+            if let Some(name) = build_id_name(build_id) {
+                places.extend(directories.iter().map(|directory| directory.join(&name)));
+            }
+        }
+        Wanted::Link { link, path } => {
+            if let (Some(link), Some(beside)) = (plain_name(link), path.parent()) {
+                places.push(beside.join(".debug").join(&link));
+                places.push(beside.join(&link));
+                let inner = beside.strip_prefix("/").unwrap_or(beside);
+                places.extend(directories.iter().map(|it| it.join(inner).join(&link)));
+                places.retain(|place| place != path);
+            }
+        }
+        Wanted::Supplementary { name, path } => {
+            let name = Path::new(name);
+            if name.is_absolute() {
+                places.push(name.to_path_buf());
+            } else if let Some(beside) = path.parent() {
+                places.push(beside.join(name));
+            }
+            if let Some(file) = name.file_name() {
+                places.extend(directories.iter().map(|it| it.join(".dwz").join(file)));
+            }
+        }
     }
-    if let Some(file) = name.file_name() {
-        places.extend(directories.iter().map(|directory| directory.join(".dwz").join(file)));
-    }
-    roots(pid).flat_map(move |root| {
-        places.clone().into_iter().filter_map(move |place| open(&root, &place))
-    })
+    places
 }
 
 fn build_id_name(build_id: &[u8]) -> Option<PathBuf> {

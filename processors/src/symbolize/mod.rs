@@ -45,6 +45,7 @@ pub use self::worker::worker_main;
 use self::answer::{Answer, Reason};
 use self::cache::{Cache, Key, ModuleNumber};
 use self::client::{Job, Progress};
+use self::companion::Finder;
 use self::protocol::Limits;
 
 /// How the component is registered.
@@ -111,7 +112,7 @@ impl Symbolize {
                 cpu_seconds: config.worker_timeout.0.as_secs().max(1),
             },
             timeout: config.worker_timeout.0,
-            debug_directories: config.debug_directories.clone(),
+            finder: Finder::new(config.debug_directories.clone()),
             restarts: metrics.counter(names::WORKER_RESTARTS, &setup.id),
         };
         if let Err(error) = client::start(client, queue, sender) {
@@ -170,16 +171,22 @@ impl Symbolize {
             if addresses.is_empty() {
                 continue;
             }
-            if self.asked.len() + addresses.len() > MAX_ASKED {
+            let source = self.modules.find(&id);
+            let reason = if source.is_none() && !matches!(id, ModuleId::Gnu(_)) {
+                // Debug directories go by the GNU build id.
+                Some(Reason::NotFound)
+            } else {
+                (self.asked.len() + addresses.len() > MAX_ASKED).then_some(Reason::Limit)
+            };
+            if let Some(reason) = reason {
                 let refused = addresses.into_iter().map(|address| (module, address));
-                plan.answers.extend(refused.map(|key| (key, Answer::Unnamed(Reason::Limit))));
+                plan.answers.extend(refused.map(|key| (key, Answer::Unnamed(reason))));
                 continue;
             }
             let number = self.next_job;
             self.next_job += 1;
             self.asked.extend(addresses.iter().map(|address| ((module, *address), number)));
             jobs.insert(number);
-            let source = self.modules.find(&id);
             // Without the thread the batch goes on when its time is up.
             let _ = self.jobs.send(Job { number, module, id, source, addresses });
         }

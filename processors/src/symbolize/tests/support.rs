@@ -33,6 +33,7 @@ fn worker() {
     let Ok(mode) = std::env::var(WORKER_ENVIRONMENT) else { return };
     match mode.as_str() {
         "probe" => std::process::exit(probe()),
+        "overflow" | "gorge" => misbehave(mode == "gorge"),
         "silent" | "once" => imitate(mode == "once"),
         _ => drop(worker_main()),
     }
@@ -59,12 +60,33 @@ fn imitate(once: bool) {
     }
 }
 
+/// In the sandbox, uses up the stack or all memory.
+fn misbehave(gorge: bool) {
+    fn dive(depth: u64) -> u64 {
+        let space = std::hint::black_box([depth; 64]);
+        if depth == 0 { 0 } else { dive(depth + 1) + space[depth as usize % 64] }
+    }
+    sandbox::enter_process(LIMITS);
+    let thread = std::thread::spawn(move || {
+        sandbox::enter_thread();
+        if gorge {
+            let mut all = Vec::new();
+            loop {
+                all.push(std::hint::black_box(vec![1_u8; 16 << 20]));
+            }
+        }
+        dive(1)
+    });
+    thread.join().ok();
+}
+
+const LIMITS: Limits = Limits { address_space: 1 << 31, memory: 256 << 20, cpu_seconds: 10 };
+
 /// Tries what the sandbox forbids; the number of the first thing that got through.
 fn probe() -> i32 {
-    let limits = Limits { address_space: 1 << 31, memory: 256 << 20, cpu_seconds: 10 };
     let socket = UnixStream::pair().unwrap().0;
     let own = rustix::process::getpid();
-    if !sandbox::enter_process(limits).is_empty() {
+    if !sandbox::enter_process(LIMITS).is_empty() {
         return 1;
     }
     let none = rustix::thread::CapabilitySet::empty();
@@ -305,7 +327,9 @@ pub(super) fn batch_by_pid(file: &str, pid: i64, addresses: &[u64]) -> Batch {
     build(&[(file, vec![(PROCESS_PID, Value::from(pid))], addresses)])
 }
 
-fn build(files: &[(&str, Vec<(&str, Value)>, &[u64])]) -> Batch {
+type FileOf<'a> = (&'a str, Vec<(&'a str, Value)>, &'a [u64]);
+
+fn build(files: &[FileOf<'_>]) -> Batch {
     let mut profiles = Profiles::new();
     let dictionary = &mut profiles.dictionary;
     let mut stack = Vec::new();
@@ -371,16 +395,16 @@ pub(super) fn functions(program: &Path) -> Option<BTreeMap<String, (u64, u64)>> 
     Some(functions.collect())
 }
 
+/// Frames of (function, file, line) by address.
+pub(super) type Truth = BTreeMap<u64, Vec<(String, String, i64)>>;
+
 /// What binutils' `addr2line` says about addresses: frames of (function, file, line).
-pub(super) fn oracle(
-    program: &Path,
-    addresses: &[u64],
-) -> Option<BTreeMap<u64, Vec<(String, String, i64)>>> {
+pub(super) fn oracle(program: &Path, addresses: &[u64]) -> Option<Truth> {
     let mut command = Command::new("addr2line");
     command.args(["-a", "-i", "-f", "-e"]).arg(program);
     command.args(addresses.iter().map(|address| format!("{address:#x}")));
     let output = run(&mut command)?;
-    let mut answers: BTreeMap<u64, Vec<_>> = BTreeMap::new();
+    let mut answers = Truth::new();
     let mut frames = &mut Vec::new();
     let mut lines = output.lines();
     while let Some(line) = lines.next() {
@@ -416,10 +440,7 @@ pub(super) fn check_with(bench: &mut Bench, program: &Path, truth: &Path) {
 }
 
 /// What debug information says about addresses, for what binutils cannot read.
-pub(super) fn debug_information(
-    program: &Path,
-    addresses: &[u64],
-) -> BTreeMap<u64, Vec<(String, String, i64)>> {
+pub(super) fn debug_information(program: &Path, addresses: &[u64]) -> Truth {
     let data = std::fs::read(program).unwrap();
     let elf = object::File::parse(&*data).unwrap();
     let dwarf = gimli::Dwarf::load(|id| {

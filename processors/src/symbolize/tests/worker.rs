@@ -1,6 +1,7 @@
 //! The worker as a process: its sandbox, its deaths, its lies.
 
 use std::fs::File;
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,24 @@ fn the_sandbox_holds() {
         .unwrap();
     let code = process.wait().unwrap().code();
     assert_eq!(code, Some(0), "the probe says what got through");
+}
+
+/// Scenario: code in the sandbox uses up the stack, or all memory. Guarantees: the kernel ends the
+/// process; it does not hang, and the machine's memory is not touched.
+#[test]
+fn overflow_and_gluttony_end_the_worker() {
+    for mode in ["overflow", "gorge"] {
+        let command = worker_command(mode);
+        let mut process = Command::new(command.program)
+            .args(command.arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let status = process.wait().unwrap();
+        assert!(status.signal().is_some(), "{mode}: {status}");
+    }
 }
 
 /// Scenario: a worker that says nothing. Guarantees: `process` and `tick` return at once, the

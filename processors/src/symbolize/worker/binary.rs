@@ -198,10 +198,11 @@ impl<'a> Binary<'a> {
         // As good as debug information, and far cheaper to read.
         if let Some(frames) = tables.go.as_ref().and_then(|go| go.frames(address)) {
             for frame in frames {
-                let file = String::from_utf8_lossy(frame.file);
-                let function = demangle::function(frame.name, &file, true);
-                let function = WireFunction { start_line: frame.start_line, ..function };
-                names.frame(function, frame.line, 0);
+                names.frame_at((frame.name, frame.file), (frame.line, 0), || {
+                    let file = String::from_utf8_lossy(frame.file);
+                    let function = demangle::function(frame.name, &file, true);
+                    WireFunction { start_line: frame.start_line, ..function }
+                });
             }
             return;
         }
@@ -213,7 +214,7 @@ impl<'a> Binary<'a> {
         let symbol = tables.symbols.find(address);
         let found = dwarf.as_ref().is_some_and(|dwarf| write_dwarf(dwarf, symbol, address, names));
         if let Some(symbol) = symbol.filter(|_| !found) {
-            names.frame(demangle::function(symbol, "", false), 0, 0);
+            names.frame_at((symbol, &[]), (0, 0), || demangle::function(symbol, "", false));
         }
     }
 
@@ -283,8 +284,9 @@ fn write_dwarf(
             (None, Some(symbol)) => symbol,
             (None, None) => continue,
         };
-        let function = demangle::function(name, &frame.file, frame.is_go);
-        names.frame(function, frame.line, frame.column);
+        names.frame_at((name, frame.file.as_bytes()), (frame.line, frame.column), || {
+            demangle::function(name, frame.file, frame.is_go)
+        });
         found = true;
     }
     found

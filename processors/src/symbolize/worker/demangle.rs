@@ -13,8 +13,10 @@ const MAX_DEPTH: u32 = 96;
 pub(super) fn function(system_name: &[u8], file: &str, is_go: bool) -> WireFunction {
     let raw = String::from_utf8_lossy(system_name);
     let (name, language) = if is_go { (None, Language::Go) } else { demangle(&raw) };
-    let system_name = name.is_some().then(|| cut(&raw)).unwrap_or_default();
-    let name = name.unwrap_or_else(|| cut(&raw));
+    let (name, system_name) = match name {
+        Some(name) => (name, cut(&raw)),
+        None => (cut(&raw), String::new()),
+    };
     WireFunction { name, system_name, file: cut(file), start_line: 0, language }
 }
 

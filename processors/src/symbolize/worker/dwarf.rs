@@ -12,7 +12,7 @@ pub(super) struct DwarfFrame<'a> {
     /// The function's linkage name, or its plain name.
     pub(super) name: Option<&'a [u8]>,
     /// The source file.
-    pub(super) file: String,
+    pub(super) file: &'a str,
     /// The line, 0 if unknown.
     pub(super) line: u32,
     /// The column, 0 if unknown.
@@ -24,11 +24,11 @@ pub(super) struct DwarfFrame<'a> {
 /// The frames at an address, innermost first; none where DWARF knows nothing.
 ///
 /// An address in broken debug information has no frames: its symbol may still have a name.
-pub(super) fn frames<'a>(
-    context: &Context<Reader<'a>>,
+pub(super) fn frames<'c>(
+    context: &'c Context<Reader<'_>>,
     address: u64,
     limit: usize,
-) -> Vec<DwarfFrame<'a>> {
+) -> Vec<DwarfFrame<'c>> {
     let mut found = Vec::new();
     let Ok(mut frames) = context.find_frames(address).skip_all_loads() else { return found };
     while let Ok(Some(frame)) = frames.next() {
@@ -38,7 +38,7 @@ pub(super) fn frames<'a>(
             row.name = Some(function.name.slice());
         }
         if let Some(location) = frame.location {
-            row.file = location.file.unwrap_or_default().to_owned();
+            row.file = location.file.unwrap_or_default();
             row.line = location.line.unwrap_or_default();
             row.column = location.column.unwrap_or_default();
         }

@@ -85,7 +85,7 @@ struct Loaded {
 }
 
 enum Loadable {
-    Binary(LoadedBinary),
+    Binary(Box<LoadedBinary>),
     PerfMap(PerfMap),
 }
 
@@ -129,9 +129,9 @@ impl Worker {
                 self.make_room(&file, None)?;
                 let mut binary = binary::open(&file)?;
                 facts = binary.facts();
-                Loadable::Binary(binary)
+                Loadable::Binary(Box::new(binary))
             }
-            (Kind::Image(image), None) => Loadable::Binary(binary::open_image(image)?),
+            (Kind::Image(image), None) => Loadable::Binary(Box::new(binary::open_image(image)?)),
             (Kind::PerfMap, Some(file)) => match self.modules.remove(&module) {
                 Some(Loaded { content: Loadable::PerfMap(mut map), .. }) => {
                     map.replace_file(file);
