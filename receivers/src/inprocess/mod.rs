@@ -66,13 +66,14 @@ impl InProcess {
 #[async_trait]
 impl Receiver for InProcess {
     async fn run(self: Box<Self>, out: Sender, mut life: Lifecycle) -> Result<(), Error> {
-        let context = Arc::<str>::from(self.id.as_str());
+        let this = *self;
+        let context = Arc::<str>::from(this.id.as_str());
         let (batches, mut finished) = mpsc::channel(1);
         let (stop, stopped) = sync_channel::<()>(0);
         let mut stop: Option<SyncSender<()>> = Some(stop);
         let windows = thread::Builder::new()
             .name("inprocess".into())
-            .spawn(move || self.windows(&batches, |time| stopped.recv_timeout(time)))
+            .spawn(move || this.windows(&batches, |time| stopped.recv_timeout(time)))
             .map_err(|error| Error::with_source("no thread for the `inprocess` receiver", error))?;
         loop {
             let profiles = tokio::select! {
@@ -98,11 +99,11 @@ impl Receiver for InProcess {
 impl InProcess {
     /// Takes one window after the other until told to stop.
     fn windows(
-        self: Box<Self>,
+        self,
         batches: &mpsc::Sender<Profiles>,
         wait: impl Fn(Duration) -> Result<(), RecvTimeoutError>,
     ) -> Result<(), Error> {
-        let Self { config, samples, mut profiler, .. } = *self;
+        let Self { config, samples, mut profiler, .. } = self;
         let resource = table::own_process(config.service_name.as_deref());
         loop {
             let stopped = wait(config.interval.0) != Err(RecvTimeoutError::Timeout);

@@ -125,7 +125,8 @@ fn handler_frames(frames: &Frames) -> usize {
         frame.iter().any(name)
     };
     let near_leaf = frames.frames.iter().take(MAX_HANDLER_FRAMES);
-    near_leaf.enumerate().filter(|(_, frame)| is_handler(frame)).last().map_or(0, |(at, _)| at + 1)
+    let last = near_leaf.enumerate().filter(|(_, frame)| is_handler(frame)).map(|(at, _)| at + 1);
+    last.max().unwrap_or(0)
 }
 
 /// The location of a frame: its functions, the innermost inlined one first.

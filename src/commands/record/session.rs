@@ -96,11 +96,8 @@ pub(super) async fn run(
     let code = match (&end, command) {
         (End::Exited(status), Some(command)) => passed_on(*status, &command),
         (End::Time, Some(command)) => end_command(command).await,
-        // The profile is lost, the command is not ours to stop for that.
-        (End::Failed(_), Some(mut command)) => match (&mut command.exit).await {
-            Ok(Ok(status)) => passed_on(status, &command),
-            _ => 1,
-        },
+        // The sampler is gone, but the command is not ours to stop for that.
+        (End::Failed(_), Some(command)) => accompany(command, &mut signals).await,
         _ => 0,
     };
     let mut profiles = collected.take();
@@ -236,6 +233,24 @@ async fn interrupted(signals: &mut UnboundedReceiver<Arrived>) {
     while signals.try_recv().is_ok() {}
     if signals.recv().await.is_none() {
         std::future::pending::<()>().await;
+    }
+}
+
+/// Waits for a command without profiling it any more.
+async fn accompany(mut command: Running, signals: &mut UnboundedReceiver<Arrived>) -> u8 {
+    eprintln!("profpipe: profiling has failed; {} goes on without", command.name);
+    loop {
+        tokio::select! {
+            exit = &mut command.exit => return match exit {
+                Ok(Ok(status)) => passed_on(status, &command),
+                _ => 1,
+            },
+            Some(signal) = signals.recv() => {
+                if !signal.from_terminal {
+                    command.signal(signal.number);
+                }
+            }
+        }
     }
 }
 
