@@ -126,6 +126,21 @@ fn pipes_stay_clean() {
     assert!(case.samples() > 0);
 }
 
+/// Scenario: nobody reads our standard error any more.
+/// Guarantees: the exit code is the command's all the same, and the file is written.
+#[test]
+fn nobody_listens() {
+    if !can_profile() {
+        return;
+    }
+    let case = Case::new();
+    let mut command = case.record(&["--", "sh", "-c", "sleep 0.2; exit 4"]);
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stderr.take());
+    assert_eq!(child.wait().unwrap().code(), Some(4));
+    case.samples();
+}
+
 /// Scenario: commands that end at once.
 /// Guarantees: a message says that nothing ran long enough, the exit code is the command's, and the
 /// file is one that can be read. A flame graph of nothing is not written.
