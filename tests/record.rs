@@ -421,7 +421,8 @@ fn time_is_up() {
 }
 
 /// Scenario: a user without privileges records a command of their own.
-/// Guarantees: it works, and where the kernel forbids even that, one line says so.
+/// Guarantees: it works, and where the kernel forbids even that, one line says so. Asked for the
+/// whole host, it says what it does instead.
 #[test]
 fn without_privileges() {
     if !rustix::process::geteuid().is_root() || !can_profile() {
@@ -445,6 +446,12 @@ fn without_privileges() {
     } else {
         assert_eq!(output.status.code(), Some(1), "{text}");
         assert_eq!(text.lines().count(), 1, "{text}");
+    }
+    if paranoid.trim() == "2" {
+        let host = case.record(&["-a", "-d", "0.3"]).uid(65534).gid(65534).output().unwrap();
+        let text = error_text(&host);
+        assert_eq!(host.status.code(), Some(0), "{text}");
+        assert!(text.contains("only the processes of this user"), "{text}");
     }
 }
 
