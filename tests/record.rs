@@ -126,6 +126,21 @@ fn pipes_stay_clean() {
     assert!(case.samples() > 0);
 }
 
+/// Scenario: nobody reads our standard error any more.
+/// Guarantees: the exit code is the command's all the same, and the file is written.
+#[test]
+fn nobody_listens() {
+    if !can_profile() {
+        return;
+    }
+    let case = Case::new();
+    let mut command = case.record(&["--", "sh", "-c", "sleep 0.2; exit 4"]);
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stderr.take());
+    assert_eq!(child.wait().unwrap().code(), Some(4));
+    case.samples();
+}
+
 /// Scenario: commands that end at once.
 /// Guarantees: a message says that nothing ran long enough, the exit code is the command's, and the
 /// file is one that can be read. A flame graph of nothing is not written.
@@ -406,7 +421,8 @@ fn time_is_up() {
 }
 
 /// Scenario: a user without privileges records a command of their own.
-/// Guarantees: it works, and where the kernel forbids even that, one line says so.
+/// Guarantees: it works, and where the kernel forbids even that, one line says so. Asked for the
+/// whole host, it says what it does instead.
 #[test]
 fn without_privileges() {
     if !rustix::process::geteuid().is_root() || !can_profile() {
@@ -430,6 +446,12 @@ fn without_privileges() {
     } else {
         assert_eq!(output.status.code(), Some(1), "{text}");
         assert_eq!(text.lines().count(), 1, "{text}");
+    }
+    if paranoid.trim() == "2" {
+        let host = case.record(&["-a", "-d", "0.3"]).uid(65534).gid(65534).output().unwrap();
+        let text = error_text(&host);
+        assert_eq!(host.status.code(), Some(0), "{text}");
+        assert!(text.contains("only the processes of this user"), "{text}");
     }
 }
 

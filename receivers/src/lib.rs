@@ -6,8 +6,15 @@
 
 use profpipe_pipeline::component::Factory;
 
+#[cfg(feature = "inprocess")]
+pub mod inprocess;
 pub mod nop;
 pub mod perf;
 
 /// Every component of this crate.
-pub const COMPONENTS: &[Factory] = &[nop::FACTORY, perf::FACTORY];
+pub const COMPONENTS: &[Factory] = &[
+    nop::FACTORY,
+    perf::FACTORY,
+    #[cfg(feature = "inprocess")]
+    inprocess::FACTORY,
+];

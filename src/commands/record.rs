@@ -42,11 +42,27 @@ pub(crate) fn run(arguments: cli::Record) -> anyhow::Result<ExitCode> {
     let target = Target::find(&arguments)?;
     // Only now: the command has inherited which signals are ignored.
     let signals = signals::listen()?;
+    log_warnings();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let result = runtime.block_on(session::run(recording, target, signals));
     runtime.shutdown_background();
     result
+}
+
+/// Shows what components warn about, such as a permission that is missing; `PROFPIPE_LOG` chooses
+/// otherwise.
+fn log_warnings() {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_env("PROFPIPE_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    // Only a second logger is an error, and there is none.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .with_target(false)
+        .without_time()
+        .try_init();
 }
 
 impl Recording {

@@ -141,9 +141,7 @@ fn encode(profiles: &Profiles, format: Format) -> Result<Vec<u8>, Failure> {
                 cause: Error::with_source("cannot write the batch as collapsed stacks", cause),
             }),
         },
-        Format::OtlpJson => {
-            Err(Failure::Reject { cause: Error::new("this format is not written yet") })
-        }
+        Format::OtlpJson => Ok(otlp::encode_json(profiles)),
     }
 }
 

@@ -291,7 +291,7 @@ fn removed_directory_comes_back() {
 /// Guarantees: one file a service, named by its window's start; the metrics count files and bytes.
 #[tokio::test]
 async fn one_file_per_service() {
-    for format in [Format::Pprof, Format::Otlp, Format::Folded] {
+    for format in [Format::Pprof, Format::Otlp, Format::OtlpJson, Format::Folded] {
         let home = tempfile::tempdir().unwrap();
         let setup = setup();
         let mut exporter = Config { format, ..config(home.path()) }.build(&setup).unwrap();
@@ -312,6 +312,7 @@ async fn one_file_per_service() {
             let content = fs::read(home.path().join(name)).unwrap();
             let read = match format {
                 Format::Otlp => otlp::decode(&content).unwrap(),
+                Format::OtlpJson => otlp::decode_json(&content).unwrap(),
                 Format::Folded => {
                     let expected = format!("main;leaf {}\n", samples * 10_101_010);
                     assert_eq!(String::from_utf8(content).unwrap(), expected);

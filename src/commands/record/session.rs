@@ -29,6 +29,15 @@ const TICK: Duration = Duration::from_millis(250);
 /// A Ctrl-C that ended the command may reach us this much later, and means nothing then.
 const ECHO: Duration = Duration::from_millis(300);
 
+/// Prints a line to standard error. A reader that has gone away must not cost the command its exit
+/// code, as a panic of `eprintln` would.
+macro_rules! say {
+    ($($text:tt)*) => {{
+        use std::io::Write;
+        let _ = writeln!(std::io::stderr(), $($text)*);
+    }};
+}
+
 /// Why a recording ended.
 enum End {
     /// The command has ended.
@@ -63,7 +72,7 @@ pub(super) async fn run(
     let mut command = match target.command.map(|command| command.release()).transpose() {
         Ok(command) => command,
         Err(cannot) => {
-            eprintln!("profpipe: {cannot}");
+            say!("profpipe: {cannot}");
             return Ok(ExitCode::from(cannot.exit_code()));
         }
     };
@@ -96,11 +105,8 @@ pub(super) async fn run(
     let code = match (&end, command) {
         (End::Exited(status), Some(command)) => passed_on(*status, &command),
         (End::Time, Some(command)) => end_command(command).await,
-        // The profile is lost, the command is not ours to stop for that.
-        (End::Failed(_), Some(mut command)) => match (&mut command.exit).await {
-            Ok(Ok(status)) => passed_on(status, &command),
-            _ => 1,
-        },
+        // The sampler is gone, but the command is not ours to stop for that.
+        (End::Failed(_), Some(command)) => accompany(command, &mut signals).await,
         _ => 0,
     };
     let mut profiles = collected.take();
@@ -110,14 +116,14 @@ pub(super) async fn run(
     let text = summary::of(&profiles, elapsed, recording.frequency);
     let written = recording.output.write(&profiles, None);
     match text {
-        Ok(text) => eprint!("{text}"),
-        Err(error) => eprintln!("profpipe: {error}"),
+        Ok(text) => say!("{}", text.trim_end()),
+        Err(error) => say!("profpipe: {error}"),
     }
     match &written {
-        Ok(()) => eprintln!("profpipe: wrote {}", recording.path.display()),
+        Ok(()) => say!("profpipe: wrote {}", recording.path.display()),
         // A flame graph of nothing cannot be drawn, and that nothing ran has been said.
         Err(_) if profiles.sample_count() == 0 => {
-            eprintln!("profpipe: {} was not written", recording.path.display());
+            say!("profpipe: {} was not written", recording.path.display());
         }
         Err(_) => {}
     }
@@ -239,10 +245,28 @@ async fn interrupted(signals: &mut UnboundedReceiver<Arrived>) {
     }
 }
 
+/// Waits for a command without profiling it any more.
+async fn accompany(mut command: Running, signals: &mut UnboundedReceiver<Arrived>) -> u8 {
+    say!("profpipe: profiling has failed; {} goes on without", command.name);
+    loop {
+        tokio::select! {
+            exit = &mut command.exit => return match exit {
+                Ok(Ok(status)) => passed_on(status, &command),
+                _ => 1,
+            },
+            Some(signal) = signals.recv() => {
+                if !signal.from_terminal {
+                    command.signal(signal.number);
+                }
+            }
+        }
+    }
+}
+
 /// The exit code that tells how the command ended, as shells have it.
 fn passed_on(status: ExitStatus, command: &Running) -> u8 {
     if let Some(signal) = status.signal() {
-        eprintln!("profpipe: {} was ended by signal {signal}", command.name);
+        say!("profpipe: {} was ended by signal {signal}", command.name);
         return u8::try_from(128 + signal).unwrap_or(u8::MAX);
     }
     status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)
@@ -257,7 +281,7 @@ async fn end_command(mut command: Running) -> u8 {
             _ => 0,
         };
     }
-    eprintln!("profpipe: {} did not end within 5 s of SIGTERM and was killed", command.name);
+    say!("profpipe: {} did not end within 5 s of SIGTERM and was killed", command.name);
     command.signal(libc::SIGKILL);
     let _ = command.exit.await;
     0
