@@ -459,8 +459,12 @@ fn refused(output: &Output) -> bool {
 fn record_cannot_begin() {
     let directory = tempfile::tempdir().unwrap();
     let out = directory.path().join("out.pb.gz");
-    let stderr = told("no command", &record(&out, &["--", "/no/such/command"]));
-    assert!(stderr.contains("/no/such/command"), "{stderr}");
+    // 127 is what a shell, env, nice and timeout say of a command that is not there.
+    let output = record(&out, &["--", "/no/such/command"]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(matches!(output.status.code(), Some(1 | 2 | 127)), "{:?}: {stderr}", output.status);
+    assert_eq!(stderr.trim_end().lines().count(), 1, "not one line: {stderr}");
+    assert!(stderr.contains("/no/such/command") && !stderr.contains("panicked"), "{stderr}");
     let stderr = told("no process", &record(&out, &["-p", "4194999", "-d", "1"]));
     assert!(stderr.contains("4194999"), "{stderr}");
     assert!(!out.exists(), "a file without a recording");

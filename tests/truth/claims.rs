@@ -116,6 +116,9 @@ impl<'a> Claims<'a> {
                 stack.has_user_frames() && (stack.state.is_some() || !rooted(stack))
             })
         };
+        if stated.min(reached) < 100.0 {
+            eprintln!("{}", torn());
+        }
         assert!(
             stated >= least,
             "{stated:.2} % of the stacks are complete; the others:\n{}",
