@@ -110,7 +110,10 @@ impl<'a> Reader<'a> {
                 Ok(u64::from(*a & 0x7f) | u64::from(*b) << 7)
             }
             _ => {
-                let (number, rest) = long_varint(self.rest)?;
+                let (number, rest) = match word_varint(self.rest) {
+                    Some(found) => found,
+                    None => long_varint(self.rest)?,
+                };
                 self.rest = rest;
                 Ok(number)
             }
@@ -178,6 +181,24 @@ impl<'a> Reader<'a> {
 #[inline(never)]
 fn fault(at: &[u8], kind: FaultKind) -> Box<Fault> {
     Box::new(Fault { kind, field: None, address: at.as_ptr() as usize })
+}
+
+/// A number of at most eight bytes where eight are there: addresses, mostly. The seven bits of each
+/// byte are pushed together in pairs, then in fours, then in eights.
+#[inline(always)]
+fn word_varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let word = u64::from_le_bytes(*bytes.first_chunk::<8>()?);
+    let last = !word & 0x8080_8080_8080_8080;
+    if last == 0 {
+        return None;
+    }
+    // Everything up to the first byte without a continuation bit.
+    let word = word & (last ^ (last - 1)) & 0x7f7f_7f7f_7f7f_7f7f;
+    let pairs = word & 0x007f_007f_007f_007f | word >> 1 & 0x3f80_3f80_3f80_3f80;
+    let fours = pairs & 0x0000_3fff_0000_3fff | pairs >> 2 & 0x0fff_c000_0fff_c000;
+    let number = fours & 0x0fff_ffff | fours >> 4 & 0x00ff_ffff_f000_0000;
+    let used = last.trailing_zeros() as usize / 8 + 1;
+    Some((number, bytes.get(used..)?))
 }
 
 /// A number of any length, and the bytes after it.

@@ -130,7 +130,7 @@ fn profile(random: &mut Random, shape: Shape, tables: &ProfilesDictionary) -> Pr
                     .map(|_| random.number() as i64)
                     .collect(),
                 // All samples of a strict profile have the same shape.
-                _ if time % 2 == 0 => (0..times).map(|_| random.number() as i64).collect(),
+                _ if time.is_multiple_of(2) => (0..times).map(|_| random.number() as i64).collect(),
                 _ => Vec::new(),
             },
             timestamps_unix_nano: (0..times)
