@@ -89,7 +89,6 @@ impl Reader {
         functions: &Ids,
     ) -> Result<Ids, DecodeError> {
         let mut ids = Ids::new("location");
-        let folded = [self.attribute(PPROF_IS_FOLDED, true.into())];
         let mut lines = Vec::new();
         each(message, 4, "location", |at, mut fields| {
             let wire = within("location", at);
@@ -112,11 +111,12 @@ impl Reader {
                     _ => {}
                 }
             }
+            let folded = is_folded.then(|| self.attribute(PPROF_IS_FOLDED, true.into()));
             let row = self.dictionary.locations.intern(LocationRef {
                 mapping: mappings.get(mapping).map_or(MappingIx::NONE, MappingIx::new),
                 address,
                 lines: &lines,
-                attributes: if is_folded { &folded } else { &[] },
+                attributes: folded.as_slice(),
             });
             ids.insert(id, row.raw())
         })?;
