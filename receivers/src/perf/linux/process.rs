@@ -35,6 +35,11 @@ pub(super) trait Host {
     fn thread_name(&mut self, pid: u32, tid: u32) -> Option<String>;
     /// What a mapping shows.
     fn code(&mut self, mapping: &NewMapping<'_>) -> Code;
+    /// Whether an answer of [`Host::code`] since the last call was given because the right one
+    /// takes long.
+    fn was_hasty(&mut self) -> bool;
+    /// Whether there would be no hasty answers now.
+    fn is_settled(&mut self) -> bool;
 }
 
 /// What the kernel says of a process.
@@ -94,6 +99,8 @@ pub(super) struct Process {
     pub(super) name: Arc<str>,
     /// Whether `mappings` is all there is; otherwise it is read when first needed.
     complete: bool,
+    /// Some mapping was answered for in haste: all are read again later.
+    hasty: bool,
     /// The next executable mapping is the new program.
     after_exec: bool,
     /// Shared with the parent until one of them changes.
@@ -154,7 +161,8 @@ impl Processes {
     /// parent is.
     fn complete(&mut self, pid: u32, host: &mut impl Host) -> Option<()> {
         let process = self.by_pid.get_mut(&pid)?;
-        if process.complete || process.scan(host) {
+        let again = process.hasty && host.is_settled();
+        if process.complete && !again || process.scan(host) || again {
             return Some(());
         }
         let parent = process.parent;
@@ -241,7 +249,8 @@ impl Processes {
         }
         let inherited = self.by_pid.get(&parent).map(|parent| {
             let name = parent.names.get(&parent_tid).unwrap_or(&parent.name);
-            (parent.complete, Arc::clone(&parent.mappings), parent.executable.clone(), name.clone())
+            let complete = parent.complete && !parent.hasty;
+            (complete, Arc::clone(&parent.mappings), parent.executable.clone(), name.clone())
         });
         if let (Some(child), Some(inherited)) = (self.begin(pid, parent), inherited) {
             (child.complete, child.mappings, child.executable, child.name) = inherited;
@@ -295,6 +304,7 @@ impl Processes {
             executable: None,
             name: "".into(),
             complete: false,
+            hasty: false,
             after_exec: false,
             mappings: Arc::default(),
             threads: HashSet::from_iter([pid]),
@@ -337,6 +347,7 @@ impl Process {
     fn scan(&mut self, host: &mut impl Host) -> bool {
         // Also if it cannot be read: asking again at every sample would not help.
         self.complete = true;
+        self.hasty = false;
         let Some(stat) = host.stat(self.pid) else { return false };
         self.start_time = stat.start_time;
         self.kernel = stat.kernel;
@@ -369,6 +380,7 @@ impl Process {
             return;
         }
         let code = host.code(new);
+        self.hasty |= host.was_hasty();
         let mappings = Arc::make_mut(&mut self.mappings);
         // What lies under the new mapping is gone; what sticks out at either side stays.
         let first = mappings.partition_point(|old| old.end <= new.start);
