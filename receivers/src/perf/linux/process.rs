@@ -103,6 +103,8 @@ pub(super) struct Process {
     hasty: bool,
     /// The next executable mapping is the new program.
     after_exec: bool,
+    /// Its last thread has ended; samples of that very end may still come.
+    ended: bool,
     /// Shared with the parent until one of them changes.
     mappings: Arc<Vec<Mapping>>,
     threads: HashSet<u32>,
@@ -125,6 +127,8 @@ pub(super) struct Announced {
 #[derive(Debug, Default)]
 pub(super) struct Processes {
     by_pid: HashMap<u32, Process>,
+    /// Those that have ended and were not forgotten yet.
+    ended: Vec<u32>,
     last_id: u32,
 }
 
@@ -151,7 +155,7 @@ impl Processes {
         }
         self.complete(pid, host);
         let process = self.by_pid.get_mut(&pid)?;
-        if process.threads.len() < MAX_THREADS {
+        if process.threads.len() < MAX_THREADS && !process.ended {
             process.threads.insert(tid);
         }
         Some(process)
@@ -166,6 +170,9 @@ impl Processes {
             return Some(());
         }
         let parent = process.parent;
+        if parent != 0 && !self.by_pid.contains_key(&parent) {
+            self.begin(parent, 0);
+        }
         let parent = self.by_pid.get_mut(&parent)?;
         if !parent.complete {
             parent.scan(host);
@@ -265,8 +272,18 @@ impl Processes {
         process.announced.threads.remove(&tid);
         // A process not seen from its beginning may have threads that we never heard of; the
         // first thread stays a zombie until they end.
-        if process.threads.is_empty() {
-            self.by_pid.remove(&pid);
+        if process.threads.is_empty() && !process.ended {
+            process.ended = true;
+            self.ended.push(pid);
+        }
+    }
+
+    /// Forgets processes that have ended: every sample of their time has come.
+    pub(super) fn forget_ended(&mut self) {
+        for pid in self.ended.drain(..) {
+            if self.by_pid.get(&pid).is_some_and(|process| process.ended) {
+                self.by_pid.remove(&pid);
+            }
         }
     }
 
@@ -306,6 +323,7 @@ impl Processes {
             complete: false,
             hasty: false,
             after_exec: false,
+            ended: false,
             mappings: Arc::default(),
             threads: HashSet::from_iter([pid]),
             names: HashMap::new(),

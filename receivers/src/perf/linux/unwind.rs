@@ -75,6 +75,14 @@ impl Unwinding {
             }
         }
         let extent = match &sample.registers {
+            // While a thread executes another program its registers are still those of the old
+            // one, whose code is gone.
+            Some(registers)
+                if !self.frames.is_empty()
+                    && process.find(arch::instruction(registers)).is_none() =>
+            {
+                None
+            }
             Some(registers) => Some(self.user_half(registers, sample.stack, process, images)),
             None if self.chain.is_empty() => None,
             None => {

@@ -154,11 +154,18 @@ fn a_pid_is_used_again() {
     assert_eq!(processes.sampled(5, 7, &mut host).unwrap().id, first);
     // The first thread's exit was seen; only 7 is left.
     processes.exit(5, 7);
+    // The kernel takes samples of a thread that ends after it has said so.
+    assert_eq!(processes.sampled(5, 7, &mut host).unwrap().id, first);
+    processes.forget_ended();
     assert_eq!(processes.len(), 0);
 
     processes.fork(5, 5, 1, 1);
     let second = processes.sampled(5, 5, &mut host).unwrap();
     assert_ne!(second.id, first);
+    processes.exit(5, 5);
+    processes.fork(5, 5, 1, 1);
+    processes.forget_ended();
+    assert_eq!(processes.len(), 1, "the pid was used again before the end was forgotten");
 }
 
 /// Scenario: records were lost. Meanwhile a process has mapped something, another has ended, and
