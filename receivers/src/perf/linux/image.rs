@@ -212,6 +212,11 @@ impl Images {
         }
     }
 
+    /// True if the rules of an image are still being read.
+    pub(super) fn is_reading(&self, at: ImageIx) -> bool {
+        self.images.get(&at).is_some_and(|image| matches!(image.rules, Rules::Coming))
+    }
+
     /// The functions of an image that is a Go program.
     pub(super) fn go(&mut self, at: ImageIx) -> Option<&go::Functions> {
         match self.rules(at)? {

@@ -133,9 +133,9 @@ pub(super) struct Processes {
 }
 
 impl Processes {
-    /// The number of processes.
+    /// The number of processes that have not ended.
     pub(super) fn len(&self) -> usize {
-        self.by_pid.len()
+        self.by_pid.len().saturating_sub(self.ended.len())
     }
 
     /// Every process.
@@ -166,7 +166,11 @@ impl Processes {
     fn complete(&mut self, pid: u32, host: &mut impl Host) -> Option<()> {
         let process = self.by_pid.get_mut(&pid)?;
         let again = process.hasty && host.is_settled();
-        if process.complete && !again || process.scan(host) || again {
+        if again {
+            process.scan(host);
+            return Some(());
+        }
+        if process.complete || process.scan(host) {
             return Some(());
         }
         let parent = process.parent;

@@ -250,13 +250,17 @@ fn one_step(
     state: &mut UnwindRegsNative,
     read: &mut impl FnMut(u64) -> Result<u64, ()>,
 ) -> Result<Option<u64>, Error> {
-    let (unwinder, bias) = match code {
-        Some(Code::Image { image, bias, .. }) => match images.unwinder(image) {
-            Some(unwinder) => (unwinder, bias),
-            None => (plain, 0),
-        },
-        _ => (plain, 0),
-    };
+    let mut found = (plain, 0);
+    if let Some(Code::Image { image, bias, .. }) = code {
+        if images.unwinder(image).is_none() && images.is_reading(image) {
+            // It has rules, but not yet. Without them there would be wrong callers.
+            return Err(Error::DidNotAdvance);
+        }
+        if let Some(unwinder) = images.unwinder(image) {
+            found = (unwinder, bias);
+        }
+    }
+    let (unwinder, bias) = found;
     let address = address.wrapping_sub(bias);
     let address = if leaf {
         FrameAddress::from_instruction_pointer(address)
