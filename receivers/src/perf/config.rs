@@ -19,7 +19,7 @@ pub struct Config {
     /// How user stacks are unwound.
     pub unwind: Unwind,
     /// Who is sampled: `system`, `user` (all processes of the user that profpipe runs as), or
-    /// `{ pid: N }` (a process with its threads, and the children it starts from now on). Where
+    /// `{ pid: N }` (a process with its threads and its children, those it starts later too). Where
     /// `system` is not permitted, `user` is used and a warning says so.
     pub scope: Scope,
     /// How much of a user stack is copied with every sample, up to `65528`. Deeper stacks are
@@ -62,8 +62,8 @@ pub enum Scope {
     System,
     /// Every process of the user that profpipe runs as.
     User,
-    /// A process with its threads, and the children it starts from now on. The process may be one
-    /// that has not yet called `exec`: it is under observation when the receiver is built.
+    /// A process with its threads and its children, those it starts later too. The process may be
+    /// one that has not yet called `exec`: it is under observation when the receiver is built.
     Pid(u32),
 }
 

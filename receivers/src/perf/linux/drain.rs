@@ -279,6 +279,7 @@ impl Drain {
         }
         self.window = end;
         self.windows += 1;
+        self.processes.forget_ended();
         if self.windows.is_multiple_of(SWEEP_EVERY) {
             self.processes.sweep(&mut self.host);
             let forgotten = self.host.sweep(&self.processes);

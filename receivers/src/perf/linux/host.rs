@@ -24,6 +24,7 @@ pub(super) struct ThisHost {
     /// Rows that were not told yet.
     waiting: Vec<(RowIx, Box<RowFacts>)>,
     page: u64,
+    hasty: bool,
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -46,6 +47,7 @@ impl ThisHost {
             last_row: KERNEL_ROW,
             waiting: Vec::new(),
             page,
+            hasty: false,
         };
         let kernel =
             RowFacts { source: Source::Kernel, memory_start: 0, memory_limit: 0, file_offset: 0 };
@@ -213,11 +215,21 @@ impl Host for ThisHost {
         Some(String::from_utf8_lossy(&name).trim_end_matches('\n').to_owned())
     }
 
+    fn was_hasty(&mut self) -> bool {
+        std::mem::take(&mut self.hasty)
+    }
+
+    fn is_settled(&mut self) -> bool {
+        self.images.is_settled()
+    }
+
     fn code(&mut self, new: &NewMapping<'_>) -> Code {
         if new.path == "[vdso]" {
             let (start, end) = (new.start, new.end);
             let place = Place { pid: new.pid, start, end, path: new.path.into() };
-            return match self.images.find(&FileKey::Vdso, place) {
+            let image = self.images.find(&FileKey::Vdso, place);
+            self.hasty |= image.is_none() && self.images.is_coming(&FileKey::Vdso);
+            return match image {
                 Some(image) => self.image_code(image, new),
                 None => Code::Jit,
             };
@@ -237,6 +249,7 @@ impl Host for ThisHost {
         let (start, end) = (new.start, new.end);
         let place = Place { pid: new.pid, start, end, path: path.into() };
         let image = self.images.find(&key, place);
+        self.hasty |= image.is_none() && self.images.is_coming(&key);
         if path.starts_with("/memfd:") {
             // A program may be executed from such memory, but mostly it holds compiled code.
             let program = image.and_then(|image| self.images.get(image));

@@ -128,6 +128,17 @@ impl Images {
         self.by_key.get(key).copied()
     }
 
+    /// True if the image of this key is still being opened.
+    pub(super) fn is_coming(&self, key: &FileKey) -> bool {
+        self.coming.contains(key)
+    }
+
+    /// True if no image is being opened.
+    pub(super) fn is_settled(&mut self) -> bool {
+        self.take_answers();
+        self.coming.is_empty()
+    }
+
     fn take_answers(&mut self) {
         while let Some(answer) = self.loader.poll() {
             self.take(answer);
@@ -199,6 +210,11 @@ impl Images {
             Rules::Ready(unwinder) => Some(unwinder),
             _ => None,
         }
+    }
+
+    /// True if the rules of an image are still being read.
+    pub(super) fn is_reading(&self, at: ImageIx) -> bool {
+        self.images.get(&at).is_some_and(|image| matches!(image.rules, Rules::Coming))
     }
 
     /// The functions of an image that is a Go program.

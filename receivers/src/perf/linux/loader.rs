@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use profpipe_pipeline::telemetry::Counter;
+
 use super::elf::{self, Content, Elf, Sections};
 use super::image::{FileKey, Image, ImageIx};
 use super::{cfi, go, sys};
@@ -53,7 +55,7 @@ pub(super) struct Loader {
 
 impl Loader {
     /// Starts the thread. `patience` is how long may be waited for answers in a second.
-    pub(super) fn start(patience: Duration) -> std::io::Result<Self> {
+    pub(super) fn start(patience: Duration, cpu: Counter) -> std::io::Result<Self> {
         let (questions, asked) = mpsc::sync_channel(QUESTIONS);
         let (answer, answers) = mpsc::channel();
         std::thread::Builder::new().name("perf-load".into()).spawn(move || {
@@ -62,6 +64,7 @@ impl Loader {
                 if answer.send(reply(question)).is_err() {
                     return;
                 }
+                cpu.set(sys::thread_cpu_time());
             }
         })?;
         let renewed = Instant::now();

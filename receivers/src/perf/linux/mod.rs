@@ -111,7 +111,8 @@ impl Receiver for Perf {
             .map_err(no_thread)?;
         let stop = Arc::new(AtomicBool::new(false));
         let draining = drain::Setup {
-            loader: loader::Loader::start(session.slack() / 4).map_err(no_thread)?,
+            loader: loader::Loader::start(session.slack() / 4, metric(LOAD_CPU))
+                .map_err(no_thread)?,
             session,
             interval: config.interval.0,
             use_rules: config.unwind != Unwind::FramePointers,
@@ -149,5 +150,7 @@ impl Receiver for Perf {
 
 /// CPU time of the drain thread in nanoseconds.
 const DRAIN_CPU: &str = "profpipe_perf_drain_cpu_nanoseconds";
+/// CPU time of the loader thread in nanoseconds.
+const LOAD_CPU: &str = "profpipe_perf_load_cpu_nanoseconds";
 /// CPU time of the aggregation thread in nanoseconds.
 const AGGREGATE_CPU: &str = "profpipe_perf_aggregate_cpu_nanoseconds";

@@ -35,6 +35,11 @@ pub(super) trait Host {
     fn thread_name(&mut self, pid: u32, tid: u32) -> Option<String>;
     /// What a mapping shows.
     fn code(&mut self, mapping: &NewMapping<'_>) -> Code;
+    /// Whether an answer of [`Host::code`] since the last call was given because the right one
+    /// takes long.
+    fn was_hasty(&mut self) -> bool;
+    /// Whether there would be no hasty answers now.
+    fn is_settled(&mut self) -> bool;
 }
 
 /// What the kernel says of a process.
@@ -94,8 +99,12 @@ pub(super) struct Process {
     pub(super) name: Arc<str>,
     /// Whether `mappings` is all there is; otherwise it is read when first needed.
     complete: bool,
+    /// Some mapping was answered for in haste: all are read again later.
+    hasty: bool,
     /// The next executable mapping is the new program.
     after_exec: bool,
+    /// Its last thread has ended; samples of that very end may still come.
+    ended: bool,
     /// Shared with the parent until one of them changes.
     mappings: Arc<Vec<Mapping>>,
     threads: HashSet<u32>,
@@ -118,13 +127,15 @@ pub(super) struct Announced {
 #[derive(Debug, Default)]
 pub(super) struct Processes {
     by_pid: HashMap<u32, Process>,
+    /// Those that have ended and were not forgotten yet.
+    ended: Vec<u32>,
     last_id: u32,
 }
 
 impl Processes {
-    /// The number of processes.
+    /// The number of processes that have not ended.
     pub(super) fn len(&self) -> usize {
-        self.by_pid.len()
+        self.by_pid.len().saturating_sub(self.ended.len())
     }
 
     /// Every process.
@@ -144,7 +155,7 @@ impl Processes {
         }
         self.complete(pid, host);
         let process = self.by_pid.get_mut(&pid)?;
-        if process.threads.len() < MAX_THREADS {
+        if process.threads.len() < MAX_THREADS && !process.ended {
             process.threads.insert(tid);
         }
         Some(process)
@@ -154,10 +165,18 @@ impl Processes {
     /// parent is.
     fn complete(&mut self, pid: u32, host: &mut impl Host) -> Option<()> {
         let process = self.by_pid.get_mut(&pid)?;
+        let again = process.hasty && host.is_settled();
+        if again {
+            process.scan(host);
+            return Some(());
+        }
         if process.complete || process.scan(host) {
             return Some(());
         }
         let parent = process.parent;
+        if parent != 0 && !self.by_pid.contains_key(&parent) {
+            self.begin(parent, 0);
+        }
         let parent = self.by_pid.get_mut(&parent)?;
         if !parent.complete {
             parent.scan(host);
@@ -241,7 +260,8 @@ impl Processes {
         }
         let inherited = self.by_pid.get(&parent).map(|parent| {
             let name = parent.names.get(&parent_tid).unwrap_or(&parent.name);
-            (parent.complete, Arc::clone(&parent.mappings), parent.executable.clone(), name.clone())
+            let complete = parent.complete && !parent.hasty;
+            (complete, Arc::clone(&parent.mappings), parent.executable.clone(), name.clone())
         });
         if let (Some(child), Some(inherited)) = (self.begin(pid, parent), inherited) {
             (child.complete, child.mappings, child.executable, child.name) = inherited;
@@ -256,8 +276,18 @@ impl Processes {
         process.announced.threads.remove(&tid);
         // A process not seen from its beginning may have threads that we never heard of; the
         // first thread stays a zombie until they end.
-        if process.threads.is_empty() {
-            self.by_pid.remove(&pid);
+        if process.threads.is_empty() && !process.ended {
+            process.ended = true;
+            self.ended.push(pid);
+        }
+    }
+
+    /// Forgets processes that have ended: every sample of their time has come.
+    pub(super) fn forget_ended(&mut self) {
+        for pid in self.ended.drain(..) {
+            if self.by_pid.get(&pid).is_some_and(|process| process.ended) {
+                self.by_pid.remove(&pid);
+            }
         }
     }
 
@@ -295,7 +325,9 @@ impl Processes {
             executable: None,
             name: "".into(),
             complete: false,
+            hasty: false,
             after_exec: false,
+            ended: false,
             mappings: Arc::default(),
             threads: HashSet::from_iter([pid]),
             names: HashMap::new(),
@@ -337,6 +369,7 @@ impl Process {
     fn scan(&mut self, host: &mut impl Host) -> bool {
         // Also if it cannot be read: asking again at every sample would not help.
         self.complete = true;
+        self.hasty = false;
         let Some(stat) = host.stat(self.pid) else { return false };
         self.start_time = stat.start_time;
         self.kernel = stat.kernel;
@@ -369,6 +402,7 @@ impl Process {
             return;
         }
         let code = host.code(new);
+        self.hasty |= host.was_hasty();
         let mappings = Arc::make_mut(&mut self.mappings);
         // What lies under the new mapping is gone; what sticks out at either side stays.
         let first = mappings.partition_point(|old| old.end <= new.start);

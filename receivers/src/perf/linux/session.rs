@@ -178,7 +178,7 @@ impl Session {
             Scope::System => Ok(()),
             Scope::Pid(pid) => {
                 let mut result = Ok(());
-                for tid in threads_of(pid) {
+                for tid in tree_of(pid).into_iter().flat_map(threads_of).collect::<Vec<_>>() {
                     result = self.attach(tid).and(result);
                 }
                 if self.threads.is_empty() {
@@ -316,7 +316,7 @@ impl Session {
         self.next_look = now + LOOK_EVERY;
         let found: Vec<u32> = match self.scope {
             Scope::System => return,
-            Scope::Pid(pid) => threads_of(pid).collect(),
+            Scope::Pid(pid) => tree_of(pid).into_iter().flat_map(threads_of).collect(),
             Scope::User => {
                 let own = rustix::process::geteuid().as_raw();
                 processes_of(own).collect()
@@ -430,8 +430,30 @@ fn numbers_in(directory: &str) -> impl Iterator<Item = u32> + use<> {
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
-fn threads_of(pid: u32) -> impl Iterator<Item = u32> {
-    numbers_in(&format!("/proc/{pid}/task"))
+/// The threads of a process, listed before any is attached to: those that begin afterwards are
+/// sampled because their parents are.
+fn threads_of(pid: u32) -> Vec<u32> {
+    numbers_in(&format!("/proc/{pid}/task")).collect()
+}
+
+/// A process and its descendants.
+fn tree_of(root: u32) -> Vec<u32> {
+    let parent = |pid: u32| {
+        let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+        let stat = String::from_utf8_lossy(&stat);
+        let (_, fields) = stat.rsplit_once(')')?;
+        fields.split_ascii_whitespace().nth(1)?.parse::<u32>().ok()
+    };
+    let parents: Vec<_> = numbers_in("/proc").filter_map(|pid| Some((pid, parent(pid)?))).collect();
+    let mut tree = vec![root];
+    let mut at = 0;
+    while let Some(of) = tree.get(at).copied() {
+        at += 1;
+        let children = parents.iter().filter(|(_, parent)| *parent == of).map(|(pid, _)| *pid);
+        let new: Vec<_> = children.filter(|pid| !tree.contains(pid)).collect();
+        tree.extend(new);
+    }
+    tree
 }
 
 fn processes_of(user: u32) -> impl Iterator<Item = u32> {

@@ -75,6 +75,14 @@ impl Unwinding {
             }
         }
         let extent = match &sample.registers {
+            // While a thread executes another program its registers are still those of the old
+            // one, whose code is gone.
+            Some(registers)
+                if !self.frames.is_empty()
+                    && process.find(arch::instruction(registers)).is_none() =>
+            {
+                None
+            }
             Some(registers) => Some(self.user_half(registers, sample.stack, process, images)),
             None if self.chain.is_empty() => None,
             None => {
@@ -242,13 +250,17 @@ fn one_step(
     state: &mut UnwindRegsNative,
     read: &mut impl FnMut(u64) -> Result<u64, ()>,
 ) -> Result<Option<u64>, Error> {
-    let (unwinder, bias) = match code {
-        Some(Code::Image { image, bias, .. }) => match images.unwinder(image) {
-            Some(unwinder) => (unwinder, bias),
-            None => (plain, 0),
-        },
-        _ => (plain, 0),
-    };
+    let mut found = (plain, 0);
+    if let Some(Code::Image { image, bias, .. }) = code {
+        if images.unwinder(image).is_none() && images.is_reading(image) {
+            // It has rules, but not yet. Without them there would be wrong callers.
+            return Err(Error::DidNotAdvance);
+        }
+        if let Some(unwinder) = images.unwinder(image) {
+            found = (unwinder, bias);
+        }
+    }
+    let (unwinder, bias) = found;
     let address = address.wrapping_sub(bias);
     let address = if leaf {
         FrameAddress::from_instruction_pointer(address)

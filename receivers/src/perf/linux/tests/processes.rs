@@ -12,6 +12,8 @@ struct FakeHost {
     processes: HashMap<u32, (String, u64)>,
     /// How often maps were read.
     scans: usize,
+    /// Whether files take long to open.
+    slow: bool,
 }
 
 impl Host for FakeHost {
@@ -35,13 +37,21 @@ impl Host for FakeHost {
     fn code(&mut self, mapping: &NewMapping<'_>) -> Code {
         // The row tells the test which mapping it was.
         let row = mapping.path.bytes().last().map_or(0, u32::from);
-        Code::File { bias: mapping.start, row }
+        if self.slow { Code::Jit } else { Code::File { bias: mapping.start, row } }
+    }
+
+    fn was_hasty(&mut self) -> bool {
+        self.slow
+    }
+
+    fn is_settled(&mut self) -> bool {
+        !self.slow
     }
 }
 
 impl FakeHost {
     fn with(pid: u32, maps: &str, start: u64) -> Self {
-        Self { processes: HashMap::from([(pid, (maps.to_owned(), start))]), scans: 0 }
+        Self { processes: HashMap::from([(pid, (maps.to_owned(), start))]), ..Self::default() }
     }
 }
 
@@ -144,11 +154,18 @@ fn a_pid_is_used_again() {
     assert_eq!(processes.sampled(5, 7, &mut host).unwrap().id, first);
     // The first thread's exit was seen; only 7 is left.
     processes.exit(5, 7);
+    // The kernel takes samples of a thread that ends after it has said so.
+    assert_eq!(processes.sampled(5, 7, &mut host).unwrap().id, first);
+    processes.forget_ended();
     assert_eq!(processes.len(), 0);
 
     processes.fork(5, 5, 1, 1);
     let second = processes.sampled(5, 5, &mut host).unwrap();
     assert_ne!(second.id, first);
+    processes.exit(5, 5);
+    processes.fork(5, 5, 1, 1);
+    processes.forget_ended();
+    assert_eq!(processes.len(), 1, "the pid was used again before the end was forgotten");
 }
 
 /// Scenario: records were lost. Meanwhile a process has mapped something, another has ended, and
@@ -182,6 +199,23 @@ fn a_child_that_is_gone_is_like_its_parent() {
     assert_eq!(at(&mut processes, &mut host, 6, 0x40_0000), Some('a'));
     let child = processes.sampled(6, 6, &mut host).unwrap();
     assert_eq!(child.executable.as_deref(), Some("/bin/5"));
+}
+
+/// Scenario: the files of a process take long to open when it is first sampled, and of its child
+/// too; then they do not.
+/// Guarantees: as soon as nothing takes long any more the mappings are read again.
+#[test]
+fn hasty_answers_are_corrected() {
+    let (mut processes, mut host) = (Processes::default(), FakeHost::with(5, MAPS, 1));
+    host.processes.insert(6, (MAPS.into(), 2));
+    host.slow = true;
+    assert_eq!(at(&mut processes, &mut host, 5, 0x40_0000), None);
+    processes.fork(6, 6, 5, 5);
+    host.slow = false;
+    assert_eq!(at(&mut processes, &mut host, 5, 0x40_0000), Some('a'));
+    assert_eq!(at(&mut processes, &mut host, 6, 0x40_0000), Some('a'));
+    assert_eq!(at(&mut processes, &mut host, 5, 0x40_0000), Some('a'));
+    assert_eq!(host.scans, 3);
 }
 
 /// Scenario: threads are named by records, and some never are.
