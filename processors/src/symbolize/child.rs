@@ -4,6 +4,7 @@
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -34,6 +35,8 @@ impl Child {
             .env_clear()
             .envs(std::env::vars_os().filter(|(name, _)| name == super::WORKER_ENVIRONMENT))
             .current_dir("/")
+            // Ctrl-C is for this process, which still wants names while it stops.
+            .process_group(0)
             .stdin(Stdio::from(theirs))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
