@@ -26,6 +26,8 @@ use super::unwind::Unwinding;
 
 /// The most frames of interned stacks, 16 bytes each, before all are forgotten.
 const MAX_FRAMES: usize = 1 << 19;
+/// The most samples put off; each holds a stack dump.
+const MAX_DEFERRED: usize = 256;
 /// How much younger than the last look at the rings a record may be; see [`Merge`].
 const HORIZON: u64 = 5_000_000;
 /// How often the rings are looked at, at least.
@@ -79,6 +81,7 @@ pub(super) fn run(setup: Setup) {
         interned: 0,
         last_stack: 0,
         out: messages,
+        deferred: Vec::new(),
         began: Vec::new(),
         ended: Vec::new(),
         dropped: 0,
@@ -134,6 +137,8 @@ struct Drain {
     /// Numbers are not used again.
     last_stack: u32,
     out: HeapProd<Message>,
+    /// Samples put off until the rules that they need are read.
+    deferred: Vec<Box<[u8]>>,
     /// Threads that began and ended in this round.
     began: Vec<u32>,
     ended: Vec<u32>,
@@ -157,9 +162,15 @@ impl Drain {
             return;
         };
         match record {
-            Record::Sample(sample) => self.sample(&sample),
+            Record::Sample(sample) => self.sample(&sample, Some(bytes)),
             Record::Map(map) => self.processes.map(&map, &mut self.host),
-            Record::Name { pid, tid, exec, name } => self.processes.name(pid, tid, exec, name),
+            Record::Name { pid, tid, exec, name } => {
+                if exec {
+                    // The samples of the old program need its mappings.
+                    self.retry(|sample| sample.pid != pid);
+                }
+                self.processes.name(pid, tid, exec, name);
+            }
             Record::Fork { pid, tid, parent, parent_tid } => {
                 self.processes.fork(pid, tid, parent, parent_tid);
                 self.began.push(tid);
@@ -176,7 +187,9 @@ impl Drain {
         }
     }
 
-    fn sample(&mut self, sample: &Sample<'_>) {
+    /// Counts a sample. `deferrable` are its bytes, if it may be put off until the rules that it
+    /// needs are read.
+    fn sample(&mut self, sample: &Sample<'_>, deferrable: Option<&[u8]>) {
         // The idle task, which some clocks count in spite of being told not to.
         if sample.pid == 0 {
             return;
@@ -184,13 +197,14 @@ impl Drain {
         while sample.time >= self.window + self.interval {
             self.end_window(self.window + self.interval);
         }
-        self.counters.samples.add(1);
         // Everything that this sample may have to tell, so that nothing is told by half.
         if self.out.vacant_len() < 16 + self.host.rows_waiting() {
+            self.counters.samples.add(1);
             self.dropped += 1;
             return;
         }
         let Some(process) = self.processes.sampled(sample.pid, sample.tid, &mut self.host) else {
+            self.counters.samples.add(1);
             self.dropped += 1;
             return;
         };
@@ -198,6 +212,14 @@ impl Drain {
             process.announced.jit = Some(self.host.jit_row(process.id, process.pid));
         }
         let extent = self.unwinding.unwind(sample, process, &mut self.host.images);
+        if let Some(bytes) = deferrable
+            && self.unwinding.waiting
+            && self.deferred.len() < MAX_DEFERRED
+        {
+            self.deferred.push(bytes.into());
+            return;
+        }
+        self.counters.samples.add(1);
         match extent {
             Some(Extent::Complete) => self.counters.complete.add(1),
             Some(Extent::Truncated) => self.counters.truncated.add(1),
@@ -255,8 +277,19 @@ impl Drain {
         });
     }
 
+    /// Tries again what was put off, for the last time what is not to be put off `again`.
+    fn retry(&mut self, again: impl Fn(&Sample<'_>) -> bool) {
+        let records = std::mem::take(&mut self.deferred);
+        for bytes in &records {
+            if let Ok(Record::Sample(sample)) = record::parse(bytes, self.layout) {
+                self.sample(&sample, again(&sample).then_some(bytes));
+            }
+        }
+    }
+
     /// Ends the windows that `horizon` has passed.
     fn end_round(&mut self, horizon: u64) {
+        self.retry(|_| true);
         self.counters.processes.set(self.processes.len() as u64);
         self.counters.drain_cpu.set(sys::thread_cpu_time());
         if horizon == u64::MAX {
@@ -269,6 +302,7 @@ impl Drain {
     }
 
     fn end_window(&mut self, end: u64) {
+        self.retry(|_| false);
         let kernel = if self.lost_exactly > 0 { self.lost_exactly } else { self.lost_records };
         let lost = kernel + self.dropped;
         let new = lost.saturating_sub(self.lost_reported);

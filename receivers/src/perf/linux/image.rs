@@ -204,7 +204,7 @@ impl Images {
     }
 
     /// The unwinder of an image, read when first asked for and again if it was dropped. None if it
-    /// has no rules, or not soon.
+    /// has no rules, or not yet: see [`Images::is_unready`].
     pub(super) fn unwinder(&mut self, at: ImageIx) -> Option<&mut Unwinder> {
         match self.rules(at)? {
             Rules::Ready(unwinder) => Some(unwinder),
@@ -212,9 +212,9 @@ impl Images {
         }
     }
 
-    /// True if the rules of an image are still being read.
-    pub(super) fn is_reading(&self, at: ImageIx) -> bool {
-        self.images.get(&at).is_some_and(|image| matches!(image.rules, Rules::Coming))
+    /// True if the rules of an image are still being read, which this may begin.
+    pub(super) fn is_unready(&mut self, at: ImageIx) -> bool {
+        matches!(self.rules(at), Some(Rules::Coming))
     }
 
     /// The functions of an image that is a Go program.
@@ -243,12 +243,8 @@ impl Images {
                 image.rules = Rules::Coming;
             }
         }
-        while matches!(self.images.get(&at)?.rules, Rules::Coming) {
-            let answer = match self.loader.poll() {
-                Some(answer) => answer,
-                None => self.loader.wait()?,
-            };
-            self.take(answer);
+        if matches!(self.images.get(&at)?.rules, Rules::Coming) {
+            self.take_answers();
         }
         Some(&mut self.images.get_mut(&at)?.rules)
     }

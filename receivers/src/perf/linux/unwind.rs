@@ -31,6 +31,8 @@ const START_CODE: u64 = 64;
 pub(super) struct Unwinding {
     /// The frames of the sample, leaf first.
     pub(super) frames: Vec<Frame>,
+    /// The stack ends early because the rules of an image are still being read.
+    pub(super) waiting: bool,
     chain: Vec<u64>,
     walk: Vec<u64>,
     /// Walks along frame pointers.
@@ -46,6 +48,7 @@ impl Unwinding {
         let rules: UnwinderNative<Bytes, MayAllocateDuringUnwind> = UnwinderNative::new();
         Self {
             frames: Vec::new(),
+            waiting: false,
             chain: Vec::new(),
             walk: Vec::new(),
             plain: Unwinder { rules, cache: CacheNative::new() },
@@ -62,6 +65,7 @@ impl Unwinding {
         images: &mut Images,
     ) -> Option<Extent> {
         self.frames.clear();
+        self.waiting = false;
         self.chain.clear();
         self.walk.clear();
         for (half, address) in sample.chain() {
@@ -120,6 +124,9 @@ impl Unwinding {
     ) -> Extent {
         let leaf = arch::instruction(registers);
         let go = go_image(process, images, leaf);
+        if go.is_some_and(|(image, _)| images.is_unready(image)) {
+            self.waiting = true;
+        }
         if self.chain.len() > 1 && (!self.use_rules || go.is_some()) {
             self.walk.extend_from_slice(&self.chain);
             let frameless = |(image, bias)| {
@@ -184,6 +191,13 @@ impl Unwinding {
             let leaf = self.walk.len() == 1;
             let code = process.find(address.wrapping_sub(u64::from(!leaf))).map(|found| found.code);
             // The tables come from others. Whatever they make the unwinder do, it ends here.
+            if let Some(Code::Image { image, .. }) = code
+                && images.is_unready(image)
+            {
+                // Without the rules there would be wrong callers.
+                self.waiting = true;
+                return Extent::Broken;
+            }
             let before = state;
             let guarded = AssertUnwindSafe(|| {
                 one_step(&mut self.plain, images, code, address, leaf, &mut state, &mut read)
@@ -250,17 +264,13 @@ fn one_step(
     state: &mut UnwindRegsNative,
     read: &mut impl FnMut(u64) -> Result<u64, ()>,
 ) -> Result<Option<u64>, Error> {
-    let mut found = (plain, 0);
-    if let Some(Code::Image { image, bias, .. }) = code {
-        if images.unwinder(image).is_none() && images.is_reading(image) {
-            // It has rules, but not yet. Without them there would be wrong callers.
-            return Err(Error::DidNotAdvance);
-        }
-        if let Some(unwinder) = images.unwinder(image) {
-            found = (unwinder, bias);
-        }
-    }
-    let (unwinder, bias) = found;
+    let (unwinder, bias) = match code {
+        Some(Code::Image { image, bias, .. }) => match images.unwinder(image) {
+            Some(unwinder) => (unwinder, bias),
+            None => (plain, 0),
+        },
+        _ => (plain, 0),
+    };
     let address = address.wrapping_sub(bias);
     let address = if leaf {
         FrameAddress::from_instruction_pointer(address)
