@@ -8,7 +8,7 @@
 //! - [`loader`]: the thread that opens and reads images.
 //! - [`aggregate`]: the thread that adds up what it is told ([`handoff`]) and writes profiles, with
 //!   the attributes of [`resource`].
-//! - [`probe`]: what this host allows.
+//! - [`mod@probe`]: what this host allows.
 //!
 //! `unsafe` is in [`ring`] and [`sys`] only.
 
