@@ -271,12 +271,13 @@ impl<'a> Claims<'a> {
             );
         }
         assert_eq!(by_function.get(""), Some(&reading.total()), "folded");
+        // The report's ten are by own cost, which an inlined helper may have taken from its caller.
         let report = &self.recorded.report;
-        assert!(
-            report.contains(functions[0]),
-            "the report does not name {}:\n{report}",
-            functions[0]
-        );
+        let own = |name: &&&str| {
+            reading.time_of(|stack| stack.frames.first().is_some_and(|leaf| leaf.is(name)))
+        };
+        let hottest = functions.iter().max_by_key(own).expect("a function");
+        assert!(report.contains(hottest), "the report does not name {hottest}:\n{report}");
         assert!(
             report.contains("complete"),
             "the report does not say how many stacks are complete:\n{report}"

@@ -12,6 +12,11 @@
 //! sampled independently instead: at 499 Hz × 10 s, the standard error of the largest share
 //! (p = 0.5) is √(p(1-p)/4990) = 0.71 points, so 3 points are 4.2 standard errors.
 //!
+//! **Why the total may be low.** The kernel's events of a process do not count a few microseconds at
+//! each switch of threads: on a crowded machine a Go program (perf of the kernel tools shows the
+//! same) comes out up to 2 % low, within the 3 % that are claimed. The programs read their clock about
+//! once a millisecond, so that the kernel's own time stays small beside it.
+//!
 //! Recordings run one at a time: the machine that CI has two cores, and two programs of two threads
 //! each would fight over them.
 

@@ -35,7 +35,7 @@ static inline __attribute__((always_inline)) uint64_t scramble(uint64_t x) {
 
 APART uint64_t burn_major(uint64_t seed, uint64_t until) {
     do {
-        for (int i = 0; i < 50000; i++) seed = scramble(seed + 1);
+        for (int i = 0; i < 400000; i++) seed = scramble(seed + 1);
     } while (thread_ns() < until);
     return seed;
 }
@@ -43,7 +43,7 @@ APART uint64_t burn_major(uint64_t seed, uint64_t until) {
 APART uint64_t burn_minor(uint64_t seed, uint64_t until) {
     uint64_t table[64] = {0};
     do {
-        for (int i = 0; i < 50000; i++) {
+        for (int i = 0; i < 400000; i++) {
             table[seed & 63] += seed;
             seed = seed * 6364136223846793005u + table[(seed >> 58) & 63] + 1;
         }
@@ -53,7 +53,7 @@ APART uint64_t burn_minor(uint64_t seed, uint64_t until) {
 
 APART uint64_t burn_rare(uint64_t seed, uint64_t until) {
     do {
-        for (int i = 0; i < 20000; i++) seed = (seed / 7) * 0x9e3779b97f4a7c15u + (uint64_t)i;
+        for (int i = 0; i < 160000; i++) seed = (seed / 7) * 0x9e3779b97f4a7c15u + (uint64_t)i;
     } while (thread_ns() < until);
     return seed;
 }

@@ -31,7 +31,7 @@ func threadNanoseconds() uint64 {
 //go:noinline
 func crunch(seed, until uint64) uint64 {
 	for {
-		for i := 0; i < 50000; i++ {
+		for i := 0; i < 400000; i++ {
 			seed = stir(seed)
 		}
 		if threadNanoseconds() >= until {

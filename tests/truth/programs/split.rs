@@ -53,7 +53,7 @@ fn whirl(mut x: u64) -> u64 {
 fn grind<T: Copy + From<u32>>(seed: T, step: impl Fn(T) -> T, until: u64) -> T {
     let mut x = seed;
     loop {
-        for _ in 0..50_000 {
+        for _ in 0..400_000 {
             x = step(x);
         }
         if thread_ns() >= until {
@@ -79,7 +79,7 @@ impl Work for Scatter {
     fn run(&mut self, until: u64) -> u64 {
         let mut x = 1_u64;
         loop {
-            for _ in 0..50_000 {
+            for _ in 0..400_000 {
                 x = x.wrapping_mul(6364136223846793005).wrapping_add(1);
                 let slot = (x >> 54) as usize % self.table.len();
                 self.table[slot] ^= x;
@@ -106,7 +106,7 @@ fn dig(level: u32, until: u64) -> u64 {
     let result = if level == 0 {
         let mut x = 1_u64;
         while thread_ns() < until {
-            for i in 0..20_000 {
+            for i in 0..160_000 {
                 x = (x / 7).wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(i);
             }
             x = black_box(x);
