@@ -5,12 +5,14 @@
 //! of them; `reading` turns the file into stacks with a reader that shares no code with profpipe;
 //! `claims` says what must hold. This file says which programs, and why the figures are sound.
 //!
-//! **Why the 3 points are no coin toss.** A long turn (100 to 600 ms of one thread's CPU clock)
-//! under a steady period gives floor or ceil of turn/period samples, for each of at most two CPUs
-//! that the thread ran on. Ten rounds of turns at 99 Hz are therefore off by less than 20 samples of
-//! 990 = 2.0 points in the worst case, whatever the phases. The programs with short random turns are
-//! sampled independently instead: at 499 Hz × 10 s, the standard error of the largest share
-//! (p = 0.5) is √(p(1-p)/4990) = 0.71 points, so 3 points are 4.2 standard errors.
+//! **Why the 3 points are no coin toss.** In a program of one thread a long turn (100 to 600 ms of its
+//! CPU clock) under a steady period gives floor or ceil of turn/period samples, for each of at most
+//! two CPUs that the thread ran on. Ten rounds of turns at 99 Hz are therefore off by less than 20
+//! samples of 990 = 2.0 points in the worst case, whatever the phases: C, Node and CPython.
+//! Where threads or children share CPUs, the kernel exchanges their (equal) events when it switches
+//! from one to the other, and the phase with them; and short random turns have none. There samples
+//! count as independent: at 499 Hz × 10 s the standard error of the largest share (p = 0.6) is
+//! √(p(1-p)/4990) = 0.69 points, so 3 points are 4.3 standard errors (99 Hz would give 1.9).
 //!
 //! **Why the total may be low.** The kernel's events of a process do not count a few microseconds at
 //! each switch of threads: on a crowded machine a Go program (perf of the kernel tools shows the
@@ -102,11 +104,12 @@ fn cpp() {
     claims.nothing_was_lost();
 }
 
-/// Scenario: a Rust program built -O -g, with a generic function, dyn calls and a named thread.
+/// Scenario: a Rust program built -O -g, with a generic function, dyn calls and a named thread, at
+/// 499 Hz.
 /// Guarantees: as for C, for Rust's names; the thread's name is on its samples.
 #[test]
 fn rust() {
-    let Some(recorded) = recorded("rust", 99, Target::Command, |tools| tools.rust("split.rs"))
+    let Some(recorded) = recorded("rust", 499, Target::Command, |tools| tools.rust("split.rs"))
     else {
         return;
     };
@@ -128,7 +131,7 @@ fn rust() {
 /// thread's start although Go switches stacks.
 #[test]
 fn go() {
-    let Some(recorded) = recorded("go", 99, Target::Command, |tools| tools.go("split.go", &[]))
+    let Some(recorded) = recorded("go", 499, Target::Command, |tools| tools.go("split.go", &[]))
     else {
         return;
     };
@@ -141,7 +144,7 @@ fn go() {
 /// Guarantees: the same, from the runtime's own function table.
 #[test]
 fn go_stripped() {
-    let Some(recorded) = recorded("go-stripped", 99, Target::Command, |tools| {
+    let Some(recorded) = recorded("go-stripped", 499, Target::Command, |tools| {
         tools.go("split.go", &["-ldflags", "-s -w"])
     }) else {
         return;
@@ -213,7 +216,7 @@ fn cpython() {
 /// Guarantees: both processes are in the profile, with the shares and the CPU time of both.
 #[test]
 fn children() {
-    let Some(recorded) = recorded("children", 99, Target::Children, |tools| tools.c("split.c"))
+    let Some(recorded) = recorded("children", 499, Target::Children, |tools| tools.c("split.c"))
     else {
         return;
     };
