@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use profpipe_pipeline::pprof;
 use profpipe_pipeline::profile::attribute_names::{
-    BUILD_ID_GNU, FRAME_TYPE, PPROF_COMMENT, PPROF_DEFAULT_SAMPLE_TYPE, PROCESS_EXECUTABLE_PATH,
-    PROCESS_PID, SAMPLES_LOST, SERVICE_NAME, STACK_STATE, THREAD_ID, THREAD_NAME,
+    BUILD_ID_GNU, BUILD_ID_HTLHASH, FRAME_TYPE, PPROF_COMMENT, PPROF_DEFAULT_SAMPLE_TYPE,
+    PROCESS_EXECUTABLE_PATH, PROCESS_PID, SAMPLES_LOST, SERVICE_NAME, STACK_STATE, THREAD_ID,
+    THREAD_NAME,
 };
 use profpipe_pipeline::profile::{
     AttributeIx, Dictionary, Function, KeyValue, Line, Link, LinkIx, LocationRef, MappingIx,
@@ -170,6 +171,42 @@ fn native_sampler() {
     assert_eq!(label(2, STACK_STATE), text("truncated"));
     let (mapping, address, _, lines) = &file.samples[0].0[0];
     assert_eq!((*mapping, *address, lines.len()), (3, 0x1200, 0));
+}
+
+/// Scenario: one library, stated with a hash of the file and, by a process that was gone too soon,
+/// without.
+/// Guarantees: pprof, which has no place for the hash, has the mapping once, with both frames in it.
+#[test]
+fn mappings_that_pprof_cannot_tell_apart() {
+    let mut profiles = two_processes();
+    let dictionary = &mut profiles.dictionary;
+    let known = mapping(dictionary, "/lib/libc.so.6", "00");
+    let row = dictionary.mappings.get(known);
+    let (start, filename) = (row.memory_start, row.filename);
+    let mut attributes = row.attributes.to_vec();
+    attributes.push(attribute(dictionary, BUILD_ID_HTLHASH, "f00d"));
+    let hashed = dictionary.mappings.intern(MappingRef {
+        memory_start: start,
+        memory_limit: 0x9000,
+        file_offset: 0x400,
+        filename,
+        attributes: &attributes,
+    });
+    assert_ne!(hashed, known);
+    let write = stack(dictionary, hashed, &["write", "main"]);
+    profiles.resources.push(process(
+        &mut profiles.dictionary,
+        30,
+        "/bin/other",
+        1,
+        &[(write, vec![], 9)],
+    ));
+
+    let file = meaning(&profiles);
+    let libraries = file.mappings.iter().filter(|(_, path, _)| path == "/lib/libc.so.6");
+    assert_eq!(libraries.count(), 1);
+    let of_leaf = |row: usize| file.samples[row].0[0].0;
+    assert_eq!(of_leaf(4), of_leaf(3), "both frames are in the one mapping");
 }
 
 /// Scenario: the same batch reported before it is written and after it is read again.

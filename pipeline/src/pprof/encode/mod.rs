@@ -4,7 +4,7 @@ mod header;
 mod rows;
 mod texts;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use foldhash::fast::RandomState;
 
@@ -21,7 +21,7 @@ use crate::profile::attribute_names::{
 };
 use crate::profile::{
     AttributeIx, Dictionary, FunctionIx, Index, Link, LocationIx, MappingIx, Profiles, Resource,
-    Value,
+    StringIx, Value,
 };
 
 /// Labels of a link to a trace span, as hex.
@@ -79,15 +79,59 @@ impl Numbers {
                 }
             }
         }
-        let mapping_order = mapping_order(profiles, rows);
+        let mut mapping_order = mapping_order(profiles, rows);
         let mut mappings = vec![0; dictionary.mappings.len()];
-        for (id, row) in (1..).zip(&mapping_order) {
+        let mut written: HashMap<WrittenMapping<'_>, (u64, &[AttributeIx]), _> =
+            HashMap::with_hasher(RandomState::default());
+        let mut last = 0;
+        mapping_order.retain(|row| {
+            let attributes = dictionary.mappings.get(*row).attributes;
+            let first = written.entry(WrittenMapping::of(dictionary, *row));
+            let (id, others) = *first.or_insert((last + 1, attributes));
+            // What tells two mappings apart may be an attribute that pprof has no place for, such as
+            // a hash of the file. Two that are alike in all came from a pprof file and stay two.
+            let is_new = id > last || others == attributes;
+            last += u64::from(is_new);
             if let Some(slot) = mappings.get_mut(row.at()) {
-                *slot = id;
+                *slot = if is_new { last } else { id };
             }
-        }
+            is_new
+        });
         let (locations, functions) = (number(&locations), number(&functions));
         Self { mappings, mapping_order, locations, functions }
+    }
+}
+
+/// What pprof has of a mapping.
+#[derive(PartialEq, Eq, Hash)]
+struct WrittenMapping<'a> {
+    memory: (u64, u64),
+    file_offset: u64,
+    filename: StringIx,
+    build_id: &'a str,
+    flags: [bool; 4],
+}
+
+impl<'a> WrittenMapping<'a> {
+    fn of(dictionary: &'a Dictionary, row: MappingIx) -> Self {
+        let mapping = dictionary.mappings.get(row);
+        let build_id = match text(dictionary, mapping.attributes, BUILD_ID_GNU) {
+            "" => text(dictionary, mapping.attributes, BUILD_ID_GO),
+            gnu => gnu,
+        };
+        let flags = [
+            PPROF_HAS_FUNCTIONS,
+            PPROF_HAS_FILENAMES,
+            PPROF_HAS_LINE_NUMBERS,
+            PPROF_HAS_INLINE_FRAMES,
+        ];
+        Self {
+            memory: (mapping.memory_start, mapping.memory_limit),
+            file_offset: mapping.file_offset,
+            filename: mapping.filename,
+            build_id,
+            flags: flags.map(|name| is_set(dictionary, mapping.attributes, name)),
+        }
     }
 }
 
@@ -241,25 +285,15 @@ impl<'a> MessageWriter<'a> {
     fn mappings(&mut self) {
         for (id, row) in (1..).zip(std::mem::take(&mut self.numbers.mapping_order)) {
             let mapping = self.dictionary.mappings.get(row);
-            let build_id = match text(self.dictionary, mapping.attributes, BUILD_ID_GNU) {
-                "" => text(self.dictionary, mapping.attributes, BUILD_ID_GO),
-                gnu => gnu,
-            };
+            let written = WrittenMapping::of(self.dictionary, row);
             self.scratch.uint(1, id);
             self.scratch.uint(2, mapping.memory_start);
             self.scratch.uint(3, mapping.memory_limit);
             self.scratch.uint(4, mapping.file_offset);
             let filename = self.dictionary.strings.get(mapping.filename);
             self.scratch.uint(5, self.texts.number(filename));
-            self.scratch.uint(6, self.texts.number(build_id));
-            let flags = [
-                PPROF_HAS_FUNCTIONS,
-                PPROF_HAS_FILENAMES,
-                PPROF_HAS_LINE_NUMBERS,
-                PPROF_HAS_INLINE_FRAMES,
-            ];
-            for (field, name) in (7..).zip(flags) {
-                let is_set = is_set(self.dictionary, mapping.attributes, name);
+            self.scratch.uint(6, self.texts.number(written.build_id));
+            for (field, is_set) in (7..).zip(written.flags) {
                 self.scratch.uint(field, is_set.into());
             }
             self.flush(3);
