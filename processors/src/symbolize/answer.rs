@@ -1,5 +1,6 @@
 //! What is known about an address: the frames it stands for, or why it has no name.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::protocol::{MAX_FRAMES, Names, WireFunction};
@@ -66,23 +67,38 @@ impl Reason {
     }
 }
 
+/// What is known about an address, and about those around it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Known {
+    /// The address.
+    pub(super) address: u64,
+    /// The addresses, this one among them, for which the answer is the same.
+    pub(super) same: Range<u64>,
+    /// The answer.
+    pub(super) answer: Answer,
+}
+
+impl Known {
+    /// What is known about one address alone.
+    pub(super) fn only(address: u64, answer: Answer) -> Self {
+        Self { address, same: address..address.saturating_add(1), answer }
+    }
+}
+
 /// The answers in a response of the worker to the question for `addresses`; none if the response
 /// contradicts itself.
-pub(super) fn from_wire(names: Names, addresses: &[u64]) -> Option<Vec<(u64, Answer)>> {
+pub(super) fn from_wire(names: Names, addresses: &[u64]) -> Option<Vec<Known>> {
     if names.answers.is_empty() || names.answers.len() > addresses.len() {
         return None;
     }
     let functions: Vec<_> = names.functions.into_iter().map(Arc::new).collect();
     let mut frames = names.frames.as_slice();
     let mut answers = Vec::with_capacity(names.answers.len());
-    for (address, count) in addresses.iter().zip(names.answers) {
-        let count = count as usize;
+    for (&address, answer) in addresses.iter().zip(names.answers) {
+        let count = answer.frames as usize;
+        let same = address.checked_sub(answer.before)?..address.checked_add(answer.after)?;
         let (own, rest) = frames.split_at_checked(count)?;
         frames = rest;
-        if count == 0 {
-            answers.push((*address, Answer::Unnamed(Reason::NoSymbol)));
-            continue;
-        }
         if count > MAX_FRAMES {
             return None;
         }
@@ -93,7 +109,9 @@ pub(super) fn from_wire(names: Names, addresses: &[u64]) -> Option<Vec<(u64, Ans
                 Some(Frame { function, line: frame.line, column: frame.column })
             })
             .collect();
-        answers.push((*address, Answer::Named(own?)));
+        let unnamed = Answer::Unnamed(Reason::NoSymbol);
+        let answer = if count == 0 { unnamed } else { Answer::Named(own?) };
+        answers.push(Known { address, same, answer });
     }
     Some(answers)
 }

@@ -1,9 +1,10 @@
-//! The answers of the past, by module and address, bounded in bytes.
+//! The answers of the past, by module and range of addresses, bounded in bytes.
 //!
 //! Two generations: what is used moves to the young one, and when that is half the budget the old
-//! one is forgotten. So what a steady load uses stays, at the price of one hash lookup.
+//! one is forgotten. So what a steady load uses stays, at the price of one look into a tree.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::sync::Arc;
 
 use hashbrown::HashSet;
@@ -33,8 +34,17 @@ pub(super) struct Cache {
 
 #[derive(Debug, Default)]
 struct Generation {
-    answers: HashMap<Key, Answer>,
+    /// By the first address of each range; with the address after its last.
+    answers: BTreeMap<Key, (u64, Answer)>,
     bytes: usize,
+}
+
+impl Generation {
+    /// The answer whose range has the address in it, and that range.
+    fn find(&self, (module, address): Key) -> Option<(Range<u64>, &Answer)> {
+        let (&(of, start), (end, answer)) = self.answers.range(..=(module, address)).next_back()?;
+        (of == module && address < *end).then_some((start..*end, answer))
+    }
 }
 
 /// More modules than this, and all numbers are given out afresh.
@@ -75,16 +85,24 @@ impl Cache {
 
     /// The answer for an address.
     pub(super) fn get(&mut self, key: Key) -> Option<Answer> {
-        if let Some(answer) = self.young.answers.get(&key) {
+        if let Some((_, answer)) = self.young.find(key) {
             return Some(answer.clone());
         }
-        let answer = self.old.answers.remove(&key)?;
-        self.insert(key, answer.clone());
+        let (same, answer) = self.old.find(key)?;
+        let answer = answer.clone();
+        self.old.answers.remove(&(key.0, same.start));
+        self.insert(key.0, same, answer.clone());
         Some(answer)
     }
 
-    /// Keeps an answer, and returns it with its functions shared with other answers.
-    pub(super) fn keep(&mut self, key: Key, answer: Answer) -> Answer {
+    /// Keeps the answer for a range of addresses, and returns it with its functions shared with
+    /// other answers.
+    pub(super) fn keep(
+        &mut self,
+        module: ModuleNumber,
+        same: Range<u64>,
+        answer: Answer,
+    ) -> Answer {
         let answer = match answer {
             Answer::Named(frames) => {
                 let frames = frames.iter().map(|frame| Frame {
@@ -96,7 +114,7 @@ impl Cache {
             }
             unnamed @ Answer::Unnamed(_) => unnamed,
         };
-        self.insert(key, answer.clone());
+        self.insert(module, same, answer.clone());
         answer
     }
 
@@ -109,9 +127,10 @@ impl Cache {
         Arc::clone(function)
     }
 
-    fn insert(&mut self, key: Key, answer: Answer) {
+    fn insert(&mut self, module: ModuleNumber, same: Range<u64>, answer: Answer) {
         self.young.bytes += answer_bytes(&answer);
-        self.young.answers.insert(key, answer);
+        let old = self.young.answers.insert((module, same.start), (same.end, answer));
+        self.young.bytes -= old.map_or(0, |(_, answer)| answer_bytes(&answer));
         if self.young.bytes + self.function_bytes / 2 > self.budget / 2 {
             self.old = std::mem::take(&mut self.young);
             self.functions.retain(|function| Arc::strong_count(function) > 1);
@@ -134,7 +153,7 @@ impl Cache {
 }
 
 fn answer_bytes(answer: &Answer) -> usize {
-    // The entry of the hash table, and the frames with the counters of their `Arc`.
+    // The entry of the table, and the frames with the counters of their `Arc`.
     let frames = match answer {
         Answer::Named(frames) => 16 + frames.len() * size_of::<Frame>(),
         Answer::Unnamed(_) => 0,

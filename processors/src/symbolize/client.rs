@@ -17,7 +17,7 @@ use profpipe_pipeline::engine::WorkerCommand;
 use profpipe_pipeline::modules::{Content, Module, ModuleId};
 use profpipe_pipeline::telemetry::Counter;
 
-use super::answer::{self, Answer, Reason};
+use super::answer::{self, Answer, Known, Reason};
 use super::cache::ModuleNumber;
 use super::child::Child;
 use super::companion::{Finder, Wanted};
@@ -25,7 +25,8 @@ use super::kernel::Kernel;
 use super::protocol::{Facts, Kind, Limits, MAX_ADDRESSES, Refusal, Request, Response, Role};
 
 /// A worker that nobody asked for this long is ended, which frees its memory.
-const IDLE: Duration = Duration::from_secs(60);
+/// Starting another takes less than sampling for a second.
+const IDLE: Duration = Duration::from_secs(2);
 /// Deaths of the worker over one binary before that is left alone.
 const MAX_STRIKES: u32 = 2;
 /// How long it is left alone, and how long a strike is remembered.
@@ -61,8 +62,8 @@ pub(super) struct Progress {
     pub(super) job: u64,
     /// The module's number.
     pub(super) module: ModuleNumber,
-    /// Answers by address.
-    pub(super) answers: Vec<(u64, Answer)>,
+    /// Answers.
+    pub(super) answers: Vec<Known>,
     /// The same question will have the same answer.
     pub(super) lasting: bool,
     /// Nothing more will come.
@@ -161,7 +162,9 @@ impl Client {
                 }
             }
             let Some(mut job) = queue.pop_front() else { continue };
+            let begin = Instant::now();
             let answers = self.step(&job);
+            tell(&job, answers.len(), begin.elapsed());
             let answered = answers.len();
             job.addresses.drain(..answered.min(job.addresses.len()));
             let done = job.addresses.is_empty();
@@ -179,7 +182,7 @@ impl Client {
     }
 
     /// Answers for the first addresses of a job, at least one.
-    fn step(&mut self, job: &Job) -> Vec<(u64, Answer)> {
+    fn step(&mut self, job: &Job) -> Vec<Known> {
         let chunk = &job.addresses[..job.addresses.len().min(MAX_ADDRESSES)];
         if matches!(job.source.as_deref(), Some(Module { content: Content::Kernel, .. })) {
             return self.kernel.resolve(chunk, Instant::now());
@@ -204,7 +207,7 @@ impl Client {
         }
     }
 
-    fn resolve(&mut self, job: &Job, chunk: &[u64]) -> Result<Vec<(u64, Answer)>, Trouble> {
+    fn resolve(&mut self, job: &Job, chunk: &[u64]) -> Result<Vec<Known>, Trouble> {
         self.revive()?;
         if !self.opened.contains(&job.module) {
             self.open(job)?;
@@ -414,6 +417,11 @@ impl Client {
     }
 }
 
+fn tell(job: &Job, answered: usize, took: Duration) {
+    let path = job.source.as_ref().map_or("a debug file", |source| &source.path);
+    tracing::debug!("symbolize: asked for {answered} addresses of {path}, which took {took:?}");
+}
+
 fn verdict(response: Response) -> Result<Result<Facts, Refusal>, Trouble> {
     match response {
         Response::Opened(facts) => Ok(Ok(facts)),
@@ -426,8 +434,8 @@ fn nonsense() -> Trouble {
     Trouble::Death(io::Error::new(io::ErrorKind::InvalidData, "an answer that makes no sense"))
 }
 
-fn unnamed(addresses: &[u64], reason: Reason) -> Vec<(u64, Answer)> {
-    addresses.iter().map(|address| (*address, Answer::Unnamed(reason))).collect()
+fn unnamed(addresses: &[u64], reason: Reason) -> Vec<Known> {
+    addresses.iter().map(|address| Known::only(*address, Answer::Unnamed(reason))).collect()
 }
 
 fn from_hex(hex: &str) -> Option<Vec<u8>> {

@@ -8,7 +8,7 @@ use std::io::Read;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::answer::{Answer, Frame, Reason};
+use super::answer::{Answer, Frame, Known, Reason};
 use super::protocol::WireFunction;
 
 /// How often the list may be read.
@@ -27,7 +27,7 @@ pub(super) struct Kernel {
 
 impl Kernel {
     /// The answers for addresses in the kernel.
-    pub(super) fn resolve(&mut self, addresses: &[u64], now: Instant) -> Vec<(u64, Answer)> {
+    pub(super) fn resolve(&mut self, addresses: &[u64], now: Instant) -> Vec<Known> {
         self.refresh(now, false);
         let unknown =
             |symbols: &Symbols| addresses.iter().any(|address| symbols.find(*address).is_none());
@@ -42,7 +42,7 @@ impl Kernel {
                     .find(*address)
                     .map_or(Answer::Unnamed(Reason::NoSymbol), |symbol| symbol.answer()),
             };
-            (*address, answer)
+            Known::only(*address, answer)
         });
         answers.collect()
     }

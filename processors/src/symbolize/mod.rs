@@ -42,7 +42,7 @@ use profpipe_pipeline::telemetry::{Counter, names};
 pub use self::config::SymbolizeConfig;
 pub use self::worker::worker_main;
 
-use self::answer::{Answer, Reason};
+use self::answer::{Answer, Known, Reason};
 use self::cache::{Cache, Key, ModuleNumber};
 use self::client::{Job, Progress};
 use self::companion::Finder;
@@ -224,13 +224,13 @@ impl Symbolize {
 
     fn accept(&mut self, progress: Progress) {
         let module = progress.module;
-        for (address, answer) in progress.answers {
+        for Known { address, same, answer } in progress.answers {
             let key = (module, address);
             self.asked.remove(&key);
             let answer = match answer {
                 Answer::Unnamed(reason) if !reason.is_lasting() => Answer::Unnamed(reason),
                 answer if !progress.lasting => answer,
-                answer => self.cache.keep(key, answer),
+                answer => self.cache.keep(module, same, answer),
             };
             for parked in &mut self.parked {
                 if parked.jobs.contains(&progress.job) {

@@ -146,10 +146,21 @@ pub(super) struct Names {
     pub(super) functions: Vec<WireFunction>,
     /// The frames of all answers end to end.
     pub(super) frames: Vec<WireFrame>,
-    /// For each address the number of its frames, innermost first; 0 where there is no name.
-    pub(super) answers: Vec<u32>,
+    /// For each address, in the order of the request.
+    pub(super) answers: Vec<WireAnswer>,
     /// The worker has used up its memory and ends after this answer.
     pub(super) last: bool,
+}
+
+/// The answer for an address.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(super) struct WireAnswer {
+    /// The number of frames, innermost first; 0 where there is no name.
+    pub(super) frames: u32,
+    /// The same holds for so many addresses before it.
+    pub(super) before: u64,
+    /// And for so many from it on, itself included.
+    pub(super) after: u64,
 }
 
 /// A function.

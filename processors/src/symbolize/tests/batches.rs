@@ -173,15 +173,18 @@ fn the_cache_is_bounded() {
     };
     let mut cache = Cache::new(100_000);
     for address in 0..10_000 {
-        cache.keep((1, address), answer(address));
+        cache.keep(1, address..address + 1, answer(address));
         assert_eq!(cache.get((1, 0)), Some(answer(0)));
         assert!(cache.bytes() < 150_000, "{}", cache.bytes());
     }
     assert_eq!(cache.get((1, 1)), None);
     assert_eq!(cache.get((2, 0)), None);
-    cache.keep((3, 1), Answer::Unnamed(Reason::NoSymbol));
-    assert_eq!(cache.get((3, 1)), Some(Answer::Unnamed(Reason::NoSymbol)));
-    let (one, two) = (cache.keep((4, 1), answer(8)), cache.keep((4, 2), answer(9)));
+    cache.keep(3, 10..20, Answer::Unnamed(Reason::NoSymbol));
+    for (address, known) in [(9, false), (10, true), (19, true), (20, false)] {
+        assert_eq!(cache.get((3, address)).is_some(), known, "{address}");
+    }
+    assert_eq!(cache.get((4, 15)), None);
+    let (one, two) = (cache.keep(4, 1..2, answer(8)), cache.keep(4, 2..3, answer(9)));
     let (Answer::Named(one), Answer::Named(two)) = (one, two) else { panic!() };
     assert!(Arc::ptr_eq(&one[0].function, &two[0].function));
 }

@@ -10,7 +10,7 @@ use profpipe_pipeline::settings::Duration as Setting;
 use profpipe_pipeline::telemetry::names;
 
 use super::super::answer::from_wire;
-use super::super::protocol::{Names, WireFrame, WireFunction};
+use super::super::protocol::{Names, WireAnswer, WireFrame, WireFunction};
 use super::support::*;
 
 /// Scenario: code in the worker opens, connects, executes, starts threads, makes code. Guarantees:
@@ -128,11 +128,12 @@ fn a_killed_worker_is_replaced() {
 #[test]
 fn lies_are_refused() {
     let frame = WireFrame { function: 0, line: 1, column: 1 };
+    let answer = |frames| WireAnswer { frames, before: 1, after: 1 };
     let good = |change: &dyn Fn(&mut Names)| {
         let mut names = Names {
             functions: vec![WireFunction::default()],
             frames: vec![frame; 2],
-            answers: vec![2, 0],
+            answers: vec![answer(2), answer(0)],
             last: false,
         };
         change(&mut names);
@@ -140,13 +141,17 @@ fn lies_are_refused() {
     };
     assert_eq!(good(&|_| {}).unwrap().len(), 2);
     assert_eq!(good(&|names| names.answers = vec![]), None);
-    assert_eq!(good(&|names| names.answers = vec![1, 0, 0]), None);
-    assert_eq!(good(&|names| names.answers = vec![3]), None);
-    assert_eq!(good(&|names| names.answers = vec![u32::MAX]), None);
+    assert_eq!(good(&|names| names.answers = vec![answer(1); 3]), None);
+    assert_eq!(good(&|names| names.answers = vec![answer(3)]), None);
+    assert_eq!(good(&|names| names.answers = vec![answer(u32::MAX)]), None);
     assert_eq!(good(&|names| names.functions.clear()), None);
+    for (before, after) in [(2, 1), (u64::MAX, 1), (1, u64::MAX)] {
+        let answer = WireAnswer { frames: 0, before, after };
+        assert_eq!(good(&|names| names.answers = vec![answer]), None);
+    }
     let many = |names: &mut Names| {
         names.frames = vec![frame; 1000];
-        names.answers = vec![1000];
+        names.answers = vec![answer(1000)];
     };
     assert_eq!(good(&many), None);
 }

@@ -51,6 +51,15 @@ impl Arena {
         unsafe { std::slice::from_raw_parts(start, length) }
     }
 
+    /// Gives back the memory of the mapped files, which stay mapped.
+    pub(super) fn unload(&self) {
+        for map in self.maps.borrow().iter() {
+            // SAFETY: the mapping is of a file and read-only, so nothing in it can be lost: what
+            // is read again comes from the file again, at the same address.
+            let _ = unsafe { map.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
+        }
+    }
+
     /// Bytes mapped and kept.
     pub(super) fn size(&self) -> (usize, usize) {
         let mapped = self.maps.borrow().iter().map(|map| map.len()).sum();

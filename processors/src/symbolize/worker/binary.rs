@@ -1,6 +1,8 @@
 //! One module: what its file and the files beside it know about names.
 
+use std::ops::Range;
 use std::os::fd::OwnedFd;
+use std::time::Instant;
 
 use addr2line::Context;
 use gimli::{RunTimeEndian, SectionId};
@@ -11,12 +13,12 @@ use super::super::protocol::{Facts, MAX_FRAMES, Refusal, Role, WireFunction};
 use super::arena::{Arena, Family, Owned};
 use super::debugdata;
 use super::demangle;
-use super::dwarf::{self, Reader};
-use super::elf::Symbols;
+use super::dwarf::{self, DwarfFrame, Reader};
+use super::elf::{Found, Search};
 use super::go_image;
-use super::gopclntab::GoTable;
-use super::names::NamesWriter;
-use super::plt;
+use super::gopclntab::{GoFrame, GoTable};
+use super::names::{NamesWriter, one};
+use super::plt::{self, Stubs};
 
 /// A module, loaded.
 pub(super) type LoadedBinary = Owned<BinaryFamily>;
@@ -39,7 +41,12 @@ pub(super) struct Binary<'a> {
 /// What answers questions.
 #[derive(Default)]
 struct Tables<'a> {
-    symbols: Symbols<'a>,
+    /// Where code is.
+    code: Vec<(u64, u64)>,
+    /// The small symbol table inside the file.
+    small: Option<Elf<'a>>,
+    /// Read when an address is in one.
+    stubs: Option<Stubs<'a>>,
     go: Option<GoTable<'a>>,
     /// Read when an address first needs it; the outer `None` means not yet.
     dwarf: Option<Option<Context<Reader<'a>>>>,
@@ -125,16 +132,16 @@ impl<'a> Elf<'a> {
         })
     }
 
-    fn add_symbols(&self, symbols: &mut Symbols<'a>, code: &[(u64, u64)]) {
+    fn search(&self, search: &mut Search<'a>, code: &[(u64, u64)]) {
         fn add<'a, E: FileHeader<Endian = Endianness>>(
             file: &ElfFile<'a, E>,
-            symbols: &mut Symbols<'a>,
+            search: &mut Search<'a>,
             code: &[(u64, u64)],
         ) {
-            symbols.add(file.endian(), file.elf_symbol_table(), code);
-            symbols.add(file.endian(), file.elf_dynamic_symbol_table(), code);
+            search.add(file.endian(), file.elf_symbol_table(), code);
+            search.add(file.endian(), file.elf_dynamic_symbol_table(), code);
         }
-        with_elf!(self, file => add(file, symbols, code));
+        with_elf!(self, file => add(file, search, code));
     }
 }
 
@@ -189,54 +196,114 @@ impl<'a> Binary<'a> {
         Ok(())
     }
 
-    /// Names an address.
-    fn resolve(&mut self, arena: &'a Arena, address: u64, names: &mut NamesWriter, memory: u64) {
+    /// Names addresses, which ascend, until `names` has enough or the time is up.
+    fn resolve(
+        &mut self,
+        arena: &'a Arena,
+        addresses: &[u64],
+        names: &mut NamesWriter,
+        memory: u64,
+        until: Instant,
+    ) {
         if self.tables.is_none() {
             self.tables = Some(self.read_tables(arena, memory));
         }
         let Some(tables) = &mut self.tables else { return };
-        // As good as debug information, and far cheaper to read.
-        if let Some(frames) = tables.go.as_ref().and_then(|go| go.frames(address)) {
-            for frame in frames {
-                names.frame_at((frame.name, frame.file), (frame.line, 0), || {
-                    let file = String::from_utf8_lossy(frame.file);
-                    let function = demangle::function(frame.name, &file, true);
-                    WireFunction { start_line: frame.start_line, ..function }
-                });
+        let mut symbols = None;
+        for &address in addresses {
+            // As good as debug information, and far cheaper to read.
+            let same = match tables.go.as_ref().and_then(|go| go.frames(address)) {
+                Some((frames, same)) => {
+                    write_go(&frames, names);
+                    same
+                }
+                None => {
+                    let symbols = symbols.get_or_insert_with(|| {
+                        let search = Search::new(addresses, &tables.code);
+                        find_symbols(&self.main, self.debug.as_ref(), tables, arena, search)
+                    });
+                    let at = symbols.binary_search_by_key(&address, |found| found.address);
+                    let found = at.ok().and_then(|at| symbols.get(at).copied());
+                    let debug = self.debug.as_ref().unwrap_or(&self.main);
+                    let supplementary = self.supplementary.as_ref();
+                    let budget = &mut tables.budget;
+                    let dwarf = tables
+                        .dwarf
+                        .get_or_insert_with(|| read_dwarf(debug, supplementary, arena, budget));
+                    let is_go = tables.go.is_some();
+                    write_native(dwarf.as_ref(), found, is_go, address, names)
+                }
+            };
+            if !names.finish_address(address, &same) || Instant::now() > until {
+                break;
             }
-            return;
-        }
-        let debug = self.debug.as_ref().unwrap_or(&self.main);
-        let supplementary = self.supplementary.as_ref();
-        let budget = &mut tables.budget;
-        let dwarf =
-            tables.dwarf.get_or_insert_with(|| read_dwarf(debug, supplementary, arena, budget));
-        let symbol = tables.symbols.find(address);
-        let found = dwarf.as_ref().is_some_and(|dwarf| write_dwarf(dwarf, symbol, address, names));
-        if let Some(symbol) = symbol.filter(|_| !found) {
-            names.frame_at((symbol, &[]), (0, 0), || demangle::function(symbol, "", false));
         }
     }
 
     fn read_tables(&self, arena: &'a Arena, memory: u64) -> Tables<'a> {
-        let mut tables = Tables { budget: memory, ..Tables::default() };
-        let symbols = &mut tables.symbols;
         // The debug file has no code, but the same section headers; trust the file that runs.
-        let code = self.main.code();
-        self.main.add_symbols(symbols, &code);
-        if let Some(debug) = &self.debug {
-            debug.add_symbols(symbols, &code);
-        }
+        let mut tables = Tables { budget: memory, code: self.main.code(), ..Tables::default() };
         let small = self.main.section(arena, ".gnu_debugdata", &mut tables.budget);
         let image = small.and_then(|data| debugdata::inflate(data, &mut tables.budget));
-        if let Some(image) = image.and_then(|image| Elf::parse(arena.keep(image))) {
-            image.add_symbols(symbols, &code);
-        }
-        with_elf!(&self.main, file => plt::add(file, arena, symbols));
-        symbols.finish();
+        tables.small = image.and_then(|image| Elf::parse(arena.keep(image)));
         tables.go = with_elf!(&self.main, file => go_image::read(file));
         tables
     }
+}
+
+fn find_symbols<'a>(
+    main: &Elf<'a>,
+    debug: Option<&Elf<'a>>,
+    tables: &mut Tables<'a>,
+    arena: &'a Arena,
+    mut search: Search<'a>,
+) -> Vec<Found<'a>> {
+    for elf in [Some(main), debug, tables.small.as_ref()].into_iter().flatten() {
+        elf.search(&mut search, &tables.code);
+    }
+    let in_stubs = |section| with_elf!(main, file => plt::contains(file, section, &search));
+    if plt::SECTIONS.into_iter().any(in_stubs) {
+        let stubs =
+            tables.stubs.get_or_insert_with(|| with_elf!(main, file => plt::read(file, arena)));
+        for (start, end, name) in stubs {
+            search.add_range(*start, *end, name);
+        }
+    }
+    search.finish()
+}
+
+fn write_go(frames: &[GoFrame<'_>], names: &mut NamesWriter) {
+    for frame in frames {
+        names.frame_at((frame.name, frame.file), (frame.line, 0), || {
+            let file = String::from_utf8_lossy(frame.file);
+            let function = demangle::function(frame.name, &file, true);
+            WireFunction { start_line: frame.start_line, ..function }
+        });
+    }
+}
+
+/// Writes the frames of an address; returns the range around it in which they are the same.
+fn write_native(
+    dwarf: Option<&Context<Reader<'_>>>,
+    found: Option<Found<'_>>,
+    is_go: bool,
+    address: u64,
+    names: &mut NamesWriter,
+) -> Range<u64> {
+    let symbol = found.and_then(|found| found.name);
+    let around = found.map_or_else(|| one(address), |found| found.from..found.to);
+    if let Some(dwarf) = dwarf {
+        let frames = dwarf::frames(dwarf, address, MAX_FRAMES);
+        if write_dwarf(&frames, symbol, names) {
+            let same = dwarf::same_frames(dwarf, address, &frames, MAX_FRAMES);
+            return same.start.max(around.start)..same.end.min(around.end);
+        }
+    }
+    if let Some(symbol) = symbol {
+        names.frame_at((symbol, &[]), (0, 0), || demangle::function(symbol, "", false));
+    }
+    // Of the next address another table may know more.
+    if is_go || dwarf.is_some() { one(address) } else { around }
 }
 
 fn read_dwarf<'a>(
@@ -265,13 +332,7 @@ fn read_dwarf<'a>(
 }
 
 /// Writes what debug information knows about an address; false if that is nothing.
-fn write_dwarf(
-    dwarf: &Context<Reader<'_>>,
-    symbol: Option<&[u8]>,
-    address: u64,
-    names: &mut NamesWriter,
-) -> bool {
-    let frames = dwarf::frames(dwarf, address, MAX_FRAMES);
+fn write_dwarf(frames: &[DwarfFrame<'_>], symbol: Option<&[u8]>, names: &mut NamesWriter) -> bool {
     let outermost = frames.len().saturating_sub(1);
     let mut found = false;
     for (at, frame) in frames.iter().enumerate() {
@@ -329,9 +390,20 @@ impl LoadedBinary {
         })
     }
 
-    /// Writes the frames of an address.
-    pub(super) fn resolve(&mut self, address: u64, names: &mut NamesWriter, memory: u64) {
-        self.update(|arena, binary| binary.resolve(arena, address, names, memory));
+    /// Writes the frames of addresses, which ascend, until `names` has enough or the time is up.
+    pub(super) fn resolve(
+        &mut self,
+        addresses: &[u64],
+        names: &mut NamesWriter,
+        memory: u64,
+        until: Instant,
+    ) {
+        self.update(|arena, binary| binary.resolve(arena, addresses, names, memory, until));
+    }
+
+    /// Gives back the memory of mapped files; what is read again is mapped again.
+    pub(super) fn unload(&mut self) {
+        self.update(|arena, _| arena.unload());
     }
 }
 

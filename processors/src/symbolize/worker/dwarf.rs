@@ -1,13 +1,17 @@
 //! Names, files, lines and inlined functions from DWARF.
 
+use std::ops::Range;
+
 use addr2line::Context;
 use gimli::{EndianSlice, RunTimeEndian};
+
+use super::names::one;
 
 /// How DWARF is read: slices of mapped files and of inflated sections.
 pub(super) type Reader<'a> = EndianSlice<'a, RunTimeEndian>;
 
 /// One frame as DWARF has it.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct DwarfFrame<'a> {
     /// The function's linkage name, or its plain name.
     pub(super) name: Option<&'a [u8]>,
@@ -48,4 +52,21 @@ pub(super) fn frames<'c>(
         }
     }
     found
+}
+
+/// The range around an address with these frames, as far as that is cheap to know: the row of the
+/// line table. Inlined functions begin and end with rows; where one does not, the frames at both
+/// ends of the row tell.
+pub(super) fn same_frames(
+    context: &Context<Reader<'_>>,
+    address: u64,
+    frames: &[DwarfFrame<'_>],
+    limit: usize,
+) -> Range<u64> {
+    let rows = context.find_location_range(address, address.saturating_add(1));
+    let mut rows = rows.into_iter().flatten();
+    let row = rows.next().map(|(start, size, _)| start..start.saturating_add(size));
+    let same = |at| at == address || self::frames(context, at, limit) == frames;
+    row.filter(|row| row.contains(&address) && same(row.start) && same(row.end - 1))
+        .unwrap_or_else(|| one(address))
 }

@@ -7,7 +7,10 @@
 //! outside the table, at the address `gofunc` that the runtime's module data holds (1.20 and
 //! later). Every offset is checked: a broken table has fewer names, never wrong memory.
 
+use std::ops::Range;
+
 use super::super::protocol::MAX_FRAMES;
+use super::names::one;
 
 /// Steps of one sequence before it is given up.
 const MAX_STEPS: usize = 1 << 20;
@@ -142,24 +145,37 @@ impl<'a> GoTable<'a> {
         Some(table)
     }
 
-    /// The frames at an address, innermost first; none if it is in no Go function.
-    pub(super) fn frames(&self, address: u64) -> Option<Vec<GoFrame<'a>>> {
+    /// The frames at an address, innermost first, and the range around it with the same frames;
+    /// none if it is in no Go function.
+    pub(super) fn frames(&self, address: u64) -> Option<(Vec<GoFrame<'a>>, Range<u64>)> {
         let record = self.record(address)?;
         let tree = self.inline_tree(&record);
         let mut frames = Vec::new();
         let mut at = address;
+        // Where the values of the address itself hold; those of the calls follow from them.
+        let mut same = record.entry..u64::MAX;
         while frames.len() < MAX_FRAMES {
-            let file = self.file(&record, at).unwrap_or_default();
-            let line = self.value(record.line_values, record.entry, at).unwrap_or_default();
-            let line = u32::try_from(line).unwrap_or_default();
+            let mut note = |(value, range): (i64, Range<u64>)| {
+                if at == address {
+                    same = same.start.max(range.start)..same.end.min(range.end);
+                }
+                value
+            };
+            let file = self.value(record.file_values, record.entry, at).map(&mut note);
+            let file = file.and_then(|number| self.file(&record, number)).unwrap_or_default();
+            let line = self.value(record.line_values, record.entry, at).map(&mut note);
+            let line = u32::try_from(line.unwrap_or_default()).unwrap_or_default();
             let inlined = tree.and_then(|(tree, index)| {
-                let index = usize::try_from(self.value(index, record.entry, at)?).ok()?;
+                let index = self.value(index, record.entry, at).map(&mut note)?;
+                let index = usize::try_from(index).ok()?;
                 tree.get(index.checked_mul(INLINED_CALL)?..)?.get(..INLINED_CALL)
             });
             let Some(call) = inlined else {
                 let name = text_at(self.names, record.name as usize)?;
                 frames.push(GoFrame { name, file, line, start_line: record.start_line });
-                return Some(frames);
+                // A value that is missing may be there at the next address.
+                let whole = same.contains(&address) && same.end != u64::MAX;
+                return Some((frames, if whole { same } else { one(address) }));
             };
             let number = |at| number_at(call, at, self.little);
             let name = text_at(self.names, number(4)? as usize)?;
@@ -235,8 +251,7 @@ impl<'a> GoTable<'a> {
         Some((self.trees?.get(data as usize..)?, values))
     }
 
-    fn file(&self, record: &Record<'_>, address: u64) -> Option<&'a [u8]> {
-        let number = self.value(record.file_values, record.entry, address)?;
+    fn file(&self, record: &Record<'_>, number: i64) -> Option<&'a [u8]> {
         let number = u32::try_from(number).ok()? as usize;
         if self.version == Version::Go12 {
             let offset = number_at(self.files, number.checked_mul(4)?, self.little)?;
@@ -247,8 +262,8 @@ impl<'a> GoTable<'a> {
         if offset == u32::MAX { None } else { text_at(self.files, offset as usize) }
     }
 
-    /// The value that a sequence has at an address.
-    fn value(&self, offset: u32, entry: u64, address: u64) -> Option<i64> {
+    /// The value that a sequence has at an address, and the addresses for which it is that.
+    fn value(&self, offset: u32, entry: u64, address: u64) -> Option<(i64, Range<u64>)> {
         let mut rest = self.values.get(offset as usize..)?;
         let (mut value, mut at) = (-1_i64, entry);
         for step in 0..MAX_STEPS {
@@ -259,9 +274,10 @@ impl<'a> GoTable<'a> {
             // Zigzag: the sign is the lowest bit.
             let half = i64::from(difference >> 1);
             value += if difference & 1 == 0 { half } else { !half };
+            let from = at;
             at = at.checked_add(u64::from(varint(&mut rest)?).checked_mul(self.quantum)?)?;
             if address < at {
-                return Some(value);
+                return Some((value, from..at));
             }
         }
         None

@@ -1,5 +1,7 @@
 //! How much memory this process uses beside mapped files.
 
+#![allow(unsafe_code, reason = "tells the allocator to give memory back")]
+
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
@@ -17,13 +19,24 @@ impl Memory {
         Self { statm: File::open("/proc/self/statm").ok(), page }
     }
 
-    /// Bytes resident that belong to no file; none where the kernel does not say.
-    pub(super) fn private(&self) -> Option<u64> {
+    /// Bytes resident, and those of them that belong to no file; none where the kernel does not
+    /// say.
+    pub(super) fn resident(&self) -> Option<(u64, u64)> {
         let mut text = [0_u8; 128];
         let length = self.statm.as_ref()?.read_at(&mut text, 0).ok()?;
         let text = std::str::from_utf8(text.get(..length)?).ok()?;
         let mut fields = text.split(' ').skip(1).map(str::parse::<u64>);
         let (resident, shared) = (fields.next()?.ok()?, fields.next()?.ok()?);
-        resident.saturating_sub(shared).checked_mul(self.page)
+        let private = resident.saturating_sub(shared).checked_mul(self.page)?;
+        Some((resident.checked_mul(self.page)?, private))
+    }
+}
+
+/// Gives back what was freed.
+pub(super) fn trim() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: it may be called at any time.
+    unsafe {
+        libc::malloc_trim(0);
     }
 }

@@ -35,6 +35,8 @@ use super::protocol::{Channel, Facts, Kind, Limits, MAX_ADDRESSES, Refusal, Requ
 const STACK: usize = 64 << 20;
 /// After this long the worker answers with what it has; the processor asks for the rest.
 const SLICE: Duration = Duration::from_millis(500);
+/// Beyond this much resident memory, modules are forgotten but for the last.
+const SOFT_LIMIT: u64 = 48 << 20;
 /// More modules than this are not kept loaded.
 const MAX_MODULES: usize = 512;
 
@@ -65,6 +67,7 @@ fn serve(channel: &Channel) -> io::Result<()> {
                 sandbox::renew_cpu_time(limits.cpu_seconds);
                 let response = worker.answer(request, files);
                 channel.send(&response, &[], None)?;
+                worker.tidy();
             }
         })?;
         thread.join().unwrap_or_else(|_| Err(io::Error::other("a bug")))
@@ -148,24 +151,23 @@ impl Worker {
     fn resolve(&mut self, module: u32, addresses: &[u64]) -> Response {
         let Some(loaded) = self.modules.get_mut(&module) else { return Response::Unknown };
         loaded.used = self.clock;
-        let start = Instant::now();
+        let until = Instant::now() + SLICE;
         let mut names = NamesWriter::default();
-        if let Loadable::PerfMap(map) = &mut loaded.content {
-            map.refresh();
-        }
-        for address in addresses.iter().take(MAX_ADDRESSES) {
-            match &mut loaded.content {
-                Loadable::Binary(binary) => {
-                    binary.resolve(*address, &mut names, self.limits.memory);
-                }
-                Loadable::PerfMap(map) => {
+        let addresses = addresses.get(..MAX_ADDRESSES).unwrap_or(addresses);
+        match &mut loaded.content {
+            Loadable::Binary(binary) => {
+                binary.resolve(addresses, &mut names, self.limits.memory, until);
+            }
+            Loadable::PerfMap(map) => {
+                map.refresh();
+                for address in addresses {
                     if let Some(function) = map.find(*address) {
                         names.frame(function, 0, 0);
                     }
+                    if !names.finish_address(*address, &names::one(*address)) {
+                        break;
+                    }
                 }
-            }
-            if !names.finish_address() || start.elapsed() > SLICE {
-                break;
             }
         }
         let mut names = names.finish();
@@ -206,6 +208,27 @@ impl Worker {
         self.modules.remove(&oldest).is_some()
     }
 
+    /// Keeps what is resident small, now that nobody waits: forgets modules, and of the last one
+    /// the pages of its files.
+    fn tidy(&mut self) {
+        let mut resident = self.memory.resident().map_or(0, |(resident, _)| resident);
+        while resident > SOFT_LIMIT {
+            let last = self.modules.values().map(|loaded| loaded.used).max();
+            let forgot = self.modules.len() > 1 && self.forget_oldest(None);
+            if !forgot {
+                let last = self.modules.values_mut().find(|loaded| Some(loaded.used) == last);
+                if let Some(Loaded { content: Loadable::Binary(binary), .. }) = last {
+                    binary.unload();
+                }
+            }
+            memory::trim();
+            resident = self.memory.resident().map_or(0, |(resident, _)| resident);
+            if !forgot {
+                return;
+            }
+        }
+    }
+
     /// Bytes of mapped files.
     fn mapped(&self) -> u64 {
         self.modules.values().map(|loaded| loaded.content.size().0 as u64).sum()
@@ -213,7 +236,7 @@ impl Worker {
 
     /// Bytes of other memory.
     fn private(&self) -> u64 {
-        self.memory.private().unwrap_or_else(|| {
+        self.memory.resident().map(|(_, private)| private).unwrap_or_else(|| {
             self.modules.values().map(|loaded| loaded.content.size().1 as u64).sum()
         })
     }

@@ -1,8 +1,9 @@
 //! Builds the answer to one request, each function once.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
-use super::super::protocol::{MAX_FRAMES, Names, WireFrame, WireFunction};
+use super::super::protocol::{MAX_FRAMES, Names, WireAnswer, WireFrame, WireFunction};
 
 /// An answer with this many bytes is sent, and the processor asks for the rest.
 const ENOUGH: usize = 4 << 20;
@@ -67,9 +68,12 @@ impl NamesWriter {
         self.open += 1;
     }
 
-    /// Ends an address; false if the answer is large enough.
-    pub(super) fn finish_address(&mut self) -> bool {
-        self.names.answers.push(self.open);
+    /// Ends an address, for whose whole range the answer is the same; false if the answer is
+    /// large enough.
+    pub(super) fn finish_address(&mut self, address: u64, same: &Range<u64>) -> bool {
+        let same = if same.contains(&address) { same } else { &one(address) };
+        let (before, after) = (address - same.start, same.end - address);
+        self.names.answers.push(WireAnswer { frames: self.open, before, after });
         self.open = 0;
         self.bytes < ENOUGH
     }
@@ -78,4 +82,9 @@ impl NamesWriter {
     pub(super) fn finish(self) -> Names {
         self.names
     }
+}
+
+/// The range of an address alone.
+pub(super) fn one(address: u64) -> Range<u64> {
+    address..address.saturating_add(1)
 }

@@ -4,28 +4,46 @@
 //! jump itself works for every layout of stubs that linkers have made so far.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use object::read::elf::{ElfFile, FileHeader, SectionHeader as _};
 use object::{Architecture, Endianness, Object, ObjectSection, RelocationTarget};
 
 use super::arena::Arena;
-use super::elf::Symbols;
+use super::elf::Search;
 
 /// More slots or stubs than this are not read.
 const MAX_SLOTS: usize = 1 << 16;
 /// The size of a stub, where the section does not say 8.
 const STUB: usize = 16;
 
-/// Adds a symbol for each stub.
-pub(super) fn add<'a, E: FileHeader<Endian = Endianness>>(
+/// The sections that have stubs.
+pub(super) const SECTIONS: [&str; 3] = [".plt", ".plt.sec", ".plt.got"];
+
+/// Stubs: where each starts and ends, and its name.
+pub(super) type Stubs<'a> = Vec<(u64, u64, &'a [u8])>;
+
+/// True if the search is for an address in this section.
+pub(super) fn contains<E: FileHeader<Endian = Endianness>>(
+    file: &ElfFile<'_, E>,
+    section: &str,
+    search: &Search<'_>,
+) -> bool {
+    file.section_by_name(section).is_some_and(|section| {
+        let start = section.address();
+        search.asks_for(start, start.saturating_add(section.size()))
+    })
+}
+
+/// Reads the stubs of a file.
+pub(super) fn read<'a, E: FileHeader<Endian = Endianness>>(
     file: &ElfFile<'a, E>,
     arena: &'a Arena,
-    symbols: &mut Symbols<'a>,
-) {
+) -> Stubs<'a> {
     let target = match file.architecture() {
         Architecture::X86_64 => x86_64 as fn(&[u8], u64) -> Option<u64>,
         Architecture::Aarch64 => aarch64,
-        _ => return,
+        _ => return Stubs::new(),
     };
     let mut slots = HashMap::new();
     let table = file.elf_dynamic_symbol_table();
@@ -39,7 +57,7 @@ pub(super) fn add<'a, E: FileHeader<Endian = Endianness>>(
     }
     let mut names = Vec::new();
     let mut stubs = Vec::new();
-    for section in [".plt", ".plt.sec", ".plt.got"] {
+    for section in SECTIONS {
         let Some(section) = file.section_by_name(section) else { continue };
         let Ok(code) = section.data() else { continue };
         let entry: u64 = section.elf_section_header().sh_entsize(file.endian()).into();
@@ -56,10 +74,10 @@ pub(super) fn add<'a, E: FileHeader<Endian = Endianness>>(
         }
     }
     let names = arena.keep(names);
-    for (address, size, name) in stubs {
-        let name = names.get(name).unwrap_or_default();
-        symbols.add_range(address, address.saturating_add(size), name);
-    }
+    let stub = |(address, size, name): (u64, u64, Range<usize>)| {
+        (address, address.saturating_add(size), names.get(name).unwrap_or_default())
+    };
+    stubs.into_iter().map(stub).collect()
 }
 
 /// The slot that `jmp *displacement(%rip)` in a stub reads.
