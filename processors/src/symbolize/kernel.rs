@@ -5,6 +5,7 @@
 //! without a symbol has the list read again, at most once a minute.
 
 use std::io::Read;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -35,14 +36,15 @@ impl Kernel {
             self.refresh(now, true);
         }
         let answers = addresses.iter().map(|address| {
-            let answer = match &self.symbols {
-                None => Answer::Unnamed(Reason::NotFound),
-                Some(symbols) if symbols.hidden => Answer::Unnamed(Reason::KernelHidden),
-                Some(symbols) => symbols
-                    .find(*address)
-                    .map_or(Answer::Unnamed(Reason::NoSymbol), |symbol| symbol.answer()),
+            let reason = match &self.symbols {
+                None => Reason::NotFound,
+                Some(symbols) if symbols.hidden => Reason::KernelHidden,
+                Some(symbols) => match symbols.find(*address) {
+                    Some(symbol) => return symbol.known(*address),
+                    None => Reason::NoSymbol,
+                },
             };
-            Known::only(*address, answer)
+            Known::only(*address, Answer::Unnamed(reason))
         });
         answers.collect()
     }
@@ -80,16 +82,19 @@ pub(super) struct Symbol<'a> {
     pub(super) name: &'a str,
     /// The module with its brackets, empty for the kernel itself.
     pub(super) module: &'a str,
+    /// The addresses that are in it.
+    pub(super) range: Range<u64>,
 }
 
 impl Symbol<'_> {
-    fn answer(&self) -> Answer {
+    fn known(&self, address: u64) -> Known {
         let system_name = match self.module {
             "" => String::new(),
             module => format!("{} {module}", self.name),
         };
         let function = WireFunction { name: self.name.to_owned(), system_name, ..<_>::default() };
-        Answer::Named([Frame { function: Arc::new(function), line: 0, column: 0 }].into())
+        let frame = Frame { function: Arc::new(function), line: 0, column: 0 };
+        Known { address, same: self.range.clone(), answer: Answer::Named([frame].into()) }
     }
 }
 
@@ -127,6 +132,8 @@ impl Symbols {
         }
         let line = self.names.get(from as usize..to as usize)?;
         let (name, module) = line.split_once('\t').unwrap_or((line, ""));
-        Some(Symbol { name, module })
+        let next = self.rows.get(after).map_or(u64::MAX, |row| row.0);
+        let range = start..next.min(start.saturating_add(MAX_FUNCTION));
+        Some(Symbol { name, module, range })
     }
 }

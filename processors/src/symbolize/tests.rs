@@ -17,6 +17,7 @@ mod batches;
 mod hostile;
 mod languages;
 mod pseudo;
+mod ranges;
 mod sources;
 mod support;
 mod worker;

@@ -142,7 +142,7 @@ func main() {
 /// Has the system's linker link the program, and strips it.
 const EXTERNAL: &str = "-ldflags=-linkmode=external -s -w";
 
-fn compile_go(files: &Files, name: &str, flags: &[&str]) -> Option<PathBuf> {
+pub(super) fn compile_go(files: &Files, name: &str, flags: &[&str]) -> Option<PathBuf> {
     files.write("go.mod", "module program\n\ngo 1.20\n");
     files.write("main.go", GO_SOURCE);
     let program = files.path(name);

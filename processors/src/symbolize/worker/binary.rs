@@ -407,6 +407,22 @@ impl LoadedBinary {
     }
 }
 
+/// Opens a file to be asked about addresses, which ascend, for tests.
+#[cfg(test)]
+pub(in super::super) fn look_up(
+    file: &OwnedFd,
+) -> impl FnMut(&[u64]) -> Vec<super::super::answer::Known> + use<> {
+    let mut binary = open(file).ok();
+    move |addresses| {
+        let mut names = NamesWriter::default();
+        let until = Instant::now() + std::time::Duration::from_secs(3600);
+        if let Some(binary) = &mut binary {
+            binary.resolve(addresses, &mut names, 1 << 30, until);
+        }
+        super::super::answer::from_wire(names.finish(), addresses).unwrap_or_default()
+    }
+}
+
 /// Reads what an image states about itself, for tests of broken ones.
 #[cfg(test)]
 pub(in super::super) fn try_image(image: Vec<u8>) {
