@@ -25,8 +25,8 @@ use super::kernel::Kernel;
 use super::protocol::{Facts, Kind, Limits, MAX_ADDRESSES, Refusal, Request, Response, Role};
 
 /// A worker that nobody asked for this long is ended, which frees its memory.
-/// Starting another takes less than sampling for a second.
-const IDLE: Duration = Duration::from_secs(2);
+/// Until then it rests with little.
+const IDLE: Duration = Duration::from_secs(30);
 /// Deaths of the worker over one binary before that is left alone.
 const MAX_STRIKES: u32 = 2;
 /// How long it is left alone, and how long a strike is remembered.

@@ -315,6 +315,17 @@ impl Channel {
         Ok((message, files))
     }
 
+    /// Waits for a message; false if there is none after this time.
+    pub(super) fn has_message(&self, within: Duration) -> bool {
+        let within = Timespec {
+            tv_sec: i64::try_from(within.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: within.subsec_nanos().into(),
+        };
+        let socket = PollFd::from_borrowed_fd(self.socket.as_fd(), PollFlags::IN);
+        // An error shows when the message is read.
+        !matches!(poll(&mut [socket], Some(&within)), Ok(0))
+    }
+
     /// Waits until the socket is ready again after `error`, or passes a real error on.
     fn wait_for(
         &self,

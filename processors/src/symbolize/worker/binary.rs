@@ -318,8 +318,16 @@ fn read_dwarf<'a>(
     let mut load = |elf: &Elf<'a>| {
         let endian = elf.endian();
         gimli::Dwarf::load(|id: SectionId| {
-            // What call frames say is of no use here.
-            let wanted = !matches!(id, SectionId::EhFrame | SectionId::DebugFrame);
+            // Call frames, variables and macros are of no use here.
+            let unwanted = [
+                SectionId::EhFrame,
+                SectionId::DebugFrame,
+                SectionId::DebugLoc,
+                SectionId::DebugLocLists,
+                SectionId::DebugMacinfo,
+                SectionId::DebugMacro,
+            ];
+            let wanted = !unwanted.contains(&id);
             let data = wanted.then(|| elf.section(arena, id.name(), budget)).flatten();
             Ok::<_, gimli::Error>(Reader::new(data.unwrap_or_default(), endian))
         })

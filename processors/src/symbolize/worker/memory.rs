@@ -1,6 +1,6 @@
 //! How much memory this process uses beside mapped files.
 
-#![allow(unsafe_code, reason = "tells the allocator to give memory back")]
+#![allow(unsafe_code, reason = "talks to the allocator")]
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -38,5 +38,17 @@ pub(super) fn trim() {
     // SAFETY: it may be called at any time.
     unsafe {
         libc::malloc_trim(0);
+    }
+}
+
+/// Has the allocator take memory in large pieces from one heap: that of a second thread grows by
+/// pages, with a system call each, and debug information is a million small allocations. Call it
+/// before there is a second thread.
+pub(super) fn tune() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: it sets numbers, and there is one thread.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+        libc::mallopt(libc::M_TOP_PAD, 1 << 20);
     }
 }

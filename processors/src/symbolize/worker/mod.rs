@@ -37,6 +37,11 @@ const STACK: usize = 64 << 20;
 const SLICE: Duration = Duration::from_millis(500);
 /// Beyond this much resident memory, modules are forgotten but for the last.
 const SOFT_LIMIT: u64 = 48 << 20;
+/// Without a question for this long the worker rests.
+const IDLE: Duration = Duration::from_secs(1);
+/// Memory beside mapped files of a worker that rests: reading a program's debug information again
+/// in each window costs more than keeping this.
+const REST_LIMIT: u64 = 16 << 20;
 /// More modules than this are not kept loaded.
 const MAX_MODULES: usize = 512;
 
@@ -56,6 +61,7 @@ fn serve(channel: &Channel) -> io::Result<()> {
         return Err(io::ErrorKind::InvalidData.into());
     };
     let memory = Memory::new();
+    memory::tune();
     let mut missing = sandbox::enter_process(limits);
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, || {
@@ -63,6 +69,9 @@ fn serve(channel: &Channel) -> io::Result<()> {
             channel.send(&Response::Ready(missing), &[], None)?;
             let mut worker = Worker { limits, memory, modules: HashMap::new(), clock: 0 };
             loop {
+                if !channel.has_message(IDLE) {
+                    worker.rest();
+                }
                 let (request, files) = channel.receive(None)?;
                 sandbox::renew_cpu_time(limits.cpu_seconds);
                 let response = worker.answer(request, files);
@@ -208,24 +217,36 @@ impl Worker {
         self.modules.remove(&oldest).is_some()
     }
 
-    /// Keeps what is resident small, now that nobody waits: forgets modules, and of the last one
-    /// the pages of its files.
-    fn tidy(&mut self) {
-        let mut resident = self.memory.resident().map_or(0, |(resident, _)| resident);
-        while resident > SOFT_LIMIT {
-            let last = self.modules.values().map(|loaded| loaded.used).max();
-            let forgot = self.modules.len() > 1 && self.forget_oldest(None);
-            if !forgot {
-                let last = self.modules.values_mut().find(|loaded| Some(loaded.used) == last);
-                if let Some(Loaded { content: Loadable::Binary(binary), .. }) = last {
-                    binary.unload();
-                }
-            }
+    /// Makes itself small while there is nothing to do.
+    fn rest(&mut self) {
+        self.unload();
+        memory::trim();
+        while self.private() > REST_LIMIT && self.forget_oldest(None) {
             memory::trim();
-            resident = self.memory.resident().map_or(0, |(resident, _)| resident);
-            if !forgot {
-                return;
+        }
+    }
+
+    /// Gives back the pages of all mapped files; what is read again is mapped again.
+    fn unload(&mut self) {
+        for loaded in self.modules.values_mut() {
+            if let Loadable::Binary(binary) = &mut loaded.content {
+                binary.unload();
             }
+        }
+    }
+
+    /// Keeps what is resident small: gives back the pages of files, which cost little to have
+    /// again, then forgets modules but for the last.
+    fn tidy(&mut self) {
+        let is_large = |worker: &Self| {
+            worker.memory.resident().is_some_and(|(resident, _)| resident > SOFT_LIMIT)
+        };
+        if !is_large(self) {
+            return;
+        }
+        self.unload();
+        while is_large(self) && self.modules.len() > 1 && self.forget_oldest(None) {
+            memory::trim();
         }
     }
 
