@@ -94,6 +94,8 @@ struct Worker {
 struct Loaded {
     content: Loadable,
     used: u64,
+    /// About what was allocated while its names were read.
+    bytes: u64,
 }
 
 enum Loadable {
@@ -153,11 +155,12 @@ impl Worker {
             },
             _ => return Err(Refusal::Mismatch),
         };
-        self.modules.insert(module, Loaded { content, used: self.clock });
+        self.modules.insert(module, Loaded { content, used: self.clock, bytes: 0 });
         Ok(facts)
     }
 
     fn resolve(&mut self, module: u32, addresses: &[u64]) -> Response {
+        let before = self.private();
         let Some(loaded) = self.modules.get_mut(&module) else { return Response::Unknown };
         loaded.used = self.clock;
         let until = Instant::now() + SLICE;
@@ -178,6 +181,10 @@ impl Worker {
                     }
                 }
             }
+        }
+        let grown = self.private().saturating_sub(before);
+        if let Some(loaded) = self.modules.get_mut(&module) {
+            loaded.bytes += grown;
         }
         let mut names = names.finish();
         names.last = self.is_full(module);
@@ -221,6 +228,11 @@ impl Worker {
     fn rest(&mut self) {
         self.unload();
         memory::trim();
+        if self.private() > REST_LIMIT {
+            // What does not fit alone makes no room for what does.
+            self.modules.retain(|_, loaded| loaded.bytes <= REST_LIMIT);
+            memory::trim();
+        }
         while self.private() > REST_LIMIT && self.forget_oldest(None) {
             memory::trim();
         }
