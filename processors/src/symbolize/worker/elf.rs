@@ -62,7 +62,7 @@ struct Row<'a> {
 /// The bit of a rank that says that a symbol has no size.
 const SIZELESS: u8 = 4;
 /// The rank of what is no symbol.
-const MADE_UP: u8 = u8::MAX & !SIZELESS;
+const MADE_UP: u8 = !SIZELESS;
 /// Comparisons in one search.
 const MAX_WORK: usize = 1 << 27;
 
