@@ -226,6 +226,7 @@ impl Drain {
             Some(Extent::Broken) => self.counters.broken.add(1),
             None => {}
         }
+        process.announced.sampled_in(self.windows);
         let out = &mut self.out;
         let mut tell = |message| {
             // There is room: see above.
