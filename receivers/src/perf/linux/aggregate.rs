@@ -25,16 +25,13 @@ use ringbuf::traits::Consumer;
 use tokio::sync::mpsc;
 
 use super::handoff::{
-    Extent, FileFacts, Frame, KERNEL_ROW, Message, ProcessFacts, RowFacts, Source,
+    Extent, FileFacts, Frame, KERNEL_ROW, Message, ProcessFacts, REMEMBERED, RowFacts, Source,
 };
 use super::process::RowIx;
 use super::resource;
 
 /// How long the thread sleeps if nobody wakes it.
 const NAP: Duration = Duration::from_millis(500);
-/// Windows that a process is remembered without samples.
-const REMEMBERED: u64 = 30;
-
 /// What the thread is started with.
 pub(super) struct Setup {
     pub(super) messages: HeapCons<Message>,

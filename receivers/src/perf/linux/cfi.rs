@@ -302,7 +302,19 @@ impl<'a> Cursor<'a> {
     }
 
     /// A number in LEB128, of at most ten bytes; for signed ones only the length matters.
+    #[inline]
     fn leb(&mut self) -> Option<u64> {
+        // Nearly all are one byte long.
+        match self.0.split_first()? {
+            (byte, rest) if byte & 0x80 == 0 => {
+                self.0 = rest;
+                Some(u64::from(*byte))
+            }
+            _ => self.long_leb(),
+        }
+    }
+
+    fn long_leb(&mut self) -> Option<u64> {
         let mut value = 0;
         for shift in (0..70).step_by(7) {
             let byte = self.byte()?;

@@ -98,6 +98,12 @@ pub(super) fn run(setup: Setup) {
         session.wait(ROUND);
         let last = stop.load(Ordering::Acquire) || session.is_over();
         let horizon = if last { u64::MAX } else { now().saturating_sub(HORIZON) };
+        // Asking interrupts the CPU that an event is bound to: not more often than it is told.
+        if (last || horizon >= drain.window + drain.interval)
+            && let Some(lost) = session.lost_samples()
+        {
+            drain.lost_exactly = lost;
+        }
         session.refresh();
         merge.restart(session.rings.len());
         let mut since_release = 0;
@@ -109,9 +115,6 @@ pub(super) fn run(setup: Setup) {
             }
         }
         session.release();
-        if let Some(lost) = session.lost_samples() {
-            drain.lost_exactly = lost;
-        }
         drain.end_round(if last { u64::MAX } else { horizon });
         session.inherited(&drain.began, &drain.ended);
         drain.began.clear();
@@ -226,6 +229,7 @@ impl Drain {
             Some(Extent::Broken) => self.counters.broken.add(1),
             None => {}
         }
+        process.announced.sampled_in(self.windows);
         let out = &mut self.out;
         let mut tell = |message| {
             // There is room: see above.

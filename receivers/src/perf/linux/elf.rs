@@ -11,20 +11,45 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 /// Bytes read from a file, shared.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Bytes(Arc<Vec<u8>>);
+#[derive(Debug, Clone)]
+pub(super) struct Bytes(Arc<Memory>);
+
+/// Where they are. Tables of many megabytes are read by one thread and dropped by another, and the
+/// allocator would keep their room: large ones are in memory of their own, which goes back at once.
+#[derive(Debug)]
+enum Memory {
+    Heap(Vec<u8>),
+    Pages(memmap2::MmapMut),
+}
 
 impl Deref for Bytes {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.0
+        match &*self.0 {
+            Memory::Heap(bytes) => bytes,
+            Memory::Pages(pages) => pages,
+        }
     }
 }
 
+impl Default for Bytes {
+    fn default() -> Self {
+        Vec::new().into()
+    }
+}
+
+impl PartialEq for Bytes {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for Bytes {}
+
 impl From<Vec<u8>> for Bytes {
     fn from(bytes: Vec<u8>) -> Self {
-        Self(Arc::new(bytes))
+        Self(Arc::new(Memory::Heap(bytes)))
     }
 }
 
@@ -74,6 +99,8 @@ impl Content for [u8] {
 
 /// The largest table of unwinding rules that we read.
 const MAX_SECTION: u64 = 40 << 20;
+/// From this size on a table has memory of its own.
+const OWN_PAGES: u64 = 64 << 10;
 /// The most program headers and section headers that we look at.
 const MAX_HEADERS: u64 = 1024;
 
@@ -136,9 +163,8 @@ impl Sections {
             // A compressed section, or one without bytes in the file, is of no use.
             let plain = section.flags & SHF_COMPRESSED == 0 && section.kind != SHT_NOBITS;
             (plain && section.size > 0 && section.size <= MAX_SECTION)
-                .then(|| file.bytes(section.offset, section.size))
+                .then(|| file.shared(section.offset, section.size))
                 .flatten()
-                .map(Bytes::from)
         };
         match name {
             b".text" => self.text = Some(range),
@@ -168,9 +194,9 @@ impl Sections {
         let start = address.checked_add(4)?.checked_add_signed(distance)?;
         let at = offset.checked_add(4)?.checked_add_signed(distance)?;
         let size = file.length.checked_sub(at)?.min(MAX_SECTION);
-        let rules = file.bytes(at, size)?;
+        let rules = file.shared(at, size)?;
         self.eh_frame_hdr = Some((address..address.checked_add(length)?, bytes.into()));
-        self.eh_frame = Some((start..start.checked_add(size)?, rules.into()));
+        self.eh_frame = Some((start..start.checked_add(size)?, rules));
         Some(())
     }
 }
@@ -357,6 +383,21 @@ impl<C: Content + ?Sized> Reader<'_, C> {
             return None;
         }
         let mut bytes = vec![0; usize::try_from(length).ok()?];
+        self.fill(&mut bytes, offset)?;
+        Some(bytes)
+    }
+
+    /// Bytes of the file, to be kept.
+    fn shared(&self, offset: u64, length: u64) -> Option<Bytes> {
+        if length < OWN_PAGES || offset.checked_add(length)? > self.length {
+            return self.bytes(offset, length).map(Bytes::from);
+        }
+        let mut pages = memmap2::MmapMut::map_anon(usize::try_from(length).ok()?).ok()?;
+        self.fill(&mut pages, offset)?;
+        Some(Bytes(Arc::new(Memory::Pages(pages))))
+    }
+
+    fn fill(&self, bytes: &mut [u8], offset: u64) -> Option<()> {
         let mut filled = 0;
         while filled < bytes.len() {
             let rest = bytes.get_mut(filled..)?;
@@ -367,7 +408,7 @@ impl<C: Content + ?Sized> Reader<'_, C> {
                 Err(_) => return None,
             }
         }
-        Some(bytes)
+        Some(())
     }
 
     /// A table whose offset, entry size and count stand at these places of the ELF header.

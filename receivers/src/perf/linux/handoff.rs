@@ -13,6 +13,9 @@ pub(super) const KERNEL_ROW: RowIx = 0;
 /// No mapping: nothing known is at the address.
 pub(super) const NO_ROW: RowIx = RowIx::MAX;
 
+/// Windows without samples after which the aggregation thread forgets a process.
+pub(super) const REMEMBERED: u64 = 30;
+
 /// A frame: an address relative to what a mapping row says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Frame {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
 
+use super::handoff::REMEMBERED;
 use super::image::ImageIx;
 use super::maps;
 use super::record::{FileId, Map};
@@ -121,6 +122,20 @@ pub(super) struct Announced {
     pub(super) threads: HashSet<u32>,
     /// The row of the process's own code.
     pub(super) jit: Option<RowIx>,
+    /// The window of the last sample.
+    window: u64,
+}
+
+impl Announced {
+    /// Notes a sample in a window. After a long pause the consumer may have forgotten the process
+    /// and its threads, so they are told again.
+    pub(super) fn sampled_in(&mut self, window: u64) {
+        if window > self.window + REMEMBERED / 2 {
+            self.process = false;
+            self.threads.clear();
+        }
+        self.window = window;
+    }
 }
 
 /// Every process.
