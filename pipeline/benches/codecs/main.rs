@@ -6,6 +6,9 @@
 //! timed, both sides are checked to give the same content. The generated side's merge is the
 //! straightforward one, with maps from owned rows to their numbers.
 //!
+//! The merge of more and more hosts is shown beside the cost of copying its result, which is the
+//! control: what grows there too is fresh memory, and not the merge.
+//!
 //! `cargo bench -p profpipe-pipeline --bench codecs` prints the ratios and then criterion's
 //! figures; the ratios are from the CPU time of the fastest of interleaved rounds of both sides.
 #![allow(
