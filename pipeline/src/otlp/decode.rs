@@ -6,7 +6,7 @@ use super::schema;
 use super::tables::{Tables, id};
 use super::values::{MAX_VALUE_DEPTH, Values};
 use super::wire::{
-    Fault, FaultKind, Raw, Read, Reader, Took, Usual, fields, index, indices, numbers, text,
+    Fault, FaultKind, Raw, Read, Reader, Took, Usual, fields, index, indices, numbers, runs, text,
 };
 use crate::profile::{
     Dictionary, Index, KeyValue, LinkIx, OutOfRange, Profile, Profiles, Resource, ResourceProfiles,
@@ -14,6 +14,8 @@ use crate::profile::{
 };
 
 const PROTO_1_9: &str = "1.9 or older";
+/// Attributes that room is made for before they are read.
+const MOST_AT_ONCE: usize = 32;
 const PROTO_1_7: &str = "1.7 or older";
 
 /// See [`super::decode`].
@@ -118,6 +120,10 @@ impl Decoder<'_> {
             match (number, raw) {
                 (1, Raw::Bytes(bytes)) => self.resource(bytes, &mut into.resource)?,
                 (2, Raw::Bytes(bytes)) => {
+                    // One is usual, and a vector's own first step is four.
+                    if into.scopes.is_empty() {
+                        into.scopes.reserve_exact(1);
+                    }
                     into.scopes.push(self.scope_profiles(bytes)?);
                 }
                 (3, Raw::Bytes(bytes)) => into.schema_url = text(bytes)?.to_owned(),
@@ -133,9 +139,19 @@ impl Decoder<'_> {
     }
 
     fn resource(&mut self, bytes: &[u8], into: &mut Resource) -> Read<()> {
-        fields(&schema::RESOURCE, bytes, |number, raw| {
+        runs(&schema::RESOURCE, bytes, |number, raw, run| {
             match (number, raw) {
-                (1, Raw::Bytes(bytes)) => into.attributes.push(self.key_value(bytes)?),
+                (1, Raw::Bytes(bytes)) => {
+                    if into.attributes.is_empty() {
+                        let mut ahead = *run;
+                        let more = std::iter::from_fn(|| ahead.row(1 << 3 | 2)).take(MOST_AT_ONCE);
+                        into.attributes.reserve_exact(1 + more.count());
+                    }
+                    into.attributes.push(self.key_value(bytes)?);
+                    while let Some(bytes) = run.row(1 << 3 | 2) {
+                        into.attributes.push(self.key_value(bytes)?);
+                    }
+                }
                 (2, Raw::Varint(count)) => into.dropped_attributes_count = count as u32,
                 _ => return Ok(Took::No),
             }
@@ -149,7 +165,12 @@ impl Decoder<'_> {
         fields(&schema::SCOPE_PROFILES, bytes, |number, raw| {
             match (number, raw) {
                 (1, Raw::Bytes(bytes)) => self.scope(bytes, &mut into.scope)?,
-                (2, Raw::Bytes(bytes)) => into.profiles.push(self.profile(bytes)?),
+                (2, Raw::Bytes(bytes)) => {
+                    if into.profiles.is_empty() {
+                        into.profiles.reserve_exact(1);
+                    }
+                    into.profiles.push(self.profile(bytes)?);
+                }
                 (3, Raw::Bytes(bytes)) => into.schema_url = text(bytes)?.to_owned(),
                 _ => return Ok(Took::No),
             }
@@ -174,11 +195,16 @@ impl Decoder<'_> {
     fn profile(&mut self, bytes: &[u8]) -> Read<Profile> {
         self.budget.charge(bytes, size_of::<Profile>())?;
         let mut into = Profile::default();
-        into.samples.reserve(count_samples(bytes)?);
-        fields(&schema::PROFILE, bytes, |number, raw| {
+        Ahead::of(bytes)?.reserve(&mut into.samples);
+        runs(&schema::PROFILE, bytes, |number, raw, run| {
             match (number, raw) {
                 (1, Raw::Bytes(bytes)) => value_type(bytes, &mut into.sample_type)?,
-                (2, Raw::Bytes(bytes)) => self.valueless += sample(bytes, &mut into.samples)?,
+                (2, Raw::Bytes(bytes)) => {
+                    self.valueless += sample(bytes, &mut into.samples)?;
+                    while let Some(bytes) = run.row(SAMPLE_KEY) {
+                        self.valueless += sample(bytes, &mut into.samples)?;
+                    }
+                }
                 (3, Raw::Fixed64(time)) => into.time_unix_nano = time,
                 (3, Raw::Bytes(_)) => return Err(old(bytes, "profiles hold location indices")),
                 (4, Raw::Varint(duration)) => into.duration_nano = duration,
@@ -229,13 +255,62 @@ fn old(bytes: &[u8], sign: &'static str) -> Box<Fault> {
     Reader::new(bytes).fault(FaultKind::Dialect(PROTO_1_7, sign))
 }
 
-fn count_samples(profile: &[u8]) -> Read<usize> {
-    let mut count = 0;
-    fields(&schema::PROFILE, profile, |number, _| {
-        count += usize::from(number == 2);
-        Ok(Took::Yes)
-    })?;
-    Ok(count)
+/// The key of a sample in a profile.
+const SAMPLE_KEY: u8 = 2 << 3 | 2;
+
+/// What is known of a profile's samples before they are read.
+#[derive(Default)]
+struct Ahead<'a> {
+    rows: usize,
+    bytes: usize,
+    first: &'a [u8],
+}
+
+impl<'a> Ahead<'a> {
+    fn of(profile: &'a [u8]) -> Read<Self> {
+        let mut ahead = Self::default();
+        runs(&schema::PROFILE, profile, |number, raw, run| {
+            if let (2, Raw::Bytes(row)) = (number, raw) {
+                if ahead.rows == 0 {
+                    ahead.first = row;
+                }
+                ahead.rows += 1;
+                ahead.bytes += row.len();
+                while let Some(row) = run.row(SAMPLE_KEY) {
+                    ahead.rows += 1;
+                    ahead.bytes += row.len();
+                }
+            }
+            Ok(Took::Yes)
+        })?;
+        Ok(ahead)
+    }
+
+    /// Makes room for the samples. What the first has, all are taken to have; an item takes one
+    /// byte at least, and a timestamp eight.
+    fn reserve(&self, into: &mut Samples) {
+        let Self { rows, bytes, .. } = *self;
+        let (attributes, values, timed) = self.shape().unwrap_or_default();
+        into.stacks.reserve(rows);
+        into.links.reserve(rows);
+        into.attributes.reserve(rows, rows.saturating_mul(attributes).min(bytes));
+        into.values.reserve(rows, rows.saturating_mul(values).min(bytes));
+        let times = if timed { bytes.saturating_sub(rows.saturating_mul(8)) / 8 } else { 0 };
+        into.timestamps.reserve(rows, times);
+    }
+
+    /// How many attributes and values the first sample has, and whether it has timestamps.
+    fn shape(&self) -> Option<(usize, usize, bool)> {
+        let mut message = Usual::new(self.first);
+        message.number(1)?;
+        let attributes = message.bytes(2)?;
+        message.number(3)?;
+        let values = message.bytes(4)?;
+        let times = message.bytes(5)?;
+        // Every number has one byte without a continuation bit.
+        let count = |packed: &[u8]| packed.iter().filter(|byte| **byte < 0x80).count();
+        Some((count(attributes), count(values), !times.is_empty()))
+    }
 }
 
 fn value_type(bytes: &[u8], into: &mut ValueType) -> Read<()> {
@@ -254,31 +329,24 @@ fn value_type(bytes: &[u8], into: &mut ValueType) -> Read<()> {
 fn sample(bytes: &[u8], into: &mut Samples) -> Read<usize> {
     let (stack, link) = match usual_sample(bytes, into) {
         Some(usual) => usual,
-        None => {
-            into.attributes.abandon_row();
-            into.values.abandon_row();
-            into.timestamps.abandon_row();
-            any_sample(bytes, into)?
-        }
+        None => any_sample(bytes, into)?,
     };
-    let (attributes, values, timestamps) =
-        (into.attributes.open_row(), into.values.open_row(), into.timestamps.open_row());
-    let mut valueless = false;
-    if values.is_empty() && !attributes.is_empty() {
-        valueless = timestamps.is_empty();
-        // Attributes have unique keys, values may well repeat.
-        if attributes.len() == timestamps.len()
-            && matches!(attributes, [first, second, ..] if first == second)
-        {
-            return Err(values_as_attributes(bytes));
-        }
-    }
     into.stacks.push(stack);
     into.links.push(link);
-    into.attributes.finish_row();
-    into.values.finish_row();
-    into.timestamps.finish_row();
-    Ok(usize::from(valueless))
+    let attributes = into.attributes.finish_row();
+    let values = into.values.finish_row();
+    let timestamps = into.timestamps.finish_row();
+    if values > 0 || attributes == 0 {
+        return Ok(0);
+    }
+    // Attributes have unique keys, values may well repeat.
+    if attributes > 1
+        && attributes == timestamps
+        && matches!(into.attributes.last(), [first, second, ..] if first == second)
+    {
+        return Err(values_as_attributes(bytes));
+    }
+    Ok(usize::from(timestamps == 0))
 }
 
 #[cold]
@@ -299,16 +367,20 @@ fn usual_sample(bytes: &[u8], into: &mut Samples) -> Option<(StackIx, LinkIx)> {
         into.values.push_item(values.varint().ok()? as i64);
     }
     let (words, rest) = message.bytes(5)?.as_chunks::<8>();
-    for word in words {
-        into.timestamps.push_item(u64::from_le_bytes(*word));
-    }
     message.end()?;
-    rest.is_empty().then_some((stack, link))
+    if !rest.is_empty() {
+        return None;
+    }
+    into.timestamps.open_items().extend(words.iter().map(|word| u64::from_le_bytes(*word)));
+    Some((stack, link))
 }
 
 /// A sample as protobuf and older protocols allow it.
 #[inline(never)]
 fn any_sample(bytes: &[u8], into: &mut Samples) -> Read<(StackIx, LinkIx)> {
+    into.attributes.abandon_row();
+    into.values.abandon_row();
+    into.timestamps.abandon_row();
     let (mut stack, mut link) = (StackIx::NONE, LinkIx::NONE);
     let (mut packed_attributes, mut loose_attributes, mut loose_values) = (false, false, false);
     fields(&schema::SAMPLE, bytes, |number, raw| {

@@ -10,7 +10,9 @@
 use super::budget::Budget;
 use super::schema;
 use super::values::Values;
-use super::wire::{Fault, FaultKind, Raw, Read, Reader, Took, Usual, fields, index, indices, text};
+use super::wire::{
+    Fault, FaultKind, Raw, Read, Reader, Took, Usual, fields, index, indices, runs, text,
+};
 use crate::profile::{
     Dictionary, Function, FunctionIx, Functions, Index, Line, Link, Links, Locations, MappingIx,
     Mappings, Stacks, StringIx, Strings, Value,
@@ -30,33 +32,35 @@ struct Counts {
 #[derive(Debug, Default)]
 pub(super) struct Tables<'a> {
     counts: Counts,
-    seen: [usize; 8],
+    /// The tables whose row 0 was read.
+    seen: [bool; 8],
     arena: Vec<u8>,
     ends: Vec<u32>,
     attributes: Vec<&'a [u8]>,
     dictionary: Dictionary,
-    /// Takes the rows 0.
-    zero: Dictionary,
 }
 
 impl<'a> Tables<'a> {
     /// Counts the rows of one piece, so that columns are allocated once.
     pub(super) fn count(&mut self, bytes: &'a [u8]) -> Read<()> {
         let counts = &mut self.counts;
-        fields(&schema::DICTIONARY, bytes, |number, raw| match (number, raw) {
-            (1..=7, Raw::Bytes(row)) => {
-                if let Some(rows) = counts.rows.get_mut(number as usize) {
-                    *rows += 1;
-                }
-                match number {
-                    5 => counts.text += row.len(),
-                    // Most indices take two bytes.
-                    7 => counts.locations += row.len() / 2,
-                    _ => {}
-                }
-                Ok(Took::Yes)
+        runs(&schema::DICTIONARY, bytes, |number, raw, run| {
+            let (1..=7, Raw::Bytes(row)) = (number, raw) else { return Ok(Took::No) };
+            let (mut rows, mut length) = (1, row.len());
+            while let Some(row) = run.row(row_key(number)) {
+                rows += 1;
+                length += row.len();
             }
-            _ => Ok(Took::No),
+            if let Some(count) = counts.rows.get_mut(number as usize) {
+                *count += rows;
+            }
+            match number {
+                5 => counts.text += length,
+                // Most indices take two bytes.
+                7 => counts.locations += length / 2,
+                _ => {}
+            }
+            Ok(Took::Yes)
         })
     }
 
@@ -76,31 +80,53 @@ impl<'a> Tables<'a> {
 
     /// Reads the rows of one piece.
     pub(super) fn read(&mut self, bytes: &'a [u8]) -> Read<()> {
-        fields(&schema::DICTIONARY, bytes, |number, raw| {
+        runs(&schema::DICTIONARY, bytes, |number, raw, run| {
             let (1..=7, Raw::Bytes(row)) = (number, raw) else { return Ok(Took::No) };
             let Some(seen) = self.seen.get_mut(number as usize) else { return Ok(Took::No) };
-            *seen += 1;
-            let first = *seen == 1;
-            // Row 0 is read like any other, and thrown away.
-            let into = if first { &mut self.zero } else { &mut self.dictionary };
-            match number {
-                5 => {
-                    if first {
-                        text(row)?;
-                    } else {
-                        self.arena.extend_from_slice(row);
-                    }
-                    self.ends.push(self.arena.len() as u32);
-                }
-                6 => self.attributes.push(row),
-                1 => mapping(&mut into.mappings, row)?,
-                2 => location(&mut into.locations, row)?,
-                3 => function(&mut into.functions, row)?,
-                4 => link(&mut into.links, row)?,
-                _ => stack(&mut into.stacks, row)?,
+            if !std::mem::replace(seen, true) {
+                self.row_0(number, row)?;
+                return Ok(Took::Yes);
             }
+            let tables = &mut self.dictionary;
+            match number {
+                1 => each(row, run, 1, |row| mapping(&mut tables.mappings, row)),
+                2 => each(row, run, 2, |row| location(&mut tables.locations, row)),
+                3 => each(row, run, 3, |row| function(&mut tables.functions, row)),
+                4 => each(row, run, 4, |row| link(&mut tables.links, row)),
+                5 => each(row, run, 5, |row| {
+                    self.arena.extend_from_slice(row);
+                    self.ends.push(self.arena.len() as u32);
+                    Ok(())
+                }),
+                6 => each(row, run, 6, |row| {
+                    self.attributes.push(row);
+                    Ok(())
+                }),
+                _ => each(row, run, 7, |row| stack(&mut tables.stacks, row)),
+            }?;
             Ok(Took::Yes)
         })
+    }
+
+    /// A row 0 is read like any other, and thrown away.
+    #[inline(never)]
+    fn row_0(&mut self, number: u32, row: &'a [u8]) -> Read<()> {
+        let mut zero = Dictionary::default();
+        match number {
+            1 => mapping(&mut zero.mappings, row),
+            2 => location(&mut zero.locations, row),
+            3 => function(&mut zero.functions, row),
+            4 => link(&mut zero.links, row),
+            5 => {
+                self.ends.push(0);
+                text(row).map(drop)
+            }
+            6 => {
+                self.attributes.push(row);
+                Ok(())
+            }
+            _ => stack(&mut zero.stacks, row),
+        }
     }
 
     /// The dictionary, every index checked by the caller's next step.
@@ -136,6 +162,27 @@ impl<'a> Tables<'a> {
         }
         Ok(self.dictionary)
     }
+}
+
+/// The key of a row of the table `number`.
+#[inline(always)]
+fn row_key(number: u32) -> u8 {
+    (number << 3 | 2) as u8
+}
+
+/// Reads a row of the table `number` and those that follow it at once.
+#[inline(always)]
+fn each<'a>(
+    row: &'a [u8],
+    run: &mut Reader<'a>,
+    number: u32,
+    mut read: impl FnMut(&'a [u8]) -> Read<()>,
+) -> Read<()> {
+    read(row)?;
+    while let Some(row) = run.row(row_key(number)) {
+        read(row)?;
+    }
+    Ok(())
 }
 
 /// The string table of an arena. The arena is checked as a whole, which is much faster than text
@@ -185,10 +232,16 @@ fn mapping(table: &mut Mappings, bytes: &[u8]) -> Read<()> {
     Ok(())
 }
 
+#[inline(always)]
 fn location(table: &mut Locations, bytes: &[u8]) -> Read<()> {
     if usual_location(table, bytes).is_some() {
         return Ok(());
     }
+    any_location(table, bytes)
+}
+
+#[inline(never)]
+fn any_location(table: &mut Locations, bytes: &[u8]) -> Read<()> {
     table.lines.abandon_row();
     table.attributes.abandon_row();
     let (mut mapping, mut address) = (0, 0);
@@ -262,11 +315,17 @@ fn usual_function(bytes: &[u8]) -> Option<Function> {
     Some(function)
 }
 
+#[inline(always)]
 fn function(table: &mut Functions, bytes: &[u8]) -> Read<()> {
     if let Some(function) = usual_function(bytes) {
         table.push(function);
         return Ok(());
     }
+    any_function(table, bytes)
+}
+
+#[inline(never)]
+fn any_function(table: &mut Functions, bytes: &[u8]) -> Read<()> {
     let mut function = Function::default();
     fields(&schema::FUNCTION, bytes, |number, raw| {
         match (number, raw) {
@@ -304,6 +363,7 @@ pub(super) fn id<const LENGTH: usize>(bytes: &[u8]) -> Read<[u8; LENGTH]> {
     bytes.try_into().map_err(|_| Reader::new(bytes).fault(FaultKind::IdLength(bytes.len(), LENGTH)))
 }
 
+#[inline(always)]
 fn stack(table: &mut Stacks, bytes: &[u8]) -> Read<()> {
     let mut message = Usual::new(bytes);
     let usual = message.indices(1, table.locations.open_items());
@@ -311,6 +371,11 @@ fn stack(table: &mut Stacks, bytes: &[u8]) -> Read<()> {
         table.locations.finish_row();
         return Ok(());
     }
+    any_stack(table, bytes)
+}
+
+#[inline(never)]
+fn any_stack(table: &mut Stacks, bytes: &[u8]) -> Read<()> {
     table.locations.abandon_row();
     fields(&schema::STACK, bytes, |number, raw| match number {
         1 => indices(raw, table.locations.open_items()),

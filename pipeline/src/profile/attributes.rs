@@ -110,6 +110,11 @@ impl Attributes {
         self.values.reserve(rows);
     }
 
+    /// Makes room in the hash index for `rows` more rows.
+    pub(super) fn reserve_index(&mut self, rows: usize) {
+        self.interner.reserve(rows);
+    }
+
     /// Appends a row without looking for an equal one: for decoders.
     pub fn push(&mut self, key: StringIx, value: Value, unit: StringIx) -> AttributeIx {
         self.keys.push(key);

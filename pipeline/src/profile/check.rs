@@ -33,8 +33,14 @@ fn column<I: Index>(
     rows: usize,
     field: impl FnOnce(usize) -> String,
 ) -> Result<(), OutOfRange> {
-    let highest = items.clone().fold(0, |highest, item| item.raw().max(highest));
-    if (highest as usize) < rows {
+    // The highest bit of a number or of its distance to the last row is set if it is past that.
+    // Every table has row 0; past 2^31 rows this may cry wolf, and the search finds nothing.
+    let last = rows.saturating_sub(1).min(i32::MAX as usize) as u32;
+    let signs = items.clone().fold(0, |signs, item| {
+        let row = item.raw();
+        signs | row | last.wrapping_sub(row)
+    });
+    if signs >> 31 == 0 {
         return Ok(());
     }
     match items.enumerate().find(|(_, index)| index.at() >= rows) {

@@ -77,6 +77,11 @@ impl Functions {
         self.rows.reserve(rows);
     }
 
+    /// Makes room in the hash index for `rows` more rows.
+    pub(super) fn reserve_index(&mut self, rows: usize) {
+        self.interner.reserve(rows);
+    }
+
     /// Appends a row without looking for an equal one: for decoders.
     pub fn push(&mut self, function: Function) -> FunctionIx {
         self.rows.push(function);

@@ -57,6 +57,11 @@ impl Interner {
         self.indexed = row + 1;
     }
 
+    /// Makes room for `rows` more rows.
+    pub(super) fn reserve(&mut self, rows: usize) {
+        self.rows.reserve(rows, |(part, _)| spread(*part));
+    }
+
     fn put(&mut self, hash: u64, row: u32) {
         let part = part(hash);
         self.rows.insert_unique(spread(part), (part, row), |(part, _)| spread(*part));

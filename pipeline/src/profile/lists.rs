@@ -46,19 +46,22 @@ impl<T> Lists<T> {
         self.items.push(item);
     }
 
-    /// The items pushed since the last row ended.
-    pub fn open_row(&self) -> &[T] {
-        &self.items[self.ends.last().map_or(0, |end| *end as usize)..]
-    }
-
     /// Takes back the items pushed since the last row ended.
     pub(crate) fn abandon_row(&mut self) {
         self.items.truncate(self.ends.last().map_or(0, |end| *end as usize));
     }
 
-    /// Ends the row that [`Lists::push_item`] began.
-    pub fn finish_row(&mut self) {
-        self.ends.push(self.items.len() as u32);
+    /// Ends the row that [`Lists::push_item`] began. Returns its length.
+    #[inline]
+    pub fn finish_row(&mut self) -> usize {
+        let (start, end) = (self.ends.last().map_or(0, |end| *end as usize), self.items.len());
+        self.ends.push(end as u32);
+        end.saturating_sub(start)
+    }
+
+    /// The row that ended last; nothing if there is none.
+    pub fn last(&self) -> &[T] {
+        self.len().checked_sub(1).map_or(&[], |at| self.get(at))
     }
 
     /// Appends a whole row.

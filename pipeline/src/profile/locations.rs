@@ -116,6 +116,11 @@ impl Locations {
         self.attributes.reserve(rows, 0);
     }
 
+    /// Makes room in the hash index for `rows` more rows.
+    pub(super) fn reserve_index(&mut self, rows: usize) {
+        self.interner.reserve(rows);
+    }
+
     /// Appends a row without looking for an equal one: for decoders.
     pub fn push(&mut self, location: LocationRef<'_>) -> LocationIx {
         self.mappings.push(location.mapping);

@@ -109,6 +109,11 @@ impl Mappings {
         self.attributes.reserve(rows, rows);
     }
 
+    /// Makes room in the hash index for `rows` more rows.
+    pub(super) fn reserve_index(&mut self, rows: usize) {
+        self.interner.reserve(rows);
+    }
+
     /// Appends a row without looking for an equal one: for decoders.
     pub fn push(&mut self, mapping: MappingRef<'_>) -> MappingIx {
         self.memory_starts.push(mapping.memory_start);

@@ -5,6 +5,7 @@ use std::hash::Hash;
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
+use super::extent::Extent;
 use super::reach::Reached;
 use super::switch::Switch;
 use super::{KeyValue, Profiles, Resource, ResourceProfiles, Scope, ScopeProfiles};
@@ -24,9 +25,24 @@ pub struct Merger {
 
 /// The batches in one.
 pub fn merge(batches: impl IntoIterator<Item = Profiles>) -> Profiles {
+    let batches: Vec<Profiles> = batches.into_iter().collect();
+    let all = batches.iter().map(|batch| Extent::of(&batch.dictionary));
+    let mut ahead = all.fold(Extent::default(), Extent::plus);
     let mut merger = Merger::default();
-    for batch in batches {
+    for (at, batch) in batches.into_iter().enumerate() {
+        let extent = Extent::of(&batch.dictionary);
+        let before = Extent::of(&merger.merged.dictionary);
+        ahead = ahead.minus(extent);
+        if at == 0 {
+            extent.reserve(&mut merger.merged.dictionary);
+        }
         merger.add(batch);
+        // What was new in the second batch is what will be new in the others: room for all would
+        // be far too much where hosts run the same code, and growing by steps moves every row.
+        if at == 1 {
+            let new = Extent::of(&merger.merged.dictionary).minus(before);
+            ahead.share(new, extent).reserve(&mut merger.merged.dictionary);
+        }
     }
     merger.finish()
 }
@@ -42,12 +58,12 @@ impl Merger {
         let mut switch = Switch::new(&batch.dictionary);
         switch.absorb(&mut self.merged.dictionary, &batch.dictionary, &Reached::all());
         for resource in batch.resources {
-            let at = self.resource(&resource.resource, &resource.schema_url);
+            let at = self.resource(resource.resource, resource.schema_url);
             for mut scope in resource.scopes {
-                let into = self.scope(at, &scope.scope, &scope.schema_url);
                 for profile in &mut scope.profiles {
                     switch.profile(profile);
                 }
+                let into = self.scope(at, scope.scope, scope.schema_url);
                 if into.profiles.is_empty() {
                     into.profiles = scope.profiles;
                 } else {
@@ -68,8 +84,8 @@ impl Merger {
     }
 
     /// The position of this resource, which is appended if it is new.
-    fn resource(&mut self, resource: &Resource, schema_url: &str) -> usize {
-        let hash = self.resources.hash(schema_url, &resource.attributes);
+    fn resource(&mut self, resource: Resource, schema_url: String) -> usize {
+        let hash = self.resources.hash(&schema_url, &resource.attributes);
         let rows = &mut self.merged.resources;
         let found = self.resources.find(hash, |at| {
             rows.get(at).is_some_and(|other| {
@@ -82,19 +98,16 @@ impl Merger {
             *dropped = resource.dropped_attributes_count.max(*dropped);
             return at;
         }
-        rows.push(ResourceProfiles {
-            resource: resource.clone(),
-            scopes: Vec::new(),
-            schema_url: schema_url.to_owned(),
-        });
+        // One scope is usual, and a vector's own first step is four.
+        rows.push(ResourceProfiles { resource, scopes: Vec::with_capacity(1), schema_url });
         self.resources.insert(hash, (rows.len() - 1, 0)).0
     }
 
     /// This scope of the resource at `resource`, appended if it is new.
-    fn scope(&mut self, resource: usize, scope: &Scope, schema_url: &str) -> &mut ScopeProfiles {
+    fn scope(&mut self, resource: usize, scope: Scope, schema_url: String) -> &mut ScopeProfiles {
         let hash = self
             .scopes
-            .hash((resource, &scope.name, &scope.version, schema_url), &scope.attributes);
+            .hash((resource, &scope.name, &scope.version, &schema_url), &scope.attributes);
         let rows = &mut self.merged.resources[resource].scopes;
         let found = self.scopes.rows.find(hash, |(other, (in_resource, at))| {
             *other == hash
@@ -114,11 +127,7 @@ impl Merger {
         }
         let at = rows.len();
         self.scopes.insert(hash, (resource, at));
-        rows.push(ScopeProfiles {
-            scope: scope.clone(),
-            profiles: Vec::new(),
-            schema_url: schema_url.to_owned(),
-        });
+        rows.push(ScopeProfiles { scope, profiles: Vec::new(), schema_url });
         &mut rows[at]
     }
 }

@@ -15,6 +15,7 @@ mod aggregate;
 mod attributes;
 mod check;
 mod compact;
+mod extent;
 mod functions;
 mod index;
 mod interner;

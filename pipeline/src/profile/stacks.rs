@@ -68,6 +68,11 @@ impl Stacks {
         self.locations.reserve(rows, items);
     }
 
+    /// Makes room in the hash index for `rows` more rows.
+    pub(super) fn reserve_index(&mut self, rows: usize) {
+        self.interner.reserve(rows);
+    }
+
     /// Appends a row without looking for an equal one: for decoders.
     pub fn push(&mut self, stack: impl IntoIterator<Item = LocationIx>) -> StackIx {
         self.locations.push(stack);

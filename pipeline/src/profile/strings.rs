@@ -76,6 +76,17 @@ impl Strings {
         self.interner.find(hash, |row| self.at(row as usize) == text).map(StringIx::new)
     }
 
+    /// Makes room for `rows` more rows of `bytes` more bytes in all.
+    pub fn reserve(&mut self, rows: usize, bytes: usize) {
+        self.ends.reserve(rows);
+        self.arena.reserve(bytes);
+    }
+
+    /// Makes room in the hash index for `rows` more rows.
+    pub(super) fn reserve_index(&mut self, rows: usize) {
+        self.interner.reserve(rows);
+    }
+
     /// Appends a row without looking whether the text is there already: for decoders, which must
     /// keep the numbers of the wire.
     pub fn push(&mut self, text: &str) -> StringIx {
