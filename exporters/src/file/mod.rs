@@ -1,8 +1,8 @@
 //! The `file` exporter: each window of each service as a file that other tools open.
 //!
 //! A batch is one window. Its resources are grouped by service, each group becomes a file that
-//! appears whole or not at all and never replaces another ([`directory`]), with a name that no
-//! service name can abuse ([`name`]). Old files are deleted by age and by bytes.
+//! appears whole or not at all and never replaces another (`directory`), with a name that no
+//! service name can abuse (`name`). Old files are deleted by age and by bytes.
 //!
 //! When an export succeeds, the files survive a crash of the machine. Encoding and writing run on
 //! a thread for blocking work.

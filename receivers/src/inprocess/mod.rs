@@ -6,7 +6,7 @@
 //! - There is one profiler in a process, and one handler of `SIGPROF`: a second receiver is refused.
 //! - The kernel gives fewer samples than were asked for, and the handler drops those that meet
 //!   another. So a sample does not stand for the period asked for but for its share of the CPU time
-//!   that the process really used ([`table`]).
+//!   that the process really used (`table`).
 //! - The handler may not interrupt the unwinder or the loader, whose locks it may need: no sample is
 //!   taken in the libraries that [`Config::skip_libraries`] names. Their time is shared out among
 //!   the samples that there are.
