@@ -6,6 +6,7 @@
 
 mod collect;
 mod gate;
+mod process;
 mod progress;
 mod session;
 mod signals;

@@ -14,9 +14,10 @@ use serde_json::json;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::collect::{Collected, nothing};
+use super::process::Process;
 use super::progress::Progress;
 use super::signals::Arrived;
-use super::target::{Process, Running, Target};
+use super::target::{Running, Target};
 use super::{Recording, summary};
 use crate::commands::{fail, run::worker};
 

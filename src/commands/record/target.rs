@@ -2,17 +2,14 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::process::ExitStatus;
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use profpipe_receivers::perf::Scope;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::sync::oneshot;
 
 use super::gate::Held;
+use super::process::Process;
 use crate::cli;
 
 /// Whom to profile.
@@ -40,41 +37,6 @@ impl Target {
             _ => Scope::System,
         };
         Ok(Self { scope, command, process: None })
-    }
-}
-
-/// A process, held by a descriptor: another that gets its number is not taken for it.
-pub(super) struct Process {
-    descriptor: OwnedFd,
-}
-
-impl Process {
-    fn find(pid: u32) -> anyhow::Result<Self> {
-        let number = i32::try_from(pid).ok().and_then(Pid::from_raw);
-        let number = number.ok_or_else(|| anyhow!("there is no process {pid}"))?;
-        match pidfd_open(number, PidfdFlags::empty()) {
-            Ok(descriptor) => Ok(Self { descriptor }),
-            Err(Errno::SRCH) => Err(anyhow!("there is no process {pid}; `ps -e` lists them all")),
-            // What a thread's number gets, before Linux 6.9 and since.
-            Err(Errno::INVAL | Errno::NOENT) => {
-                Err(anyhow!("{pid} is a thread, not a process; give the number of its process"))
-            }
-            Err(error) => Err(error).with_context(|| format!("cannot watch process {pid}")),
-        }
-    }
-
-    /// True once the process has ended.
-    pub(super) fn has_ended(&self) -> bool {
-        let mut descriptors = [PollFd::new(&self.descriptor, PollFlags::IN)];
-        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
-        poll(&mut descriptors, Some(&at_once)).is_ok_and(|ready| ready > 0)
-    }
-
-    fn signal(&self, number: i32) {
-        if let Some(signal) = Signal::from_named_raw(number) {
-            // A process that has ended misses nothing.
-            let _ = pidfd_send_signal(&self.descriptor, signal);
-        }
     }
 }
 
