@@ -251,20 +251,24 @@ impl Aggregation {
 }
 
 /// The file in which a just-in-time compiler names its code, by the pid that the process has in
-/// its own namespace.
-fn perf_map(pid: u32) -> Option<(String, File)> {
-    use std::os::unix::fs::OpenOptionsExt;
+/// its own namespace. Anybody can write to /tmp: only a file of the process's own user, or of root,
+/// is taken for it.
+pub(super) fn perf_map(pid: u32) -> Option<(String, File)> {
+    use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let own = status
-        .lines()
-        .find_map(|line| line.strip_prefix("NSpid:")?.split_ascii_whitespace().next_back())?;
-    let own: u32 = own.parse().ok()?;
+    let number = |key: &str, column: fn(&str) -> Option<&str>| -> Option<u32> {
+        column(status.lines().find_map(|line| line.strip_prefix(key))?)?.parse().ok()
+    };
+    let own = number("NSpid:", |line| line.split_ascii_whitespace().next_back())?;
+    // Real, effective, saved, file system: the last is who new files belong to.
+    let user = number("Uid:", |line| line.split_ascii_whitespace().nth(3))?;
     let path = format!("/tmp/perf-{own}.map");
     let flags = libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_NOFOLLOW;
     let mut options = File::options();
     let file =
         options.read(true).custom_flags(flags).open(format!("/proc/{pid}/root{path}")).ok()?;
-    file.metadata().is_ok_and(|metadata| metadata.is_file()).then_some((path, file))
+    let metadata = file.metadata().ok()?;
+    (metadata.is_file() && [user, 0].contains(&metadata.uid())).then_some((path, file))
 }
 
 /// Writes the tables of one window.

@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 use object::{Object, ObjectSection, ObjectSegment, SegmentFlags};
 use proptest::prelude::*;
 
+use super::super::aggregate::perf_map;
 use super::super::elf::{Elf, htlhash};
 use super::super::host::stat;
 use super::super::maps;
@@ -331,4 +332,21 @@ proptest! {
             }
         }
     }
+}
+
+/// Scenario: a symbol file for our own process in /tmp, which then belongs to somebody else.
+/// Guarantees: it is taken while it is ours, and not when it is another user's: nobody else can put
+/// names into our profile. Only root can try the second half.
+#[test]
+fn symbol_files_of_others_are_not_taken() {
+    let pid = std::process::id();
+    let path = std::path::PathBuf::from(format!("/tmp/perf-{pid}.map"));
+    std::fs::write(&path, "1000 10 ours\n").unwrap();
+    let found = perf_map(pid).map(|(path, _)| path);
+    assert_eq!(found.as_deref(), path.to_str());
+    if rustix::process::geteuid().is_root() {
+        std::os::unix::fs::chown(&path, Some(65534), None).unwrap();
+        assert!(perf_map(pid).is_none());
+    }
+    std::fs::remove_file(&path).unwrap();
 }
