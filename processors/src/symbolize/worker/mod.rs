@@ -41,7 +41,7 @@ const SOFT_LIMIT: u64 = 48 << 20;
 const IDLE: Duration = Duration::from_secs(1);
 /// Memory beside mapped files of a worker that rests: reading a program's debug information again
 /// in each window costs more than keeping this.
-const REST_LIMIT: u64 = 32 << 20;
+const REST_LIMIT: u64 = 29 << 20;
 /// More modules than this are not kept loaded.
 const MAX_MODULES: usize = 512;
 
