@@ -2,10 +2,11 @@
 
 use profpipe_pipeline::component::Factory;
 
-/// The built-in components: receivers, then processors, then exporters.
+/// The built-in components: receivers, processors, exporters, extensions.
 pub fn components() -> impl Iterator<Item = &'static Factory> {
     profpipe_receivers::COMPONENTS
         .iter()
         .chain(profpipe_processors::COMPONENTS)
         .chain(profpipe_exporters::COMPONENTS)
+        .chain(profpipe_extensions::COMPONENTS)
 }

@@ -45,7 +45,8 @@ fn sources() -> Vec<PathBuf> {
 }
 
 /// Scenario: the dependencies of every crate of the workspace on others of it.
-/// Guarantees: the pipeline depends on none, components on the pipeline only, the root on all.
+/// Guarantees: the pipeline depends on none, the network on the pipeline, components on these two
+/// only and never on each other, the root on all.
 #[test]
 fn arrows_point_inward() {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
@@ -64,10 +65,17 @@ fn arrows_point_inward() {
         arrows.insert(package["name"].as_str().unwrap(), ours.collect());
     }
     let pipeline = BTreeSet::from(["profpipe-pipeline"]);
-    let components = ["profpipe-receivers", "profpipe-processors", "profpipe-exporters"];
-    let mut expected = BTreeMap::from([("profpipe-pipeline", BTreeSet::new())]);
-    expected.extend(components.map(|name| (name, pipeline.clone())));
-    expected.insert("profpipe", components.into_iter().chain(pipeline).collect());
+    let with_network = BTreeSet::from(["profpipe-network", "profpipe-pipeline"]);
+    let networked = ["profpipe-receivers", "profpipe-exporters", "profpipe-extensions"];
+    let mut expected = BTreeMap::from([
+        ("profpipe-pipeline", BTreeSet::new()),
+        ("profpipe-network", pipeline.clone()),
+        ("profpipe-processors", pipeline),
+    ]);
+    expected.extend(networked.map(|name| (name, with_network.clone())));
+    let mut all: BTreeSet<&str> = networked.into_iter().chain(with_network).collect();
+    all.insert("profpipe-processors");
+    expected.insert("profpipe", all);
     assert_eq!(arrows, expected);
 }
 

@@ -67,7 +67,7 @@ fn batch(stacks: i64) -> Batch {
 
 fn exporter(path: &Path) -> Result<Box<dyn Exporter>, String> {
     let config = Config { path: path.to_owned(), ..Config::default() };
-    let setup = Setup { id: "file".into(), services: Services::default() };
+    let setup = Setup::new("file", Services::default());
     config.build(&setup).map_err(|error| error.chain())
 }
 
@@ -178,7 +178,7 @@ impl Drop for SmallDisk {
 fn retry_message(failure: Failure) -> String {
     match failure {
         Failure::Retry { cause, .. } => cause.chain(),
-        Failure::Reject { cause } => panic!("rejected: {}", cause.chain()),
+        other => panic!("not to be tried again: {}", other.cause().chain()),
     }
 }
 
@@ -277,7 +277,7 @@ fn retention_holds_while_writing() {
     let retention =
         Retention { max_bytes: profpipe::settings::ByteSize(limit), ..Retention::default() };
     let config = Config { path: home.path().to_owned(), retention, ..Config::default() };
-    let setup = Setup { id: "file".into(), services: Services::default() };
+    let setup = Setup::new("file", Services::default());
     let mut exporter = config.build(&setup).unwrap();
     let batch = batch(1000);
     let mut most = 0;

@@ -39,6 +39,8 @@ enum Body {
 pub struct Context {
     /// The receiver that produced it, as `type` or `type/name`.
     pub receiver: Arc<str>,
+    /// Whose it is, where the receiver knows: by credentials, or by a header that it trusts.
+    pub tenant: Option<Arc<str>>,
 }
 
 impl Batch {

@@ -63,7 +63,7 @@ fn measure(path: &Path) {
         cache_size: ByteSize::mib(512),
         ..SymbolizeConfig::default()
     };
-    let mut processor = config.build(&Setup { id: "symbolize".into(), services }).unwrap();
+    let mut processor = config.build(&Setup::new("symbolize", services)).unwrap();
     let batches: Vec<_> = addresses.chunks(BATCH).collect();
     let mut frames = 0;
     let mut named = 0;

@@ -33,7 +33,7 @@ async fn main() {
         }
     }
     let services = Services::default();
-    let setup = Setup { id: "perf".into(), services: services.clone() };
+    let setup = Setup::new("perf", services.clone());
     let receiver = match config.build(&setup) {
         Ok(receiver) => receiver,
         Err(error) => return println!("{error}"),

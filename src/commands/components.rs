@@ -42,6 +42,7 @@ fn text() -> Result<String, std::fmt::Error> {
         (Kind::Receiver, "receivers"),
         (Kind::Processor, "processors"),
         (Kind::Exporter, "exporters"),
+        (Kind::Extension, "extensions"),
     ];
     for (kind, title) in kinds {
         writeln!(text, "{title}:")?;

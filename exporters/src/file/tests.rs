@@ -28,7 +28,7 @@ use crate::testing;
 const SECOND: u64 = 1_764_000_000;
 
 fn setup() -> Setup {
-    Setup { id: "file".into(), services: Services::default() }
+    Setup::new("file", Services::default())
 }
 
 fn config(path: &Path) -> Config {

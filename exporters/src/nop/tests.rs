@@ -15,7 +15,7 @@ use super::Config;
 /// Guarantees: it is accepted without being looked at, and its sender hears that it was delivered.
 #[tokio::test]
 async fn accepts_without_looking() {
-    let setup = Setup { id: "nop".into(), services: Services::default() };
+    let setup = Setup::new("nop", Services::default());
     let mut exporter = Config::default().build(&setup).unwrap();
     let (receipt, acknowledgement) = Receipt::new();
     let mut batch = Batch::from_wire(vec![0xff, 0xff].into());

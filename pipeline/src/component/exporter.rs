@@ -16,8 +16,14 @@ pub trait Exporter: Send {
     /// Writes or sends one batch.
     ///
     /// # Errors
-    /// [`Failure::Retry`] if the same batch may succeed later, [`Failure::Reject`] if never.
+    /// [`Failure`] says whether and when the same batch may succeed.
     async fn export(&mut self, batch: &Batch) -> Result<(), Failure>;
+
+    /// Another one for the same destination, to be used side by side with this one: it shares
+    /// connections and counts. `None` means that batches go out one at a time.
+    fn fork(&self) -> Option<Box<dyn Exporter>> {
+        None
+    }
 
     /// Called once, after the last batch: makes everything written so far permanent, at the latest
     /// at `deadline`.
@@ -31,7 +37,11 @@ pub trait Exporter: Send {
 }
 
 /// Why an export did not succeed.
+///
+/// A destination that took a part and refused the rest for good has succeeded: the exporter counts
+/// the rest as rejected and never sends the batch again.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Failure {
     /// It may succeed later.
     #[error("{cause}")]
@@ -49,4 +59,36 @@ pub enum Failure {
         #[source]
         cause: Error,
     },
+    /// It will never succeed as it is, but halves of it may.
+    #[error("{cause}")]
+    TooLarge {
+        /// What happened.
+        #[source]
+        cause: Error,
+    },
+    /// The destination refuses us, not the batch: wrong credentials, no such address. What is
+    /// durable waits until somebody corrects that.
+    #[error("{cause}")]
+    Hold {
+        /// What happened.
+        #[source]
+        cause: Error,
+    },
+}
+
+impl Failure {
+    /// May succeed later.
+    pub fn retry(cause: Error) -> Self {
+        Self::Retry { after: None, cause }
+    }
+
+    /// What happened.
+    pub fn cause(&self) -> &Error {
+        match self {
+            Self::Retry { cause, .. }
+            | Self::Reject { cause }
+            | Self::TooLarge { cause }
+            | Self::Hold { cause } => cause,
+        }
+    }
 }

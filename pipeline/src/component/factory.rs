@@ -1,12 +1,13 @@
 //! How a component is registered: its name, its configuration and how to build it.
 
 use std::any::Any;
+use std::sync::Arc;
 
 use schemars::{JsonSchema, Schema};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Error, Exporter, Processor, Receiver};
+use super::{Error, Exporter, Extension, Extensions, Processor, Receiver};
 use crate::config::{ConfigError, Problems, Section};
 use crate::engine::Services;
 
@@ -46,6 +47,15 @@ pub trait ExporterConfig: Config {
     fn build(self, setup: &Setup) -> Result<Box<dyn Exporter>, Error>;
 }
 
+/// The configuration of an extension.
+pub trait ExtensionConfig: Config {
+    /// Builds the extension.
+    ///
+    /// # Errors
+    /// If it cannot run on this host; says what to do.
+    fn build(self, setup: &Setup) -> Result<Arc<dyn Extension>, Error>;
+}
+
 /// What a component is given when it is built.
 #[derive(Debug, Clone)]
 pub struct Setup {
@@ -53,6 +63,15 @@ pub struct Setup {
     pub id: String,
     /// What the host program offers to components.
     pub services: Services,
+    /// The extensions of the configuration; none while these are built themselves.
+    pub extensions: Extensions,
+}
+
+impl Setup {
+    /// For a component of this id, without extensions.
+    pub fn new(id: impl Into<String>, services: Services) -> Self {
+        Self { id: id.into(), services, extensions: Extensions::default() }
+    }
 }
 
 /// The role of a component.
@@ -65,6 +84,8 @@ pub enum Kind {
     Processor,
     /// Where they leave.
     Exporter,
+    /// What serves components without being on the way of the data.
+    Extension,
 }
 
 /// How settled a component is.
@@ -90,6 +111,8 @@ pub enum Built {
     Processor(Box<dyn Processor>),
     /// An exporter.
     Exporter(Box<dyn Exporter>),
+    /// An extension.
+    Extension(Arc<dyn Extension>),
 }
 
 /// A registered component type.
@@ -152,6 +175,17 @@ impl Factory {
     ) -> Self {
         Self::new::<C>(Kind::Exporter, name, stability, about, |parsed, setup| {
             own::<C>(parsed)?.build(setup).map(Built::Exporter)
+        })
+    }
+
+    /// Registers an extension by its configuration.
+    pub const fn extension<C: ExtensionConfig>(
+        name: &'static str,
+        stability: Stability,
+        about: &'static str,
+    ) -> Self {
+        Self::new::<C>(Kind::Extension, name, stability, about, |parsed, setup| {
+            own::<C>(parsed)?.build(setup).map(Built::Extension)
         })
     }
 

@@ -1,19 +1,24 @@
 //! The traits a component implements, and the factory that registers one.
 //!
 //! A component is a folder with a configuration (what users type) and the running thing. The
-//! configuration implements [`ReceiverConfig`], [`ProcessorConfig`] or [`ExporterConfig`], and one
+//! configuration implements [`ReceiverConfig`], [`ProcessorConfig`], [`ExporterConfig`] or
+//! [`ExtensionConfig`], and one
 //! line in its crate's list makes it a [`Factory`]; names, documentation, JSON schema, the
 //! `components` command and the conformance tests follow from that list.
 
 mod exporter;
+mod extension;
 mod factory;
 mod processor;
 mod receiver;
 
 pub use exporter::{Exporter, Failure};
+pub use extension::{
+    ClientAuth, Durability, Extension, Extensions, Identity, ServerAuth, StoragePlace,
+};
 pub use factory::{
-    Built, Config, ExporterConfig, Factory, Kind, Parsed, ProcessorConfig, ReceiverConfig, Setup,
-    Stability,
+    Built, Config, ExporterConfig, ExtensionConfig, Factory, Kind, Parsed, ProcessorConfig,
+    ReceiverConfig, Setup, Stability,
 };
 pub use processor::{Access, Outbox, Processor};
 pub use receiver::{Lifecycle, Receiver, Stopper};

@@ -19,8 +19,11 @@ pub struct Budget {
 }
 
 /// Bytes taken from a budget, given back on drop.
+///
+/// A receiver takes them before it reads a request, takes more as the request unfolds, and hands
+/// them on with the batch.
 #[derive(Debug)]
-pub(crate) struct Charge {
+pub struct Charge {
     budget: Arc<Budget>,
     bytes: usize,
 }
@@ -54,7 +57,9 @@ impl Budget {
         }
     }
 
-    fn try_admit(self: &Arc<Self>, bytes: usize) -> Option<Charge> {
+    /// Takes bytes if there is room for them now. What is larger than the whole budget gets in
+    /// when nothing else is inside.
+    pub fn try_admit(self: &Arc<Self>, bytes: usize) -> Option<Charge> {
         let fits = |used: usize| {
             let total = used.saturating_add(bytes);
             (used == 0 || total <= self.limit).then_some(total)
@@ -67,6 +72,40 @@ impl Budget {
     pub(crate) fn charge(self: &Arc<Self>, bytes: usize) -> Charge {
         self.used.fetch_add(bytes, Ordering::AcqRel);
         Charge { budget: Arc::clone(self), bytes }
+    }
+}
+
+impl Charge {
+    /// The bytes taken.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Takes so many bytes more, if there is room.
+    #[must_use]
+    pub fn try_grow(&mut self, more: usize) -> bool {
+        let fits = |used: usize| {
+            let total = used.saturating_add(more);
+            (used == self.bytes || total <= self.budget.limit).then_some(total)
+        };
+        let grown =
+            self.budget.used.fetch_update(Ordering::AcqRel, Ordering::Acquire, fits).is_ok();
+        if grown {
+            self.bytes += more;
+        }
+        grown
+    }
+
+    /// Makes it so many bytes: what is too much is given back, what is missing is taken without
+    /// asking.
+    pub fn resize(&mut self, bytes: usize) {
+        if bytes > self.bytes {
+            self.budget.used.fetch_add(bytes - self.bytes, Ordering::AcqRel);
+        } else {
+            self.budget.used.fetch_sub(self.bytes - bytes, Ordering::AcqRel);
+            self.budget.freed.notify_one();
+        }
+        self.bytes = bytes;
     }
 }
 

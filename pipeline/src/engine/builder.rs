@@ -14,11 +14,11 @@ use super::delivery::{Delivery, ExportQueue};
 use super::plan::Plan;
 use super::quiet::Quiet;
 use super::retry::RetryPolicy;
-use super::running::{ChainHandle, ExporterHandle, RunningEngine, receive};
+use super::running::{ChainHandle, ExporterHandle, RunningEngine, extend, receive};
 use super::sender::{Edge, Outlet, Sender};
 use super::services::Services;
 use crate::component::{
-    Built, Error, Exporter, Factory, Kind, Lifecycle, Processor, Receiver, Setup,
+    Built, Error, Exporter, Extensions, Factory, Kind, Lifecycle, Processor, Receiver, Setup,
 };
 use crate::config::{ConfigErrors, Document};
 use crate::telemetry::names;
@@ -41,6 +41,14 @@ pub enum EngineError {
     #[error("receivers::{id}: {}", cause.chain())]
     Receiver {
         /// The receiver.
+        id: String,
+        /// Why.
+        cause: Error,
+    },
+    /// An extension cannot go on.
+    #[error("extensions::{id}: {}", cause.chain())]
+    Extension {
+        /// The extension.
         id: String,
         /// Why.
         cause: Error,
@@ -72,6 +80,8 @@ pub struct Builder {
     ready: HashMap<(Kind, String), Built>,
     memory: Option<usize>,
     retry: RetryPolicy,
+    /// Those of the plan, once they are built.
+    extensions: Extensions,
 }
 
 impl std::fmt::Debug for Builder {
@@ -154,6 +164,13 @@ impl Builder {
 
     fn build_all(&mut self, plan: &Plan) -> Result<Parts, EngineError> {
         let mut parts = Parts::default();
+        let mut extensions = BTreeMap::new();
+        for id in &plan.extensions {
+            if let Built::Extension(extension) = self.build(plan, Kind::Extension, id)? {
+                extensions.insert(id.clone(), extension);
+            }
+        }
+        self.extensions = Extensions::new(extensions);
         // Exporters first: one that cannot write should say so before a receiver disturbs anybody.
         for pipeline in &plan.pipelines {
             for id in &pipeline.exporters {
@@ -194,7 +211,11 @@ impl Builder {
                 cause: Error::new("a ready-made component can be used only once"),
             });
         };
-        let setup = Setup { id: id.to_owned(), services: self.services.clone() };
+        let setup = Setup {
+            id: id.to_owned(),
+            services: self.services.clone(),
+            extensions: self.extensions.clone(),
+        };
         let parsed = (defined.factory.parse)(&defined.section).map_err(ConfigErrors::from)?;
         let built = (defined.factory.build)(parsed, &setup)
             .map_err(|cause| EngineError::Build { id: label.clone(), cause })?;
@@ -202,6 +223,7 @@ impl Builder {
             Built::Receiver(_) => Kind::Receiver,
             Built::Processor(_) => Kind::Processor,
             Built::Exporter(_) => Kind::Exporter,
+            Built::Extension(_) => Kind::Extension,
         };
         if as_promised == kind {
             return Ok(built);
@@ -269,6 +291,13 @@ impl Builder {
         for (id, delivery, receiver) in deliveries {
             exporters.push(ExporterHandle { id, task: tokio::spawn(delivery.run(receiver)) });
         }
+        let mut extensions = JoinSet::new();
+        let mut extension_stoppers = Vec::new();
+        for (id, extension) in self.extensions.iter() {
+            let (stopper, life) = Lifecycle::new();
+            extension_stoppers.push(stopper);
+            extensions.spawn(extend(id.to_owned(), Arc::clone(extension), life));
+        }
         let mut stoppers = Vec::new();
         let mut receivers = JoinSet::new();
         for (id, receiver) in parts.receivers {
@@ -291,6 +320,8 @@ impl Builder {
         Ok(RunningEngine {
             receivers,
             stoppers,
+            extensions,
+            extension_stoppers,
             chains,
             exporters,
             stop,

@@ -57,6 +57,7 @@ pub(super) fn plain_word(kind: Kind) -> &'static str {
         Kind::Receiver => "receiver",
         Kind::Processor => "processor",
         Kind::Exporter => "exporter",
+        Kind::Extension => "extension",
     }
 }
 
@@ -65,6 +66,7 @@ fn word(kind: Kind) -> &'static str {
         Kind::Receiver => "a receiver",
         Kind::Processor => "a processor",
         Kind::Exporter => "an exporter",
+        Kind::Extension => "an extension",
     }
 }
 
@@ -74,5 +76,6 @@ pub(super) fn section_of(kind: Kind) -> &'static str {
         Kind::Receiver => "receivers",
         Kind::Processor => "processors",
         Kind::Exporter => "exporters",
+        Kind::Extension => "extensions",
     }
 }

@@ -66,8 +66,7 @@ const WITHOUT_EFFECT: [&[&str]; 6] = [
 ];
 
 /// Extensions of the Collector without which a pipeline works the same.
-const HARMLESS_EXTENSIONS: [&str; 6] =
-    ["health_check", "healthcheckv2", "zpages", "pprof", "memory_ballast", "remotetap"];
+const HARMLESS_EXTENSIONS: [&str; 4] = ["zpages", "pprof", "memory_ballast", "remotetap"];
 
 const TOP_LEVEL: [&str; 6] =
     ["receivers", "processors", "exporters", "extensions", "connectors", "service"];
@@ -108,7 +107,7 @@ impl<'a> Check<'a> {
                 self.error(&entry.mark, &entry.key, format!("unknown section{hint}"));
             }
         }
-        for kind in [Kind::Receiver, Kind::Processor, Kind::Exporter] {
+        for kind in [Kind::Receiver, Kind::Processor, Kind::Exporter, Kind::Extension] {
             for entry in self.map_of(root, section_of(kind)) {
                 self.component(kind, entry);
             }
@@ -118,9 +117,8 @@ impl<'a> Check<'a> {
             let message = "connectors are not supported; list the receiver in several pipelines";
             self.error(&entry.mark, path, message);
         }
-        let extensions: Vec<&Entry> = self.map_of(root, "extensions").iter().collect();
         match root.get("service") {
-            Some(service) => self.service(service, &extensions),
+            Some(service) => self.service(service),
             None => {
                 let message = "there is no `service` section, so nothing would run";
                 self.error(&root.mark, "service", message);
@@ -145,6 +143,12 @@ impl<'a> Check<'a> {
             return;
         };
         let Some(factory) = self.catalog.find(kind, name).copied() else {
+            if kind == Kind::Extension && HARMLESS_EXTENSIONS.contains(&name) {
+                let message = format!("profpipe has no extension `{name}`; it is ignored");
+                self.warn(&entry.mark, path, message);
+                self.broken.insert((kind, id));
+                return;
+            }
             let message = self.catalog.explain(kind, name);
             self.error(&entry.mark, path, message);
             self.broken.insert((kind, id));
@@ -180,10 +184,10 @@ impl<'a> Check<'a> {
         Some(name)
     }
 
-    fn service(&mut self, node: &Node, extensions: &[&Entry]) {
+    fn service(&mut self, node: &Node) {
         match read::<Service>(node, "service") {
             Ok(service) => {
-                self.extensions(node, &service.extensions, extensions);
+                self.extensions(node, service.extensions);
                 self.level(node, service.telemetry.logs.level);
             }
             Err(errors) => self.errors.extend(errors),
@@ -231,21 +235,18 @@ impl<'a> Check<'a> {
         self.error(&mark, "service::telemetry::logs::level", message);
     }
 
-    fn extensions(&mut self, service: &Node, used: &[String], defined: &[&Entry]) {
-        for entry in defined {
-            let path = format!("extensions::{}", entry.key);
-            let Some(name) = self.type_of(&entry.mark, &path, &entry.key) else { continue };
-            let message = format!("the extension `{name}` is not part of this version");
-            if HARMLESS_EXTENSIONS.contains(&name) {
-                self.warn(&entry.mark, path, format!("{message} and is ignored"));
-            } else {
-                self.error(&entry.mark, path, format!("{message}; remove it"));
-            }
-        }
+    fn extensions(&mut self, service: &Node, used: Vec<String>) {
         for (at, id) in used.iter().enumerate() {
-            if !defined.iter().any(|entry| entry.key == *id) {
+            let known = (Kind::Extension, id.clone());
+            if self.plan.components.contains_key(&known) {
+                if !self.plan.extensions.contains(id) {
+                    self.plan.extensions.push(id.clone());
+                }
+            } else if !self.broken.contains(&known) {
                 let mark = item_mark(service, "extensions", at);
-                let hint = did_you_mean(id, defined.iter().map(|entry| entry.key.as_str()));
+                let there = self.plan.components.keys().chain(&self.broken);
+                let of_kind = there.filter(|(kind, _)| *kind == Kind::Extension);
+                let hint = did_you_mean(id, of_kind.map(|(_, id)| id.as_str()));
                 let message = format!("`{id}` is not defined under `extensions`{hint}");
                 self.error(&mark, format!("service::extensions::{at}"), message);
             }
@@ -329,7 +330,10 @@ impl<'a> Check<'a> {
             .iter()
             .filter(|((kind, id), _)| !self.plan.uses(*kind, id))
             .map(|(_, defined)| {
-                let message = "defined, but no pipeline uses it";
+                let message = match defined.factory.kind {
+                    Kind::Extension => "defined, but `service::extensions` does not list it",
+                    _ => "defined, but no pipeline uses it",
+                };
                 ConfigError::at(&defined.mark, defined.section.path(), message)
             })
             .collect();

@@ -104,7 +104,8 @@ impl Delivery {
             };
             let (asked, cause) = match failure {
                 Failure::Retry { after, cause } => (after, cause),
-                Failure::Reject { cause } => {
+                Failure::Hold { cause } => (None, cause),
+                Failure::Reject { cause } | Failure::TooLarge { cause } => {
                     let message = cause.chain();
                     self.edge.failed(1);
                     self.complain(&format!("a batch was dropped: {message}"));

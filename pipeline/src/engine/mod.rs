@@ -32,6 +32,7 @@ mod chain;
 mod check;
 mod delivery;
 mod dot;
+mod listeners;
 mod plan;
 mod quiet;
 mod retry;
@@ -42,11 +43,10 @@ mod services;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use budget::Charge;
-
-pub use budget::Budget;
+pub use budget::{Budget, Charge};
 pub use builder::{Builder, EngineError};
 pub use catalog::Catalog;
+pub use listeners::Listeners;
 pub use plan::{PipelinePlan, Plan, Telemetry};
 pub use retry::{Backoff, RetryPolicy};
 pub use running::RunningEngine;

@@ -42,6 +42,8 @@ pub struct Plan {
     pub(super) components: BTreeMap<(Kind, String), Defined>,
     /// The pipelines, in the order of the file.
     pub pipelines: Vec<PipelinePlan>,
+    /// The extensions that run, by id.
+    pub extensions: Vec<String>,
     /// What the program tells about itself.
     pub telemetry: Telemetry,
     /// What is suspicious but no mistake.
@@ -57,6 +59,7 @@ impl Plan {
         let empty = Self {
             components: BTreeMap::new(),
             pipelines: Vec::new(),
+            extensions: Vec::new(),
             telemetry: Telemetry::default(),
             warnings: document.warnings.clone(),
         };
@@ -65,7 +68,7 @@ impl Plan {
         if errors.is_empty() { Ok(plan) } else { Err(errors.into()) }
     }
 
-    /// Every component that a pipeline uses: kind, id and type.
+    /// Every component that is used: kind, id and type.
     pub fn components(&self) -> impl Iterator<Item = (Kind, &str, &'static str)> {
         self.components
             .iter()
@@ -85,10 +88,14 @@ impl Plan {
 
     pub(super) fn uses(&self, kind: Kind, id: &str) -> bool {
         let listed = |ids: &[String]| ids.iter().any(|listed| listed == id);
+        if kind == Kind::Extension {
+            return listed(&self.extensions);
+        }
         self.pipelines.iter().any(|pipeline| match kind {
             Kind::Receiver => listed(&pipeline.receivers),
             Kind::Processor => listed(&pipeline.processors),
             Kind::Exporter => listed(&pipeline.exporters),
+            Kind::Extension => false,
         })
     }
 

@@ -14,7 +14,7 @@ use super::builder::EngineError;
 use super::chain::Message;
 use super::delivery::panic_text;
 use super::sender::Sender;
-use crate::component::{Error, Lifecycle, Receiver, Stopper};
+use crate::component::{Error, Extension, Lifecycle, Receiver, Stopper};
 use crate::telemetry::Metrics;
 
 /// An engine at work. Dropping it stops everything at once.
@@ -22,6 +22,8 @@ use crate::telemetry::Metrics;
 pub struct RunningEngine {
     pub(super) receivers: JoinSet<(String, Result<(), Error>)>,
     pub(super) stoppers: Vec<Stopper>,
+    pub(super) extensions: JoinSet<(String, Result<(), Error>)>,
+    pub(super) extension_stoppers: Vec<Stopper>,
     pub(super) chains: Vec<ChainHandle>,
     pub(super) exporters: Vec<ExporterHandle>,
     /// Tells exporters the last instant.
@@ -61,6 +63,18 @@ pub(super) async fn receive(
     (id, result)
 }
 
+/// Runs an extension; a panic is its error.
+pub(super) async fn extend(
+    id: String,
+    extension: Arc<dyn Extension>,
+    life: Lifecycle,
+) -> (String, Result<(), Error>) {
+    let result = AssertUnwindSafe(extension.run(life)).catch_unwind().await;
+    let result = result
+        .unwrap_or_else(|panic| Err(Error::new(format!("it panicked: {}", panic_text(&*panic)))));
+    (id, result)
+}
+
 impl RunningEngine {
     /// The engine's counters.
     pub fn metrics(&self) -> &Arc<Metrics> {
@@ -78,10 +92,19 @@ impl RunningEngine {
     /// # Errors
     /// The first failure of a receiver.
     pub async fn wait(&mut self) -> Result<(), EngineError> {
-        while let Some(ended) = self.receivers.join_next().await {
-            outcome(ended)?;
+        loop {
+            tokio::select! {
+                ended = self.receivers.join_next() => match ended {
+                    Some(ended) => outcome(ended)?,
+                    None => return Ok(()),
+                },
+                Some(ended) = self.extensions.join_next() => match ended {
+                    Ok((id, Err(cause))) => return Err(EngineError::Extension { id, cause }),
+                    // One that has nothing more to do, or was aborted.
+                    Ok((_, Ok(()))) | Err(_) => {}
+                },
+            }
         }
-        Ok(())
     }
 
     /// Stops: receivers first, then what they sent is processed, exported, and exporters closed;
@@ -103,6 +126,7 @@ impl RunningEngine {
         self.close.send_replace(true);
         self.stop_chains(chains_until).await;
         self.stop_exporters(last).await;
+        self.stop_extensions(last).await;
         result
     }
 
@@ -120,6 +144,15 @@ impl RunningEngine {
                 }
             }
         }
+    }
+
+    async fn stop_extensions(&mut self, last: tokio::time::Instant) {
+        for stopper in self.extension_stoppers.drain(..) {
+            stopper.stop(Duration::ZERO);
+        }
+        let ended = async { while self.extensions.join_next().await.is_some() {} };
+        // Late ones are aborted when the set is dropped.
+        let _ = timeout_at(last, ended).await;
     }
 
     async fn stop_chains(&mut self, until: tokio::time::Instant) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
 
-use super::budget::Budget;
+use super::budget::{Budget, Charge};
 use super::chain::Inbox;
 use crate::batch::{Batch, Outcome};
 use crate::telemetry::{Counter, Metrics, names};
@@ -58,10 +58,33 @@ impl Sender {
             Way::Wired(outlet) => outlet.send(batch).await,
         }
     }
+
+    /// The memory budget, for a receiver that wants room before it reads a request; then the bytes
+    /// go with the batch into [`Sender::send_admitted`].
+    pub fn budget(&self) -> Arc<Budget> {
+        match &self.0 {
+            Way::Detached(_) => Budget::new(usize::MAX),
+            Way::Wired(outlet) => Arc::clone(&outlet.budget),
+        }
+    }
+
+    /// Passes on a batch for which there is room already; does not wait.
+    ///
+    /// # Errors
+    /// If the pipeline has stopped; the batch's receipt then says that it may be sent again.
+    pub async fn send_admitted(&self, batch: Batch, mut charge: Charge) -> Result<(), Closed> {
+        match &self.0 {
+            Way::Detached(queue) => queue.send(batch).await.map_err(|_| Closed),
+            Way::Wired(outlet) => {
+                charge.resize(batch.bytes());
+                outlet.pass(batch, charge)
+            }
+        }
+    }
 }
 
 impl Outlet {
-    async fn send(&self, mut batch: Batch) -> Result<(), Closed> {
+    async fn send(&self, batch: Batch) -> Result<(), Closed> {
         let mut closed = self.closed.clone();
         let charge = tokio::select! {
             biased;
@@ -73,6 +96,14 @@ impl Outlet {
             batch.receipt.settle(Outcome::Retry(Closed.to_string()));
             return Err(Closed);
         };
+        self.pass(batch, charge)
+    }
+
+    fn pass(&self, mut batch: Batch, charge: Charge) -> Result<(), Closed> {
+        if *self.closed.borrow() {
+            batch.receipt.settle(Outcome::Retry(Closed.to_string()));
+            return Err(Closed);
+        }
         batch.charge = Some(Arc::new(charge));
         if batch.context.receiver.is_empty() {
             batch.context.receiver = Arc::clone(&self.receiver);

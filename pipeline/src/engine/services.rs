@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::listeners::Listeners;
 use crate::modules::ModuleStore;
 use crate::telemetry::Metrics;
 
@@ -13,6 +14,8 @@ pub struct Services {
     pub modules: Arc<ModuleStore>,
     /// The engine's counters.
     pub metrics: Arc<Metrics>,
+    /// Sockets that stay open while a new configuration takes over.
+    pub listeners: Arc<Listeners>,
     /// How to start the symbolizer's worker process; without it nothing is symbolized from files.
     pub worker: Option<WorkerCommand>,
 }

@@ -69,7 +69,7 @@ fn stacks(batch: &Profiles) -> Vec<(Vec<String>, String, i64, i64)> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_process_profiles_itself() {
     let services = Services::default();
-    let setup = Setup { id: "inprocess".into(), services: services.clone() };
+    let setup = Setup::new("inprocess", services.clone());
     let config = Config {
         interval: "300ms".parse().unwrap(),
         service_name: Some("own".into()),

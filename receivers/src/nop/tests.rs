@@ -16,7 +16,7 @@ use super::Config;
 /// Guarantees: it sends nothing and returns.
 #[tokio::test]
 async fn stops_when_told() {
-    let setup = Setup { id: "nop".into(), services: Services::default() };
+    let setup = Setup::new("nop", Services::default());
     let receiver = Config::default().build(&setup).unwrap();
     let (out, mut batches) = Sender::detached(1);
     let (stopper, life) = Lifecycle::new();

@@ -106,7 +106,7 @@ impl Drop for Spinner {
 }
 
 fn setup() -> Setup {
-    Setup { id: "perf".into(), services: Services::default() }
+    Setup::new("perf", Services::default())
 }
 
 type Running =

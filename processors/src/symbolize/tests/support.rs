@@ -220,7 +220,7 @@ impl Bench {
     }
 
     fn build(config: SymbolizeConfig, services: Services) -> Self {
-        let setup = Setup { id: "symbolize".into(), services: services.clone() };
+        let setup = Setup::new("symbolize", services.clone());
         Self { processor: Symbolize::new(config.clone(), &setup), config, services }
     }
 

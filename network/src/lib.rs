@@ -1,0 +1,3 @@
+//! HTTP and gRPC for components: servers, clients, TLS, limits.
+//!
+//! Receivers that listen and exporters that send share these; none of it knows a component.
