@@ -10,11 +10,13 @@ use profpipe_pipeline::component::Factory;
 pub mod inprocess;
 pub mod nop;
 pub mod perf;
+pub mod pprof;
 
 /// Every component of this crate.
 pub const COMPONENTS: &[Factory] = &[
     nop::FACTORY,
     perf::FACTORY,
+    pprof::FACTORY,
     #[cfg(feature = "inprocess")]
     inprocess::FACTORY,
 ];
