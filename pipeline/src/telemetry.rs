@@ -38,6 +38,36 @@ pub mod names {
     pub const SAMPLES_OUT: &str = "profpipe_component_samples_out_total";
     /// Bytes waiting in the channels (edge, a gauge).
     pub const QUEUED_BYTES: &str = "profpipe_component_queued_bytes";
+    /// Samples taken into an exporter's queue (edge).
+    pub const EXPORTER_ENQUEUED_SAMPLES: &str = "profpipe_exporter_enqueued_samples_total";
+    /// Samples that an exporter's queue had no room for (edge).
+    pub const EXPORTER_ENQUEUE_FAILED_SAMPLES: &str =
+        "profpipe_exporter_enqueue_failed_samples_total";
+    /// Samples that a destination has (edge).
+    pub const EXPORTER_SENT_SAMPLES: &str = "profpipe_exporter_sent_samples_total";
+    /// Samples that were queued and will not get to the destination: those refused, given up, cut
+    /// off by a stop, and dead letters (edge).
+    pub const EXPORTER_SEND_FAILED_SAMPLES: &str = "profpipe_exporter_send_failed_samples_total";
+    /// Samples dropped because the destination refused them (edge).
+    pub const EXPORTER_REFUSED_SAMPLES: &str = "profpipe_exporter_refused_samples_total";
+    /// Samples dropped because they were tried for too long (edge).
+    pub const EXPORTER_GIVEN_UP_SAMPLES: &str = "profpipe_exporter_given_up_samples_total";
+    /// Samples dropped because the engine stopped (edge).
+    pub const EXPORTER_STOPPED_SAMPLES: &str = "profpipe_exporter_stopped_samples_total";
+    /// Samples put among the dead letters (edge).
+    pub const EXPORTER_DEAD_SAMPLES: &str = "profpipe_exporter_dead_letter_samples_total";
+    /// Samples in a queue or being sent (edge, a gauge).
+    pub const EXPORTER_PENDING_SAMPLES: &str = "profpipe_exporter_pending_samples";
+    /// How full an exporter's queue is, in what its sizer counts (edge, a gauge).
+    pub const EXPORTER_QUEUE_SIZE: &str = "profpipe_exporter_queue_size";
+    /// How much fits into an exporter's queue, 0 without a limit of its own (edge, a gauge).
+    pub const EXPORTER_QUEUE_CAPACITY: &str = "profpipe_exporter_queue_capacity";
+    /// Attempts under way (edge, a gauge).
+    pub const EXPORTER_IN_FLIGHT: &str = "profpipe_exporter_in_flight_requests";
+    /// Attempts beyond the first of a batch (edge).
+    pub const EXPORTER_RETRIES: &str = "profpipe_exporter_retries_total";
+    /// 1 while a destination refuses us (edge, a gauge).
+    pub const EXPORTER_HELD: &str = "profpipe_exporter_held";
     /// Files written (exporter).
     pub const FILES_WRITTEN: &str = "profpipe_exporter_files_written_total";
     /// Bytes written to files (exporter).

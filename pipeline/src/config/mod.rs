@@ -29,4 +29,4 @@ pub use section::Section;
 
 pub(crate) use node::{Entry, Mark, Node};
 pub(crate) use reader::read;
-pub(crate) use suggest::did_you_mean;
+pub(crate) use suggest::{did_you_mean, nearest};

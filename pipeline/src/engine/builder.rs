@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use super::budget::Budget;
 use super::catalog::{Catalog, section_of};
 use super::chain::{Chain, Inbox, Link, Message};
-use super::delivery::{Delivery, ExportQueue};
+use super::export::{Destination, Surroundings, Way};
 use super::plan::Plan;
 use super::quiet::Quiet;
 use super::retry::RetryPolicy;
@@ -79,7 +79,7 @@ pub struct Builder {
     services: Services,
     ready: HashMap<(Kind, String), Built>,
     memory: Option<usize>,
-    retry: RetryPolicy,
+    retry: Option<RetryPolicy>,
     /// Those of the plan, once they are built.
     extensions: Extensions,
 }
@@ -138,9 +138,10 @@ impl Builder {
         self
     }
 
-    /// How patient exporters are with a destination that fails.
+    /// How patient exporters are with a destination that fails, where their sections have no
+    /// `retry_on_failure`.
     pub fn retry(&mut self, policy: RetryPolicy) -> &mut Self {
-        self.retry = policy;
+        self.retry = Some(policy);
         self
     }
 
@@ -238,31 +239,26 @@ impl Builder {
         let (stop, stopped) = watch::channel(None::<Instant>);
         let (close, closed) = watch::channel(false);
         let (finish, finished) = watch::channel(false);
+        let around = Surroundings {
+            metrics: Arc::clone(metrics),
+            budget: Arc::clone(&budget),
+            stop: stopped,
+            finish: finished,
+        };
         let mut exporters = Vec::new();
-        let mut queues = BTreeMap::new();
-        let mut deliveries = Vec::new();
+        let mut ways = BTreeMap::new();
+        let mut destinations = Vec::new();
         for (id, exporter) in parts.exporters {
-            let label = format!("exporters::{id}");
-            let queued = metrics.counter(names::QUEUED_BYTES, &label);
-            let (queue, receiver) = ExportQueue::new(queued.clone());
-            queues.insert(id.clone(), queue);
-            let delivery = Delivery {
-                id: id.as_str().into(),
-                exporter,
-                policy: self.retry,
-                edge: Edge::new(metrics, &label),
-                queued,
-                stop: stopped.clone(),
-                finish: finished.clone(),
-                quiet: Quiet::default(),
-            };
-            deliveries.push((id, delivery, receiver));
+            let delivery = plan.delivery(&id, self.retry)?;
+            let (way, destination) = Destination::new(&id, exporter, delivery, &around);
+            ways.insert(id.clone(), way);
+            destinations.push((id, destination));
         }
         let mut chains = Vec::new();
         let mut inboxes = Vec::new();
         for (pipeline, processors) in plan.pipelines.iter().zip(parts.processors) {
-            let exporters: Vec<ExportQueue> =
-                pipeline.exporters.iter().filter_map(|id| queues.get(id).cloned()).collect();
+            let exporters: Vec<Way> =
+                pipeline.exporters.iter().filter_map(|id| ways.get(id).cloned()).collect();
             if processors.is_empty() {
                 inboxes.push(Inbox::Direct(exporters));
                 continue;
@@ -287,9 +283,9 @@ impl Builder {
             chains.push(ChainHandle { pipeline: pipeline.id.clone(), queue: queue.clone() });
             inboxes.push(Inbox::Thread { queue, queued });
         }
-        drop(queues);
-        for (id, delivery, receiver) in deliveries {
-            exporters.push(ExporterHandle { id, task: tokio::spawn(delivery.run(receiver)) });
+        drop(ways);
+        for (id, destination) in destinations {
+            exporters.push(ExporterHandle { id, task: tokio::spawn(destination.run()) });
         }
         let mut extensions = JoinSet::new();
         let mut extension_stoppers = Vec::new();

@@ -30,8 +30,8 @@ mod builder;
 mod catalog;
 mod chain;
 mod check;
-mod delivery;
 mod dot;
+mod export;
 mod listeners;
 mod plan;
 mod quiet;
@@ -39,6 +39,7 @@ mod retry;
 mod running;
 mod sender;
 mod services;
+mod settings;
 
 #[cfg(test)]
 mod tests;
@@ -52,3 +53,5 @@ pub use retry::{Backoff, RetryPolicy};
 pub use running::RunningEngine;
 pub use sender::{Closed, Sender};
 pub use services::{Services, WorkerCommand};
+pub use settings::DeliveryDefaults;
+pub(crate) use settings::{check, extend_defaults, extend_schema, separate};
