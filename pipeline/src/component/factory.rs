@@ -7,7 +7,7 @@ use schemars::{JsonSchema, Schema};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Error, Exporter, Extension, Extensions, Processor, Receiver};
+use super::{Error, Exporter, Extension, Extensions, Offer, Processor, Receiver};
 use crate::config::{ConfigError, Problems, Section};
 use crate::engine::{self, DeliveryDefaults, Services};
 
@@ -56,6 +56,12 @@ pub trait ExporterConfig: Config {
 
 /// The configuration of an extension.
 pub trait ExtensionConfig: Config {
+    /// What the extension can be used for, so that a reference to the wrong one is found before
+    /// anything is built. `None`: only building it can tell.
+    fn offers() -> Option<&'static [Offer]> {
+        None
+    }
+
     /// Builds the extension.
     ///
     /// # Errors
@@ -145,6 +151,8 @@ pub struct Factory {
     pub build: fn(Parsed, &Setup) -> Result<Built, Error>,
     /// How the batches of an exporter are delivered where its section says nothing.
     pub(crate) delivery: fn() -> DeliveryDefaults,
+    /// What an extension can be used for, if that is known before it is built.
+    pub(crate) offers: fn() -> Option<&'static [Offer]>,
 }
 
 impl std::fmt::Debug for Factory {
@@ -203,9 +211,10 @@ impl Factory {
         stability: Stability,
         about: &'static str,
     ) -> Self {
-        Self::new::<C>(Kind::Extension, name, stability, about, |parsed, setup| {
+        let factory = Self::new::<C>(Kind::Extension, name, stability, about, |parsed, setup| {
             own::<C>(parsed)?.build(setup).map(Built::Extension)
-        })
+        });
+        Self { offers: C::offers, ..factory }
     }
 
     /// The same component under older names too.
@@ -232,6 +241,7 @@ impl Factory {
             parse: |section| section.read_valid::<C>().map(|config| Box::new(config) as Parsed),
             build,
             delivery: DeliveryDefaults::default,
+            offers: || None,
         }
     }
 }

@@ -39,15 +39,6 @@ impl Section {
         self.node.get(key).is_some()
     }
 
-    /// The value at a path of keys, where it was written as a scalar, and its place.
-    pub(crate) fn scalar(&self, keys: &[&str]) -> Option<(&str, &Mark)> {
-        let node = keys.iter().try_fold(&self.node, |node, key| node.get(key))?;
-        match &node.content {
-            Content::Scalar(scalar) if !scalar.is_null() => Some((&scalar.text, &node.mark)),
-            _ => None,
-        }
-    }
-
     /// What is written directly in the section.
     pub(crate) fn node(&self) -> &Node {
         &self.node

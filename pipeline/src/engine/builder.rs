@@ -10,13 +10,15 @@ use tokio::task::JoinSet;
 use super::budget::Budget;
 use super::catalog::{Catalog, section_of};
 use super::chain::{Chain, Inbox, Link, Message};
-use super::export::{Destination, Surroundings, Way};
+use super::export::{Destination, Surroundings, ways};
+use super::logs::OpenLog;
 use super::plan::Plan;
 use super::quiet::Quiet;
 use super::retry::RetryPolicy;
 use super::running::{ChainHandle, ExporterHandle, RunningEngine, extend, receive};
 use super::sender::{Edge, Outlet, Sender};
 use super::services::Services;
+use super::settings::Delivery;
 use crate::component::{
     Built, Error, Exporter, Extensions, Factory, Kind, Lifecycle, Processor, Receiver, Setup,
 };
@@ -233,6 +235,15 @@ impl Builder {
         Err(EngineError::Build { id: label, cause })
     }
 
+    /// Where the queue of an exporter is, if it is durable.
+    fn log_of(&self, delivery: &Delivery) -> Result<Option<Arc<OpenLog>>, Error> {
+        let Some(id) = &delivery.queue.storage else { return Ok(None) };
+        let place = self.extensions.get(id)?.storage().ok_or_else(|| {
+            Error::new(format!("the extension `{id}` keeps no queues; use `file_storage`"))
+        })?;
+        self.services.logs.open(&place).map(Some)
+    }
+
     fn wire(self, plan: &Plan, parts: Parts) -> Result<RunningEngine, EngineError> {
         let metrics = &self.services.metrics;
         let budget = Budget::new(self.memory.unwrap_or(MEMORY));
@@ -246,21 +257,24 @@ impl Builder {
             finish: finished,
         };
         let mut exporters = Vec::new();
-        let mut ways = BTreeMap::new();
-        let mut destinations = Vec::new();
+        let mut destinations = BTreeMap::new();
         for (id, exporter) in parts.exporters {
             let delivery = plan.delivery(&id, self.retry)?;
-            let (way, destination) = Destination::new(&id, exporter, delivery, &around);
-            ways.insert(id.clone(), way);
-            destinations.push((id, destination));
+            let destination = self
+                .log_of(&delivery)
+                .and_then(|log| Destination::new(&id, exporter, delivery, log, &around))
+                .map_err(|cause| EngineError::Build { id: format!("exporters::{id}"), cause })?;
+            destinations.insert(id, destination);
         }
         let mut chains = Vec::new();
         let mut inboxes = Vec::new();
         for (pipeline, processors) in plan.pipelines.iter().zip(parts.processors) {
-            let exporters: Vec<Way> =
-                pipeline.exporters.iter().filter_map(|id| ways.get(id).cloned()).collect();
+            let (ways, appenders) = ways(&destinations, pipeline);
+            for (id, appender) in appenders {
+                exporters.push(ExporterHandle { id, task: tokio::spawn(appender.run()) });
+            }
             if processors.is_empty() {
-                inboxes.push(Inbox::Direct(exporters));
+                inboxes.push(Inbox::Direct(ways));
                 continue;
             }
             let links = processors.into_iter().map(|(id, processor)| {
@@ -271,7 +285,7 @@ impl Builder {
                 metrics.counter(names::QUEUED_BYTES, &format!("pipelines::{}", pipeline.id));
             let chain = Chain {
                 links: links.collect(),
-                exporters,
+                exporters: ways,
                 budget: Arc::clone(&budget),
                 queued: queued.clone(),
             };
@@ -283,7 +297,6 @@ impl Builder {
             chains.push(ChainHandle { pipeline: pipeline.id.clone(), queue: queue.clone() });
             inboxes.push(Inbox::Thread { queue, queued });
         }
-        drop(ways);
         for (id, destination) in destinations {
             exporters.push(ExporterHandle { id, task: tokio::spawn(destination.run()) });
         }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::listeners::Listeners;
+use super::logs::Logs;
 use crate::modules::ModuleStore;
 use crate::telemetry::Metrics;
 
@@ -16,6 +17,8 @@ pub struct Services {
     pub metrics: Arc<Metrics>,
     /// Sockets that stay open while a new configuration takes over.
     pub listeners: Arc<Listeners>,
+    /// Durable queues that stay open while a new configuration takes over.
+    pub logs: Arc<Logs>,
     /// How to start the symbolizer's worker process; without it nothing is symbolized from files.
     pub worker: Option<WorkerCommand>,
 }

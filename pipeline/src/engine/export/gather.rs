@@ -3,6 +3,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use tokio::sync::watch;
+
+use super::append::Depth;
 use super::item::Item;
 use super::queue::MemoryQueue;
 use super::{now, sleep_until};
@@ -23,13 +26,25 @@ pub(super) struct Work {
 #[derive(Debug)]
 pub(super) enum Source {
     Memory(Arc<MemoryQueue>),
+    /// A durable queue, until the engine stops.
+    Durable(Arc<Depth>, watch::Receiver<Option<Instant>>),
 }
 
 impl Source {
     /// The oldest item; waits for one. `None` at the end.
-    async fn next(&self) -> Option<Item> {
+    async fn next(&self, budget: &Arc<Budget>) -> Option<Item> {
         match self {
             Self::Memory(queue) => queue.pop().await,
+            Self::Durable(depth, stop) => {
+                let mut stop = stop.clone();
+                let lease = tokio::select! {
+                    biased;
+                    // An engine that was dropped takes nothing more, either.
+                    () = async { drop(stop.wait_for(Option::is_some).await) } => None,
+                    lease = depth.destination.next() => lease,
+                }?;
+                Some(Item::leased(lease, Arc::clone(depth), budget))
+            }
         }
     }
 }
@@ -51,7 +66,8 @@ impl Gather {
     /// What to send next; waits for it. `None` at the end.
     pub(super) async fn next(&self) -> Option<Work> {
         let Some(batching) = self.batching else {
-            return self.source.next().await.map(|item| Work { merged: None, items: vec![item] });
+            let item = self.source.next(&self.budget).await;
+            return item.map(|item| Work { merged: None, items: vec![item] });
         };
         let items = self.full(batching).await?;
         let merged = if items.len() > 1 { self.merge(&items).await } else { None };
@@ -63,14 +79,23 @@ impl Gather {
         // One consumer gathers, the others send or wait for their turn.
         let mut shelf = self.shelf.lock().await;
         loop {
-            if let Some(items) = shelf.due(now(), batching) {
+            if !shelf.ended
+                && let Some(items) = shelf.due(now(), batching)
+            {
                 return Some(items);
             }
             if shelf.ended {
-                return shelf.any();
+                // What is durable stays in its queue.
+                return match self.source {
+                    Source::Memory(_) => shelf.any(),
+                    Source::Durable(..) => {
+                        shelf.piles.clear();
+                        None
+                    }
+                };
             }
             tokio::select! {
-                item = self.source.next() => match item {
+                item = self.source.next(&self.budget) => match item {
                     Some(item) => shelf.add(item, now(), batching),
                     None => shelf.ended = true,
                 },
