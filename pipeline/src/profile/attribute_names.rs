@@ -31,6 +31,11 @@ pub const CPU_LOGICAL_NUMBER: &str = "cpu.logical_number";
 pub const STACK_STATE: &str = "profpipe.stack.state";
 /// Samples that the kernel or the agent lost in this profile's interval (profile, int).
 pub const SAMPLES_LOST: &str = "profpipe.samples.lost";
+/// What a profile is called where the sample types do not tell, as `__name__` of Pyroscope does:
+/// `mutex` or `block` have equal types (profile).
+pub const PROFILE_NAME: &str = "profpipe.profile.name";
+/// The values count from the start of the process, not of the profile's interval (profile, bool).
+pub const PROFILE_CUMULATIVE: &str = "profpipe.profile.cumulative";
 /// Why a frame has no name: `no build id`, `not found`, `refused: limit` … (location).
 pub const UNSYMBOLIZED_REASON: &str = "profpipe.unsymbolized.reason";
 /// The pprof flags of a mapping (mapping, bool).
