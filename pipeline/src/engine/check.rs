@@ -160,7 +160,8 @@ impl<'a> Check<'a> {
                 self.broken.insert((kind, id));
                 return;
             }
-            let without = WITHOUT.iter().find(|(other, _)| kind == Kind::Extension && *other == name);
+            let without =
+                WITHOUT.iter().find(|(other, _)| kind == Kind::Extension && *other == name);
             let message = match without {
                 Some((_, instead)) => format!("`{name}` is not supported; {instead}"),
                 None => self.catalog.explain(kind, name),
