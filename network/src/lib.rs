@@ -4,3 +4,12 @@
 
 pub mod grpc;
 pub mod protobuf;
+
+pub mod client;
+pub mod settings;
+
+/// What the macros of this crate refer to.
+#[doc(hidden)]
+pub mod __private {
+    pub use profpipe_pipeline::settings::{Duration, Secret};
+}

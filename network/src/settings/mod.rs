@@ -1,0 +1,9 @@
+//! What users type about connections, in the Collector's keys.
+
+mod client;
+mod tls;
+
+pub use client::{
+    Authentication, ClientSettings, Compression, CompressionParams, Headers, Keepalive,
+};
+pub use tls::{ClientTls, TlsVersion};
