@@ -39,7 +39,7 @@ fn references_are_checked() {
     let auth = "extensions: {keep: }\nexporters: {to: {name: x, auth: {authenticator: keep}}}\n";
     let errors = plan(&format!("{auth}{PIPELINE}")).unwrap_err();
     let expected =
-        "2:55 exporters::to::auth::authenticator: `keep` has no credentials for requests";
+        "2:49 exporters::to::auth::authenticator: `keep` has no credentials for requests";
     assert!(errors.contains(&expected.to_owned()), "{errors:?}");
 }
 
