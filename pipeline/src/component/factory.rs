@@ -18,6 +18,11 @@ pub trait Config: DeserializeOwned + Serialize + Default + JsonSchema + Send + '
     fn validate(&self, problems: &mut Problems) {
         let _ = problems;
     }
+
+    /// Reports what is accepted but has no effect, or not the one that its author may expect.
+    fn advise(&self, advice: &mut Problems) {
+        let _ = advice;
+    }
 }
 
 /// The configuration of a receiver.
@@ -147,6 +152,8 @@ pub struct Factory {
     pub defaults: fn() -> serde_json::Value,
     /// Reads and validates its section of a configuration; every mistake at once.
     pub parse: fn(&Section) -> Result<Parsed, Vec<ConfigError>>,
+    /// What is suspicious in a section without mistakes.
+    pub advise: fn(&Section) -> Vec<ConfigError>,
     /// Builds it from what `parse` returned.
     pub build: fn(Parsed, &Setup) -> Result<Built, Error>,
     /// How the batches of an exporter are delivered where its section says nothing.
@@ -239,6 +246,7 @@ impl Factory {
             schema: || schemars::schema_for!(C),
             defaults: || serde_json::to_value(C::default()).unwrap_or_default(),
             parse: |section| section.read_valid::<C>().map(|config| Box::new(config) as Parsed),
+            advise: |section| section.advice::<C>(),
             build,
             delivery: DeliveryDefaults::default,
             offers: || None,

@@ -106,6 +106,15 @@ impl Section {
         if errors.is_empty() { Ok(config) } else { Err(errors) }
     }
 
+    /// What a component's configuration advises about a section that can be read.
+    pub fn advice<C: Config>(&self) -> Vec<ConfigError> {
+        let mut advice = Problems::default();
+        if let Ok(config) = self.read::<C>() {
+            config.advise(&mut advice);
+        }
+        self.locate(advice).err().unwrap_or_default()
+    }
+
     /// Turns problems of values into errors with positions; none is `Ok`.
     ///
     /// # Errors
