@@ -172,6 +172,7 @@ impl Extension for Keep {
         Some(StoragePlace {
             directory: self.directory.clone(),
             durability: component::Durability::Os,
+            ..StoragePlace::default()
         })
     }
 }
