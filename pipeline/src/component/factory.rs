@@ -207,6 +207,7 @@ impl Factory {
                 engine::extend_defaults(own, C::delivery())
             },
             parse: parse_exporter::<C>,
+            advise: |section| engine::separate(section, |_| true).0.advice::<C>(),
             delivery: C::delivery,
             ..factory
         }
