@@ -317,7 +317,9 @@ impl Builder {
             let sender = Sender::wired(Arc::new(outlet));
             receivers.spawn(receive(id, receiver, sender, life));
         }
+        self.services.health.set(true);
         Ok(RunningEngine {
+            health: Arc::clone(&self.services.health),
             receivers,
             stoppers,
             extensions,

@@ -13,6 +13,7 @@ use super::budget::Budget;
 use super::builder::EngineError;
 use super::chain::Message;
 use super::delivery::panic_text;
+use super::health::Health;
 use super::sender::Sender;
 use crate::component::{Error, Extension, Lifecycle, Receiver, Stopper};
 use crate::telemetry::Metrics;
@@ -34,6 +35,7 @@ pub struct RunningEngine {
     pub(super) finish: watch::Sender<bool>,
     pub(super) budget: Arc<Budget>,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) health: Arc<Health>,
 }
 
 /// The way to a pipeline's thread.

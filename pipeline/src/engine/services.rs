@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::health::Health;
 use super::listeners::Listeners;
 use crate::modules::ModuleStore;
 use crate::telemetry::Metrics;
@@ -16,6 +17,8 @@ pub struct Services {
     pub metrics: Arc<Metrics>,
     /// Sockets that stay open while a new configuration takes over.
     pub listeners: Arc<Listeners>,
+    /// Whether the pipelines run.
+    pub health: Arc<Health>,
     /// How to start the symbolizer's worker process; without it nothing is symbolized from files.
     pub worker: Option<WorkerCommand>,
 }

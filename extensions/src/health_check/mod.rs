@@ -1,0 +1,3 @@
+//! The `health_check` extension: says over HTTP whether the pipelines run.
+
+mod config;
