@@ -9,11 +9,13 @@ use profpipe_pipeline::component::Factory;
 #[cfg(feature = "inprocess")]
 pub mod inprocess;
 pub mod nop;
+pub mod otlp;
 pub mod perf;
 
 /// Every component of this crate.
 pub const COMPONENTS: &[Factory] = &[
     nop::FACTORY,
+    otlp::FACTORY,
     perf::FACTORY,
     #[cfg(feature = "inprocess")]
     inprocess::FACTORY,
