@@ -1,0 +1,154 @@
+//! Answers: as a plain HTTP response, or as the message and trailers of a gRPC call.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use base64::Engine as _;
+use bytes::{BufMut, Bytes, BytesMut};
+use http::header::{ACCEPT_ENCODING, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use http_body::{Body, Frame, SizeHint};
+
+use super::refusal::{Code, Refusal};
+
+/// What a handler answers.
+#[derive(Debug, Clone)]
+pub struct Reply {
+    /// The status, for HTTP; a gRPC call that is answered is `OK`.
+    pub status: StatusCode,
+    /// Headers, for HTTP.
+    pub headers: HeaderMap,
+    /// The body, or the message.
+    pub body: Bytes,
+}
+
+impl Reply {
+    /// 200 with a body of this type.
+    pub fn new(content_type: &'static str, body: impl Into<Bytes>) -> Self {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        Self { status: StatusCode::OK, headers, body: body.into() }
+    }
+
+    /// A refusal as HTTP, with a body of this type.
+    pub fn refusal(refusal: &Refusal, content_type: &'static str, body: impl Into<Bytes>) -> Self {
+        let mut reply = Self::new(content_type, body);
+        reply.status = refusal.status;
+        if let Some(after) = refusal.retry_after {
+            // Whole seconds, and never "at once".
+            let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
+            reply.headers.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+        }
+        if refusal.code == Code::Unauthenticated {
+            reply.headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer, Basic"));
+        }
+        let codings = refusal.accept_encoding.as_deref().map(HeaderValue::from_str);
+        if let Some(Ok(codings)) = codings {
+            reply.headers.insert(ACCEPT_ENCODING, codings);
+        }
+        reply
+    }
+
+    /// A refusal as HTTP, as a line of text.
+    pub fn text(refusal: &Refusal) -> Self {
+        Self::refusal(refusal, "text/plain; charset=utf-8", format!("{}\n", refusal.message))
+    }
+
+    pub(super) fn into_http(self) -> Response<ReplyBody> {
+        let mut response = Response::new(ReplyBody { data: Some(self.body), trailers: None });
+        *response.status_mut() = self.status;
+        *response.headers_mut() = self.headers;
+        response
+    }
+}
+
+const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+const GRPC_DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
+const GRPC_ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
+
+/// A gRPC call that succeeded: the message, then the status.
+pub(super) fn grpc(message: &Bytes) -> Response<ReplyBody> {
+    let mut data = BytesMut::with_capacity(message.len() + 5);
+    data.put_u8(0);
+    data.put_u32(message.len() as u32);
+    data.put_slice(message);
+    let mut trailers = HeaderMap::new();
+    trailers.insert(GRPC_STATUS, HeaderValue::from_static("0"));
+    let body = ReplyBody { data: Some(data.freeze()), trailers: Some(trailers) };
+    let mut response = Response::new(body);
+    response.headers_mut().insert(CONTENT_TYPE, GRPC);
+    response
+}
+
+/// A gRPC call that failed: only the status, which then stands in the header.
+pub(super) fn grpc_refusal(refusal: &Refusal) -> Response<ReplyBody> {
+    let mut response = Response::new(ReplyBody { data: None, trailers: None });
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, GRPC);
+    headers.insert(GRPC_STATUS, HeaderValue::from(refusal.code as i32));
+    if let Ok(message) = HeaderValue::from_str(&percent_encoded(&refusal.message)) {
+        headers.insert(GRPC_MESSAGE, message);
+    }
+    if refusal.retry_after.is_some() {
+        let engine = base64::engine::general_purpose::STANDARD_NO_PAD;
+        let details = engine.encode(refusal.to_protobuf());
+        if let Ok(details) = HeaderValue::from_str(&details) {
+            headers.insert(GRPC_DETAILS, details);
+        }
+    }
+    let codings = refusal.accept_encoding.as_deref().map(HeaderValue::from_str);
+    if let Some(Ok(codings)) = codings {
+        headers.insert(GRPC_ACCEPT_ENCODING, codings);
+    }
+    response
+}
+
+/// A text as gRPC wants it in `grpc-message`: printable ASCII stays, bytes of anything else and the
+/// percent sign become `%XX`.
+fn percent_encoded(text: &str) -> String {
+    use std::fmt::Write as _;
+    let mut out = String::with_capacity(text.len());
+    // Some proxies refuse large headers, and a message is for people.
+    for byte in text.bytes().take(1024) {
+        if (b' '..=b'~').contains(&byte) && byte != b'%' {
+            out.push(char::from(byte));
+        } else {
+            // Writing to a string cannot fail.
+            let _ = write!(out, "%{byte:02X}");
+        }
+    }
+    out
+}
+
+/// The body of an answer.
+#[derive(Debug)]
+pub(super) struct ReplyBody {
+    data: Option<Bytes>,
+    trailers: Option<HeaderMap>,
+}
+
+impl Body for ReplyBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if let Some(data) = self.data.take().filter(|data| !data.is_empty()) {
+            return Poll::Ready(Some(Ok(Frame::data(data))));
+        }
+        Poll::Ready(self.trailers.take().map(|trailers| Ok(Frame::trailers(trailers))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.data.as_ref().is_none_or(Bytes::is_empty) && self.trailers.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.data.as_ref().map_or(0, |data| data.len() as u64))
+    }
+}
