@@ -10,6 +10,7 @@ use profpipe_pipeline::component::Factory;
 pub mod inprocess;
 pub mod nop;
 pub mod perf;
+pub mod pyroscope;
 
 /// Every component of this crate.
 pub const COMPONENTS: &[Factory] = &[
