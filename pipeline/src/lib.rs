@@ -10,6 +10,7 @@
 //! - [`component`]: the traits a receiver, a processor and an exporter implement, and the factory
 //!   that registers one.
 //! - [`engine`]: builds the graph of a configuration, runs it, stops it in order.
+//! - [`delivery`]: the queue on disk that survives this process and the machine.
 //! - [`config`]: the Collector's YAML with exact error positions.
 //! - [`modules`]: where receivers publish what a mapping is and symbolization finds it.
 //! - [`report`]: which functions cost most, and the stacks of a flame graph.
@@ -19,6 +20,7 @@
 pub mod batch;
 pub mod component;
 pub mod config;
+pub mod delivery;
 pub mod engine;
 pub mod folded;
 pub mod modules;

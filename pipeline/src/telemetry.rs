@@ -26,6 +26,12 @@ pub mod names {
     pub const STACKS_BROKEN: &str = "profpipe_receiver_stacks_broken_total";
     /// Processes under observation (receiver, a gauge).
     pub const PROCESSES: &str = "profpipe_receiver_processes";
+    /// Samples that were passed on and acknowledged (receiver).
+    pub const RECEIVER_ACCEPTED_SAMPLES: &str = "otelcol_receiver_accepted_profile_samples";
+    /// Samples that the pipelines did not take (receiver).
+    pub const RECEIVER_REFUSED_SAMPLES: &str = "otelcol_receiver_refused_profile_samples";
+    /// Samples that were refused because of what they are (receiver).
+    pub const RECEIVER_FAILED_SAMPLES: &str = "otelcol_receiver_failed_profile_samples";
     /// Batches that went into a component (edge).
     pub const BATCHES_IN: &str = "profpipe_component_batches_in_total";
     /// Batches that came out of a component (edge).

@@ -4,7 +4,7 @@
 //! `CAP_SYSLOG`); then there are no names and the reason says so. Modules come and go: an address
 //! without a symbol has the list read again, at most once a minute.
 
-use std::io::Read;
+use std::io::{self, BufRead, BufReader, Read};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -58,10 +58,11 @@ impl Kernel {
             return;
         }
         self.read_at = Some(now);
-        let mut text = String::new();
         let list = std::fs::File::open("/proc/kallsyms");
-        if list.and_then(|list| list.take(MAX_LIST).read_to_string(&mut text)).is_ok() {
-            self.symbols = Some(Symbols::parse(&text));
+        // The kernel hands out a page at a time, whatever the buffer: a larger one saves nothing.
+        let read = list.and_then(|list| Symbols::read(BufReader::new(list.take(MAX_LIST))));
+        if let Ok(symbols) = read {
+            self.symbols = Some(symbols);
         }
     }
 }
@@ -99,20 +100,17 @@ impl Symbol<'_> {
 }
 
 impl Symbols {
-    /// Reads the text of `/proc/kallsyms`: `address type name[\tmodule]` in each line.
-    pub(super) fn parse(text: &str) -> Self {
+    /// Reads the text of `/proc/kallsyms`: `address type name[\tmodule]` in each line. Line by
+    /// line, because all of it is megabytes that nobody needs twice.
+    ///
+    /// # Errors
+    /// If it cannot be read to its end.
+    pub(super) fn read(mut list: impl BufRead) -> io::Result<Self> {
         let mut symbols = Self { rows: Vec::new(), names: String::new(), hidden: false };
-        for line in text.lines() {
-            let Some((address, rest)) = line.split_once(' ') else { continue };
-            let Some((kind, name)) = rest.split_once(' ') else { continue };
-            let Ok(address) = u64::from_str_radix(address, 16) else { continue };
-            // Data ends the function before it, and is kept only for that.
-            let is_code = matches!(kind, "t" | "T" | "w" | "W");
-            let start = symbols.names.len() as u32;
-            if is_code {
-                symbols.names.push_str(name);
-            }
-            symbols.rows.push((address, start, symbols.names.len() as u32, is_code));
+        let mut line = Vec::new();
+        while list.read_until(b'\n', &mut line)? > 0 {
+            symbols.add(line.trim_ascii_end());
+            line.clear();
         }
         symbols.hidden = symbols.rows.iter().all(|row| row.0 == 0);
         // Code before data, and the first line of several: the order of the file is the kernel's.
@@ -120,7 +118,26 @@ impl Symbols {
         symbols.rows.dedup_by_key(|row| row.0);
         symbols.rows.shrink_to_fit();
         symbols.names.shrink_to_fit();
-        symbols
+        Ok(symbols)
+    }
+
+    /// Adds a line of the list; one that makes no sense is left out.
+    fn add(&mut self, line: &[u8]) -> Option<()> {
+        let digits = line.iter().position(|byte| *byte == b' ').filter(|digits| *digits > 0)?;
+        let (address, rest) = line.split_at_checked(digits)?;
+        let [b' ', kind, b' ', name @ ..] = rest else { return None };
+        let address = address.iter().try_fold(0_u64, |value, digit| {
+            let digit = char::from(*digit).to_digit(16)?;
+            Some(value.checked_mul(16)? | u64::from(digit))
+        })?;
+        // Data ends the function before it, and is kept only for that.
+        let is_code = matches!(kind, b't' | b'T' | b'w' | b'W');
+        let start = u32::try_from(self.names.len()).ok()?;
+        if is_code {
+            self.names.push_str(std::str::from_utf8(name).ok()?);
+        }
+        self.rows.push((address, start, u32::try_from(self.names.len()).ok()?, is_code));
+        Some(())
     }
 
     /// The symbol that an address is in.

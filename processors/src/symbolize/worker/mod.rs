@@ -37,11 +37,16 @@ const STACK: usize = 64 << 20;
 const SLICE: Duration = Duration::from_millis(500);
 /// Beyond this much resident memory, modules are forgotten but for the last.
 const SOFT_LIMIT: u64 = 48 << 20;
-/// Without a question for this long the worker rests.
-const IDLE: Duration = Duration::from_secs(1);
-/// Memory beside mapped files of a worker that rests: reading a program's debug information again
-/// in each window costs more than keeping this.
-const REST_LIMIT: u64 = 29 << 20;
+/// Without a question for this long the worker rests: the questions of a window come at once.
+const IDLE: Duration = Duration::from_millis(250);
+/// And this long, if it forgot something less than `RECENTLY` ago: where batches come all the time
+/// it would read the same again and again.
+const LONG_IDLE: Duration = Duration::from_secs(1);
+/// See there.
+const RECENTLY: Duration = Duration::from_secs(5);
+/// Memory beside mapped files of a worker that rests. A C library with its debug information takes
+/// more than this, and is forgotten; a dozen programs with little or none take less.
+const REST_LIMIT: u64 = 16 << 20;
 /// More modules than this are not kept loaded.
 const MAX_MODULES: usize = 512;
 
@@ -67,9 +72,10 @@ fn serve(channel: &Channel) -> io::Result<()> {
         let thread = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, || {
             missing.extend(sandbox::enter_thread());
             channel.send(&Response::Ready(missing), &[], None)?;
-            let mut worker = Worker { limits, memory, modules: HashMap::new(), clock: 0 };
+            let mut worker =
+                Worker { limits, memory, modules: HashMap::new(), clock: 0, forgot_at: None };
             loop {
-                if !channel.has_message(IDLE) {
+                if !channel.has_message(worker.idle()) {
                     worker.rest();
                 }
                 let (request, files) = channel.receive(None)?;
@@ -89,6 +95,8 @@ struct Worker {
     memory: Memory,
     modules: HashMap<u32, Loaded>,
     clock: u64,
+    /// When it last forgot a module while it rested.
+    forgot_at: Option<Instant>,
 }
 
 struct Loaded {
@@ -224,18 +232,28 @@ impl Worker {
         self.modules.remove(&oldest).is_some()
     }
 
+    /// How long to wait for a question before resting.
+    fn idle(&self) -> Duration {
+        let recently = self.forgot_at.is_some_and(|since| since.elapsed() < RECENTLY);
+        if recently { LONG_IDLE } else { IDLE }
+    }
+
     /// Makes itself small while there is nothing to do.
     fn rest(&mut self) {
         self.unload();
         memory::trim();
-        if self.private() > REST_LIMIT {
-            // What does not fit alone makes no room for what does.
-            self.modules.retain(|_, loaded| loaded.bytes <= REST_LIMIT);
+        // The largest first: that leaves the most modules that need not be read again.
+        while self.private() > REST_LIMIT && self.forget_largest() {
+            self.forgot_at = Some(Instant::now());
             memory::trim();
         }
-        while self.private() > REST_LIMIT && self.forget_oldest(None) {
-            memory::trim();
-        }
+    }
+
+    fn forget_largest(&mut self) -> bool {
+        let order = |loaded: &Loaded| (loaded.bytes, std::cmp::Reverse(loaded.used));
+        let largest = self.modules.iter().max_by_key(|(_, loaded)| order(loaded));
+        let Some((&largest, _)) = largest else { return false };
+        self.modules.remove(&largest).is_some()
     }
 
     /// Gives back the pages of all mapped files; what is read again is mapped again.
