@@ -22,12 +22,9 @@ use crate::serve::Server;
 use crate::target::Target;
 use crate::totals;
 
-const OUT: [(&str, &str); 3] =
-    [("exporter", "otlp_grpc"), ("exporter", "otlp_http"), ("exporter", "pyroscope")];
-
 /// The sinks, where the peers and the components of a path are there.
 fn sinks(receiver: &str) -> Option<Sinks> {
-    let needed = [&[("receiver", receiver)], &OUT[..], &[("extension", "file_storage")]].concat();
+    let needed = [("receiver", receiver), ("extension", "file_storage")];
     if has(&needed) { Sinks::start() } else { None }
 }
 
