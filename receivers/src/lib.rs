@@ -12,6 +12,7 @@ pub mod nop;
 pub mod otlp;
 pub mod perf;
 pub mod pprof;
+pub mod pyroscope;
 
 /// Every component of this crate.
 pub const COMPONENTS: &[Factory] = &[

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use profpipe_network::settings::{Authentication, ClientSettings, ClientTls, Headers};
 use profpipe_pipeline::component::{self, Error, Receiver, ReceiverConfig, Setup};
 use profpipe_pipeline::config::Problems;
-use profpipe_pipeline::settings::{ByteSize, Duration};
+use profpipe_pipeline::settings::{ByteSize, Duration, Secret};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +29,14 @@ pub struct Config {
     pub scheme: Scheme,
     /// What goes before the path of every profile.
     pub path_prefix: String,
+    /// TLS towards targets.
+    pub tls: ClientTls,
+    /// Headers of every request.
+    pub headers: Headers,
+    /// The extension that adds credentials to every request.
+    pub auth: Option<Authentication>,
+    /// An HTTP proxy to go through: `http://host:port`. It decides alone which addresses are asked.
+    pub proxy_url: Secret,
     /// Parameters of every request.
     pub params: BTreeMap<String, Vec<String>>,
     /// The most that a profile may take, compressed or not.
@@ -124,6 +133,10 @@ impl Default for Config {
             scrape_timeout: Duration::from_secs(10),
             scheme: Scheme::Http,
             path_prefix: String::new(),
+            tls: ClientTls::default(),
+            headers: Headers::default(),
+            auth: None,
+            proxy_url: Secret::default(),
             params: BTreeMap::new(),
             max_body_size: ByteSize::mib(64),
             max_targets: 10_000,
@@ -136,8 +149,21 @@ impl Default for Config {
     }
 }
 
+impl Config {
+    /// How targets are talked to.
+    pub(super) fn client(&self) -> ClientSettings {
+        let mut settings = ClientSettings::new(String::new());
+        settings.tls = self.tls.clone();
+        settings.headers = self.headers.clone();
+        settings.auth = self.auth.clone();
+        settings.proxy_url = self.proxy_url.clone();
+        settings
+    }
+}
+
 impl component::Config for Config {
     fn validate(&self, problems: &mut Problems) {
+        self.tls.validate("tls", problems);
         let interval = self.scrape_interval.0;
         if interval.as_secs() < 2 {
             problems.push("scrape_interval", "is too short; 2s is the least");

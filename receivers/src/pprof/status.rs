@@ -7,7 +7,7 @@ use profpipe_pipeline::telemetry::{Counter, Metrics};
 
 use super::target::Target;
 
-/// Requests to a target (label: the target's instance and profile).
+/// Requests to a target (labels: `instance` and `profile`).
 const SCRAPES: &str = "profpipe_pprof_scrapes_total";
 /// Requests that brought no profile.
 const FAILED: &str = "profpipe_pprof_scrapes_failed_total";
@@ -39,15 +39,16 @@ pub(super) struct Status {
 impl Status {
     pub(super) fn new(metrics: &Metrics, receiver: &str, target: &Target) -> Self {
         let instance = target.labels.get("instance").map(String::as_str).unwrap_or_default();
-        let label = format!("{receiver} {instance} {}", target.profile);
+        let labels = [("instance", instance), ("profile", target.profile.as_str())];
+        let counter = |name| metrics.labelled(name, receiver, &labels);
         Self {
             receiver: receiver.to_owned(),
-            scrapes: metrics.counter(SCRAPES, &label),
-            failed: metrics.counter(FAILED, &label),
-            up: metrics.counter(UP, &label),
-            duration: metrics.counter(DURATION, &label),
-            samples: metrics.counter(SAMPLES, &label),
-            restarts: metrics.counter(RESTARTS, &label),
+            scrapes: counter(SCRAPES),
+            failed: counter(FAILED),
+            up: counter(UP),
+            duration: counter(DURATION),
+            samples: counter(SAMPLES),
+            restarts: counter(RESTARTS),
             complained: None,
             unsaid: 0,
         }

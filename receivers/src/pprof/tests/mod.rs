@@ -1,4 +1,4 @@
-//! Tests of the `pprof` receiver: labels, targets and differences here, requests in `tests/`.
+//! Tests of the `pprof` receiver: labels, targets and differences here, requests in `asking`.
 
 #![allow(
     clippy::unwrap_used,
@@ -6,6 +6,8 @@
     clippy::panic,
     reason = "a test fails by panicking"
 )]
+
+mod asking;
 
 use std::net::IpAddr;
 
