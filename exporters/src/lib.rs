@@ -10,9 +10,13 @@ pub mod debug;
 pub mod file;
 pub mod nop;
 pub mod pyroscope;
+mod otlp;
+pub mod otlp_grpc;
+pub mod otlp_http;
 
 #[cfg(test)]
 mod testing;
 
 /// Every component of this crate.
-pub const COMPONENTS: &[Factory] = &[file::FACTORY, debug::FACTORY, nop::FACTORY];
+pub const COMPONENTS: &[Factory] =
+    &[file::FACTORY, debug::FACTORY, nop::FACTORY, otlp_grpc::FACTORY, otlp_http::FACTORY];
