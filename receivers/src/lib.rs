@@ -18,6 +18,7 @@ pub const COMPONENTS: &[Factory] = &[
     nop::FACTORY,
     otlp::FACTORY,
     perf::FACTORY,
+    pyroscope::FACTORY,
     #[cfg(feature = "inprocess")]
     inprocess::FACTORY,
 ];
