@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::catalog::{Catalog, plain_word, section_of};
 use super::plan::{Defined, PipelinePlan, Plan};
+use super::references;
 use crate::component::Kind;
 use crate::config::{ConfigError, Document, Entry, Mark, Node, Section, did_you_mean, read};
 
@@ -67,6 +68,16 @@ const WITHOUT_EFFECT: [&[&str]; 6] = [
 
 /// Extensions of the Collector without which a pipeline works the same.
 const HARMLESS_EXTENSIONS: [&str; 4] = ["zpages", "pprof", "memory_ballast", "remotetap"];
+
+/// Extensions of the Collector that are not here, and what to do without them.
+const WITHOUT: [(&str, &str); 6] = [
+    ("headers_setter", "write fixed `headers` at the exporter, or one exporter for each tenant"),
+    ("oauth2client", "let a sidecar write the token to a file and use `bearertokenauth::filename`"),
+    ("oidc", "use `bearertokenauth` or `basicauth`"),
+    ("healthcheckv2", "use `health_check`"),
+    ("db_storage", "use `file_storage`"),
+    ("redis_storage", "use `file_storage`"),
+];
 
 const TOP_LEVEL: [&str; 6] =
     ["receivers", "processors", "exporters", "extensions", "connectors", "service"];
@@ -149,7 +160,12 @@ impl<'a> Check<'a> {
                 self.broken.insert((kind, id));
                 return;
             }
-            let message = self.catalog.explain(kind, name);
+            let without =
+                WITHOUT.iter().find(|(other, _)| kind == Kind::Extension && *other == name);
+            let message = match without {
+                Some((_, instead)) => format!("`{name}` is not supported; {instead}"),
+                None => self.catalog.explain(kind, name),
+            };
             self.error(&entry.mark, path, message);
             self.broken.insert((kind, id));
             return;
@@ -161,6 +177,7 @@ impl<'a> Check<'a> {
         let section = Section::new(entry.value.clone(), path);
         match (factory.parse)(&section) {
             Ok(_) => {
+                self.plan.warnings.extend((factory.advise)(&section));
                 let defined = Defined { mark: entry.mark.clone(), factory, section };
                 self.plan.components.insert((kind, id), defined);
             }
@@ -217,7 +234,15 @@ impl<'a> Check<'a> {
         for entry in pipelines.map(Node::entries).unwrap_or_default() {
             self.pipeline(entry);
         }
+        self.extension_references();
         self.unused();
+    }
+
+    /// Checks what components say about extensions, and what their delivery advises.
+    fn extension_references(&mut self) {
+        let found = references::check(&self.plan, &self.broken);
+        self.errors.extend(found.errors);
+        self.plan.warnings.extend(found.warnings);
     }
 
     fn level(&mut self, service: &Node, level: Option<String>) {
