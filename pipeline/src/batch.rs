@@ -132,6 +132,14 @@ impl Batch {
         }
     }
 
+    /// The OTLP export request as it was received, if nobody has asked for tables.
+    pub fn wire(&self) -> Option<&Bytes> {
+        match &self.body {
+            Body::Wire(request) => Some(request),
+            Body::Table(_) => None,
+        }
+    }
+
     /// How much the batch holds, without decoding it.
     ///
     /// # Errors

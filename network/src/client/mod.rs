@@ -25,7 +25,7 @@ pub use compress::{compress, compress_aside, decompress};
 pub use connect::{AddressPolicy, Resolver};
 pub use endpoint::{Endpoint, Proxy, parse_proxy};
 pub use error::{ClientError, ErrorKind};
-pub use outcome::{http_failure, retry_after, status_failure};
+pub use outcome::{http_failure, printable, retry_after, status_failure};
 pub use request::{Builder, Client, MAX_ERROR_TEXT, MAX_RESPONSE, Request, Response};
 
 #[cfg(test)]

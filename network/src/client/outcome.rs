@@ -102,7 +102,7 @@ fn is_too_large(text: &str) -> bool {
 }
 
 /// A foreign text as a part of one line: no control characters, not too long.
-pub(super) fn printable(text: &[u8]) -> String {
+pub fn printable(text: &[u8]) -> String {
     let text = text.get(..MAX_TEXT * 4).unwrap_or(text);
     let text = String::from_utf8_lossy(text);
     let mut line = String::new();
