@@ -66,6 +66,12 @@ impl Batch {
         }
     }
 
+    /// The batch, of which it is known how many samples it has.
+    pub(crate) fn counted(mut self, samples: u64) -> Self {
+        self.counted = usize::try_from(samples).map(OnceLock::from).unwrap_or_default();
+        self
+    }
+
     /// True while the batch is bytes as they were received.
     pub(crate) fn is_wire(&self) -> bool {
         matches!(self.body, Body::Wire(_))

@@ -11,6 +11,7 @@ pub mod inprocess;
 pub mod nop;
 pub mod otlp;
 pub mod perf;
+pub mod pprof;
 pub mod pyroscope;
 
 /// Every component of this crate.
@@ -18,6 +19,7 @@ pub const COMPONENTS: &[Factory] = &[
     nop::FACTORY,
     otlp::FACTORY,
     perf::FACTORY,
+    pprof::FACTORY,
     pyroscope::FACTORY,
     #[cfg(feature = "inprocess")]
     inprocess::FACTORY,

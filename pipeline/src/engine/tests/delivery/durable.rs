@@ -99,28 +99,48 @@ async fn a_reload_keeps_the_queue() {
     services.logs.close().await;
 }
 
-/// Scenario: every fifth batch is poison, every other fifth makes the exporter panic.
-/// Guarantees: both end among the dead letters, panics after three attempts, and block nothing.
+/// Scenario: every fifth batch is poison, and one makes the exporter panic.
+/// Guarantees: all of these end among the dead letters, the panic after three attempts, and block
+/// nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn poison_is_put_aside() {
     let (directory, services) = (tempfile::tempdir().unwrap(), Services::default());
-    let panics = Arc::new(AtomicUsize::new(0));
-    let counted = Arc::clone(&panics);
     let backend =
-        Backend::new("durable-poison", move |names| match names[0].parse::<usize>().unwrap() % 5 {
+        Backend::new("durable-poison", |names| match names[0].parse::<usize>().unwrap() % 5 {
             2 => Err(Failure::Reject { cause: Error::new("bad data") }),
-            3 => {
-                counted.fetch_add(1, Ordering::SeqCst);
-                Ok(())
-            }
             _ => Ok(()),
         });
     let config = config(directory.path(), "name: durable-poison", "");
     let (engine, sender) = open(&config, &services);
+    let (panics, outcome) = named(&["panic"]);
+    sender.send(panics).unwrap();
+    assert_eq!(outcome.wait().await, Outcome::Durable);
     assert_eq!(outcomes(send_numbers(&sender, 0..50)).await, durable(50));
+    until(|| count_of(&services.metrics, names::EXPORTER_DEAD_SAMPLES) == 11).await;
     until(|| count_of(&services.metrics, names::EXPORTER_PENDING_SAMPLES) == 0).await;
     assert_eq!(backend.once().len(), 40);
-    assert_eq!(count_of(&services.metrics, names::EXPORTER_DEAD_SAMPLES), 10);
+    assert_eq!(backend.attempts(), 53);
+    engine.stop(GRACE).await.unwrap();
+    balance(&services.metrics);
+    services.logs.close().await;
+}
+
+/// Scenario: one batch fails again and again as if the destination were down, while it is not.
+/// Guarantees: the others are not held up by that for long; the batch stays until it gets through.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_that_fails_alone_waits_alone() {
+    let (directory, services) = (tempfile::tempdir().unwrap(), Services::default());
+    let backend = Backend::new("durable-alone", |names| match &*names[0] {
+        "0000" => retry("503"),
+        _ => Ok(()),
+    });
+    let config = config(directory.path(), "name: durable-alone", "");
+    let (engine, sender) = open(&config, &services);
+    assert_eq!(outcomes(send_numbers(&sender, 0..200)).await, durable(200));
+    until(|| backend.count() == 199).await;
+    backend.set(|_| Ok(()));
+    until(|| backend.count() == 200).await;
+    assert_eq!(backend.once().len(), 200);
     engine.stop(GRACE).await.unwrap();
     balance(&services.metrics);
     services.logs.close().await;

@@ -115,7 +115,7 @@ async fn early_answers_where_asked_for() {
     assert_eq!(count_of(&metrics, names::EXPORTER_STOPPED_SAMPLES), 20);
 }
 
-/// Scenario: every seventh batch is poison, another kind makes the exporter panic.
+/// Scenario: every seventh batch is poison.
 /// Guarantees: these are refused with the reason, the others arrive without delay.
 #[tokio::test(start_paused = true)]
 async fn poison_costs_itself() {
@@ -139,6 +139,27 @@ async fn poison_costs_itself() {
     assert_eq!(count_of(&metrics, names::EXPORTER_REFUSED_SAMPLES), 10);
     engine.stop(GRACE).await.unwrap();
     balance(&metrics);
+}
+
+/// Scenario: one batch always fails as if the destination were down; hundreds of others do not.
+/// Guarantees: only its first failures cost the others a pause.
+#[tokio::test(start_paused = true)]
+async fn who_fails_alone_waits_alone() {
+    let backend = Backend::new("alone", |names| match &*names[0] {
+        "0003" => retry("503"),
+        _ => Ok(()),
+    })
+    .slow(Duration::from_millis(100));
+    let (engine, sender) = engine("name: alone");
+    let began = tokio::time::Instant::now();
+    let mut waiting = send_numbers(&sender, 0..500);
+    let stubborn = waiting.remove(3);
+    assert_eq!(outcomes(waiting).await, delivered(499));
+    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+    assert_eq!(stubborn.wait().await, Outcome::Retry("503".into()));
+    assert!(began.elapsed() > Duration::from_secs(200));
+    assert_eq!(backend.once().len(), 499);
+    engine.stop(GRACE).await.unwrap();
 }
 
 /// Scenario: a destination refuses us for two minutes; another one for ever.

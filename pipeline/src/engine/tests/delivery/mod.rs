@@ -122,6 +122,10 @@ impl Exporter for Port {
             inner.most_flying = inner.most_flying.max(inner.flying);
             inner.delay
         };
+        if names.iter().any(|name| name == "panic") {
+            self.0.0.lock().unwrap().flying -= 1;
+            panic!("out of luck");
+        }
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
         }
