@@ -20,6 +20,7 @@ pub const COMPONENTS: &[Factory] = &[
     otlp::FACTORY,
     perf::FACTORY,
     pprof::FACTORY,
+    pyroscope::FACTORY,
     #[cfg(feature = "inprocess")]
     inprocess::FACTORY,
 ];

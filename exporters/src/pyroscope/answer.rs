@@ -53,9 +53,10 @@ pub(super) fn read(status: StatusCode, body: &[u8]) -> Answer {
         _ => {}
     }
     match status.as_u16() {
+        413 => Answer::Refused(format!("{text}; lower `max_profile_size`")),
         408 | 425 | 429 | 499 | 500.. => Answer::Later(text),
         // A redirect is not followed: it would carry credentials elsewhere.
-        300..400 => Answer::Held(format!("{text}: redirected; correct the endpoint")),
+        300..=399 => Answer::Held(format!("{text}: redirected; correct the endpoint")),
         401 | 403 | 404 | 405 | 407 => Answer::Held(text),
         _ => Answer::Refused(text),
     }

@@ -1,39 +1,84 @@
 //! What users type for the `pyroscope` exporter.
 
+use std::time;
+
+use profpipe_network::settings::Compression;
+use profpipe_pipeline::component::{self, Error, Exporter, ExporterConfig, Setup};
+use profpipe_pipeline::config::Problems;
+use profpipe_pipeline::engine::DeliveryDefaults;
 use profpipe_pipeline::settings::{ByteSize, Duration};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::naming::Names;
 
-/// Pushes pprof to Grafana Pyroscope.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Config {
-    /// How attributes become names of labels.
-    pub label_names: LabelNames,
-    /// Which attributes of a resource become labels.
-    pub labels: LabelRules,
-    /// Which attributes of samples become labels.
-    pub sample_labels: SampleLabelRules,
-    /// Names of profiles by `sample type:unit:period type:period unit` or `sample type:unit`, such
-    /// as `page_faults:count: page_faults`; they go before the built-in ones.
-    pub profile_names: Names,
-    /// What is sent for frames without a name: `name` sends `module+0xoffset`, `address` the bare
-    /// address, for a server that finds names itself.
-    pub unsymbolized: Unsymbolized,
-    /// The largest profile, not compressed; larger ones are split. A server refuses profiles above
-    /// its burst size (`-distributor.ingestion-burst-size-mb`, 2) for ever.
-    pub max_profile_size: ByteSize,
-    /// The most samples of a profile; larger ones are split.
-    pub max_profile_samples: usize,
-    /// Profiles older than this are rejected without asking the server, whose own limit is an hour
-    /// unless it is set (`-validation.reject-older-than`); 0 leaves it to the server.
-    pub max_age: Duration,
-    /// How many profiles of a batch are on their way at a time.
-    pub concurrency: usize,
-    /// Whether the tenant of a batch is sent on, as `X-Scope-OrgID`; it goes before `headers`.
-    pub tenant_from_context: bool,
+profpipe_network::http_client_config! {
+    /// Pushes pprof to Grafana Pyroscope.
+    pub struct Config {
+        endpoint: "", compression: Compression::Gzip;
+        /// How attributes become names of labels.
+        pub label_names: LabelNames = LabelNames::Legacy,
+        /// Which attributes of a resource become labels.
+        pub labels: LabelRules = LabelRules::default(),
+        /// Which attributes of samples become labels.
+        pub sample_labels: SampleLabelRules = SampleLabelRules::default(),
+        /// Names of profiles by `sample type:unit:period type:period unit` or `sample type:unit`,
+        /// such as `page_faults:count: page_faults`; they go before the built-in ones.
+        pub profile_names: Names = Names::new(),
+        /// What is sent for frames without a name: `name` sends `module+0xoffset`, `address` the
+        /// bare address, for a server that finds names itself.
+        pub unsymbolized: Unsymbolized = Unsymbolized::Name,
+        /// The largest profile, not compressed; larger ones are split. A server refuses for ever
+        /// what is above its burst size (`-distributor.ingestion-burst-size-mb`, 2).
+        pub max_profile_size: ByteSize = ByteSize(1_900_000),
+        /// The most samples of a profile; larger ones are split.
+        pub max_profile_samples: usize = 16_000,
+        /// Profiles older than this are rejected without asking the server; `0` leaves it to the
+        /// server, whose limit is an hour if nobody set it (`-validation.reject-older-than`).
+        pub max_age: Duration = Duration::from_secs(0),
+        /// How many profiles of a batch are on their way at a time.
+        pub concurrency: usize = 8,
+        /// Whether the tenant of a batch is sent on as `X-Scope-OrgID`. A batch without one has
+        /// that of `headers`, if there is one.
+        pub tenant_from_context: bool = false,
+    }
+}
+
+impl component::Config for Config {
+    fn validate(&self, problems: &mut Problems) {
+        self.client().validate_http(problems);
+        if self.compression == Compression::Zstd {
+            problems.push("compression", "a Pyroscope server takes only `gzip` and `none`");
+        }
+        if self.max_profile_size.0 < 64 << 10 {
+            problems.push("max_profile_size", "must be at least 64KiB");
+        }
+        if self.max_profile_samples == 0 {
+            problems.push("max_profile_samples", "must be more than 0");
+        }
+        if self.concurrency == 0 {
+            problems.push("concurrency", "must be more than 0");
+        }
+        for (types, name) in &self.profile_names {
+            if name.is_empty() || !matches!(types.split(':').count(), 2 | 4) {
+                let problem = "must be `sample type:unit` or `sample type:unit:period type:period \
+                               unit` with a name";
+                problems.push(&format!("profile_names::{types}"), problem);
+            }
+        }
+    }
+}
+
+impl ExporterConfig for Config {
+    fn delivery() -> DeliveryDefaults {
+        // A push takes up to a second, because the server answers when it has stored it, and a
+        // batch is many pushes.
+        DeliveryDefaults { timeout: time::Duration::from_secs(30), ..DeliveryDefaults::default() }
+    }
+
+    fn build(self, setup: &Setup) -> Result<Box<dyn Exporter>, Error> {
+        Ok(Box::new(super::Pyroscope::build(self, setup)?))
+    }
 }
 
 /// How attributes become names of labels.
@@ -157,21 +202,4 @@ fn allows(include: &[String], exclude: &[String], name: &str) -> bool {
         None => name == pattern,
     };
     (include.is_empty() || include.iter().any(matches)) && !exclude.iter().any(matches)
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            label_names: LabelNames::Legacy,
-            labels: LabelRules::default(),
-            sample_labels: SampleLabelRules::default(),
-            profile_names: Names::new(),
-            unsymbolized: Unsymbolized::Name,
-            max_profile_size: ByteSize(1_900_000),
-            max_profile_samples: 16_000,
-            max_age: Duration::default(),
-            concurrency: 8,
-            tenant_from_context: false,
-        }
-    }
 }

@@ -3,7 +3,11 @@
 //! A request is taken as a whole or not at all. Pyroscope itself stores the good series of a bad
 //! request and answers with an error; a client that then tries again counts them twice.
 
+use std::borrow::Cow;
+use std::io::Read;
+
 use bytes::Bytes;
+use flate2::read::MultiGzDecoder;
 use profpipe_pipeline::pprof::{self, DecodeError};
 use profpipe_pipeline::profile::{Profiles, merge};
 use profpipe_pipeline::settings::ByteSize;
@@ -26,7 +30,16 @@ pub(super) enum Refused {
     /// It is in a format that is not read.
     #[error("{0}")]
     Unsupported(String),
+    /// There is no room for it now.
+    #[error("the memory budget is used up; come again later")]
+    Busy,
 }
+
+/// Takes so many bytes of the memory budget; false if there is no room.
+pub(super) type Pay<'a> = &'a mut dyn FnMut(usize) -> bool;
+
+/// How much is unfolded at a time.
+const CHUNK: usize = 64 << 10;
 
 impl From<Malformed> for Refused {
     fn from(Malformed(what): Malformed) -> Self {
@@ -38,7 +51,11 @@ impl From<Malformed> for Refused {
 ///
 /// # Errors
 /// If anything in it is wrong, or all profiles together take more than `limit`.
-pub(super) fn push(series: Vec<Series>, limit: ByteSize) -> Result<Profiles, Refused> {
+pub(super) fn push(
+    series: Vec<Series>,
+    limit: ByteSize,
+    pay: Pay<'_>,
+) -> Result<Profiles, Refused> {
     let mut left = limit.0;
     let mut all = Vec::new();
     for (at, one) in series.into_iter().enumerate() {
@@ -46,10 +63,11 @@ pub(super) fn push(series: Vec<Series>, limit: ByteSize) -> Result<Profiles, Ref
         let identity = Identity::of(one.labels)
             .map_err(|Malformed(what)| Refused::Invalid(within(what)))?;
         for profile in one.profiles {
-            let decoded = pprof(&profile, left, limit).map_err(|refused| match refused {
+            let decoded = pprof(&profile, left, limit, pay).map_err(|refused| match refused {
                 Refused::Invalid(what) => Refused::Invalid(within(what)),
                 Refused::TooLarge(what) => Refused::TooLarge(within(what)),
                 Refused::Unsupported(what) => Refused::Unsupported(within(what)),
+                Refused::Busy => Refused::Busy,
             })?;
             let Some(mut decoded) = decoded else { continue };
             left = left.saturating_sub(decoded_bytes(&decoded));
@@ -69,6 +87,7 @@ pub(super) fn ingest(
     content_type: &str,
     body: &Bytes,
     limit: ByteSize,
+    pay: Pay<'_>,
 ) -> Result<Profiles, Refused> {
     let profile = match query.format {
         Format::Foreign(name) => {
@@ -82,6 +101,10 @@ pub(super) fn ingest(
             if body.len() as u64 > limit.0 {
                 return Err(Refused::TooLarge(too_large(limit)));
             }
+            // Names, functions, locations and stacks of it.
+            if !pay(body.len().saturating_mul(2)) {
+                return Err(Refused::Busy);
+            }
             let mut profiles = text::decode(body, query)?;
             if profiles.sample_count() == 0 {
                 return Ok(Profiles::new());
@@ -92,7 +115,7 @@ pub(super) fn ingest(
         Format::Multipart => body.slice_ref(multipart::profile(content_type, body)?),
         Format::Pprof => body.clone(),
     };
-    let Some(mut profiles) = pprof(&profile, limit.0, limit)? else { return Ok(Profiles::new()) };
+    let Some(mut profiles) = pprof(&profile, limit.0, limit, pay)? else { return Ok(Profiles::new()) };
     // Agents that do not know the time write one near the epoch.
     const YEAR_1970: u64 = 365 * 86_400 * 1_000_000_000;
     for profile in profiles.profiles_mut() {
@@ -109,11 +132,21 @@ pub(super) fn ingest(
 }
 
 /// One profile; nothing for no bytes, which some agents send when nothing happened.
-fn pprof(profile: &[u8], left: u64, limit: ByteSize) -> Result<Option<Profiles>, Refused> {
+fn pprof(
+    profile: &[u8],
+    left: u64,
+    limit: ByteSize,
+    pay: Pay<'_>,
+) -> Result<Option<Profiles>, Refused> {
     if profile.is_empty() {
         return Ok(None);
     }
-    match pprof::decode_bounded(profile, ByteSize(left)) {
+    let plain = unfold(profile, left, limit, pay)?;
+    // The tables take about as much again.
+    if !pay(plain.len()) {
+        return Err(Refused::Busy);
+    }
+    match pprof::decode_bounded(&plain, ByteSize(left)) {
         Ok(profiles) => Ok(Some(profiles)),
         Err(DecodeError::Empty) => Ok(None),
         Err(DecodeError::TooLarge { .. }) => Err(Refused::TooLarge(too_large(limit))),
@@ -122,6 +155,36 @@ fn pprof(profile: &[u8], left: u64, limit: ByteSize) -> Result<Option<Profiles>,
             let cause = cause.map(|cause| format!(": {cause}")).unwrap_or_default();
             Err(Refused::Invalid(format!("{error}{cause}")))
         }
+    }
+}
+
+/// Decompresses a profile piece by piece, each paid for before it is kept.
+fn unfold<'a>(
+    profile: &'a [u8],
+    left: u64,
+    limit: ByteSize,
+    pay: Pay<'_>,
+) -> Result<Cow<'a, [u8]>, Refused> {
+    if !profile.starts_with(&[0x1f, 0x8b]) {
+        return Ok(profile.into());
+    }
+    let mut reader = MultiGzDecoder::new(profile);
+    let mut chunk = vec![0; CHUNK];
+    let mut plain = Vec::new();
+    loop {
+        let read = reader.read(&mut chunk).map_err(|error| {
+            Refused::Invalid(format!("the gzip data is damaged: {error}"))
+        })?;
+        if read == 0 {
+            return Ok(plain.into());
+        }
+        if (plain.len() + read) as u64 > left {
+            return Err(Refused::TooLarge(too_large(limit)));
+        }
+        if !pay(read) {
+            return Err(Refused::Busy);
+        }
+        plain.extend_from_slice(chunk.get(..read).unwrap_or_default());
     }
 }
 

@@ -5,6 +5,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod http;
 mod series;
 mod words;
 

@@ -67,7 +67,7 @@ proptest! {
         let bytes = Bytes::from(bytes);
         let _ = decode_json(&bytes);
         if let Ok(series) = decode(&bytes) {
-            let _ = push(series, LIMIT);
+            let _ = push(series, LIMIT, &mut |_| true);
         }
         let _ = crate::pyroscope::multipart::profile("multipart/form-data; boundary=a", &bytes);
         let text = String::from_utf8_lossy(&bytes);
@@ -113,7 +113,7 @@ fn a_request_is_one_batch() {
         series(&[("__name__", "process_cpu"), ("service_name", "x")], &[&one, b""]),
         series(&[("__name__", "wall"), ("service_name", "y")], &[&two]),
     ];
-    let batch = push(decode(&bytes.concat().into()).unwrap(), LIMIT).unwrap();
+    let batch = push(decode(&bytes.concat().into()).unwrap(), LIMIT, &mut |_| true).unwrap();
     assert_eq!(facts(&batch, "service.name"), (12, vec!["x".to_owned(), "y".to_owned()]));
     assert_eq!(mark(&batch, PROFILE_NAME), Some("process_cpu"));
 }
@@ -125,9 +125,9 @@ fn one_bad_series_refuses_the_request() {
     let good = pprof(&[("a", 3)], 5);
     let name = [("__name__", "process_cpu")];
     let bytes = [series(&name, &[&good]), series(&name, &[b"\x1f\x8bno"])].concat();
-    let error = push(decode(&bytes.into()).unwrap(), LIMIT).unwrap_err();
+    let error = push(decode(&bytes.into()).unwrap(), LIMIT, &mut |_| true).unwrap_err();
     assert!(matches!(&error, Refused::Invalid(what) if what.contains("index 1")), "{error}");
     let many = series(&name, &[good.as_slice(); 50]);
-    let error = push(decode(&many.into()).unwrap(), ByteSize(1000)).unwrap_err();
+    let error = push(decode(&many.into()).unwrap(), ByteSize(1000), &mut |_| true).unwrap_err();
     assert!(matches!(error, Refused::TooLarge(_)), "{error}");
 }
