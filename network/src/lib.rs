@@ -3,5 +3,7 @@
 //! Receivers that listen and exporters that send share these; none of it knows a component.
 
 pub mod body;
+pub mod grpc;
+pub mod protobuf;
 pub mod server;
 pub mod settings;

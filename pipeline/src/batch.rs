@@ -66,6 +66,11 @@ impl Batch {
         }
     }
 
+    /// True while the batch is bytes as they were received.
+    pub(crate) fn is_wire(&self) -> bool {
+        matches!(self.body, Body::Wire(_))
+    }
+
     /// About how much memory the batch takes, in bytes; copies share it.
     pub fn bytes(&self) -> usize {
         match &self.body {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use profpipe_pipeline::component::{self, Error, Extension, ExtensionConfig, Setup};
+use profpipe_pipeline::component::{self, Error, Extension, ExtensionConfig, Offer, Setup};
 use profpipe_pipeline::config::Problems;
 use profpipe_pipeline::settings::Secret;
 use schemars::JsonSchema;
@@ -80,6 +80,10 @@ impl component::Config for Config {
 }
 
 impl ExtensionConfig for Config {
+    fn offers() -> Option<&'static [Offer]> {
+        Some(&[Offer::ClientAuth, Offer::ServerAuth])
+    }
+
     fn build(self, setup: &Setup) -> Result<Arc<dyn Extension>, Error> {
         Ok(Arc::new(super::BearerTokenAuth::new(self, &setup.id)?))
     }

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use profpipe_pipeline::component::{self, Durability, Error, Extension, ExtensionConfig, Setup};
+use profpipe_pipeline::component::{
+    self, Durability, Error, Extension, ExtensionConfig, Offer, Setup,
+};
 use profpipe_pipeline::config::Problems;
 use profpipe_pipeline::settings::{ByteSize, Duration};
 use schemars::JsonSchema;
@@ -142,6 +144,10 @@ impl component::Config for Config {
 }
 
 impl ExtensionConfig for Config {
+    fn offers() -> Option<&'static [Offer]> {
+        Some(&[Offer::Storage])
+    }
+
     fn build(self, _setup: &Setup) -> Result<Arc<dyn Extension>, Error> {
         Ok(Arc::new(super::FileStorage::open(&self)?))
     }

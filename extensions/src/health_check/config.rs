@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use profpipe_network::server_config;
-use profpipe_pipeline::component::{self, Error, Extension, ExtensionConfig, Setup};
+use profpipe_pipeline::component::{self, Error, Extension, ExtensionConfig, Offer, Setup};
 use profpipe_pipeline::config::Problems;
 use profpipe_pipeline::settings::Duration;
 use schemars::JsonSchema;
@@ -61,6 +61,10 @@ impl component::Config for Config {
 }
 
 impl ExtensionConfig for Config {
+    fn offers() -> Option<&'static [Offer]> {
+        Some(&[])
+    }
+
     fn build(self, setup: &Setup) -> Result<Arc<dyn Extension>, Error> {
         Ok(Arc::new(super::HealthCheck::new(self, setup)?))
     }

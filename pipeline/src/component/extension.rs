@@ -38,6 +38,17 @@ pub trait Extension: Send + Sync {
     }
 }
 
+/// What an extension can be used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Offer {
+    /// Keeping queues: [`Extension::storage`].
+    Storage,
+    /// Credentials for requests that leave: [`Extension::client_auth`].
+    ClientAuth,
+    /// Recognising who sends a request: [`Extension::server_auth`].
+    ServerAuth,
+}
+
 /// Adds credentials to requests that leave the program.
 pub trait ClientAuth: Send + Sync {
     /// The headers to add; asked for each request, because credentials change.

@@ -8,9 +8,9 @@ use schemars::{JsonSchema, Schema};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Error, Exporter, Extension, Extensions, Processor, Receiver};
+use super::{Error, Exporter, Extension, Extensions, Offer, Processor, Receiver};
 use crate::config::{ConfigError, Problems, Section};
-use crate::engine::Services;
+use crate::engine::{self, DeliveryDefaults, Services};
 
 /// What users type for a component: `#[serde(deny_unknown_fields, default)]`, `Default` is the
 /// documented default, the doc comment of a field is its documentation.
@@ -46,6 +46,13 @@ pub trait ProcessorConfig: Config {
 
 /// The configuration of an exporter.
 pub trait ExporterConfig: Config {
+    /// How its batches are delivered where the configuration says nothing. The engine reads
+    /// `timeout`, `retry_on_failure` and `sending_queue` itself; the configuration has no such
+    /// fields.
+    fn delivery() -> DeliveryDefaults {
+        DeliveryDefaults::default()
+    }
+
     /// Builds the exporter.
     ///
     /// # Errors
@@ -55,6 +62,12 @@ pub trait ExporterConfig: Config {
 
 /// The configuration of an extension.
 pub trait ExtensionConfig: Config {
+    /// What the extension can be used for, so that a reference to the wrong one is found before
+    /// anything is built. `None`: only building it can tell.
+    fn offers() -> Option<&'static [Offer]> {
+        None
+    }
+
     /// Builds the extension.
     ///
     /// # Errors
@@ -173,6 +186,10 @@ pub struct Factory {
     pub advise: fn(&Section) -> Vec<ConfigError>,
     /// Builds it from what `parse` returned.
     pub build: fn(Parsed, &Setup) -> Result<Built, Error>,
+    /// How the batches of an exporter are delivered where its section says nothing.
+    pub(crate) delivery: fn() -> DeliveryDefaults,
+    /// What an extension can be used for, if that is known before it is built.
+    pub(crate) offers: fn() -> Option<&'static [Offer]>,
 }
 
 impl std::fmt::Debug for Factory {
@@ -210,9 +227,20 @@ impl Factory {
         stability: Stability,
         about: &'static str,
     ) -> Self {
-        Self::new::<C>(Kind::Exporter, name, stability, about, |parsed, setup| {
+        let factory = Self::new::<C>(Kind::Exporter, name, stability, about, |parsed, setup| {
             own::<C>(parsed)?.build(setup).map(Built::Exporter)
-        })
+        });
+        Self {
+            schema: || engine::extend_schema(schemars::schema_for!(C)),
+            defaults: || {
+                let own = serde_json::to_value(C::default()).unwrap_or_default();
+                engine::extend_defaults(own, C::delivery())
+            },
+            parse: parse_exporter::<C>,
+            advise: |section| engine::separate(section, |_| true).0.advice::<C>(),
+            delivery: C::delivery,
+            ..factory
+        }
     }
 
     /// Registers an extension by its configuration.
@@ -221,9 +249,10 @@ impl Factory {
         stability: Stability,
         about: &'static str,
     ) -> Self {
-        Self::new::<C>(Kind::Extension, name, stability, about, |parsed, setup| {
+        let factory = Self::new::<C>(Kind::Extension, name, stability, about, |parsed, setup| {
             own::<C>(parsed)?.build(setup).map(Built::Extension)
-        })
+        });
+        Self { offers: C::offers, ..factory }
     }
 
     /// The same component under older names too.
@@ -250,6 +279,23 @@ impl Factory {
             parse: |section| section.read_valid::<C>().map(|config| Box::new(config) as Parsed),
             advise: |section| section.advice::<C>(),
             build,
+            delivery: DeliveryDefaults::default,
+            offers: || None,
+        }
+    }
+}
+
+/// Reads an exporter's own part of its section, and the engine's for its mistakes.
+fn parse_exporter<C: ExporterConfig>(section: &Section) -> Result<Parsed, Vec<ConfigError>> {
+    let schema = schemars::schema_for!(C);
+    let known = |key: &str| schema.pointer("/properties").is_some_and(|all| all.get(key).is_some());
+    let (own, ours) = engine::separate(section, known);
+    match (own.read_valid::<C>(), engine::check(&ours, C::delivery())) {
+        (Ok(config), Ok(())) => Ok(Box::new(config)),
+        (own, ours) => {
+            let mut errors = own.err().unwrap_or_default();
+            errors.extend(ours.err().unwrap_or_default());
+            Err(errors)
         }
     }
 }

@@ -14,7 +14,7 @@ mod receiver;
 
 pub use exporter::{Exporter, Failure};
 pub use extension::{
-    ClientAuth, Durability, Extension, Extensions, Identity, ServerAuth, StoragePlace,
+    ClientAuth, Durability, Extension, Extensions, Identity, Offer, ServerAuth, StoragePlace,
 };
 pub use factory::{
     Built, Config, ExporterConfig, ExtensionConfig, Factory, Kind, MemoryLimit, Parsed, ProcessorConfig,

@@ -45,9 +45,8 @@ impl Log {
     /// # Errors
     /// If the directory cannot be used, or is used by another process.
     pub fn open(place: &StoragePlace, _settings: LogSettings) -> Result<Arc<Self>, Error> {
-        let fail = |error| {
-            Error::with_source(format!("cannot use {}", place.directory.display()), error)
-        };
+        let fail =
+            |error| Error::with_source(format!("cannot use {}", place.directory.display()), error);
         std::fs::create_dir_all(&place.directory).map_err(fail)?;
         let file = File::create(place.directory.join("thin")).map_err(fail)?;
         Ok(Arc::new(Self { file: Mutex::new(file), state: Mutex::default() }))
@@ -59,8 +58,7 @@ impl Log {
     /// If the id cannot be used.
     pub fn destination(self: &Arc<Self>, id: &str) -> Result<Destination, Error> {
         let id = DestinationId(id.into());
-        let notify =
-            Arc::clone(&self.lock().destinations.entry(id.clone()).or_default().notify);
+        let notify = Arc::clone(&self.lock().destinations.entry(id.clone()).or_default().notify);
         Ok(Destination { log: Arc::clone(self), id, notify, turn: Arc::default() })
     }
 

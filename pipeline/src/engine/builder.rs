@@ -10,13 +10,15 @@ use tokio::task::JoinSet;
 use super::budget::MEMORY;
 use super::catalog::{Catalog, section_of};
 use super::chain::{Chain, Inbox, Link, Message};
-use super::delivery::{Delivery, ExportQueue};
+use super::export::{Destination, Surroundings, ways};
+use super::logs::OpenLog;
 use super::plan::Plan;
 use super::quiet::Quiet;
 use super::retry::RetryPolicy;
 use super::running::{ChainHandle, ExporterHandle, RunningEngine, extend, receive};
 use super::sender::{Edge, Outlet, Sender};
 use super::services::Services;
+use super::settings::Delivery;
 use crate::component::{
     Built, Error, Exporter, Extensions, Factory, Kind, Lifecycle, MemoryLimit, Processor, Receiver,
     Setup,
@@ -80,7 +82,7 @@ pub struct Builder {
     services: Services,
     ready: HashMap<(Kind, String), Built>,
     memory: Option<usize>,
-    retry: RetryPolicy,
+    retry: Option<RetryPolicy>,
     /// Those of the plan, once they are built.
     extensions: Extensions,
     /// What its components want of the memory budget.
@@ -138,9 +140,10 @@ impl Builder {
         self
     }
 
-    /// How patient exporters are with a destination that fails.
+    /// How patient exporters are with a destination that fails, where their sections have no
+    /// `retry_on_failure`.
     pub fn retry(&mut self, policy: RetryPolicy) -> &mut Self {
-        self.retry = policy;
+        self.retry = Some(policy);
         self
     }
 
@@ -242,6 +245,15 @@ impl Builder {
         Err(EngineError::Build { id: label, cause })
     }
 
+    /// Where the queue of an exporter is, if it is durable.
+    fn log_of(&self, delivery: &Delivery) -> Result<Option<Arc<OpenLog>>, Error> {
+        let Some(id) = &delivery.queue.storage else { return Ok(None) };
+        let place = self.extensions.get(id)?.storage().ok_or_else(|| {
+            Error::new(format!("the extension `{id}` keeps no queues; use `file_storage`"))
+        })?;
+        self.services.logs.open(&place).map(Some)
+    }
+
     fn wire(self, plan: &Plan, parts: Parts) -> Result<RunningEngine, EngineError> {
         let metrics = &self.services.metrics;
         let budget = Arc::clone(&self.services.budget);
@@ -250,33 +262,31 @@ impl Builder {
         let (stop, stopped) = watch::channel(None::<Instant>);
         let (close, closed) = watch::channel(false);
         let (finish, finished) = watch::channel(false);
+        let around = Surroundings {
+            metrics: Arc::clone(metrics),
+            budget: Arc::clone(&budget),
+            stop: stopped,
+            finish: finished,
+        };
         let mut exporters = Vec::new();
-        let mut queues = BTreeMap::new();
-        let mut deliveries = Vec::new();
+        let mut destinations = BTreeMap::new();
         for (id, exporter) in parts.exporters {
-            let label = format!("exporters::{id}");
-            let queued = metrics.counter(names::QUEUED_BYTES, &label);
-            let (queue, receiver) = ExportQueue::new(queued.clone());
-            queues.insert(id.clone(), queue);
-            let delivery = Delivery {
-                id: id.as_str().into(),
-                exporter,
-                policy: self.retry,
-                edge: Edge::new(metrics, &label),
-                queued,
-                stop: stopped.clone(),
-                finish: finished.clone(),
-                quiet: Quiet::default(),
-            };
-            deliveries.push((id, delivery, receiver));
+            let delivery = plan.delivery(&id, self.retry)?;
+            let destination = self
+                .log_of(&delivery)
+                .and_then(|log| Destination::new(&id, exporter, delivery, log, &around))
+                .map_err(|cause| EngineError::Build { id: format!("exporters::{id}"), cause })?;
+            destinations.insert(id, destination);
         }
         let mut chains = Vec::new();
         let mut inboxes = Vec::new();
         for (pipeline, processors) in plan.pipelines.iter().zip(parts.processors) {
-            let exporters: Vec<ExportQueue> =
-                pipeline.exporters.iter().filter_map(|id| queues.get(id).cloned()).collect();
+            let (ways, appenders) = ways(&destinations, pipeline);
+            for (id, appender) in appenders {
+                exporters.push(ExporterHandle { id, task: tokio::spawn(appender.run()) });
+            }
             if processors.is_empty() {
-                inboxes.push(Inbox::Direct(exporters));
+                inboxes.push(Inbox::Direct(ways));
                 continue;
             }
             let links = processors.into_iter().map(|(id, processor)| {
@@ -287,7 +297,7 @@ impl Builder {
                 metrics.counter(names::QUEUED_BYTES, &format!("pipelines::{}", pipeline.id));
             let chain = Chain {
                 links: links.collect(),
-                exporters,
+                exporters: ways,
                 budget: Arc::clone(&budget),
                 queued: queued.clone(),
             };
@@ -299,9 +309,8 @@ impl Builder {
             chains.push(ChainHandle { pipeline: pipeline.id.clone(), queue: queue.clone() });
             inboxes.push(Inbox::Thread { queue, queued });
         }
-        drop(queues);
-        for (id, delivery, receiver) in deliveries {
-            exporters.push(ExporterHandle { id, task: tokio::spawn(delivery.run(receiver)) });
+        for (id, destination) in destinations {
+            exporters.push(ExporterHandle { id, task: tokio::spawn(destination.run()) });
         }
         let mut extensions = JoinSet::new();
         let mut extension_stoppers = Vec::new();

@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::catalog::{Catalog, plain_word, section_of};
 use super::plan::{Defined, PipelinePlan, Plan};
+use super::references;
 use crate::component::Kind;
 use crate::config::{ConfigError, Document, Entry, Mark, Node, Section, did_you_mean, read};
 
@@ -159,7 +160,8 @@ impl<'a> Check<'a> {
                 self.broken.insert((kind, id));
                 return;
             }
-            let without = WITHOUT.iter().find(|(other, _)| kind == Kind::Extension && *other == name);
+            let without =
+                WITHOUT.iter().find(|(other, _)| kind == Kind::Extension && *other == name);
             let message = match without {
                 Some((_, instead)) => format!("`{name}` is not supported; {instead}"),
                 None => self.catalog.explain(kind, name),
@@ -232,7 +234,15 @@ impl<'a> Check<'a> {
         for entry in pipelines.map(Node::entries).unwrap_or_default() {
             self.pipeline(entry);
         }
+        self.extension_references();
         self.unused();
+    }
+
+    /// Checks what components say about extensions, and what their delivery advises.
+    fn extension_references(&mut self) {
+        let found = references::check(&self.plan, &self.broken);
+        self.errors.extend(found.errors);
+        self.plan.warnings.extend(found.warnings);
     }
 
     fn level(&mut self, service: &Node, level: Option<String>) {

@@ -1,9 +1,12 @@
 //! What a configuration asks for: components and pipelines, checked against what there is.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::catalog::Catalog;
 use super::check::Check;
+use super::retry::RetryPolicy;
+use super::settings::{Delivery, separate};
 use crate::component::{Factory, Kind};
 use crate::config::{ConfigError, ConfigErrors, Document, Mark, Section};
 
@@ -84,6 +87,28 @@ impl Plan {
             let value = defaults.get(key)?;
             Some(value.as_str().map_or_else(|| value.to_string(), str::to_owned))
         })
+    }
+
+    /// How an exporter's batches are delivered. `retry` is what the program wants where the
+    /// configuration says nothing.
+    pub(super) fn delivery(
+        &self,
+        id: &str,
+        retry: Option<RetryPolicy>,
+    ) -> Result<Delivery, ConfigErrors> {
+        let mut delivery = match self.components.get(&(Kind::Exporter, id.to_owned())) {
+            Some(defined) => {
+                let (_, ours) = separate(&defined.section, |_| true);
+                Delivery::of(&ours, (defined.factory.delivery)())?
+            }
+            None => Delivery::ready_made(),
+        };
+        if let Some(retry) = retry.filter(|_| !delivery.retry_written) {
+            let durable = delivery.queue.storage.is_some();
+            let limit = if durable { Duration::ZERO } else { retry.max_elapsed_time };
+            delivery.retry = Some(RetryPolicy { max_elapsed_time: limit, ..retry });
+        }
+        Ok(delivery)
     }
 
     pub(super) fn uses(&self, kind: Kind, id: &str) -> bool {

@@ -12,7 +12,7 @@ use tokio::time::timeout_at;
 use super::budget::Budget;
 use super::builder::EngineError;
 use super::chain::Message;
-use super::delivery::panic_text;
+use super::export::panic_text;
 use super::health::Health;
 use super::sender::Sender;
 use crate::component::{Error, Extension, Lifecycle, Receiver, Stopper};

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::budget::{Budget, MEMORY};
 use super::health::Health;
 use super::listeners::Listeners;
+use super::logs::Logs;
 use crate::modules::ModuleStore;
 use crate::telemetry::Metrics;
 
@@ -18,6 +19,8 @@ pub struct Services {
     pub metrics: Arc<Metrics>,
     /// Sockets that stay open while a new configuration takes over.
     pub listeners: Arc<Listeners>,
+    /// Durable queues that stay open while a new configuration takes over.
+    pub logs: Arc<Logs>,
     /// The memory that batches may take, shared by an engine and the one that takes over from it.
     pub budget: Arc<Budget>,
     /// Whether the pipelines run.
@@ -32,6 +35,7 @@ impl Default for Services {
             modules: Arc::default(),
             metrics: Arc::default(),
             listeners: Arc::default(),
+            logs: Arc::default(),
             budget: Budget::new(MEMORY),
             health: Arc::default(),
             worker: None,
