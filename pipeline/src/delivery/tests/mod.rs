@@ -7,4 +7,6 @@
     reason = "a test fails by panicking, and tells how to repeat it"
 )]
 
+mod model;
+mod simulated;
 mod whole;
