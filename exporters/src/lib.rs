@@ -9,6 +9,7 @@ use profpipe_pipeline::component::Factory;
 pub mod debug;
 pub mod file;
 pub mod nop;
+pub mod pyroscope;
 
 #[cfg(test)]
 mod testing;

@@ -7,6 +7,7 @@
 pub mod basicauth;
 pub mod bearertokenauth;
 pub mod file_storage;
+pub mod health_check;
 
 mod credentials;
 mod tenants;
@@ -15,5 +16,9 @@ mod watched;
 use profpipe_pipeline::component::Factory;
 
 /// Every component of this crate.
-pub const COMPONENTS: &[Factory] =
-    &[basicauth::FACTORY, bearertokenauth::FACTORY, file_storage::FACTORY];
+pub const COMPONENTS: &[Factory] = &[
+    basicauth::FACTORY,
+    bearertokenauth::FACTORY,
+    file_storage::FACTORY,
+    health_check::FACTORY,
+];

@@ -11,6 +11,7 @@ pub mod inprocess;
 pub mod nop;
 pub mod otlp;
 pub mod perf;
+pub mod pyroscope;
 
 /// Every component of this crate.
 pub const COMPONENTS: &[Factory] = &[
