@@ -11,8 +11,9 @@ use crate::sender::{Load, Place};
 
 const SENDERS: usize = 4;
 const ROUNDS: u64 = 20;
-/// How many requests one destination has in flight: the most that one kill may make arrive twice.
-const CONSUMERS: usize = 10;
+/// The most that one kill may make arrive twice: what was delivered since the log last wrote down how
+/// far it is, which it does at least every thousand records, and what ten consumers had in flight.
+const TWICE: usize = 1000 + 10;
 
 /// How often to kill in one test.
 fn rounds() -> u64 {
@@ -87,5 +88,5 @@ service:
     eprintln!("drained in {:?}: {sums:?}", done.elapsed());
     assert_eq!(sums.missing, 0, "{:?}", ledger.missing());
     assert!(sums.promised > 0);
-    assert!(sums.duplicates <= CONSUMERS * rounds() as usize, "{sums:?}");
+    assert!(sums.duplicates <= TWICE * rounds() as usize, "{sums:?}");
 }

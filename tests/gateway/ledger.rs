@@ -91,7 +91,9 @@ impl Ledger {
     /// Numbers that were promised and have not arrived.
     pub(crate) fn missing(&self) -> Vec<u64> {
         let is_missing = |row: &Row| row.promised && row.arrived == 0;
-        self.with(|rows| rows.iter().filter(|(_, row)| is_missing(row)).map(|(id, _)| *id).collect())
+        self.with(|rows| {
+            rows.iter().filter(|(_, row)| is_missing(row)).map(|(id, _)| *id).collect()
+        })
     }
 
     fn with<T>(&self, look: impl FnOnce(&mut BTreeMap<u64, Row>) -> T) -> T {
