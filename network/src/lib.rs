@@ -2,10 +2,11 @@
 //!
 //! Receivers that listen and exporters that send share these; none of it knows a component.
 
+pub mod body;
+pub mod client;
 pub mod grpc;
 pub mod protobuf;
-
-pub mod client;
+pub mod server;
 pub mod settings;
 
 /// What the macros of this crate refer to.

@@ -66,6 +66,25 @@ impl Batch {
         }
     }
 
+    /// The batch, of which it is known how many samples it has.
+    pub(crate) fn counted(mut self, samples: u64) -> Self {
+        self.counted = usize::try_from(samples).map(OnceLock::from).unwrap_or_default();
+        self
+    }
+
+    /// True while the batch is bytes as they were received.
+    pub(crate) fn is_wire(&self) -> bool {
+        matches!(self.body, Body::Wire(_))
+    }
+
+    /// As [`Batch::from_wire`], of so many samples.
+    pub(crate) fn from_counted_wire(request: Bytes, samples: usize) -> Self {
+        let batch = Self::from_wire(request);
+        // The cell is new.
+        let _ = batch.counted.set(samples);
+        batch
+    }
+
     /// About how much memory the batch takes, in bytes; copies share it.
     pub fn bytes(&self) -> usize {
         match &self.body {

@@ -9,12 +9,18 @@ use profpipe_pipeline::component::Factory;
 #[cfg(feature = "inprocess")]
 pub mod inprocess;
 pub mod nop;
+pub mod otlp;
 pub mod perf;
+pub mod pprof;
+pub mod pyroscope;
 
 /// Every component of this crate.
 pub const COMPONENTS: &[Factory] = &[
     nop::FACTORY,
+    otlp::FACTORY,
     perf::FACTORY,
+    pprof::FACTORY,
+    pyroscope::FACTORY,
     #[cfg(feature = "inprocess")]
     inprocess::FACTORY,
 ];

@@ -1,6 +1,7 @@
 //! What users type about connections, in the Collector's keys.
 
 mod client;
+pub mod server;
 mod tls;
 
 pub use client::{

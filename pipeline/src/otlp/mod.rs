@@ -23,7 +23,9 @@ mod budget;
 mod decode;
 mod encode;
 mod error;
+mod inspect;
 mod json;
+mod lenient;
 mod schema;
 mod sink;
 mod summary;
@@ -33,6 +35,7 @@ mod wire;
 
 pub(crate) use encode::RowLengths;
 pub use error::DecodeError;
+pub use lenient::{Rejected, admit, decode_lenient};
 pub use summary::{Summary, summary};
 
 use crate::profile::Profiles;
@@ -62,6 +65,14 @@ pub fn encoded_len(profiles: &Profiles) -> usize {
 /// the same request in protobuf.
 pub fn decode_json(request: &[u8]) -> Result<Profiles, DecodeError> {
     decode(&json::to_protobuf(request)?)
+}
+
+/// A request in OTLP JSON as protobuf, not looked at any further.
+///
+/// # Errors
+/// If the text is not JSON, or a known key has a value of the wrong type.
+pub fn json_to_protobuf(request: &[u8]) -> Result<Vec<u8>, DecodeError> {
+    json::to_protobuf(request)
 }
 
 /// Writes a request in OTLP JSON, without spaces. Fields that have their default are left out.

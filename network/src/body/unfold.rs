@@ -1,0 +1,234 @@
+//! Decompression that never outgrows its limits.
+
+use std::io::{self, Write};
+
+use bytes::Bytes;
+use flate2::write::{MultiGzDecoder, ZlibDecoder};
+use profpipe_pipeline::engine::Charge;
+use zstd::stream::raw::{DParameter, Decoder as ZstdDecoder, Operation};
+
+use super::{Coding, too_large};
+use crate::server::Refusal;
+
+/// A body may unfold to so many times its size …
+const RATIO: usize = 200;
+/// … and this.
+const SLACK: usize = 1 << 20;
+/// The largest window of zstd, as a power of two.
+const WINDOW: u32 = 23;
+/// Output of zstd is taken in pieces of this size.
+const PIECE: usize = 32 << 10;
+
+/// Takes the bytes of a body and unfolds them.
+pub(super) enum Unfold<'c> {
+    Identity(Output<'c>),
+    Gzip(Box<MultiGzDecoder<Output<'c>>>),
+    Zlib(Box<ZlibDecoder<Output<'c>>>),
+    Zstd(Box<Zstd<'c>>),
+}
+
+pub(super) struct Zstd<'c> {
+    decoder: ZstdDecoder<'static>,
+    output: Output<'c>,
+    piece: Vec<u8>,
+    /// True between frames.
+    whole: bool,
+}
+
+/// What came out.
+pub(super) struct Output<'c> {
+    bytes: Vec<u8>,
+    charge: &'c mut Charge,
+    limit: usize,
+    /// Bytes that went in; nothing unfolds if it is `None`.
+    taken: Option<usize>,
+    /// What decompression takes: from the start, and at most for its window.
+    state: usize,
+    window: usize,
+    refusal: Option<Refusal>,
+}
+
+impl<'c> Unfold<'c> {
+    /// For a body of about `expected` bytes, if that is known, that may unfold to `limit`.
+    pub(super) fn new(
+        coding: Coding,
+        limit: usize,
+        expected: usize,
+        charge: &'c mut Charge,
+    ) -> Result<Self, Refusal> {
+        let mut output = Output {
+            bytes: Vec::new(),
+            charge,
+            limit,
+            taken: (coding != Coding::Identity).then_some(0),
+            state: coding.state(),
+            window: if coding == Coding::Zstd { 1 << WINDOW } else { 0 },
+            refusal: None,
+        };
+        output.pay(0)?;
+        Ok(match coding {
+            Coding::Identity => {
+                // Memory that is not touched is not there yet.
+                output.bytes.reserve_exact(expected.min(limit));
+                Self::Identity(output)
+            }
+            Coding::Gzip => Self::Gzip(Box::new(MultiGzDecoder::new(output))),
+            Coding::Zlib => Self::Zlib(Box::new(ZlibDecoder::new(output))),
+            Coding::Zstd => {
+                let decoder = ZstdDecoder::new().and_then(|mut decoder| {
+                    decoder.set_parameter(DParameter::WindowLogMax(WINDOW))?;
+                    Ok(decoder)
+                });
+                let decoder = decoder.map_err(|_| Refusal::busy())?;
+                let piece = vec![0; PIECE];
+                Self::Zstd(Box::new(Zstd { decoder, output, piece, whole: true }))
+            }
+        })
+    }
+
+    /// Takes a chunk.
+    pub(super) fn push(&mut self, chunk: &[u8]) -> Result<(), Refusal> {
+        let result = match self {
+            Self::Identity(output) => output.write_all(chunk),
+            Self::Gzip(decoder) => {
+                decoder.get_mut().took(chunk);
+                decoder.write_all(chunk)
+            }
+            Self::Zlib(decoder) => {
+                decoder.get_mut().took(chunk);
+                decoder.write_all(chunk)
+            }
+            Self::Zstd(zstd) => zstd.push(chunk),
+        };
+        result.map_err(|error| self.explain(&error))
+    }
+
+    /// The whole body.
+    pub(super) fn finish(self) -> Result<Bytes, Refusal> {
+        let mut this = self;
+        let finished = match &mut this {
+            Self::Identity(_) => Ok(()),
+            Self::Gzip(decoder) => decoder.try_finish(),
+            Self::Zlib(decoder) => decoder.try_finish(),
+            Self::Zstd(zstd) if zstd.whole => Ok(()),
+            Self::Zstd(_) => Err(io::ErrorKind::UnexpectedEof.into()),
+        };
+        if let Err(error) = finished {
+            return Err(this.explain(&error));
+        }
+        let output = this.output();
+        let mut bytes = std::mem::take(&mut output.bytes);
+        if bytes.capacity() > bytes.len() + bytes.len() / 4 {
+            bytes.shrink_to_fit();
+        }
+        output.charge.resize(bytes.len());
+        Ok(bytes.into())
+    }
+
+    fn output(&mut self) -> &mut Output<'c> {
+        match self {
+            Self::Identity(output) => output,
+            Self::Gzip(decoder) => decoder.get_mut(),
+            Self::Zlib(decoder) => decoder.get_mut(),
+            Self::Zstd(zstd) => &mut zstd.output,
+        }
+    }
+
+    fn explain(&mut self, error: &io::Error) -> Refusal {
+        let name = match self {
+            Self::Identity(_) => "it",
+            Self::Gzip(_) => "gzip",
+            Self::Zlib(_) => "zlib",
+            Self::Zstd(_) => "zstd with a window of at most 8 MiB",
+        };
+        let refusal = self.output().refusal.take();
+        refusal.unwrap_or_else(|| match error.kind() {
+            io::ErrorKind::UnexpectedEof => Refusal::invalid("the compressed body was cut short"),
+            _ => Refusal::invalid(format!("the body cannot be decompressed: it is not {name}")),
+        })
+    }
+}
+
+impl Zstd<'_> {
+    fn push(&mut self, mut chunk: &[u8]) -> io::Result<()> {
+        self.output.took(chunk);
+        loop {
+            let status = self.decoder.run_on_buffers(chunk, &mut self.piece)?;
+            let Some(piece) = self.piece.get(..status.bytes_written) else {
+                return Err(io::ErrorKind::InvalidData.into());
+            };
+            self.output.write_all(piece)?;
+            chunk = chunk.get(status.bytes_read..).unwrap_or_default();
+            self.whole = status.remaining == 0;
+            // A full piece may mean that more is waiting inside.
+            let full = status.bytes_written == PIECE;
+            if chunk.is_empty() && (!full || self.whole) {
+                return Ok(());
+            }
+            if status.bytes_read == 0 && status.bytes_written == 0 {
+                return Err(io::ErrorKind::InvalidData.into());
+            }
+        }
+    }
+}
+
+impl Output<'_> {
+    fn took(&mut self, chunk: &[u8]) {
+        if let Some(taken) = &mut self.taken {
+            *taken += chunk.len();
+        }
+    }
+
+    /// Makes the charge cover `length` bytes of output.
+    fn pay(&mut self, length: usize) -> Result<(), Refusal> {
+        let held = if self.taken.is_some() { self.bytes.capacity().max(length) } else { length };
+        // A window holds no more than what has come out.
+        let needed = self.state + held + self.window.min(length);
+        let missing = needed.saturating_sub(self.charge.bytes());
+        if missing > 0 && !self.charge.try_grow(missing) {
+            return Err(Refusal::busy());
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, piece: &[u8]) -> Result<(), Refusal> {
+        let length = self.bytes.len().saturating_add(piece.len());
+        if length > self.limit {
+            return Err(too_large(self.limit));
+        }
+        let Some(taken) = self.taken else {
+            self.pay(length)?;
+            self.bytes.extend_from_slice(piece);
+            return Ok(());
+        };
+        if length > taken.saturating_mul(RATIO).saturating_add(SLACK) {
+            let message = format!("the body unfolds to more than {RATIO} times its size");
+            return Err(Refusal::too_large(message));
+        }
+        if length > self.bytes.capacity() {
+            let room = (self.bytes.capacity() * 2).clamp(PIECE, self.limit.max(PIECE)).max(length);
+            self.pay(room)?;
+            self.bytes.reserve_exact(room - self.bytes.len());
+        } else {
+            self.pay(length)?;
+        }
+        self.bytes.extend_from_slice(piece);
+        Ok(())
+    }
+}
+
+impl Write for Output<'_> {
+    fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
+        match self.take(piece) {
+            Ok(()) => Ok(piece.len()),
+            Err(refusal) => {
+                self.refusal = Some(refusal);
+                Err(io::ErrorKind::Other.into())
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,37 @@
+//! A server for receivers and endpoints: HTTP/1.1 and HTTP/2, with or without TLS, on one port.
+//!
+//! # What happens to a request
+//! 1. Who sends it is found out ([`Setup::extensions`](profpipe_pipeline::component::Setup)), or it
+//!    is refused.
+//! 2. The handler looks at its head ([`Handler::admit`]): versions, content types.
+//! 3. Room in the memory budget is taken, before any of the body is read; without room it is refused
+//!    with a hint to come again.
+//! 4. The body is read and decompressed at once, chunk by chunk, and every chunk is paid for before
+//!    it is kept. What is too large, too slow, or unfolds like a bomb is refused there and then.
+//! 5. The handler gets the bytes together with what they cost ([`Request`]), and answers.
+//!
+//! # What a handler does not need to know
+//! Whether it is asked by HTTP or by gRPC: it answers with bytes or with a [`Refusal`], and the server
+//! writes either as an HTTP response or as a message and trailers.
+//!
+//! # Stopping
+//! [`Server::run`] returns when it takes no more connections and no handler has anything to send
+//! any more. Answers that wait for what was sent are given by connections that live on for a
+//! while. The socket itself stays open in [`Listeners`](profpipe_pipeline::engine::Listeners), so
+//! that the next configuration goes on with it.
+
+mod answer;
+mod connection;
+mod listen;
+mod refusal;
+mod route;
+mod serve;
+mod tls;
+
+pub use answer::Reply;
+pub use listen::Server;
+pub use refusal::Refusal;
+pub use route::{Handler, Request, Router, Sending, Transport};
+
+#[cfg(test)]
+mod tests;

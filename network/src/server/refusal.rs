@@ -1,0 +1,78 @@
+//! Why a request is refused, for whichever protocol asks.
+
+use std::time::Duration;
+
+use http::StatusCode;
+
+use crate::grpc::{Code, Status};
+
+/// Why a request is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The status in HTTP.
+    pub status: StatusCode,
+    /// The status in gRPC.
+    pub code: Code,
+    /// One line that says what is wrong and what to do.
+    pub message: String,
+    /// When to come again, if that makes sense.
+    pub retry_after: Option<Duration>,
+    /// Codings to use instead, for a body whose coding is not taken.
+    pub accept_encoding: Option<String>,
+}
+
+impl Refusal {
+    /// A refusal for good.
+    pub fn new(status: StatusCode, code: Code, message: impl Into<String>) -> Self {
+        Self { status, code, message: message.into(), retry_after: None, accept_encoding: None }
+    }
+
+    /// The request makes no sense: 400, `INVALID_ARGUMENT`.
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, Code::InvalidArgument, message)
+    }
+
+    /// Larger than is ever taken: 413, `RESOURCE_EXHAUSTED` without a hint.
+    pub fn too_large(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, Code::ResourceExhausted, message)
+    }
+
+    /// No room now: 429, `RESOURCE_EXHAUSTED` with a hint.
+    pub fn busy() -> Self {
+        let message = "the memory budget is used up; come again later";
+        let refusal = Self::new(StatusCode::TOO_MANY_REQUESTS, Code::ResourceExhausted, message);
+        refusal.retry_after(Duration::from_secs(1))
+    }
+
+    /// It was lost on its way and may come again: 503, `UNAVAILABLE` with a hint.
+    pub fn unavailable(message: impl Into<String>) -> Self {
+        let refusal = Self::new(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, message);
+        refusal.retry_after(Duration::from_secs(1))
+    }
+
+    /// The sender is not known: 401, `UNAUTHENTICATED`.
+    pub fn unauthenticated(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, Code::Unauthenticated, message)
+    }
+
+    /// The body took too long: 408, `DEADLINE_EXCEEDED`.
+    pub fn too_slow(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::REQUEST_TIMEOUT, Code::DeadlineExceeded, message)
+    }
+
+    /// The same, with a hint when to come again.
+    #[must_use]
+    pub fn retry_after(mut self, after: Duration) -> Self {
+        self.retry_after = Some(after);
+        self
+    }
+
+    /// The same as a status of gRPC: in protobuf or JSON, the body of an OTLP/HTTP error.
+    pub fn to_status(&self) -> Status {
+        let status = Status::new(self.code, self.message.as_str());
+        match self.retry_after {
+            Some(after) => status.retry_after(after),
+            None => status,
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! Which handler answers which request, and what it is given.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Instant;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{Method, StatusCode, request};
+use profpipe_pipeline::component::Identity;
+use profpipe_pipeline::engine::Charge;
+use tokio::sync::mpsc;
+
+use super::answer::Reply;
+use super::refusal::Refusal;
+use crate::grpc::Code;
+
+/// Answers requests.
+#[async_trait]
+pub trait Handler: Send + Sync + 'static {
+    /// Looks at the head of a request, before any of its body is read.
+    ///
+    /// # Errors
+    /// If it is to be refused.
+    fn admit(&self, head: &request::Parts) -> Result<(), Refusal> {
+        let _ = head;
+        Ok(())
+    }
+
+    /// Answers a request.
+    ///
+    /// # Errors
+    /// If it is refused.
+    async fn handle(&self, request: Request) -> Result<Reply, Refusal>;
+
+    /// Writes a refusal for a client that asked by HTTP; a line of text unless the protocol wants
+    /// something else. Not called for gRPC.
+    fn refuse(&self, head: &request::Parts, refusal: &Refusal) -> Reply {
+        let _ = head;
+        Reply::text(refusal)
+    }
+}
+
+/// A request whose body was read.
+#[derive(Debug)]
+pub struct Request {
+    /// Method, address and headers. A body that was compressed no longer is.
+    pub head: request::Parts,
+    /// The body, or the message of a gRPC call.
+    pub body: Bytes,
+    /// What the body takes of the memory budget.
+    pub charge: Charge,
+    /// Whose it is: by credentials, or by a header that is trusted.
+    pub tenant: Option<Arc<str>>,
+    /// Who sent it.
+    pub identity: Identity,
+    /// How it came.
+    pub transport: Transport,
+    /// When the client stops waiting, if it said so.
+    pub deadline: Option<Instant>,
+    /// To be dropped when everything was sent on.
+    pub sending: Sending,
+}
+
+/// How a request came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Transport {
+    /// Plain HTTP.
+    Http,
+    /// A gRPC call.
+    Grpc,
+}
+
+impl Transport {
+    /// As metrics name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Grpc => "grpc",
+        }
+    }
+}
+
+/// Held by a request until its handler has nothing to send any more; a server that stops waits for
+/// it. A handler drops it before it waits for what becomes of the batch: that is known only when
+/// the pipelines have ended, which they do after the receivers.
+#[derive(Debug, Clone)]
+pub struct Sending {
+    pub(super) _alive: mpsc::Sender<Infallible>,
+}
+
+/// Handlers by method, path and protocol.
+#[derive(Default)]
+pub struct Router {
+    paths: BTreeMap<String, Methods>,
+}
+
+#[derive(Default)]
+struct Methods {
+    http: Vec<(Method, Arc<dyn Handler>)>,
+    grpc: Option<Arc<dyn Handler>>,
+}
+
+impl std::fmt::Debug for Router {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.paths.keys()).finish()
+    }
+}
+
+impl Router {
+    /// Without any handler.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a handler of plain HTTP.
+    #[must_use]
+    pub fn http(mut self, method: Method, path: &str, handler: Arc<dyn Handler>) -> Self {
+        self.paths.entry(path.to_owned()).or_default().http.push((method, handler));
+        self
+    }
+
+    /// Adds a handler of a gRPC method, by its path `/package.Service/Method`. The same path may
+    /// have a handler of plain HTTP, too: the content type decides.
+    #[must_use]
+    pub fn grpc(mut self, path: &str, handler: Arc<dyn Handler>) -> Self {
+        self.paths.entry(path.to_owned()).or_default().grpc = Some(handler);
+        self
+    }
+
+    pub(super) fn find(
+        &self,
+        head: &request::Parts,
+        transport: Transport,
+    ) -> Result<&Arc<dyn Handler>, Refusal> {
+        let path = head.uri.path();
+        let Some(methods) = self.paths.get(path) else {
+            // A path may be long, and may hold what nobody wants in a log.
+            let message = "there is nothing at this path".to_owned();
+            return Err(Refusal::new(StatusCode::NOT_FOUND, Code::Unimplemented, message));
+        };
+        match transport {
+            Transport::Grpc => methods.grpc.as_ref().ok_or_else(|| {
+                let message = "this path takes plain HTTP, not gRPC";
+                Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::Unimplemented, message)
+            }),
+            Transport::Http if methods.http.is_empty() => {
+                let message = "this path takes gRPC, with the content type application/grpc";
+                Err(Refusal::new(
+                    StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                    Code::InvalidArgument,
+                    message,
+                ))
+            }
+            Transport::Http => {
+                let found = methods.http.iter().find(|(method, _)| *method == head.method);
+                found.map(|(_, handler)| handler).ok_or_else(|| {
+                    let known: Vec<&str> =
+                        methods.http.iter().map(|(method, _)| method.as_str()).collect();
+                    let message = format!("this path takes {} only", known.join(", "));
+                    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, Code::Unimplemented, message)
+                })
+            }
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! One request: who, whether, how large; then its handler.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::{Method, Request as HttpRequest, Response, StatusCode, request};
+use http_body::Body as _;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use profpipe_pipeline::component::{Extension, Identity};
+use profpipe_pipeline::engine::Budget;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use super::Reply;
+use super::answer::{ReplyBody, grpc, grpc_refusal};
+use super::refusal::Refusal;
+use super::route::{Handler, Request, Router, Sending, Transport};
+use crate::body::{self, Coding, FIRST, Framing, Limits};
+use crate::grpc::{Code, headers, is_grpc, parse_timeout};
+use crate::settings::server::ServerSettings;
+
+/// So much of a body that nobody wants is read away before the answer over HTTP/1.1, so that a
+/// client that still writes gets to read it.
+const AWAY: usize = 1 << 20;
+const AWAY_TIME: Duration = Duration::from_secs(1);
+
+/// What all connections share.
+pub(super) struct Shared {
+    pub(super) settings: ServerSettings,
+    pub(super) router: Router,
+    pub(super) budget: Arc<Budget>,
+    pub(super) auth: Option<Arc<dyn Extension>>,
+    pub(super) tenant_header: Option<http::HeaderName>,
+    /// Fails to give one once the server has stopped.
+    pub(super) sending: mpsc::WeakSender<Infallible>,
+}
+
+/// Answers a request.
+pub(super) async fn serve(
+    shared: Arc<Shared>,
+    request: HttpRequest<Incoming>,
+) -> Result<Response<ReplyBody>, Infallible> {
+    let (head, body) = request.into_parts();
+    let transport = transport(&head);
+    let (handler, result) = match find(&shared, &head, transport) {
+        Ok((handler, identity)) => {
+            let asked = Asked { shared: &shared, handler: &**handler, transport, identity };
+            let kept = asked.handler;
+            let result = asked.answer(head.clone(), body).await;
+            (Some(kept), result)
+        }
+        Err(refusal) => {
+            read_away(&head, body).await;
+            (None, Err(refusal))
+        }
+    };
+    Ok(match (result, transport) {
+        (Ok(reply), Transport::Http) => reply.into_http(),
+        (Ok(reply), Transport::Grpc) => grpc(&reply.body),
+        (Err(refusal), Transport::Grpc) => grpc_refusal(&refusal),
+        (Err(refusal), Transport::Http) => handler
+            .map_or_else(|| Reply::text(&refusal), |it| it.refuse(&head, &refusal))
+            .into_http(),
+    })
+}
+
+fn transport(head: &request::Parts) -> Transport {
+    let content_type = head.headers.get(CONTENT_TYPE).map(http::HeaderValue::as_bytes);
+    if head.method == Method::POST && content_type.is_some_and(is_grpc) {
+        Transport::Grpc
+    } else {
+        Transport::Http
+    }
+}
+
+/// The handler of a request, for a sender that is known.
+fn find<'s>(
+    shared: &'s Shared,
+    head: &request::Parts,
+    transport: Transport,
+) -> Result<(&'s Arc<dyn Handler>, Identity), Refusal> {
+    let identity = authenticate(shared, head)?;
+    let handler = shared.router.find(head, transport)?;
+    Ok((handler, identity))
+}
+
+fn authenticate(shared: &Shared, head: &request::Parts) -> Result<Identity, Refusal> {
+    let Some(extension) = &shared.auth else { return Ok(Identity::default()) };
+    let Some(auth) = extension.server_auth() else {
+        return Err(Refusal::unauthenticated("nobody can be authenticated here"));
+    };
+    let values: Vec<&[u8]> =
+        head.headers.get_all(AUTHORIZATION).iter().map(http::HeaderValue::as_bytes).collect();
+    auth.authenticate(&values).map_err(|error| Refusal::unauthenticated(error.to_string()))
+}
+
+/// A request whose handler is known.
+struct Asked<'s> {
+    shared: &'s Arc<Shared>,
+    handler: &'s dyn Handler,
+    transport: Transport,
+    identity: Identity,
+}
+
+impl Asked<'_> {
+    async fn answer(self, head: request::Parts, body: Incoming) -> Result<Reply, Refusal> {
+        let before = match self.before(&head, &body) {
+            Ok(before) => before,
+            Err(refusal) => {
+                read_away(&head, body).await;
+                return Err(refusal);
+            }
+        };
+        let Before { tenant, coding, framing, limits, mut charge, sending } = before;
+        let body = body::read(body, framing, coding, limits, &mut charge).await?;
+        let request = Request {
+            head,
+            body,
+            charge,
+            tenant,
+            identity: self.identity,
+            transport: self.transport,
+            deadline: limits.deadline,
+            sending,
+        };
+        let answered = self.handler.handle(request);
+        match limits.deadline {
+            None => answered.await,
+            Some(deadline) => match tokio::time::timeout_at(deadline.into(), answered).await {
+                Ok(answer) => answer,
+                Err(_) => Err(late()),
+            },
+        }
+    }
+
+    /// What is decided before any of the body is read.
+    fn before(&self, head: &request::Parts, body: &Incoming) -> Result<Before, Refusal> {
+        let Some(alive) = self.shared.sending.upgrade() else {
+            return Err(Refusal::unavailable("the server is stopping"));
+        };
+        let sending = Sending { _alive: alive };
+        let tenant = self.tenant(head)?;
+        self.handler.admit(head)?;
+        let settings = &self.shared.settings;
+        let taken = &settings.compression_algorithms;
+        let (coding, framing, size) = match self.transport {
+            Transport::Http => {
+                (Coding::of_http(&head.headers, taken)?, Framing::Plain, settings.max_body)
+            }
+            Transport::Grpc => {
+                (Coding::of_grpc(&head.headers, taken)?, Framing::Message, settings.max_message)
+            }
+        };
+        let expected = body.size_hint().exact().map(|length| length as usize);
+        // Five bytes stand before a message.
+        if expected.is_some_and(|length| length > size.saturating_add(5)) {
+            return Err(body::too_large(size));
+        }
+        // There must be room for what was announced, but only what has come is paid for: else slow
+        // senders could keep everybody else out with promises.
+        let announced = coding.state() + expected.unwrap_or(FIRST);
+        let mut charge = self.shared.budget.try_admit(announced).ok_or_else(Refusal::busy)?;
+        charge.resize(announced.min(coding.state() + FIRST));
+        let deadline = match self.transport {
+            Transport::Http => None,
+            Transport::Grpc => deadline(head),
+        };
+        let limits = Limits { size, time: settings.body_timeout, deadline, expected };
+        Ok(Before { tenant, coding, framing, limits, charge, sending })
+    }
+
+    fn tenant(&self, head: &request::Parts) -> Result<Option<Arc<str>>, Refusal> {
+        if self.identity.tenant.is_some() {
+            return Ok(self.identity.tenant.clone());
+        }
+        let Some(name) = &self.shared.tenant_header else { return Ok(None) };
+        let mut values = head.headers.get_all(name).iter();
+        let (first, second) = (values.next(), values.next());
+        let Some(value) = first else { return Ok(None) };
+        let good = |text: &&str| {
+            let letter = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+            (1..=64).contains(&text.len()) && text.bytes().all(letter)
+        };
+        match value.to_str().ok().filter(good).filter(|_| second.is_none()) {
+            Some(text) => Ok(Some(text.into())),
+            None => Err(Refusal::invalid(format!(
+                "{name} must be given once, as up to 64 letters, digits, dots, dashes, underscores"
+            ))),
+        }
+    }
+}
+
+struct Before {
+    tenant: Option<Arc<str>>,
+    coding: Coding,
+    framing: Framing,
+    limits: Limits,
+    charge: profpipe_pipeline::engine::Charge,
+    sending: Sending,
+}
+
+fn late() -> Refusal {
+    Refusal::new(StatusCode::GATEWAY_TIMEOUT, Code::DeadlineExceeded, "the caller's time is over")
+}
+
+/// When the caller of a gRPC method stops waiting.
+fn deadline(head: &request::Parts) -> Option<Instant> {
+    let timeout = parse_timeout(head.headers.get(headers::TIMEOUT)?.as_bytes())?;
+    // What is too far away to be a time is no limit.
+    Instant::now().checked_add(timeout)
+}
+
+/// Reads a part of a body away.
+async fn read_away(head: &request::Parts, mut body: Incoming) {
+    if head.version >= http::Version::HTTP_2 || body.is_end_stream() {
+        return;
+    }
+    // A client that waits to be asked for its body is not asked.
+    if head.headers.contains_key(http::header::EXPECT) {
+        return;
+    }
+    let mut left = AWAY;
+    let reading = async {
+        while let Some(Ok(frame)) = body.frame().await {
+            let length = frame.data_ref().map_or(0, bytes::Bytes::len);
+            left = left.saturating_sub(length);
+            if left == 0 {
+                return;
+            }
+        }
+    };
+    // Whether it is all there or not, the answer follows.
+    let _ = timeout(AWAY_TIME, reading).await;
+}

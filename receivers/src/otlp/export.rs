@@ -1,0 +1,188 @@
+//! One export request: from bytes to an answer.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{StatusCode, request};
+use profpipe_network::grpc::Code;
+use profpipe_network::protobuf::{put_bytes, put_int};
+use profpipe_network::server::{Handler, Refusal, Reply, Request, Transport};
+use profpipe_pipeline::batch::{Outcome, Receipt};
+use profpipe_pipeline::engine::Sender;
+use profpipe_pipeline::otlp::{self, Rejected};
+use profpipe_pipeline::telemetry::{Counter, Metrics, names};
+
+use super::version;
+
+const PROTOBUF: &str = "application/x-protobuf";
+const JSON: &str = "application/json";
+
+/// Takes export requests, whichever way they come.
+pub(super) struct Export {
+    out: Sender,
+    counts: Counts,
+}
+
+/// What became of samples.
+pub(super) struct Counts {
+    accepted: Counter,
+    refused: Counter,
+    failed: Counter,
+}
+
+impl Counts {
+    pub(super) fn new(metrics: &Metrics, id: &str) -> Self {
+        Self {
+            accepted: metrics.counter(names::RECEIVER_ACCEPTED_SAMPLES, id),
+            refused: metrics.counter(names::RECEIVER_REFUSED_SAMPLES, id),
+            failed: metrics.counter(names::RECEIVER_FAILED_SAMPLES, id),
+        }
+    }
+}
+
+/// How a request is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Protobuf,
+    Json,
+}
+
+impl Form {
+    /// By the content type of a request, parameters aside.
+    fn of(head: &request::Parts) -> Option<Self> {
+        let value = head.headers.get(CONTENT_TYPE)?.to_str().ok()?;
+        let name = value.split(';').next().unwrap_or_default().trim();
+        let is = |other: &str| name.eq_ignore_ascii_case(other);
+        match () {
+            () if is(PROTOBUF) || is("application/protobuf") => Some(Self::Protobuf),
+            () if is("application/grpc") || is("application/grpc+proto") => Some(Self::Protobuf),
+            () if is(JSON) => Some(Self::Json),
+            () => None,
+        }
+    }
+
+    fn content_type(self) -> &'static str {
+        match self {
+            Self::Protobuf => PROTOBUF,
+            Self::Json => JSON,
+        }
+    }
+}
+
+impl Export {
+    pub(super) fn new(out: Sender, counts: Counts) -> Self {
+        Self { out, counts }
+    }
+
+    async fn take(&self, request: Request, form: Form) -> Result<Rejected, Refusal> {
+        let Request { body, mut charge, tenant, sending, .. } = request;
+        let body = match form {
+            Form::Protobuf => body,
+            Form::Json => {
+                // For a moment there are both.
+                if !charge.try_grow(body.len()) {
+                    return Err(Refusal::busy());
+                }
+                from_json(body).await?
+            }
+        };
+        let (mut batch, rejected) =
+            otlp::admit(body).map_err(|error| Refusal::invalid(error.to_string()))?;
+        self.counts.failed.add(rejected.samples as u64);
+        let samples = batch.samples() as u64;
+        if samples == 0 {
+            return Ok(rejected);
+        }
+        let (receipt, acknowledgement) = Receipt::new();
+        batch.receipt = receipt;
+        batch.context.tenant = tenant;
+        let sent = self.out.send_admitted(batch, charge).await;
+        drop(sending);
+        let outcome = match sent {
+            Ok(()) => acknowledgement.wait().await,
+            Err(closed) => Outcome::Retry(closed.to_string()),
+        };
+        match outcome {
+            Outcome::Delivered | Outcome::Durable => {
+                self.counts.accepted.add(samples);
+                Ok(rejected)
+            }
+            Outcome::Retry(cause) => {
+                self.counts.refused.add(samples);
+                Err(Refusal::unavailable(cause))
+            }
+            Outcome::Rejected(cause) => {
+                self.counts.refused.add(samples);
+                Err(Refusal::invalid(cause))
+            }
+        }
+    }
+}
+
+/// JSON takes long enough to keep others waiting.
+async fn from_json(body: Bytes) -> Result<Bytes, Refusal> {
+    let read = tokio::task::spawn_blocking(move || otlp::json_to_protobuf(&body)).await;
+    match read {
+        Ok(Ok(request)) => Ok(request.into()),
+        Ok(Err(error)) => Err(Refusal::invalid(error.to_string())),
+        Err(_) => Err(Refusal::unavailable("the server is stopping")),
+    }
+}
+
+#[async_trait]
+impl Handler for Export {
+    fn admit(&self, head: &request::Parts) -> Result<(), Refusal> {
+        if Form::of(head).is_none() {
+            let message = format!("the content type must be {PROTOBUF} or {JSON}");
+            return Err(Refusal::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                Code::Unimplemented,
+                message,
+            ));
+        }
+        version::check(&head.headers)
+    }
+
+    async fn handle(&self, request: Request) -> Result<Reply, Refusal> {
+        let form = match request.transport {
+            Transport::Grpc => Form::Protobuf,
+            Transport::Http => Form::of(&request.head).unwrap_or(Form::Protobuf),
+        };
+        let rejected = self.take(request, form).await?;
+        Ok(Reply::new(form.content_type(), answer(&rejected, form)))
+    }
+
+    fn refuse(&self, head: &request::Parts, refusal: &Refusal) -> Reply {
+        match Form::of(head) {
+            Some(Form::Json) => Reply::refusal(refusal, JSON, refusal.to_status().to_json()),
+            Some(Form::Protobuf) => Reply::refusal(refusal, PROTOBUF, refusal.to_status().encode()),
+            None => Reply::text(refusal),
+        }
+    }
+}
+
+/// An `ExportProfilesServiceResponse`: empty unless something was rejected.
+fn answer(rejected: &Rejected, form: Form) -> Vec<u8> {
+    match form {
+        _ if *rejected == Rejected::default() && form == Form::Protobuf => Vec::new(),
+        _ if *rejected == Rejected::default() => b"{}".to_vec(),
+        Form::Protobuf => {
+            let mut partial = Vec::new();
+            put_int(&mut partial, 1, rejected.profiles as i64);
+            put_bytes(&mut partial, 2, rejected.message.as_bytes());
+            let mut response = Vec::new();
+            put_bytes(&mut response, 1, &partial);
+            response
+        }
+        Form::Json => {
+            // 64-bit numbers are texts in this form.
+            let escaped = serde_json::Value::from(rejected.message.as_str());
+            let profiles = rejected.profiles;
+            format!(
+                "{{\"partialSuccess\":{{\"rejectedProfiles\":\"{profiles}\",\
+                 \"errorMessage\":{escaped}}}}}"
+            )
+            .into_bytes()
+        }
+    }
+}
