@@ -28,3 +28,4 @@ mod ledger;
 mod payload;
 mod process;
 mod sender;
+mod sink;
