@@ -11,6 +11,8 @@ use crate::payload::{self, Meaning};
 pub(crate) struct Ledger {
     next: AtomicU64,
     rows: Mutex<BTreeMap<u64, Row>>,
+    /// What has arrived of requests that were cut.
+    parts: Mutex<BTreeMap<u64, Meaning>>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -56,21 +58,26 @@ impl Ledger {
         self.with(|rows| rows.entry(id).or_default().promised = true);
     }
 
-    /// Notes what arrived. Fails if it was never sent, or is not what was sent.
+    /// Notes what arrived. Fails if it was never sent, or is neither what was sent nor a part of it
+    /// that is missing.
     #[track_caller]
     pub(crate) fn arrived(&self, data: &[u8]) {
         for (id, meaning) in payload::read(data) {
-            assert!(meaning == Meaning::of(id), "{id} is not what was sent: {meaning:?}");
+            let whole = Meaning::of(id);
+            if meaning != whole {
+                let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+                let known = parts.entry(id).or_default();
+                assert!(known.add(&meaning, &whole), "{id} is not what was sent: {meaning:?}");
+                if *known != whole {
+                    continue;
+                }
+                parts.remove(&id);
+            }
             self.with(|rows| {
                 let row = rows.get_mut(&id).unwrap_or_else(|| panic!("{id} was never sent"));
                 row.arrived += 1;
             });
         }
-    }
-
-    /// Forgets all arrivals, to count them anew.
-    pub(crate) fn forget_arrivals(&self) {
-        self.with(|rows| rows.values_mut().for_each(|row| row.arrived = 0));
     }
 
     pub(crate) fn sums(&self) -> Sums {

@@ -21,6 +21,7 @@
     reason = "a test fails by panicking, and prints what it measured or skipped"
 )]
 
+mod backend;
 mod delivered;
 mod http;
 mod kill;

@@ -28,6 +28,16 @@ impl Meaning {
         Self { stacks: stacks.collect(), time: time(id) }
     }
 
+    /// Adds a part of `whole` that is not there yet. False if it is none.
+    pub(crate) fn add(&mut self, part: &Self, whole: &Self) -> bool {
+        self.time = part.time;
+        part.time == whole.time
+            && part.stacks.iter().all(|(stack, value)| {
+                let is_of_whole = whole.stacks.get(stack) == Some(value);
+                is_of_whole && self.stacks.insert(stack.clone(), *value).is_none()
+            })
+    }
+
     /// As a request.
     pub(crate) fn request(&self, id: u64) -> Vec<u8> {
         let mut strings = vec![String::new()];

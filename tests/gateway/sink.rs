@@ -25,6 +25,8 @@ pub(crate) enum Mood {
     Small(usize),
     /// Takes it, and closes the connection after so many bytes of the answer.
     Cut(usize),
+    /// As [`Mood::Cut`], after one byte more each time; takes everything after so many of them.
+    CutEach(usize),
     /// Takes it, and writes the answer byte by byte with this wait between them.
     Slow(Duration),
     /// Never answers.
@@ -164,6 +166,10 @@ impl Shared {
             },
             other => other,
         };
+        let mood = match mood {
+            Mood::CutEach(most) if turn <= most => Mood::Cut(turn),
+            other => other,
+        };
         let status = match mood {
             Mood::Refuse(status, _) => status,
             Mood::Poison(by) if payload::read(body).keys().any(|id| id % by == 0) => 400,
@@ -182,7 +188,11 @@ impl Shared {
             Mood::Refuse(_, Some(seconds)) => format!("retry-after: {seconds}\r\n"),
             _ => String::new(),
         };
-        let answer = format!("HTTP/1.1 {status} Said\r\n{after}content-length: 0\r\n\r\n");
+        // Long, so that there is much to cut off.
+        let answer = format!(
+            "HTTP/1.1 {status} Said\r\n{after}x-padding: {:120}.\r\ncontent-length: 0\r\n\r\n",
+            ""
+        );
         let answer = answer.as_bytes();
         let written = match mood {
             Mood::Silent => {
