@@ -43,6 +43,11 @@ pub(crate) struct Sums {
 }
 
 impl Ledger {
+    /// One whose first number is this.
+    pub(crate) fn starting_at(first: u64) -> Self {
+        Self { next: AtomicU64::new(first), ..Self::default() }
+    }
+
     /// The next number.
     pub(crate) fn take(&self) -> u64 {
         self.next.fetch_add(1, Ordering::Relaxed)

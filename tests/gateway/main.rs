@@ -23,10 +23,12 @@
 
 mod backend;
 mod delivered;
+mod disk;
 mod http;
 mod kill;
 mod ledger;
 mod payload;
 mod process;
+mod restart;
 mod sender;
 mod sink;
