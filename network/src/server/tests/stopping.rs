@@ -72,14 +72,12 @@ async fn the_socket_outlives_the_server() {
             let (mut sender, connection) =
                 hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
             tokio::spawn(connection);
-            while tokio::time::Instant::now() < until {
+            // A connection that is closed between requests loses none.
+            while tokio::time::Instant::now() < until && sender.ready().await.is_ok() {
                 let answer = sender.send_request(request("POST", "/echo", &[], b"x")).await;
                 let answer = collect(answer.unwrap()).await;
                 assert_eq!(answer.status, 200);
                 answered += 1;
-                if answer.header("connection") == "close" {
-                    break;
-                }
             }
         }
         answered
