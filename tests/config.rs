@@ -119,7 +119,7 @@ service:
     traces: {receivers: [nop], exporters: [debug]}
     profile: {}
 connectors: {forward: }
-extensions: {file_storage: {directory: /tmp}, zpages: }
+extensions: {file_storagee: {directory: /tmp}, zpages: }
 exporter: {}
 ";
     let expected = "\
@@ -148,8 +148,8 @@ bad.yaml:23:5: service::pipelines::profile: `profile` is no signal; a pipeline i
 `profiles/name`; did you mean `profiles`?
 bad.yaml:24:14: connectors::forward: connectors are not supported; list the receiver in several \
 pipelines
-bad.yaml:25:14: extensions::file_storage: the extension `file_storage` is not part of this version; \
-remove it
+bad.yaml:25:14: extensions::file_storagee: there is no extension of type `file_storagee`; did you \
+mean `file_storage`?
 bad.yaml:26:1: exporter: unknown section; did you mean `exporters`?
 profpipe: 20 mistakes in the configuration
 ";
@@ -243,9 +243,7 @@ service:
         warnings_of(text),
         "\
 c.yaml:9:3: exporters::nop: defined, but no pipeline uses it
-c.yaml:11:3: extensions::health_check: the extension `health_check` is not part of this version \
-and is ignored
-c.yaml:13:3: extensions::zpages: the extension `zpages` is not part of this version and is ignored
+c.yaml:13:3: extensions::zpages: profpipe has no extension `zpages`; it is ignored
 c.yaml:19:17: service::telemetry::logs::encoding: accepted, but it has no effect in this version
 c.yaml:21:7: service::telemetry::metrics: accepted, but it has no effect in this version
 "

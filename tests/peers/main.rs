@@ -1,7 +1,12 @@
 //! Do our files open in other people's tools, and do those tools see in them what we see?
 //!
+//! And do the OpenTelemetry Collector, Grafana Pyroscope and Go services get from us, and we from them,
+//! what was sent?
+//!
 //! Layout: `oracles` builds the tools; `go/` pins their versions and holds `agree`, which asks
-//! google/pprof's reader; `rules` is profcheck's list of rules in Rust.
+//! google/pprof's reader; `rules` is profcheck's list of rules in Rust. `collector`, `pyroscope` and
+//! `target` are running peers, which `build` builds; `gateway` is profpipe between them;
+//! `fixture` is what is sent, `totals` what is compared.
 
 #![allow(
     clippy::unwrap_used,
@@ -11,8 +16,22 @@
     reason = "a test fails by panicking and tells on stderr what it skipped"
 )]
 
+mod among_themselves;
+mod built;
+mod collector;
+mod fixture;
+mod gateway;
+mod http;
 mod oracles;
+mod paths;
+mod pprof;
+#[allow(dead_code, reason = "shared with benches/gateway, which uses other parts of it")]
+mod process;
+mod pyroscope;
 mod rules;
+mod serve;
+mod target;
+mod totals;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use crate::built;
+
 const PROFCHECK: &str = "github.com/open-telemetry/sig-profiling/profcheck/cmd/profcheck@v0.0.0-20260821055944-d2ab6d50401a";
 
 /// The tools that are there.
@@ -35,16 +37,14 @@ impl Oracles {
     }
 
     fn build() -> Result<Self, String> {
-        let home = || {
-            std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache/profpipe-peers"))
-        };
-        let directory = std::env::var_os("PROFPIPE_PEERS").map(PathBuf::from).or_else(home);
-        let bin = directory.ok_or("neither PROFPIPE_PEERS nor HOME is set")?.join("bin");
+        let bin = built::bin()?;
         std::fs::create_dir_all(&bin).map_err(|error| format!("{}: {error}", bin.display()))?;
         let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/go");
         let mut build = Command::new("go");
         build.arg("build").arg("-C").arg(&module).arg("-o").arg(&bin);
-        run(build.args(["./agree", "github.com/google/pprof"]).env("GOFLAGS", "-buildvcs=false"))?;
+        run(build
+            .args(["./agree", "./target", "github.com/google/pprof"])
+            .env("GOFLAGS", "-buildvcs=false"))?;
         let profcheck = bin.join("profcheck");
         if !profcheck.exists() {
             let mut install = Command::new("go");
@@ -62,6 +62,11 @@ impl Oracles {
     #[track_caller]
     pub(crate) fn agree(&self, arguments: &[&Path]) -> String {
         self.must("agree", arguments)
+    }
+
+    /// The path of a program of tests/peers/go.
+    pub(crate) fn program(&self, name: &str) -> PathBuf {
+        self.bin.join(name)
     }
 
     /// Runs google/pprof, which must succeed.

@@ -2,6 +2,7 @@
 
 use profpipe_pipeline::component::{self, Error, Exporter, ExporterConfig, Setup};
 use profpipe_pipeline::config::Problems;
+use profpipe_pipeline::engine::DeliveryDefaults;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -45,6 +46,10 @@ impl component::Config for Config {
 }
 
 impl ExporterConfig for Config {
+    fn delivery() -> DeliveryDefaults {
+        DeliveryDefaults::local()
+    }
+
     fn build(self, setup: &Setup) -> Result<Box<dyn Exporter>, Error> {
         Ok(Box::new(super::Debug::new(self, setup)))
     }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use profpipe_pipeline::component::{self, Error, Exporter, ExporterConfig, Setup};
 use profpipe_pipeline::config::Problems;
+use profpipe_pipeline::engine::DeliveryDefaults;
 use profpipe_pipeline::settings::{ByteSize, Duration};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -71,6 +72,10 @@ impl component::Config for Config {
 }
 
 impl ExporterConfig for Config {
+    fn delivery() -> DeliveryDefaults {
+        DeliveryDefaults::local()
+    }
+
     fn build(self, setup: &Setup) -> Result<Box<dyn Exporter>, Error> {
         Ok(Box::new(super::FileExporter::open(self, setup)?))
     }

@@ -1,6 +1,7 @@
 //! What users type for the `nop` exporter.
 
 use profpipe_pipeline::component::{self, Error, Exporter, ExporterConfig, Setup};
+use profpipe_pipeline::engine::DeliveryDefaults;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +13,10 @@ pub struct Config {}
 impl component::Config for Config {}
 
 impl ExporterConfig for Config {
+    fn delivery() -> DeliveryDefaults {
+        DeliveryDefaults::local()
+    }
+
     fn build(self, _: &Setup) -> Result<Box<dyn Exporter>, Error> {
         Ok(Box::new(super::Nop))
     }

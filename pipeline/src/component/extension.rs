@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -37,6 +38,17 @@ pub trait Extension: Send + Sync {
     }
 }
 
+/// What an extension can be used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Offer {
+    /// Keeping queues: [`Extension::storage`].
+    Storage,
+    /// Credentials for requests that leave: [`Extension::client_auth`].
+    ClientAuth,
+    /// Recognising who sends a request: [`Extension::server_auth`].
+    ServerAuth,
+}
+
 /// Adds credentials to requests that leave the program.
 pub trait ClientAuth: Send + Sync {
     /// The headers to add; asked for each request, because credentials change.
@@ -48,7 +60,17 @@ pub trait ClientAuth: Send + Sync {
 
 /// Recognises who sends a request.
 pub trait ServerAuth: Send + Sync {
-    /// Decides by the values of the `authorization` header: usually one, none if it is missing.
+    /// The header that carries the credentials, in lower case.
+    fn header(&self) -> &str {
+        "authorization"
+    }
+
+    /// What to ask for in `WWW-Authenticate` where they are missing or wrong.
+    fn challenge(&self) -> &str {
+        "Bearer"
+    }
+
+    /// Decides by the values of that header: usually one, none if it is missing.
     ///
     /// # Errors
     /// If the request must be refused; the text never repeats what was sent.
@@ -62,13 +84,32 @@ pub struct Identity {
     pub tenant: Option<Arc<str>>,
 }
 
+impl Identity {
+    /// Whether a text may be the name of a tenant: letters, digits, `.`, `_` and `-`, at most 64,
+    /// and not only dots. Such a name is safe in a header, a label and a path.
+    pub fn is_tenant(name: &str) -> bool {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        (1..=64).contains(&name.len())
+            && name.bytes().all(allowed)
+            && name.bytes().any(|byte| byte != b'.')
+    }
+}
+
 /// Where and how safely queues are kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StoragePlace {
     /// The directory.
     pub directory: PathBuf,
     /// When a record counts as kept.
     pub durability: Durability,
+    /// How much the queues may take together; none is the queue's own default.
+    pub max_bytes: Option<u64>,
+    /// How old a record may get before it is given up; none keeps it until it is delivered.
+    pub max_age: Option<Duration>,
+    /// How much space on the disk is left to others; none is the queue's own default.
+    pub min_free_bytes: Option<u64>,
+    /// How large one file of the queue gets; none is the queue's own default.
+    pub segment_bytes: Option<u64>,
 }
 
 /// When a record of a queue counts as kept.

@@ -2,14 +2,15 @@
 
 use std::any::Any;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use schemars::{JsonSchema, Schema};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Error, Exporter, Extension, Extensions, Processor, Receiver};
+use super::{Error, Exporter, Extension, Extensions, Offer, Processor, Receiver};
 use crate::config::{ConfigError, Problems, Section};
-use crate::engine::Services;
+use crate::engine::{self, DeliveryDefaults, Services};
 
 /// What users type for a component: `#[serde(deny_unknown_fields, default)]`, `Default` is the
 /// documented default, the doc comment of a field is its documentation.
@@ -17,6 +18,11 @@ pub trait Config: DeserializeOwned + Serialize + Default + JsonSchema + Send + '
     /// Reports values that have the right type but make no sense.
     fn validate(&self, problems: &mut Problems) {
         let _ = problems;
+    }
+
+    /// Reports what is accepted but has no effect, or not the one that its author may expect.
+    fn advise(&self, advice: &mut Problems) {
+        let _ = advice;
     }
 }
 
@@ -40,6 +46,13 @@ pub trait ProcessorConfig: Config {
 
 /// The configuration of an exporter.
 pub trait ExporterConfig: Config {
+    /// How its batches are delivered where the configuration says nothing. The engine reads
+    /// `timeout`, `retry_on_failure` and `sending_queue` itself; the configuration has no such
+    /// fields.
+    fn delivery() -> DeliveryDefaults {
+        DeliveryDefaults::default()
+    }
+
     /// Builds the exporter.
     ///
     /// # Errors
@@ -49,6 +62,12 @@ pub trait ExporterConfig: Config {
 
 /// The configuration of an extension.
 pub trait ExtensionConfig: Config {
+    /// What the extension can be used for, so that a reference to the wrong one is found before
+    /// anything is built. `None`: only building it can tell.
+    fn offers() -> Option<&'static [Offer]> {
+        None
+    }
+
     /// Builds the extension.
     ///
     /// # Errors
@@ -65,12 +84,41 @@ pub struct Setup {
     pub services: Services,
     /// The extensions of the configuration; none while these are built themselves.
     pub extensions: Extensions,
+    /// How much memory batches may take, as far as this component cares.
+    pub memory: MemoryLimit,
+}
+
+/// How much memory batches may take: the least of what components of one configuration want.
+#[derive(Debug, Clone)]
+pub struct MemoryLimit(Arc<AtomicUsize>);
+
+impl Default for MemoryLimit {
+    fn default() -> Self {
+        Self(Arc::new(AtomicUsize::new(usize::MAX)))
+    }
+}
+
+impl MemoryLimit {
+    /// Wants no more than so many bytes.
+    pub fn at_most(&self, bytes: usize) {
+        self.0.fetch_min(bytes, Ordering::AcqRel);
+    }
+
+    /// The least of what was wanted; none if nobody wanted any.
+    pub fn get(&self) -> Option<usize> {
+        Some(self.0.load(Ordering::Acquire)).filter(|bytes| *bytes != usize::MAX)
+    }
 }
 
 impl Setup {
     /// For a component of this id, without extensions.
     pub fn new(id: impl Into<String>, services: Services) -> Self {
-        Self { id: id.into(), services, extensions: Extensions::default() }
+        Self {
+            id: id.into(),
+            services,
+            extensions: Extensions::default(),
+            memory: MemoryLimit::default(),
+        }
     }
 }
 
@@ -134,8 +182,14 @@ pub struct Factory {
     pub defaults: fn() -> serde_json::Value,
     /// Reads and validates its section of a configuration; every mistake at once.
     pub parse: fn(&Section) -> Result<Parsed, Vec<ConfigError>>,
+    /// What is suspicious in a section without mistakes.
+    pub advise: fn(&Section) -> Vec<ConfigError>,
     /// Builds it from what `parse` returned.
     pub build: fn(Parsed, &Setup) -> Result<Built, Error>,
+    /// How the batches of an exporter are delivered where its section says nothing.
+    pub(crate) delivery: fn() -> DeliveryDefaults,
+    /// What an extension can be used for, if that is known before it is built.
+    pub(crate) offers: fn() -> Option<&'static [Offer]>,
 }
 
 impl std::fmt::Debug for Factory {
@@ -173,9 +227,20 @@ impl Factory {
         stability: Stability,
         about: &'static str,
     ) -> Self {
-        Self::new::<C>(Kind::Exporter, name, stability, about, |parsed, setup| {
+        let factory = Self::new::<C>(Kind::Exporter, name, stability, about, |parsed, setup| {
             own::<C>(parsed)?.build(setup).map(Built::Exporter)
-        })
+        });
+        Self {
+            schema: || engine::extend_schema(schemars::schema_for!(C)),
+            defaults: || {
+                let own = serde_json::to_value(C::default()).unwrap_or_default();
+                engine::extend_defaults(own, C::delivery())
+            },
+            parse: parse_exporter::<C>,
+            advise: |section| engine::separate(section, |_| true).0.advice::<C>(),
+            delivery: C::delivery,
+            ..factory
+        }
     }
 
     /// Registers an extension by its configuration.
@@ -184,9 +249,10 @@ impl Factory {
         stability: Stability,
         about: &'static str,
     ) -> Self {
-        Self::new::<C>(Kind::Extension, name, stability, about, |parsed, setup| {
+        let factory = Self::new::<C>(Kind::Extension, name, stability, about, |parsed, setup| {
             own::<C>(parsed)?.build(setup).map(Built::Extension)
-        })
+        });
+        Self { offers: C::offers, ..factory }
     }
 
     /// The same component under older names too.
@@ -211,7 +277,25 @@ impl Factory {
             schema: || schemars::schema_for!(C),
             defaults: || serde_json::to_value(C::default()).unwrap_or_default(),
             parse: |section| section.read_valid::<C>().map(|config| Box::new(config) as Parsed),
+            advise: |section| section.advice::<C>(),
             build,
+            delivery: DeliveryDefaults::default,
+            offers: || None,
+        }
+    }
+}
+
+/// Reads an exporter's own part of its section, and the engine's for its mistakes.
+fn parse_exporter<C: ExporterConfig>(section: &Section) -> Result<Parsed, Vec<ConfigError>> {
+    let schema = schemars::schema_for!(C);
+    let known = |key: &str| schema.pointer("/properties").is_some_and(|all| all.get(key).is_some());
+    let (own, ours) = engine::separate(section, known);
+    match (own.read_valid::<C>(), engine::check(&ours, C::delivery())) {
+        (Ok(config), Ok(())) => Ok(Box::new(config)),
+        (own, ours) => {
+            let mut errors = own.err().unwrap_or_default();
+            errors.extend(ours.err().unwrap_or_default());
+            Err(errors)
         }
     }
 }

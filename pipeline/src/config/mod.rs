@@ -27,6 +27,6 @@ pub use error::{ConfigError, ConfigErrors, Problems};
 pub use layers::{Environment, Layers};
 pub use section::Section;
 
-pub(crate) use node::{Entry, Mark, Node};
+pub(crate) use node::{Content, Entry, Mark, Node};
 pub(crate) use reader::read;
-pub(crate) use suggest::did_you_mean;
+pub(crate) use suggest::{did_you_mean, nearest};

@@ -34,6 +34,37 @@ impl Section {
         }
     }
 
+    /// True if this key is written directly in the section.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.node.get(key).is_some()
+    }
+
+    /// What is written directly in the section.
+    pub(crate) fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// Two sections for one: that without the keys that are `taken`, and that with only these.
+    pub(crate) fn partition(&self, taken: impl Fn(&str) -> bool) -> (Self, Self) {
+        let Content::Map(entries) = &self.node.content else {
+            let mut empty = self.clone();
+            empty.node.content = Content::Map(Vec::new());
+            return (self.clone(), empty);
+        };
+        let (ours, rest) = entries.iter().cloned().partition(|entry| taken(&entry.key));
+        let part = |entries| {
+            let node = Node { mark: self.node.mark.clone(), content: Content::Map(entries) };
+            Self { node, path: self.path.clone() }
+        };
+        (part(rest), part(ours))
+    }
+
+    /// Reads the section into a type that has its defaults where there are mistakes; with every
+    /// mistake.
+    pub(crate) fn read_lossy<C: DeserializeOwned>(&self) -> (Option<C>, Vec<ConfigError>) {
+        reader::read_lossy(&self.node, &self.path)
+    }
+
     /// The section that this text is, for tests of components.
     ///
     /// # Errors
@@ -75,6 +106,15 @@ impl Section {
         if errors.is_empty() { Ok(config) } else { Err(errors) }
     }
 
+    /// What a component's configuration advises about a section that can be read.
+    pub fn advice<C: Config>(&self) -> Vec<ConfigError> {
+        let mut advice = Problems::default();
+        if let Ok(config) = self.read::<C>() {
+            config.advise(&mut advice);
+        }
+        self.locate(advice).err().unwrap_or_default()
+    }
+
     /// Turns problems of values into errors with positions; none is `Ok`.
     ///
     /// # Errors
@@ -95,7 +135,7 @@ impl Section {
     }
 
     /// Where a field was written; where it was not, the section that it would be in.
-    fn mark_of(&self, field: &str) -> &Mark {
+    pub(crate) fn mark_of(&self, field: &str) -> &Mark {
         let mut node = &self.node;
         for key in field.split("::") {
             match node.get(key) {

@@ -7,18 +7,21 @@ use std::time::Instant;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::budget::Budget;
+use super::budget::MEMORY;
 use super::catalog::{Catalog, section_of};
 use super::chain::{Chain, Inbox, Link, Message};
-use super::delivery::{Delivery, ExportQueue};
+use super::export::{Destination, Surroundings, ways};
+use super::logs::OpenLog;
 use super::plan::Plan;
 use super::quiet::Quiet;
 use super::retry::RetryPolicy;
 use super::running::{ChainHandle, ExporterHandle, RunningEngine, extend, receive};
 use super::sender::{Edge, Outlet, Sender};
 use super::services::Services;
+use super::settings::Delivery;
 use crate::component::{
-    Built, Error, Exporter, Extensions, Factory, Kind, Lifecycle, Processor, Receiver, Setup,
+    Built, Error, Exporter, Extensions, Factory, Kind, Lifecycle, MemoryLimit, Processor, Receiver,
+    Setup,
 };
 use crate::config::{ConfigErrors, Document};
 use crate::telemetry::names;
@@ -79,9 +82,11 @@ pub struct Builder {
     services: Services,
     ready: HashMap<(Kind, String), Built>,
     memory: Option<usize>,
-    retry: RetryPolicy,
+    retry: Option<RetryPolicy>,
     /// Those of the plan, once they are built.
     extensions: Extensions,
+    /// What its components want of the memory budget.
+    wanted: MemoryLimit,
 }
 
 impl std::fmt::Debug for Builder {
@@ -89,9 +94,6 @@ impl std::fmt::Debug for Builder {
         f.debug_struct("Builder").field("catalog", &self.catalog).finish_non_exhaustive()
     }
 }
-
-/// The memory that batches may take, if nobody says otherwise: 64 MiB.
-const MEMORY: usize = 64 << 20;
 
 impl Builder {
     /// An engine of these component types.
@@ -138,9 +140,10 @@ impl Builder {
         self
     }
 
-    /// How patient exporters are with a destination that fails.
+    /// How patient exporters are with a destination that fails, where their sections have no
+    /// `retry_on_failure`.
     pub fn retry(&mut self, policy: RetryPolicy) -> &mut Self {
-        self.retry = policy;
+        self.retry = Some(policy);
         self
     }
 
@@ -156,10 +159,19 @@ impl Builder {
     ///
     /// # Errors
     /// If a component cannot be built; then nothing was started.
-    pub fn start(mut self, plan: &Plan) -> Result<RunningEngine, EngineError> {
+    pub fn start(self, plan: &Plan) -> Result<RunningEngine, EngineError> {
+        self.prepare(plan)?.start()
+    }
+
+    /// Builds every component, so that what cannot be built is known while another engine still
+    /// runs. Must be called inside a Tokio runtime.
+    ///
+    /// # Errors
+    /// If a component cannot be built.
+    pub fn prepare(mut self, plan: &Plan) -> Result<Prepared, EngineError> {
         tokio::runtime::Handle::try_current().map_err(|_| EngineError::NoRuntime)?;
-        let built = self.build_all(plan)?;
-        self.wire(plan, built)
+        let parts = self.build_all(plan)?;
+        Ok(Prepared { builder: self, plan: plan.clone(), parts })
     }
 
     fn build_all(&mut self, plan: &Plan) -> Result<Parts, EngineError> {
@@ -215,6 +227,7 @@ impl Builder {
             id: id.to_owned(),
             services: self.services.clone(),
             extensions: self.extensions.clone(),
+            memory: self.wanted.clone(),
         };
         let parsed = (defined.factory.parse)(&defined.section).map_err(ConfigErrors::from)?;
         let built = (defined.factory.build)(parsed, &setup)
@@ -232,39 +245,48 @@ impl Builder {
         Err(EngineError::Build { id: label, cause })
     }
 
+    /// Where the queue of an exporter is, if it is durable.
+    fn log_of(&self, delivery: &Delivery) -> Result<Option<Arc<OpenLog>>, Error> {
+        let Some(id) = &delivery.queue.storage else { return Ok(None) };
+        let place = self.extensions.get(id)?.storage().ok_or_else(|| {
+            Error::new(format!("the extension `{id}` keeps no queues; use `file_storage`"))
+        })?;
+        self.services.logs.open(&place).map(Some)
+    }
+
     fn wire(self, plan: &Plan, parts: Parts) -> Result<RunningEngine, EngineError> {
         let metrics = &self.services.metrics;
-        let budget = Budget::new(self.memory.unwrap_or(MEMORY));
+        let budget = Arc::clone(&self.services.budget);
+        let wanted = self.memory.into_iter().chain(self.wanted.get()).min();
+        budget.set_limit(wanted.unwrap_or(MEMORY));
         let (stop, stopped) = watch::channel(None::<Instant>);
         let (close, closed) = watch::channel(false);
         let (finish, finished) = watch::channel(false);
+        let around = Surroundings {
+            metrics: Arc::clone(metrics),
+            budget: Arc::clone(&budget),
+            stop: stopped,
+            finish: finished,
+        };
         let mut exporters = Vec::new();
-        let mut queues = BTreeMap::new();
-        let mut deliveries = Vec::new();
+        let mut destinations = BTreeMap::new();
         for (id, exporter) in parts.exporters {
-            let label = format!("exporters::{id}");
-            let queued = metrics.counter(names::QUEUED_BYTES, &label);
-            let (queue, receiver) = ExportQueue::new(queued.clone());
-            queues.insert(id.clone(), queue);
-            let delivery = Delivery {
-                id: id.as_str().into(),
-                exporter,
-                policy: self.retry,
-                edge: Edge::new(metrics, &label),
-                queued,
-                stop: stopped.clone(),
-                finish: finished.clone(),
-                quiet: Quiet::default(),
-            };
-            deliveries.push((id, delivery, receiver));
+            let delivery = plan.delivery(&id, self.retry)?;
+            let destination = self
+                .log_of(&delivery)
+                .and_then(|log| Destination::new(&id, exporter, delivery, log, &around))
+                .map_err(|cause| EngineError::Build { id: format!("exporters::{id}"), cause })?;
+            destinations.insert(id, destination);
         }
         let mut chains = Vec::new();
         let mut inboxes = Vec::new();
         for (pipeline, processors) in plan.pipelines.iter().zip(parts.processors) {
-            let exporters: Vec<ExportQueue> =
-                pipeline.exporters.iter().filter_map(|id| queues.get(id).cloned()).collect();
+            let (ways, appenders) = ways(&destinations, pipeline);
+            for (id, appender) in appenders {
+                exporters.push(ExporterHandle { id, task: tokio::spawn(appender.run()) });
+            }
             if processors.is_empty() {
-                inboxes.push(Inbox::Direct(exporters));
+                inboxes.push(Inbox::Direct(ways));
                 continue;
             }
             let links = processors.into_iter().map(|(id, processor)| {
@@ -275,7 +297,7 @@ impl Builder {
                 metrics.counter(names::QUEUED_BYTES, &format!("pipelines::{}", pipeline.id));
             let chain = Chain {
                 links: links.collect(),
-                exporters,
+                exporters: ways,
                 budget: Arc::clone(&budget),
                 queued: queued.clone(),
             };
@@ -287,9 +309,8 @@ impl Builder {
             chains.push(ChainHandle { pipeline: pipeline.id.clone(), queue: queue.clone() });
             inboxes.push(Inbox::Thread { queue, queued });
         }
-        drop(queues);
-        for (id, delivery, receiver) in deliveries {
-            exporters.push(ExporterHandle { id, task: tokio::spawn(delivery.run(receiver)) });
+        for (id, destination) in destinations {
+            exporters.push(ExporterHandle { id, task: tokio::spawn(destination.run()) });
         }
         let mut extensions = JoinSet::new();
         let mut extension_stoppers = Vec::new();
@@ -317,7 +338,9 @@ impl Builder {
             let sender = Sender::wired(Arc::new(outlet));
             receivers.spawn(receive(id, receiver, sender, life));
         }
+        self.services.health.set(true);
         Ok(RunningEngine {
+            health: Arc::clone(&self.services.health),
             receivers,
             stoppers,
             extensions,
@@ -330,6 +353,29 @@ impl Builder {
             budget,
             metrics: Arc::clone(metrics),
         })
+    }
+}
+
+/// An engine whose components are built and do not run yet.
+pub struct Prepared {
+    builder: Builder,
+    plan: Plan,
+    parts: Parts,
+}
+
+impl std::fmt::Debug for Prepared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Prepared").field("plan", &self.plan).finish_non_exhaustive()
+    }
+}
+
+impl Prepared {
+    /// Starts it. Must be called inside a Tokio runtime.
+    ///
+    /// # Errors
+    /// If the system gives no more threads.
+    pub fn start(self) -> Result<RunningEngine, EngineError> {
+        self.builder.wire(&self.plan, self.parts)
     }
 }
 

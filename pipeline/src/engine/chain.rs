@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::budget::Budget;
-use super::delivery::{ExportQueue, panic_text};
+use super::export::{Way, panic_text};
 use super::quiet::Quiet;
 use super::sender::Edge;
 use crate::batch::{Batch, Outcome};
@@ -23,7 +23,7 @@ pub(super) enum Inbox {
     /// A pipeline with processors: to its thread.
     Thread { queue: mpsc::Sender<Message>, queued: Counter },
     /// A pipeline without: straight to its exporters.
-    Direct(Vec<ExportQueue>),
+    Direct(Vec<Way>),
 }
 
 /// What a pipeline's thread is told.
@@ -54,7 +54,7 @@ impl Inbox {
 }
 
 /// A copy for each exporter; the last takes the batch itself.
-fn fan_out(exporters: &[ExportQueue], batch: Batch) {
+fn fan_out(exporters: &[Way], batch: Batch) {
     let Some((last, others)) = exporters.split_last() else { return };
     for exporter in others {
         exporter.push(batch.clone());
@@ -73,7 +73,7 @@ pub(super) struct Link {
 /// What a pipeline's thread owns.
 pub(super) struct Chain {
     pub(super) links: Vec<Link>,
-    pub(super) exporters: Vec<ExportQueue>,
+    pub(super) exporters: Vec<Way>,
     pub(super) budget: Arc<Budget>,
     pub(super) queued: Counter,
 }

@@ -1,9 +1,12 @@
 //! What a configuration asks for: components and pipelines, checked against what there is.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::catalog::Catalog;
 use super::check::Check;
+use super::retry::RetryPolicy;
+use super::settings::{Delivery, separate};
 use crate::component::{Factory, Kind};
 use crate::config::{ConfigError, ConfigErrors, Document, Mark, Section};
 
@@ -34,6 +37,37 @@ pub struct PipelinePlan {
 pub struct Telemetry {
     /// The level of the log: `debug`, `info`, `warn` or `error`.
     pub level: Option<String>,
+    /// How a line of the log looks.
+    pub format: LogFormat,
+    /// Fields that every line of a JSON log has.
+    pub initial_fields: BTreeMap<String, serde_json::Value>,
+    /// Where the log goes: `stderr`, `stdout` or files; `stderr` if empty.
+    pub output_paths: Vec<String>,
+    /// Where Prometheus reads the metrics.
+    pub prometheus: Vec<PrometheusEndpoint>,
+}
+
+/// How a line of the log looks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Console,
+    /// A JSON object.
+    Json,
+}
+
+/// Where Prometheus reads the metrics.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PrometheusEndpoint {
+    /// The host.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// No `_total` after what only grows.
+    pub without_type_suffix: bool,
+    /// No unit in the names.
+    pub without_units: bool,
 }
 
 /// What a configuration asks for, checked.
@@ -84,6 +118,28 @@ impl Plan {
             let value = defaults.get(key)?;
             Some(value.as_str().map_or_else(|| value.to_string(), str::to_owned))
         })
+    }
+
+    /// How an exporter's batches are delivered. `retry` is what the program wants where the
+    /// configuration says nothing.
+    pub(super) fn delivery(
+        &self,
+        id: &str,
+        retry: Option<RetryPolicy>,
+    ) -> Result<Delivery, ConfigErrors> {
+        let mut delivery = match self.components.get(&(Kind::Exporter, id.to_owned())) {
+            Some(defined) => {
+                let (_, ours) = separate(&defined.section, |_| true);
+                Delivery::of(&ours, (defined.factory.delivery)())?
+            }
+            None => Delivery::ready_made(),
+        };
+        if let Some(retry) = retry.filter(|_| !delivery.retry_written) {
+            let durable = delivery.queue.storage.is_some();
+            let limit = if durable { Duration::ZERO } else { retry.max_elapsed_time };
+            delivery.retry = Some(RetryPolicy { max_elapsed_time: limit, ..retry });
+        }
+        Ok(delivery)
     }
 
     pub(super) fn uses(&self, kind: Kind, id: &str) -> bool {

@@ -6,16 +6,27 @@ use std::time::{Duration, Instant};
 const EVERY: Duration = Duration::from_secs(10);
 
 /// Lets one complaint through now and then, and counts the others.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Quiet {
+    every: Duration,
     last: Option<Instant>,
     kept: u64,
 }
 
+impl Default for Quiet {
+    fn default() -> Self {
+        Self::every(EVERY)
+    }
+}
+
 impl Quiet {
+    pub(super) fn every(every: Duration) -> Self {
+        Self { every, last: None, kept: 0 }
+    }
+
     /// What to add to the complaint at `now`, or `None` to keep it.
     pub(super) fn pass(&mut self, now: Instant) -> Option<String> {
-        if self.last.is_some_and(|last| now.saturating_duration_since(last) < EVERY) {
+        if self.last.is_some_and(|last| now.saturating_duration_since(last) < self.every) {
             self.kept += 1;
             return None;
         }

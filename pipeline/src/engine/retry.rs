@@ -4,6 +4,9 @@
 
 use std::time::{Duration, Instant};
 
+/// Longer than anybody waits, and short enough to be added to an instant.
+const LONGEST: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
 /// How patient retrying is.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RetryPolicy {
@@ -15,7 +18,8 @@ pub struct RetryPolicy {
     pub max_elapsed_time: Duration,
     /// What the wait is multiplied by after each failure.
     pub multiplier: f64,
-    /// How much a wait varies, as a part of it.
+    /// How much a wait varies, as a part of it: a wait is from `1 - factor` to `1 + factor` of the
+    /// interval, all equally likely. With 1 that is full jitter: anything from nothing to twice.
     pub randomization_factor: f64,
 }
 
@@ -54,7 +58,8 @@ impl Backoff {
         random: f64,
     ) -> Option<Duration> {
         let spread = self.policy.randomization_factor * (2.0 * random.clamp(0.0, 1.0) - 1.0);
-        let jittered = self.interval.mul_f64((1.0 + spread).max(0.0));
+        let jittered = self.interval.as_secs_f64() * (1.0 + spread).max(0.0);
+        let jittered = Duration::try_from_secs_f64(jittered).unwrap_or(LONGEST).min(LONGEST);
         let wait = asked.map_or(jittered, |asked| asked.max(jittered));
         let grown = self.interval.as_secs_f64() * self.policy.multiplier.max(1.0);
         let limit = self.policy.max_interval.as_secs_f64();

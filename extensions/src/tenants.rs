@@ -1,0 +1,18 @@
+//! Names of tenants in configurations.
+
+use profpipe_pipeline::component::Identity;
+use profpipe_pipeline::config::Problems;
+
+/// Reports names that cannot be used; `field` is the map they are keys of.
+pub(crate) fn check<'n>(
+    field: &str,
+    names: impl IntoIterator<Item = &'n String>,
+    problems: &mut Problems,
+) {
+    for name in names {
+        if !Identity::is_tenant(name) {
+            let message = "a tenant is named with letters, digits, `.`, `_` and `-`, at most 64";
+            problems.push(&format!("{field}::{name}"), message);
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! Files with credentials that may be replaced while the program runs.
+//!
+//! They are looked at once a second, by what the file system says about them and not by their
+//! content. If one cannot be read any more, or its new content is wrong, that is told once, and what
+//! was read last stays in force.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use profpipe_pipeline::component::{Error, Lifecycle};
+use profpipe_pipeline::settings::Secret;
+
+/// How often files are looked at.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// Larger files than this are no credentials.
+const LARGEST: u64 = 1 << 20;
+
+/// What identifies a version of a file: its number, length and the times of its last changes.
+type Stamp = (u64, u64, i64, i64, i64, i64);
+
+/// How a value is read.
+type Read<T> = Box<dyn Fn() -> Result<T, Error> + Send + Sync>;
+
+/// A value that is read from files and read again when these change.
+pub(crate) struct Watched<T> {
+    files: Vec<PathBuf>,
+    read: Read<T>,
+    state: RwLock<State<T>>,
+}
+
+struct State<T> {
+    value: Arc<T>,
+    seen: Vec<Option<Stamp>>,
+}
+
+impl<T> Watched<T> {
+    /// The value that `read` returns now, and again whenever one of the files has changed.
+    ///
+    /// # Errors
+    /// If it cannot be read now.
+    pub(crate) fn new(
+        files: Vec<PathBuf>,
+        read: impl Fn() -> Result<T, Error> + Send + Sync + 'static,
+    ) -> Result<Self, Error> {
+        // What changes while it is being read has another stamp afterwards and is read again.
+        let seen = stamps(&files);
+        let value = Arc::new(read()?);
+        Ok(Self { files, read: Box::new(read), state: RwLock::new(State { value, seen }) })
+    }
+
+    /// The value as it is now.
+    pub(crate) fn get(&self) -> Arc<T> {
+        Arc::clone(&self.state.read().unwrap_or_else(PoisonError::into_inner).value)
+    }
+
+    /// Looks at the files until told to stop.
+    pub(crate) async fn keep_up(&self, id: &str, mut life: Lifecycle) {
+        if self.files.is_empty() {
+            life.stopping().await;
+            return;
+        }
+        loop {
+            tokio::select! {
+                _ = life.stopping() => return,
+                () = tokio::time::sleep(EVERY) => self.look(id),
+            }
+        }
+    }
+
+    /// Reads again if a file has changed.
+    pub(crate) fn look(&self, id: &str) {
+        let now = stamps(&self.files);
+        if self.state.read().unwrap_or_else(PoisonError::into_inner).seen == now {
+            return;
+        }
+        let value = (self.read)();
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        state.seen = now;
+        match value {
+            Ok(value) => {
+                state.value = Arc::new(value);
+                tracing::info!("extensions::{id}: read the changed credentials");
+            }
+            Err(error) => {
+                let why = error.chain();
+                tracing::warn!("extensions::{id}: the earlier credentials stay in force: {why}");
+            }
+        }
+    }
+}
+
+fn stamps(files: &[PathBuf]) -> Vec<Option<Stamp>> {
+    let stamp = |file: &PathBuf| {
+        let data = std::fs::metadata(file).ok()?;
+        let (modified, changed) = (data.mtime(), data.ctime());
+        Some((data.ino(), data.len(), modified, data.mtime_nsec(), changed, data.ctime_nsec()))
+    };
+    files.iter().map(stamp).collect()
+}
+
+/// The text of a file with secrets.
+pub(crate) fn read_secret(file: &Path) -> Result<Secret, Error> {
+    let name = file.display();
+    let failed = |cause: std::io::Error| Error::with_source(format!("cannot read {name}"), cause);
+    let data = std::fs::metadata(file).map_err(failed)?;
+    if !data.is_file() || data.len() > LARGEST {
+        return Err(Error::new(format!("{name} is not a small file")));
+    }
+    std::fs::read_to_string(file).map(Secret::new).map_err(failed)
+}
