@@ -66,9 +66,23 @@ impl Batch {
         }
     }
 
+    /// The batch, of which it is known how many samples it has.
+    pub(crate) fn counted(mut self, samples: u64) -> Self {
+        self.counted = usize::try_from(samples).map(OnceLock::from).unwrap_or_default();
+        self
+    }
+
     /// True while the batch is bytes as they were received.
     pub(crate) fn is_wire(&self) -> bool {
         matches!(self.body, Body::Wire(_))
+    }
+
+    /// As [`Batch::from_wire`], of so many samples.
+    pub(crate) fn from_counted_wire(request: Bytes, samples: usize) -> Self {
+        let batch = Self::from_wire(request);
+        // The cell is new.
+        let _ = batch.counted.set(samples);
+        batch
     }
 
     /// About how much memory the batch takes, in bytes; copies share it.
@@ -129,6 +143,14 @@ impl Batch {
         match &self.body {
             Body::Wire(request) => request.clone(),
             Body::Table(profiles) => otlp::encode(profiles).into(),
+        }
+    }
+
+    /// The OTLP export request as it was received, if nobody has asked for tables.
+    pub fn wire(&self) -> Option<&Bytes> {
+        match &self.body {
+            Body::Wire(request) => Some(request),
+            Body::Table(_) => None,
         }
     }
 

@@ -87,6 +87,12 @@ pub mod names {
     pub const FILES_WRITTEN: &str = "profpipe_exporter_files_written_total";
     /// Bytes written to files (exporter).
     pub const FILE_BYTES_WRITTEN: &str = "profpipe_exporter_file_bytes_written_total";
+    /// Profiles that a destination took a request of and refused for good, by partial success
+    /// (exporter).
+    pub const EXPORTER_REJECTED: &str = "profpipe_exporter_rejected_profiles_total";
+    /// Samples that were not sent because no server of this kind keeps them: zero or negative
+    /// (exporter).
+    pub const EXPORTER_LEFT_OUT_SAMPLES: &str = "profpipe_exporter_left_out_samples_total";
     /// Frames that got a name (processor).
     pub const FRAMES_NAMED: &str = "profpipe_symbolize_frames_named_total";
     /// Frames that got none (processor).

@@ -81,6 +81,14 @@ impl OpenLog {
     }
 }
 
-fn settings(_place: &StoragePlace) -> LogSettings {
-    LogSettings::default()
+/// What a log is told, from what the extension knows.
+fn settings(place: &StoragePlace) -> LogSettings {
+    let usual = LogSettings::default();
+    LogSettings {
+        max_bytes: place.max_bytes.unwrap_or(usual.max_bytes),
+        max_age: place.max_age.or(usual.max_age),
+        segment_bytes: place.segment_bytes.unwrap_or(usual.segment_bytes),
+        min_free: place.min_free_bytes.or(usual.min_free),
+        ..usual
+    }
 }

@@ -11,11 +11,11 @@ use futures_util::FutureExt;
 use super::cut::{self, LEVELS};
 use super::gather::{Gather, Work};
 use super::item::{Item, STOPPED};
-use super::passage::{NotNow, Passage};
+use super::passage::{NotNow, Passage, random};
 use super::{now, panic_text};
 use crate::batch::{Batch, Receipt};
 use crate::component::{Exporter, Failure};
-use crate::engine::retry::RetryPolicy;
+use crate::engine::retry::{Backoff, RetryPolicy};
 use crate::engine::settings::Batching;
 use crate::telemetry::Counter;
 
@@ -153,8 +153,12 @@ impl Consumer {
     ) -> Piece {
         let passage = Arc::clone(&self.passage);
         let (mut attempts, mut panics) = (0_u64, 0_u32);
+        // When it may be tried again, once it has failed, and how often the destination had
+        // answered by then.
+        let (mut earliest, mut answers) = (None, None);
+        let mut backoff = Backoff::new(self.retry.unwrap_or_default(), now());
         loop {
-            let permit = match passage.enter(deadline, durable).await {
+            let permit = match passage.enter(earliest, deadline, durable).await {
                 Ok(permit) => permit,
                 Err(NotNow::Late(reason)) => return Piece::GivenUp(reason),
                 Err(NotNow::Stopping(reason)) => return Piece::Stopped(reason),
@@ -195,10 +199,24 @@ impl Consumer {
                     return Piece::GivenUp(reason);
                 }
                 Failure::Retry { after, .. } => {
-                    let wait = permit.failed(after, &reason);
+                    // It fails again while others get through: then it is not the destination.
+                    let known = passage.answers();
+                    let alone = answers.is_some_and(|answers| known > answers);
+                    answers = Some(known);
+                    let own = backoff.after_failure(now(), None, random()).unwrap_or_default();
+                    let wait = if alone && after.is_none() && !permit.is_probe() {
+                        drop(permit);
+                        own
+                    } else {
+                        permit.failed(after, &reason)
+                    };
                     passage.complain(&format!("trying again in {wait:.1?}: {reason}"));
+                    earliest = Some(now() + wait);
                 }
-                Failure::Hold { .. } => permit.refused(&reason),
+                Failure::Hold { .. } => {
+                    permit.refused(&reason);
+                    earliest = Some(now());
+                }
             }
         }
     }

@@ -47,6 +47,12 @@ pub(super) struct Ticket {
     probe: bool,
 }
 
+impl Ticket {
+    pub(super) fn is_probe(self) -> bool {
+        self.probe
+    }
+}
+
 /// The answer to who wants to try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Admission {
@@ -141,6 +147,14 @@ impl Gate {
     /// True while the destination refuses us.
     pub(super) fn is_held(&self) -> bool {
         self.held
+    }
+
+    /// When the pause ends, if there is one.
+    pub(super) fn pause_end(&self) -> Option<Instant> {
+        match self.state {
+            State::Paused(until) => Some(until),
+            State::Open | State::Probing => None,
+        }
     }
 
     fn pause(&mut self, now: Instant, wait: Duration) -> Instant {

@@ -35,7 +35,7 @@ impl Item {
     /// A record of a durable queue.
     pub(super) fn leased(lease: Lease, depth: Arc<Depth>, budget: &Arc<Budget>) -> Self {
         let record = &lease.record;
-        let mut batch = Batch::from_wire(record.payload.clone());
+        let mut batch = Batch::from_wire(record.payload.clone()).counted(record.samples);
         batch.context.receiver = Arc::clone(&record.receiver);
         batch.context.tenant.clone_from(&record.tenant);
         batch.charge = Some(Arc::new(budget.charge(record.payload.len())));

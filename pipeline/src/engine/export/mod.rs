@@ -43,6 +43,9 @@ use crate::batch::{Batch, Outcome};
 use crate::component::{Error, Exporter};
 use crate::telemetry::Metrics;
 
+/// How often the depth of a durable queue is looked at.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// A way into one exporter, or into the durable queues of several. When the last one is gone,
 /// nothing more will come.
 #[derive(Debug, Clone)]
@@ -173,7 +176,18 @@ impl Destination {
                     turn = turn.lock() => Some(turn),
                 };
                 if turn.is_some() {
-                    consumer.run_all(consumers).await;
+                    let watching = async {
+                        loop {
+                            // Dead letters are written, and old records dropped, behind our back.
+                            tokio::time::sleep(LOOK).await;
+                            depth.update();
+                        }
+                    };
+                    tokio::select! {
+                        () = consumer.run_all(consumers) => {}
+                        () = watching => {}
+                    }
+                    depth.update();
                 }
             }
         }

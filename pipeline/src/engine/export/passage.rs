@@ -16,6 +16,9 @@ use crate::engine::retry::RetryPolicy;
 /// How often it is said that a destination refuses us.
 const ALARM: Duration = Duration::from_secs(60);
 
+/// How much later who has failed before comes than others.
+const COURTESY: Duration = Duration::from_millis(20);
+
 /// What the consumers of one destination share.
 #[derive(Debug)]
 pub(super) struct Passage {
@@ -35,6 +38,8 @@ struct State {
     reason: String,
     quiet: Quiet,
     alarm: Quiet,
+    /// How often the destination has answered about a batch.
+    answers: u64,
 }
 
 /// Permission for one attempt; if its result is never told, it was none.
@@ -65,6 +70,7 @@ impl Passage {
             reason: String::new(),
             quiet: Quiet::default(),
             alarm: Quiet::every(ALARM),
+            answers: 0,
         };
         Self { id, counters, state: Mutex::new(state), changed: watch::Sender::new(()), stop }
     }
@@ -73,13 +79,15 @@ impl Passage {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until the destination may be tried.
+    /// Waits until the destination may be tried, and not before `earliest`. Who has failed before
+    /// comes a little later, so that the probe is somebody else's if there is one.
     ///
     /// # Errors
     /// Why not, if that will not be before the deadline or before the engine ends. What is durable
     /// does not wait for anything once the engine stops.
     pub(super) async fn enter(
         &self,
+        earliest: Option<Instant>,
         deadline: Option<Instant>,
         durable: bool,
     ) -> Result<Permit<'_>, NotNow> {
@@ -96,20 +104,25 @@ impl Passage {
                 if last.is_some() {
                     state.gate.hurry(now());
                 }
-                match state.gate.admit(now()) {
-                    Admission::Go(ticket) => {
-                        return Ok(Permit { passage: self, ticket: Some(ticket) });
-                    }
-                    Admission::Wait(until) => Some(until),
-                    Admission::WaitForProbe => None,
+                let later = state.gate.pause_end().filter(|_| earliest.is_some());
+                let later = later.map(|until| until + COURTESY).max(earliest);
+                match later.filter(|later| *later > now() && last.is_none()) {
+                    Some(later) => Some(later),
+                    None => match state.gate.admit(now()) {
+                        Admission::Go(ticket) => {
+                            return Ok(Permit { passage: self, ticket: Some(ticket) });
+                        }
+                        Admission::Wait(until) => Some(until),
+                        Admission::WaitForProbe => None,
+                    },
                 }
             };
-            let earliest = next.unwrap_or_else(now);
-            if deadline.is_some_and(|deadline| deadline <= earliest) {
+            let soonest = next.unwrap_or_else(now);
+            if deadline.is_some_and(|deadline| deadline <= soonest) {
                 return Err(NotNow::Late(self.reason()));
             }
             // An engine that was dropped has no time left.
-            if stop.has_changed().is_err() || last.is_some_and(|last| last <= earliest) {
+            if stop.has_changed().is_err() || last.is_some_and(|last| last <= soonest) {
                 return Err(NotNow::Stopping(self.reason()));
             }
             let end = deadline.into_iter().chain(last).min();
@@ -120,6 +133,11 @@ impl Passage {
                 _ = stop.changed() => {}
             }
         }
+    }
+
+    /// How often the destination has answered about a batch so far.
+    pub(super) fn answers(&self) -> u64 {
+        self.lock().answers
     }
 
     fn reason(&self) -> String {
@@ -137,10 +155,16 @@ impl Passage {
 }
 
 impl Permit<'_> {
+    /// True if the others wait for the result.
+    pub(super) fn is_probe(&self) -> bool {
+        self.ticket.is_some_and(Ticket::is_probe)
+    }
+
     /// The destination took the batch, or refused it for what it is.
     pub(super) fn answered(mut self) {
         let Some(ticket) = self.ticket.take() else { return };
         let mut state = self.passage.lock();
+        state.answers += 1;
         let held = state.gate.is_held();
         if !state.gate.answered(ticket, now()) {
             return;
@@ -195,7 +219,7 @@ impl Drop for Permit<'_> {
 }
 
 /// From 0 to 1; good enough to spread retries.
-fn random() -> f64 {
+pub(super) fn random() -> f64 {
     use std::hash::BuildHasher;
     let bits = foldhash::fast::RandomState::default().hash_one(Instant::now());
     (bits >> 11) as f64 / (1_u64 << 53) as f64

@@ -98,6 +98,13 @@ impl Delivery {
         defaults: DeliveryDefaults,
     ) -> Result<Self, Vec<ConfigError>> {
         let (typed, mut errors) = section.read_lossy::<Typed>();
+        for error in &mut errors {
+            if KEYS[1..].contains(&field_of(&error.path))
+                && error.message.ends_with("found `false`")
+            {
+                error.message.push_str("; write `{enabled: false}`");
+            }
+        }
         let mut problems = Problems::default();
         let typed = typed.unwrap_or_default();
         typed.retry_on_failure.validate(&mut problems);
@@ -116,6 +123,11 @@ impl Delivery {
         let defaults = DeliveryDefaults { queue, ..defaults };
         Ok(typed.resolve(defaults, section.has("retry_on_failure")))
     }
+}
+
+/// The last key of a path.
+fn field_of(path: &str) -> &str {
+    path.rsplit("::").next().unwrap_or(path)
 }
 
 impl Typed {

@@ -21,6 +21,7 @@ use crate::component::{Error, Exporter, Failure, Lifecycle, Outbox, Processor, R
 use crate::config::Layers;
 use crate::telemetry::names;
 
+mod delivery;
 mod stopping;
 
 const GRACE: Duration = Duration::from_secs(5);

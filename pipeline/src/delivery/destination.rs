@@ -1,0 +1,138 @@
+//! The reading end as the engine has it: waiting for records, and leases.
+//!
+//! Consumers of one destination take turns at waiting, so a wake-up that comes while nobody waits is
+//! kept for the next one by `Notify`, and none is lost.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::Notify;
+
+use super::log::Log;
+use super::reader::{Found, Leased};
+use super::state::Reader;
+use super::{DestinationId, Pending, Record};
+
+/// How long a disk that cannot be read is left in peace.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// The reading end of one destination; clones are consumers of the same records.
+#[derive(Debug, Clone)]
+pub struct Destination {
+    log: Arc<Log>,
+    reader: usize,
+    id: DestinationId,
+    notify: Arc<Notify>,
+    turn: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Destination {
+    pub(super) fn new(log: Arc<Log>, reader: usize, known: &Reader) -> Self {
+        Self {
+            log,
+            reader,
+            id: DestinationId(Arc::clone(&known.id)),
+            notify: Arc::clone(&known.notify),
+            turn: Arc::clone(&known.turn),
+        }
+    }
+
+    /// What to name it in [`Log::append`].
+    pub fn id(&self) -> DestinationId {
+        self.id.clone()
+    }
+
+    /// The oldest record that nobody has; waits for one. `None` when the log is closed. Dropping
+    /// the future loses nothing.
+    pub async fn next(&self) -> Option<Lease> {
+        let _turn = self.turn.lock().await;
+        loop {
+            let found = match self.log.core().lease(self.reader, false) {
+                Found::OnDisk => self.from_disk().await,
+                Found::Leased(leased) => Ok(Lease::new(self, leased)),
+                other => Err(other),
+            };
+            match found {
+                Ok(lease) => return Some(lease),
+                Err(Found::Closed) => {
+                    // The next in turn is to know too.
+                    self.notify.notify_one();
+                    return None;
+                }
+                Err(Found::Trouble) => tokio::time::sleep(PAUSE).await,
+                Err(_) => self.notify.notified().await,
+            }
+        }
+    }
+
+    async fn from_disk(&self) -> Result<Lease, Found> {
+        let this = self.clone();
+        // The lease is made where it is read: if nobody takes it, it goes back.
+        let read =
+            tokio::task::spawn_blocking(move || match this.log.core().lease(this.reader, true) {
+                Found::Leased(leased) => Ok(Lease::new(&this, leased)),
+                other => Err(other),
+            });
+        read.await.unwrap_or(Err(Found::Trouble))
+    }
+
+    /// How much is not acknowledged yet, leased or not.
+    pub fn pending(&self) -> Pending {
+        self.log.core().pending(self.reader)
+    }
+}
+
+/// A record at hand. Dropped, it goes back to be read again.
+#[derive(Debug)]
+pub struct Lease {
+    /// The record.
+    pub record: Record,
+    /// When it was kept.
+    pub enqueued: SystemTime,
+    log: Arc<Log>,
+    reader: usize,
+    seq: u64,
+    finished: bool,
+}
+
+impl Lease {
+    fn new(destination: &Destination, leased: Leased) -> Self {
+        Self {
+            record: leased.record,
+            enqueued: leased.enqueued,
+            log: Arc::clone(&destination.log),
+            reader: destination.reader,
+            seq: leased.seq,
+            finished: false,
+        }
+    }
+
+    /// The record's number: unique in its log, and higher than those of older records.
+    pub fn number(&self) -> u64 {
+        self.seq
+    }
+
+    /// The destination has it.
+    pub fn done(mut self) {
+        self.finished = true;
+        if self.log.core().done(self.reader, self.seq) {
+            self.log.nudge();
+        }
+    }
+
+    /// The destination never takes it: it goes to the dead letters, and stays in the log until it
+    /// is there.
+    pub fn dead(mut self, reason: &str) {
+        self.finished = true;
+        self.log.core().give_up(self.reader, self.seq, reason);
+        self.log.nudge();
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.log.core().give_back(self.reader, self.seq);
+        }
+    }
+}

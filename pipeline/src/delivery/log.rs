@@ -1,0 +1,207 @@
+//! The log as the engine has it: a handle, and a thread that writes.
+//!
+//! The thread gathers what comes while it writes into the next group; it waits a moment for more
+//! only if the last group had several records, so that a single sender is not slowed down. Between
+//! groups it keeps house.
+
+use std::fmt;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use super::core::Core;
+use super::destination::Destination;
+use super::disk::Disk;
+use super::recover::Mode;
+use super::storage::Storage;
+use super::writer::Prepared;
+use super::{AppendError, DestinationId, LogSettings, Record, Stats};
+use crate::component::{Durability, Error, StoragePlace};
+
+/// How often cursors are written.
+const TICK: Duration = Duration::from_secs(1);
+/// A group is written once it has so many bytes.
+const GROUP: u64 = 1 << 20;
+
+/// A durable queue in one directory, shared by all durable exporters.
+pub struct Log {
+    core: Arc<Core>,
+    jobs: Sender<Job>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What the thread is asked for.
+enum Job {
+    Append(Prepared, oneshot::Sender<Result<(), AppendError>>),
+    Tick,
+    Close,
+}
+
+impl Log {
+    /// Opens the log of a directory, or makes one. Blocks: reads every segment's header and
+    /// footer, and what a crash left.
+    ///
+    /// # Errors
+    /// If the directory cannot be used, or another process uses it. Never because of what is in
+    /// its files.
+    pub fn open(place: &StoragePlace, settings: LogSettings) -> Result<Arc<Self>, Error> {
+        let directory = place.directory.display();
+        let fail = |error: std::io::Error| {
+            if error.kind() == std::io::ErrorKind::WouldBlock {
+                return Error::new(format!(
+                    "{directory} is used by another process: stop it first"
+                ));
+            }
+            Error::with_source(format!("cannot keep a queue in {directory}"), error)
+        };
+        let disk = Disk::make(&place.directory).map_err(fail)?;
+        let durable = place.durability == Durability::Fsync;
+        Self::start(Arc::new(disk), settings, durable).map_err(fail)
+    }
+
+    pub(super) fn start(
+        storage: Arc<dyn Storage>,
+        settings: LogSettings,
+        durable: bool,
+    ) -> std::io::Result<Arc<Self>> {
+        let core = Arc::new(Core::open(storage, settings, durable, Mode::Own)?);
+        let (jobs, queue) = channel();
+        let worker = Arc::clone(&core);
+        let thread =
+            std::thread::Builder::new().name("queue".into()).spawn(move || run(&worker, &queue))?;
+        Ok(Arc::new(Self { core, jobs, thread: Mutex::new(Some(thread)) }))
+    }
+
+    /// The reading end of this id. One that is new starts with what comes next.
+    ///
+    /// # Errors
+    /// If the id is empty or absurdly long.
+    pub fn destination(self: &Arc<Self>, id: &str) -> Result<Destination, Error> {
+        if id.is_empty() || id.len() > 1024 {
+            return Err(Error::new("a destination's id has 1 to 1024 bytes"));
+        }
+        let mut state = self.core.state();
+        let reader = state.reader(id);
+        let known = state.readers.get(reader);
+        let known = known.ok_or_else(|| Error::new("there is no such destination"))?;
+        Ok(Destination::new(Arc::clone(self), reader, known))
+    }
+
+    /// Keeps a record for these destinations; returns when it is kept as safely as was asked for.
+    ///
+    /// If the future is dropped, the record may be kept or not.
+    ///
+    /// # Errors
+    /// If it is not kept: the sender still has it.
+    pub async fn append(&self, record: Record, to: &[DestinationId]) -> Result<(), AppendError> {
+        let to: Arc<[usize]> = {
+            let mut state = self.core.state();
+            if state.closed {
+                return Err(AppendError::Closed);
+            }
+            let mut to: Vec<usize> = to.iter().map(|id| state.reader(id.as_str())).collect();
+            to.sort_unstable();
+            to.dedup();
+            to.into()
+        };
+        if to.is_empty() {
+            return Ok(());
+        }
+        let prepared = Prepared::new(&self.core, record, to);
+        let (answer, answered) = oneshot::channel();
+        self.jobs.send(Job::Append(prepared, answer)).map_err(|_| AppendError::Closed)?;
+        answered.await.unwrap_or(Err(AppendError::Closed))
+    }
+
+    /// What the log knows about itself.
+    pub fn stats(&self) -> Stats {
+        self.core.stats()
+    }
+
+    /// Ends reading and writing; what is kept stays kept, and the directory can be opened again.
+    pub async fn close(&self) {
+        // Somebody else may be closing it: then that one waits.
+        let Some(thread) = self.take_thread() else { return };
+        let _ = self.jobs.send(Job::Close);
+        let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+    }
+
+    pub(super) fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
+    /// Has the thread keep house now.
+    pub(super) fn nudge(&self) {
+        // A thread that is gone has nothing left to do.
+        let _ = self.jobs.send(Job::Tick);
+    }
+
+    fn take_thread(&self) -> Option<JoinHandle<()>> {
+        self.thread.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        if let Some(thread) = self.take_thread() {
+            let _ = self.jobs.send(Job::Close);
+            let _ = thread.join();
+        }
+    }
+}
+
+impl fmt::Debug for Log {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Log").field("stats", &self.stats()).finish_non_exhaustive()
+    }
+}
+
+/// The thread.
+fn run(core: &Core, queue: &Receiver<Job>) {
+    let mut group: Vec<Prepared> = Vec::new();
+    let mut answers: Vec<oneshot::Sender<Result<(), AppendError>>> = Vec::new();
+    let mut ticked = Instant::now();
+    let mut crowded = false;
+    loop {
+        let mut tick = false;
+        let mut close = false;
+        let mut bytes = 0;
+        let mut wait = TICK.saturating_sub(ticked.elapsed());
+        // The first job is waited for as long as it takes; what else there is goes with it.
+        loop {
+            match queue.recv_timeout(wait) {
+                Ok(Job::Append(prepared, answer)) => {
+                    bytes += prepared.bytes();
+                    group.push(prepared);
+                    answers.push(answer);
+                }
+                Ok(Job::Tick) => tick = true,
+                Ok(Job::Close) | Err(RecvTimeoutError::Disconnected) => close = true,
+                Err(RecvTimeoutError::Timeout) => break,
+            }
+            if close || bytes >= GROUP {
+                break;
+            }
+            wait = if crowded { core.settings.gather } else { Duration::ZERO };
+            crowded = false;
+        }
+        crowded = group.len() > 1;
+        let outcomes = core.append(&group);
+        group.clear();
+        for (answer, outcome) in answers.drain(..).zip(outcomes) {
+            // A sender that has gone does not want to know.
+            let _ = answer.send(outcome);
+        }
+        if tick || ticked.elapsed() >= TICK {
+            core.tick();
+            ticked = Instant::now();
+        }
+        if close {
+            core.close();
+            return;
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! What a log knows about itself.
+
+/// What a log knows about itself; counted since it was opened, where nothing else is said.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Stats {
+    /// What the segments take, in bytes.
+    pub bytes: u64,
+    /// How many segments there are.
+    pub segments: u64,
+    /// Records kept.
+    pub appended_records: u64,
+    /// What they took, in bytes.
+    pub appended_bytes: u64,
+    /// Records refused because the log was full.
+    pub refused_records: u64,
+    /// Unfinished records dropped, once for each destination: too old, or to make room.
+    pub dropped_records: u64,
+    /// Records that were damaged, once for each destination; since the log was made.
+    pub lost_records: u64,
+    /// Records that became dead letters; since the log was made.
+    pub dead_letters: u64,
+    /// Dead letters dropped to make room for others.
+    pub dropped_letters: u64,
+    /// Damaged ranges found.
+    pub damaged_ranges: u64,
+    /// Their bytes.
+    pub damaged_bytes: u64,
+    /// Segments that ended in an unfinished write, which a crash leaves.
+    pub torn_tails: u64,
+    /// Files with the name of a segment that are none of this log and version.
+    pub foreign_files: u64,
+    /// Operations that failed.
+    pub failures: u64,
+    /// Of these, syncs.
+    pub failed_syncs: u64,
+    /// What is wrong with the disk; `None` once it works again.
+    pub trouble: Option<String>,
+}

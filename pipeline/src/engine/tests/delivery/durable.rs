@@ -1,0 +1,182 @@
+//! Durable queues, with the real log in a directory. Real time: the disk does not know another.
+
+use super::*;
+
+const QUICK: &str = "retry_on_failure: {initial_interval: 1ms, max_interval: 20ms}";
+
+/// The configuration of an engine whose exporter keeps its queue in a directory.
+fn config(directory: &std::path::Path, settings: &str, queue: &str) -> String {
+    format!(
+        "extensions: {{keep: {{directory: {}}}}}\n\
+         exporters: {{to: {{{settings}, {QUICK}, sending_queue: {{storage: keep{queue}}}}}}}\n\
+         service: {{extensions: [keep], pipelines: {{profiles: {{receivers: [in], exporters: \
+         [to]}}}}}}",
+        directory.display()
+    )
+}
+
+/// An engine as after the start of a process, unless the services are those of another.
+fn open(config: &str, services: &Services) -> (RunningEngine, mpsc::UnboundedSender<Batch>) {
+    let (mut builder, sender) = builder();
+    builder.services(services.clone());
+    (start(builder, config), sender)
+}
+
+fn durable(count: usize) -> Vec<Outcome> {
+    vec![Outcome::Durable; count]
+}
+
+/// Scenario: the destination is down while batches come, and comes back.
+/// Guarantees: senders are answered without it; everything arrives exactly once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn outage_then_recovery() {
+    let (directory, services) = (tempfile::tempdir().unwrap(), Services::default());
+    let backend = Backend::new("durable-outage", |_| retry("down"));
+    let config = config(directory.path(), "name: durable-outage", "");
+    let (engine, sender) = open(&config, &services);
+    assert_eq!(outcomes(send_numbers(&sender, 0..100)).await, durable(100));
+    until(|| backend.attempts() > 15).await;
+    assert_eq!(backend.count(), 0);
+    backend.set(|_| Ok(()));
+    until(|| backend.count() == 100).await;
+    until(|| count_of(&services.metrics, names::EXPORTER_PENDING_SAMPLES) == 0).await;
+    assert_eq!(backend.once().len(), 100);
+    engine.stop(GRACE).await.unwrap();
+    balance(&services.metrics);
+    services.logs.close().await;
+}
+
+/// Scenario: the engine stops while the destination is dead, and a new process starts when it is
+/// back.
+/// Guarantees: stopping is quick and drops nothing; the rest arrives, exactly once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_queued_survives_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let backend = Backend::new("durable-restart", |names| match &*names[0] {
+        "0000" | "0001" => Ok(()),
+        _ => retry("down"),
+    });
+    let config = config(directory.path(), "name: durable-restart", "");
+    let services = Services::default();
+    let (engine, sender) = open(&config, &services);
+    assert_eq!(outcomes(send_numbers(&sender, 0..50)).await, durable(50));
+    until(|| backend.count() == 2).await;
+    engine.stop(GRACE).await.unwrap();
+    balance(&services.metrics);
+    assert_eq!(count_of(&services.metrics, names::EXPORTER_PENDING_SAMPLES), 48);
+    services.logs.close().await;
+    drop(services);
+
+    backend.set(|_| Ok(()));
+    let services = Services::default();
+    let (engine, _sender) = open(&config, &services);
+    until(|| backend.count() == 50).await;
+    assert_eq!(backend.once().len(), 50);
+    engine.stop(GRACE).await.unwrap();
+    balance(&services.metrics);
+    services.logs.close().await;
+}
+
+/// Scenario: an engine replaces another while the destination is down; the old one still runs when
+/// the new one starts.
+/// Guarantees: the queue goes on where it was; only one engine sends at a time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reload_keeps_the_queue() {
+    let (directory, services) = (tempfile::tempdir().unwrap(), Services::default());
+    let backend = Backend::new("durable-reload", |_| retry("down"));
+    let config = config(directory.path(), "name: durable-reload", ", num_consumers: 1");
+    let (old, sender) = open(&config, &services);
+    assert_eq!(outcomes(send_numbers(&sender, 0..20)).await, durable(20));
+    let (new, sender) = open(&config, &services);
+    assert_eq!(outcomes(send_numbers(&sender, 20..40)).await, durable(20));
+    old.stop(GRACE).await.unwrap();
+    backend.set(|_| Ok(()));
+    until(|| backend.count() == 40).await;
+    assert_eq!(backend.once().len(), 40);
+    assert_eq!(backend.most_flying(), 1);
+    new.stop(GRACE).await.unwrap();
+    balance(&services.metrics);
+    services.logs.close().await;
+}
+
+/// Scenario: every fifth batch is poison, and one makes the exporter panic.
+/// Guarantees: all of these end among the dead letters, the panic after three attempts, and block
+/// nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn poison_is_put_aside() {
+    let (directory, services) = (tempfile::tempdir().unwrap(), Services::default());
+    let backend =
+        Backend::new("durable-poison", |names| match names[0].parse::<usize>().unwrap() % 5 {
+            2 => Err(Failure::Reject { cause: Error::new("bad data") }),
+            _ => Ok(()),
+        });
+    let config = config(directory.path(), "name: durable-poison", "");
+    let (engine, sender) = open(&config, &services);
+    let (panics, outcome) = named(&["panic"]);
+    sender.send(panics).unwrap();
+    assert_eq!(outcome.wait().await, Outcome::Durable);
+    assert_eq!(outcomes(send_numbers(&sender, 0..50)).await, durable(50));
+    until(|| count_of(&services.metrics, names::EXPORTER_DEAD_SAMPLES) == 11).await;
+    until(|| count_of(&services.metrics, names::EXPORTER_PENDING_SAMPLES) == 0).await;
+    assert_eq!(backend.once().len(), 40);
+    assert_eq!(backend.attempts(), 53);
+    engine.stop(GRACE).await.unwrap();
+    balance(&services.metrics);
+    services.logs.close().await;
+}
+
+/// Scenario: one batch fails again and again as if the destination were down, while it is not.
+/// Guarantees: the others are not held up by that for long; the batch stays until it gets through.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_that_fails_alone_waits_alone() {
+    let (directory, services) = (tempfile::tempdir().unwrap(), Services::default());
+    let backend = Backend::new("durable-alone", |names| match &*names[0] {
+        "0000" => retry("503"),
+        _ => Ok(()),
+    });
+    let config = config(directory.path(), "name: durable-alone", "");
+    let (engine, sender) = open(&config, &services);
+    assert_eq!(outcomes(send_numbers(&sender, 0..200)).await, durable(200));
+    until(|| backend.count() == 199).await;
+    backend.set(|_| Ok(()));
+    until(|| backend.count() == 200).await;
+    assert_eq!(backend.once().len(), 200);
+    engine.stop(GRACE).await.unwrap();
+    balance(&services.metrics);
+    services.logs.close().await;
+}
+
+/// Scenario: a durable queue for three batches, before a destination that is down, beside another
+/// durable one in the same storage.
+/// Guarantees: the fourth batch is refused for the first and kept for the second; its sender is
+/// told to try later.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn full_durable_queues_say_so() {
+    let (directory, services) = (tempfile::tempdir().unwrap(), Services::default());
+    let down = Backend::new("durable-full", |_| retry("down"));
+    let other = Backend::healthy("durable-other");
+    let config = format!(
+        "extensions: {{keep: {{directory: {}}}}}\n\
+         exporters:\n\
+         \x20 to: {{name: durable-full, {QUICK}, sending_queue: {{storage: keep, queue_size: 3}}}}\n\
+         \x20 to/other: {{name: durable-other, sending_queue: {{storage: keep}}}}\n\
+         service: {{extensions: [keep], pipelines: {{profiles: {{receivers: [in], exporters: \
+         [to, to/other]}}}}}}",
+        directory.path().display()
+    );
+    let (engine, sender) = open(&config, &services);
+    for number in 0..3 {
+        assert_eq!(outcomes(send_numbers(&sender, number..number + 1)).await, durable(1));
+    }
+    let refused = outcomes(send_numbers(&sender, 3..4)).await;
+    assert_eq!(refused, [Outcome::Retry("the queue of to is full".into())]);
+    assert_eq!(count_of(&services.metrics, names::EXPORTER_ENQUEUE_FAILED_SAMPLES), 1);
+    until(|| other.count() == 4).await;
+    down.set(|_| Ok(()));
+    until(|| down.count() == 3).await;
+    assert_eq!(outcomes(send_numbers(&sender, 4..5)).await, durable(1));
+    until(|| down.count() == 4 && other.count() == 5).await;
+    engine.stop(GRACE).await.unwrap();
+    balance(&services.metrics);
+    services.logs.close().await;
+}
