@@ -364,7 +364,7 @@ macro_rules! server_config {
 
         impl $name {
             /// What the server is to do.
-            pub fn server(&self) -> $crate::settings::server::ServerSettings {
+            $visibility fn server(&self) -> $crate::settings::server::ServerSettings {
                 let limit = usize::try_from(self.max_request_body_size.0).unwrap_or(usize::MAX);
                 let or = |time: ::profpipe_pipeline::settings::Duration, seconds| match time.0 {
                     ::std::time::Duration::ZERO => ::std::time::Duration::from_secs(seconds),
@@ -454,7 +454,7 @@ macro_rules! server_config {
 
         impl $name {
             /// What the server is to do.
-            pub fn server(&self) -> $crate::settings::server::ServerSettings {
+            $visibility fn server(&self) -> $crate::settings::server::ServerSettings {
                 // As in the Collector, 0 stands for the default.
                 let limit = match self.max_recv_msg_size_mib {
                     0 => 4 << 20,
