@@ -221,7 +221,7 @@ fn under_load(directory: &Path, to: SocketAddr, config: impl Fn(usize) -> String
 
 fn check(seen: &Seen, arrived: &BTreeMap<i64, usize>) {
     assert_eq!(seen.answers.get(&Answer::Refused), None, "{:?}", seen.answers);
-    assert!(seen.taken.len() > RELOADS, "there was hardly any load: {:?}", seen.answers);
+    assert!(seen.taken.len() > RELOADS / 4, "there was hardly any load: {:?}", seen.answers);
     let lost: Vec<i64> =
         seen.taken.iter().copied().filter(|value| !arrived.contains_key(value)).collect();
     assert!(lost.is_empty(), "acknowledged and lost: {lost:?}");
