@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::http::{Connection, PATH};
-use crate::payload;
+use crate::payload::{self, ATTACK};
 
 /// What a connection does, again and again.
 #[derive(Debug, Clone)]
@@ -19,6 +19,8 @@ enum Harm {
     Drip,
     /// Bytes that are no request, or a request that is no OTLP.
     Nonsense(Arc<Vec<u8>>),
+    /// Messages of two bytes by the million, each of which is a structure for whoever decodes it.
+    Swell(Arc<Vec<u8>>),
 }
 
 /// Connections at work.
@@ -37,12 +39,18 @@ impl Attack {
         let tries = Arc::new(AtomicUsize::new(0));
         let gzip = Arc::new(gzip_bomb());
         let zstd = Arc::new(zstd_bomb());
+        // Decoding takes more than the budget for these yet: they take part where that is asked for.
+        let swell = std::env::var_os("PROFPIPE_SWELL").is_some();
+        let swelling: Vec<_> = swelling().into_iter().map(Arc::new).collect();
         let nonsense: Vec<_> = nonsense().into_iter().map(Arc::new).collect();
         let threads = (0..connections)
             .map(|at| {
                 let harm = match at % 4 {
                     0 => Harm::Bomb("gzip", Arc::clone(&gzip)),
                     1 => Harm::Bomb("zstd", Arc::clone(&zstd)),
+                    2 if swell && at % 12 == 2 => {
+                        Harm::Swell(Arc::clone(&swelling[at / 12 % swelling.len()]))
+                    }
                     2 => Harm::Drip,
                     _ => Harm::Nonsense(Arc::clone(&nonsense[at / 4 % nonsense.len()])),
                 };
@@ -83,6 +91,8 @@ impl Harm {
                 let answer = connection.post(bytes, &format!("content-encoding: {coding}\r\n"))?;
                 assert_ne!(answer.status, 200, "a bomb was taken");
             }
+            // Some are good for nothing, but no mistake: whatever the answer is, there is one.
+            Self::Swell(bytes) => drop(connection.post(bytes, "")?),
             Self::Drip => {
                 let head = format!(
                     "POST {PATH} HTTP/1.1\r\nhost: gateway\r\n\
@@ -136,6 +146,40 @@ fn zstd_bomb() -> Vec<u8> {
         bomb.push(0);
     }
     bomb
+}
+
+/// Four megabytes of the smallest parts that a request can have, of several kinds.
+fn swelling() -> Vec<Vec<u8>> {
+    const SIZE: usize = 4 << 20;
+    let field = |number: u8, body: Vec<u8>| {
+        let mut field = vec![number << 3 | 2];
+        let mut length = body.len();
+        while length >= 0x80 {
+            field.push(length as u8 | 0x80);
+            length >>= 7;
+        }
+        field.push(length as u8);
+        [field, body].concat()
+    };
+    let empty = |number: u8| [number << 3 | 2, 0].repeat(SIZE / 2);
+    // What is taken of it arrives somewhere: it says that it is ours.
+    let resource = field(1, field(1, field(1, ATTACK.as_bytes().to_vec())));
+    let profile = |body| field(1, [resource.clone(), field(2, field(2, body))].concat());
+    let mut all = vec![
+        // Resources, scopes, profiles, samples.
+        empty(1),
+        field(1, empty(2)),
+        field(1, field(2, empty(2))),
+        profile(empty(2)),
+        // Values of one sample, packed.
+        profile(field(2, field(4, vec![1; SIZE]))),
+        // Attributes of a resource.
+        field(1, field(1, empty(1))),
+    ];
+    // Every table of the dictionary, and the locations of a stack.
+    all.extend((1..=7).map(|table| field(2, empty(table))));
+    all.push(field(2, field(7, field(1, vec![0; SIZE]))));
+    all
 }
 
 fn nonsense() -> Vec<Vec<u8>> {

@@ -11,6 +11,9 @@ use prost::Message as _;
 /// The resource attribute that holds the number.
 const ID: &str = "chaos.id";
 
+/// The resource attribute of what no test asks for.
+pub(crate) const ATTACK: &str = "chaos.attack";
+
 /// Requests from this number on have half a megabyte or more.
 pub(crate) const LARGE: u64 = 1 << 40;
 
@@ -141,6 +144,9 @@ pub(crate) fn read(data: &[u8]) -> BTreeMap<u64, Meaning> {
             0 => attribute.key.clone(),
             at => tables.string_table[at as usize].clone(),
         };
+        if attributes.iter().any(|attribute| text(attribute) == ATTACK) {
+            continue;
+        }
         let id = attributes.iter().find(|attribute| text(attribute) == ID).expect("a number");
         let Some(Value::IntValue(id)) = id.value.as_ref().and_then(|value| value.value.as_ref())
         else {
