@@ -1,3 +1,5 @@
+//! Calls over gRPC.
+
 use std::time::Duration;
 
 use bytes::Bytes;

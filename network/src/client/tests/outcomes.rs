@@ -1,3 +1,5 @@
+//! What answers mean.
+
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, StatusCode};
