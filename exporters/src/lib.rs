@@ -18,5 +18,11 @@ pub mod pyroscope;
 mod testing;
 
 /// Every component of this crate.
-pub const COMPONENTS: &[Factory] =
-    &[file::FACTORY, debug::FACTORY, nop::FACTORY, otlp_grpc::FACTORY, otlp_http::FACTORY];
+pub const COMPONENTS: &[Factory] = &[
+    file::FACTORY,
+    debug::FACTORY,
+    nop::FACTORY,
+    otlp_grpc::FACTORY,
+    otlp_http::FACTORY,
+    pyroscope::FACTORY,
+];
