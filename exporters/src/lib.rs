@@ -19,10 +19,10 @@ mod testing;
 
 /// Every component of this crate.
 pub const COMPONENTS: &[Factory] = &[
-    file::FACTORY,
-    debug::FACTORY,
-    nop::FACTORY,
     otlp_grpc::FACTORY,
     otlp_http::FACTORY,
     pyroscope::FACTORY,
+    file::FACTORY,
+    debug::FACTORY,
+    nop::FACTORY,
 ];

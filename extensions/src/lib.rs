@@ -16,9 +16,5 @@ mod watched;
 use profpipe_pipeline::component::Factory;
 
 /// Every component of this crate.
-pub const COMPONENTS: &[Factory] = &[
-    basicauth::FACTORY,
-    bearertokenauth::FACTORY,
-    file_storage::FACTORY,
-    health_check::FACTORY,
-];
+pub const COMPONENTS: &[Factory] =
+    &[basicauth::FACTORY, bearertokenauth::FACTORY, file_storage::FACTORY, health_check::FACTORY];

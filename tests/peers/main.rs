@@ -25,6 +25,7 @@ mod http;
 mod oracles;
 mod paths;
 mod pprof;
+#[allow(dead_code, reason = "shared with benches/gateway, which uses other parts of it")]
 mod process;
 mod pyroscope;
 mod rules;

@@ -13,9 +13,7 @@ use std::time::{Instant, SystemTime};
 use async_trait::async_trait;
 use http::{HeaderValue, Method, StatusCode};
 use profpipe_network::server::{Handler, Refusal, Reply, Request, Router, Server};
-use profpipe_pipeline::component::{
-    Error, Extension, Factory, Lifecycle, Setup, Stability,
-};
+use profpipe_pipeline::component::{Error, Extension, Factory, Lifecycle, Setup, Stability};
 use profpipe_pipeline::engine::{Budget, Health};
 use profpipe_pipeline::settings::Duration;
 
@@ -48,11 +46,7 @@ impl HealthCheck {
             started: Instant::now(),
             since: SystemTime::now(),
         };
-        Ok(Self {
-            server: Mutex::new(Some(server)),
-            path: config.path,
-            answer: Arc::new(answer),
-        })
+        Ok(Self { server: Mutex::new(Some(server)), path: config.path, answer: Arc::new(answer) })
     }
 }
 

@@ -49,6 +49,7 @@ mod running;
 mod sender;
 mod services;
 mod settings;
+mod telemetry;
 
 #[cfg(test)]
 mod tests;
@@ -59,7 +60,7 @@ pub use catalog::Catalog;
 pub use health::Health;
 pub use listeners::Listeners;
 pub use logs::Logs;
-pub use plan::{PipelinePlan, Plan, Telemetry};
+pub use plan::{LogFormat, PipelinePlan, Plan, PrometheusEndpoint, Telemetry};
 pub use retry::{Backoff, RetryPolicy};
 pub use running::{Leaving, RunningEngine};
 pub use sender::{Closed, Sender};
