@@ -265,8 +265,11 @@ async fn failures_are_what_they_mean() {
     assert_eq!(running.sums(), sums(&[("x", 1), ("z", 3)]));
     assert_eq!(services.metrics.total(names::EXPORTER_REJECTED), 1);
     let failure = exporter.export(&batch(&["y"])).await.unwrap_err();
-    assert!(matches!(&failure, Failure::Reject { cause }
-        if cause.chain().contains("reject-older-than")), "{failure:?}");
+    assert!(
+        matches!(&failure, Failure::Reject { cause }
+        if cause.chain().contains("reject-older-than")),
+        "{failure:?}"
+    );
     let failure = exporter.export(&batch(&["x", "w"])).await.unwrap_err();
     assert!(matches!(failure, Failure::Hold { .. }), "{failure:?}");
     let (mut exporter, _) = running.exporter("max_age: 1h");

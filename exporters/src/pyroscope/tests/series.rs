@@ -14,7 +14,10 @@ const SAMPLES: [&str; 4] = ["samples", "count", "cpu", "nanoseconds"];
 
 fn sums(built: &Built) -> Vec<(String, i64)> {
     let profiles = built.pushes.iter().map(|push| push.profile.as_slice());
-    by_leaf(profiles).into_iter().map(|((kind, leaf), sum)| (format!("{kind} {leaf}"), sum)).collect()
+    by_leaf(profiles)
+        .into_iter()
+        .map(|((kind, leaf), sum)| (format!("{kind} {leaf}"), sum))
+        .collect()
 }
 
 fn sum(built: &Built, what: &str) -> i64 {
