@@ -1,3 +1,5 @@
+//! The exporter at work with a stand-in for Pyroscope over loopback.
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};

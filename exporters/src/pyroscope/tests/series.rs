@@ -1,3 +1,5 @@
+//! Batches to series: sums are kept, limits too.
+
 use profpipe_pipeline::profile::attribute_names::{PROFILE_CUMULATIVE, PROFILE_NAME};
 use profpipe_pipeline::profile::{
     LocationRef, MappingRef, Profiles, SampleRef, StackIx, StringIx, Value,
