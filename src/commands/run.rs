@@ -212,9 +212,8 @@ async fn replace(
 
 /// Whether a configuration has a sampler of this host or this process.
 fn samples(plan: &Plan) -> bool {
-    plan.components().any(|(kind, _, name)| {
-        kind == Kind::Receiver && ["perf", "inprocess"].contains(&name)
-    })
+    plan.components()
+        .any(|(kind, _, name)| kind == Kind::Receiver && ["perf", "inprocess"].contains(&name))
 }
 
 /// Where the files of a plan go, for people.

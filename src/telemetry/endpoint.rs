@@ -108,8 +108,7 @@ struct Exposition {
 impl Exposition {
     fn text(&self) -> String {
         let cost = Usage::new().read();
-        let process =
-            ProcessCost { uptime: self.uptime(), cpu: cost.cpu, resident: cost.resident };
+        let process = ProcessCost { uptime: self.uptime(), cpu: cost.cpu, resident: cost.resident };
         render(&families(&self.metrics, process), self.style)
     }
 
