@@ -60,8 +60,8 @@ pub(super) fn push(
     let mut all = Vec::new();
     for (at, one) in series.into_iter().enumerate() {
         let within = |what: String| format!("push series with index {at} failed: {what}");
-        let identity = Identity::of(one.labels)
-            .map_err(|Malformed(what)| Refused::Invalid(within(what)))?;
+        let identity =
+            Identity::of(one.labels).map_err(|Malformed(what)| Refused::Invalid(within(what)))?;
         for profile in one.profiles {
             let decoded = pprof(&profile, left, limit, pay).map_err(|refused| match refused {
                 Refused::Invalid(what) => Refused::Invalid(within(what)),
@@ -115,7 +115,9 @@ pub(super) fn ingest(
         Format::Multipart => body.slice_ref(multipart::profile(content_type, body)?),
         Format::Pprof => body.clone(),
     };
-    let Some(mut profiles) = pprof(&profile, limit.0, limit, pay)? else { return Ok(Profiles::new()) };
+    let Some(mut profiles) = pprof(&profile, limit.0, limit, pay)? else {
+        return Ok(Profiles::new());
+    };
     // Agents that do not know the time write one near the epoch.
     const YEAR_1970: u64 = 365 * 86_400 * 1_000_000_000;
     for profile in profiles.profiles_mut() {
@@ -172,9 +174,9 @@ fn unfold<'a>(
     let mut chunk = vec![0; CHUNK];
     let mut plain = Vec::new();
     loop {
-        let read = reader.read(&mut chunk).map_err(|error| {
-            Refused::Invalid(format!("the gzip data is damaged: {error}"))
-        })?;
+        let read = reader
+            .read(&mut chunk)
+            .map_err(|error| Refused::Invalid(format!("the gzip data is damaged: {error}")))?;
         if read == 0 {
             return Ok(plain.into());
         }

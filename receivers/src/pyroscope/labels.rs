@@ -9,9 +9,7 @@
 //! | other names that begin with `__` | nothing |
 //! | any other | resource attribute of that name |
 
-use profpipe_pipeline::profile::attribute_names::{
-    PROFILE_CUMULATIVE, PROFILE_NAME, SERVICE_NAME,
-};
+use profpipe_pipeline::profile::attribute_names::{PROFILE_CUMULATIVE, PROFILE_NAME, SERVICE_NAME};
 use profpipe_pipeline::profile::{KeyValue, Profiles, Resource, StringIx, Value};
 
 use super::push::Malformed;

@@ -65,8 +65,7 @@ pub(super) fn named(app: &str) -> Result<(&'static str, &str), Malformed> {
 /// If it is not of the format, or the application's name says nothing that is known.
 pub(super) fn decode(body: &Bytes, query: &Query) -> Result<Profiles, Malformed> {
     let suffix = query.app.rsplit_once('.').map_or("cpu", |(_, suffix)| suffix);
-    let kind =
-        kind(suffix).ok_or_else(|| Malformed(format!("unknown profile type: {suffix}")))?;
+    let kind = kind(suffix).ok_or_else(|| Malformed(format!("unknown profile type: {suffix}")))?;
     let decoded = if query.format == Format::Lines {
         folded::decode(&counted(body))
     } else {

@@ -89,8 +89,7 @@ async fn send(at: SocketAddr, is_grpc: bool, request: Request<Full<Bytes>>) -> A
         tokio::spawn(connection);
         sender.send_request(request).await.unwrap()
     } else {
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(stream).await.unwrap();
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await.unwrap();
         tokio::spawn(connection);
         sender.send_request(request).await.unwrap()
     };

@@ -16,7 +16,9 @@ fn query(text: &str, content_type: &str) -> Query {
 
 fn ingest(text: &str, content_type: &str, body: &[u8]) -> Result<Profiles, Refused> {
     let body = Bytes::copy_from_slice(body);
-    convert::ingest(&query(text, content_type), content_type, &body, ByteSize::mib(16), &mut |_| true)
+    convert::ingest(&query(text, content_type), content_type, &body, ByteSize::mib(16), &mut |_| {
+        true
+    })
 }
 
 /// Scenario: times in every form, also none.
