@@ -14,7 +14,9 @@ use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use profpipe::{folded, otlp};
+use prost::Message as _;
 use rustix::process::{Pid, Signal, kill_process};
 
 /// A running `profpipe run`, killed if the test ends before it.
@@ -90,13 +92,32 @@ fn total(directory: &Path) -> i64 {
         .sum()
 }
 
+/// Takes one request with metrics.
+fn metrics_taken(listener: &TcpListener) -> (String, ExportMetricsServiceRequest) {
+    let (stream, _) = listener.accept().unwrap();
+    let mut reader = BufReader::new(stream);
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        assert!(reader.read_line(&mut head).unwrap() > 0, "{head}");
+    }
+    let head = head.replace("Content-Length", "content-length");
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+    let mut body = vec![0; length.parse().unwrap()];
+    reader.read_exact(&mut body).unwrap();
+    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+    reader.get_mut().write_all(answer).unwrap();
+    (head, ExportMetricsServiceRequest::decode(body.as_slice()).unwrap())
+}
+
 /// Scenario: the example with its addresses changed, two backends, and a sender of OTLP.
 /// Guarantees: the same totals at both backends and in the files; a health check, the Collector's
-/// metrics, and a log of JSON lines.
+/// metrics, pulled and brought, and a log of JSON lines without secrets.
 #[test]
 fn everything_arrives_everywhere() {
     let directory = tempfile::tempdir().unwrap();
     let place = directory.path();
+    let taker = TcpListener::bind("127.0.0.1:0").unwrap();
+    let brought = taker.local_addr().unwrap();
     let [otlp_http, otlp_grpc, pyroscope, health, metrics, backend, store] =
         std::array::from_fn(|_| free_address());
     let sinks = format!(
@@ -121,13 +142,16 @@ fn everything_arrives_everywhere() {
         "exporters::file::format=otlp".to_owned(),
         format!(
             "service::telemetry::metrics::readers=[{{pull: {{exporter: {{prometheus: {{host: \
-             127.0.0.1, port: {}}}}}}}}}]",
+             127.0.0.1, port: {}}}}}}}}}, {{periodic: {{interval: 200, exporter: {{otlp: {{protocol: \
+             http/protobuf, endpoint: 'http://{brought}', headers: {{x-key: s3cret}}}}}}}}}}]",
             metrics.port()
         ),
     ] {
         arguments.extend(["--set".to_owned(), set]);
     }
     let gateway = Running::start(place, &arguments);
+
+    let taking = std::thread::spawn(move || metrics_taken(&taker));
 
     let mut sent = 0;
     for round in 1..=20_i64 {
@@ -170,7 +194,15 @@ fn everything_arrives_everywhere() {
             assert!(line.ends_with(" 40"), "20 batches of 2 samples: {line}");
         }
     }
+    let (head, request) = taking.join().unwrap();
+    assert!(head.starts_with("POST /v1/metrics ") && head.contains("x-key: s3cret"), "{head}");
+    let resource = &request.resource_metrics[0];
+    let names: Vec<&str> =
+        resource.scope_metrics[0].metrics.iter().map(|metric| metric.name.as_str()).collect();
+    assert!(names.contains(&"otelcol_receiver_accepted_profile_samples"), "{names:?}");
+    assert!(names.contains(&"otelcol_process_uptime"), "{names:?}");
     let said = gateway.end();
+    assert!(!said.contains("s3cret"), "{said}");
     for line in said.lines() {
         let line: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|error| {
             panic!("{error}: {line}");

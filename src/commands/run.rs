@@ -94,7 +94,7 @@ async fn run_until_stopped(
     let mut stops = Stops::new()?;
     let mut reloads = Reloads::new(arguments)?;
     let mut endpoints = Endpoints::new(services);
-    endpoints.serve(&plan.telemetry.prometheus)?;
+    endpoints.serve(&plan.telemetry)?;
     let mut engine = prepare(arguments, services, &plan)?.start()?;
     services.listeners.release_unused();
     let mut leaving = JoinSet::new();
@@ -113,7 +113,7 @@ async fn run_until_stopped(
                 match replace(arguments, services, engine, (&plan, &next), &mut leaving).await? {
                     (running, true) => {
                         engine = running;
-                        if let Err(error) = endpoints.serve(&next.telemetry.prometheus) {
+                        if let Err(error) = endpoints.serve(&next.telemetry) {
                             tracing::error!("service::telemetry::metrics: {}", error.chain());
                         }
                         plan = next;
