@@ -16,6 +16,7 @@ mod settings;
 mod state;
 mod stats;
 mod storage;
+pub mod tools;
 mod walk;
 mod writer;
 

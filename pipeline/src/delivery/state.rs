@@ -38,6 +38,8 @@ pub(super) struct Segment {
     pub(super) data_end: u64,
     /// What the file takes.
     pub(super) file_bytes: u64,
+    /// How many records it holds.
+    pub(super) records: u64,
     /// More is going to be written to it.
     pub(super) active: bool,
     /// It could not be read: kept, whoever is past it.
