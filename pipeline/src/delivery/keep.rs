@@ -68,13 +68,15 @@ impl Core {
         };
         let bytes = slot.encode();
         file.write_at(0, &[&bytes])?;
-        if file.length()? > bytes.len() as u64 {
-            file.truncate(bytes.len() as u64)?;
-        }
         // In this order even without `durable`: what is removed next relies on it.
         file.sync()?;
         if new {
+            self.state().folder_synced = false;
+        }
+        // Also if an earlier sync of the folder failed.
+        if !self.state().folder_synced {
             self.storage.sync_folder("")?;
+            self.state().folder_synced = true;
         }
         Ok(())
     }

@@ -26,6 +26,8 @@ pub(super) struct State {
     pub(super) counts: Stats,
     /// Acknowledgements since the cursors were written.
     pub(super) acknowledged: u64,
+    /// Whether every file that was made is known to survive a loss of power.
+    pub(super) folder_synced: bool,
     /// Damage that has been told already.
     pub(super) damage: BTreeSet<Place>,
 }

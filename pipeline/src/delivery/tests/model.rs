@@ -34,6 +34,8 @@ struct Ledger {
     accepted: BTreeSet<u32>,
     /// (destination, record): finished, or a dead letter.
     finished: BTreeSet<(usize, u32)>,
+    /// Finished, and a cursor that says so was written.
+    settled: BTreeSet<(usize, u32)>,
     /// (destination, record): asked to become a dead letter.
     dying: BTreeSet<(usize, u32)>,
     /// A record is safe from the end of the process, not from a loss of power.
@@ -118,6 +120,8 @@ fn check(image: &Image, ledger: &Ledger, when_full: WhenFull, killed: bool, rand
             let known = ledger.to.get(id).is_some_and(|to| to.contains(&destination));
             assert!(known, "only what was sent arrives, and where it was sent");
             missing.remove(id);
+            let settled = ledger.settled.contains(&(destination, *id));
+            assert!(!settled, "Q4: {id} comes again, past a cursor that was written");
             let seen = ledger.numbers.get(seq);
             assert!(seen.is_none_or(|seen| seen == id), "Q2: {seq} was {seen:?} and is {id}");
             assert!(*seq < core.writer().next(), "Q2: a number would be given out again");
@@ -141,7 +145,7 @@ fn check(image: &Image, ledger: &Ledger, when_full: WhenFull, killed: bool, rand
         );
         assert!(lost == 0 || ledger.os, "a loss of power damages nothing that counts");
         // Q8
-        if lost == 0 {
+        if !ledger.os {
             assert_eq!(pending[destination], got.len() as u64, "Q8: pending is what can be read");
         }
     }
@@ -170,6 +174,8 @@ struct Work {
     ledger: Arc<Mutex<Ledger>>,
     leases: Vec<(usize, u64, u32)>,
     when_full: WhenFull,
+    /// What was finished since the start.
+    finished: BTreeSet<(usize, u32)>,
     /// Operations have failed since the start.
     faulty: bool,
     states: Arc<AtomicU64>,
@@ -189,6 +195,7 @@ impl Work {
             core,
             ledger,
             leases: Vec::new(),
+            finished: BTreeSet::new(),
             when_full,
             faulty: false,
             states,
@@ -216,7 +223,7 @@ impl Work {
             0..=6 => self.append(),
             7..=10 => self.lease(),
             11..=14 => self.finish(),
-            15..=16 => self.core.tick(),
+            15..=16 => self.tick(),
             17 => self.fault(),
             18 => self.reopen(),
             _ => self.lose_power(),
@@ -292,7 +299,25 @@ impl Work {
                     // First the ledger: the log may write its cursor at any time.
                     self.ledger.lock().unwrap().finished.insert((destination, id));
                     self.core.done(reader, seq);
+                    self.finished.insert((destination, id));
                 }
+            }
+        }
+    }
+
+    fn tick(&mut self) {
+        self.core.tick();
+        for destination in 0..DESTINATIONS.len() {
+            let reader = index(&self.core, destination);
+            let written = {
+                let state = self.core.state();
+                state.readers[reader].written == state.readers[reader].changes
+            };
+            if written {
+                let mut ledger = self.ledger.lock().unwrap();
+                let finished = self.finished.iter().filter(|(d, _)| *d == destination);
+                let settled: Vec<_> = finished.copied().collect();
+                ledger.settled.extend(settled);
             }
         }
     }
@@ -340,6 +365,7 @@ impl Work {
     }
 
     fn start(&mut self, image: &Image) {
+        self.finished.clear();
         self.disk = Simulated::new(image, self.random.next());
         if self.random.once_in(2) {
             // The power goes again while it starts.
