@@ -124,12 +124,10 @@ impl Storage for Disk {
     }
 
     fn make_folder(&self, name: &str) -> io::Result<()> {
-        let made =
-            self.within(name, |folder, name| match rustix::fs::mkdirat(folder, name, Mode::RWXU) {
-                Err(Errno::EXIST) => Ok(()),
-                other => other,
-            });
-        made
+        self.within(name, |folder, name| match rustix::fs::mkdirat(folder, name, Mode::RWXU) {
+            Err(Errno::EXIST) => Ok(()),
+            other => other,
+        })
     }
 
     fn sync_folder(&self, name: &str) -> io::Result<()> {
