@@ -21,7 +21,7 @@ use crate::delivery::writer::Prepared;
 use crate::delivery::{LogSettings, Record, WhenFull};
 
 const DESTINATIONS: [&str; 3] = ["otlp_http/a", "otlp_grpc", "pyroscope/ü"];
-const LIMIT: u64 = 20_000;
+const LIMIT: u64 = 13_000;
 const SEGMENT: u64 = 4096;
 
 /// What must be true, told by what the log answered.
