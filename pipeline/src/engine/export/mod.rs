@@ -12,8 +12,10 @@ mod cut;
 mod gate;
 mod gather;
 mod item;
+mod parked;
 mod passage;
 mod queue;
+mod tries;
 
 #[cfg(test)]
 mod tests;

@@ -125,22 +125,110 @@ async fn poison_is_put_aside() {
     services.logs.close().await;
 }
 
-/// Scenario: one batch fails again and again as if the destination were down, while it is not.
-/// Guarantees: the others are not held up by that for long; the batch stays until it gets through.
+/// Scenario: twenty batches, twice as many as there are consumers, fail again and again as if the
+/// destination were down, while it is not.
+/// Guarantees: all others get through; these stay until they do, also over a restart.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_batch_that_fails_alone_waits_alone() {
+async fn batches_that_fail_alone_wait_alone() {
     let (directory, services) = (tempfile::tempdir().unwrap(), Services::default());
     let backend = Backend::new("durable-alone", |names| match &*names[0] {
-        "0000" => retry("503"),
+        name if name < "0020" => retry("503"),
         _ => Ok(()),
     });
     let config = config(directory.path(), "name: durable-alone", "");
     let (engine, sender) = open(&config, &services);
     assert_eq!(outcomes(send_numbers(&sender, 0..200)).await, durable(200));
-    until(|| backend.count() == 199).await;
+    until(|| backend.count() == 180).await;
+    engine.stop(GRACE).await.unwrap();
+    balance(&services.metrics);
+    let (engine, _sender) = open(&config, &services);
+    let attempts = backend.attempts();
+    until(|| backend.attempts() > attempts + 50).await;
     backend.set(|_| Ok(()));
     until(|| backend.count() == 200).await;
     assert_eq!(backend.once().len(), 200);
+    until(|| count_of(&services.metrics, names::EXPORTER_PENDING_SAMPLES) == 0).await;
+    engine.stop(GRACE).await.unwrap();
+    balance(&services.metrics);
+    services.logs.close().await;
+}
+
+/// Scenario: a destination that refuses us; the engine is stopped and started meanwhile.
+/// Guarantees: nothing is dropped, it is known as held, and all arrives once it accepts us.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_held_stays() {
+    let (directory, services) = (tempfile::tempdir().unwrap(), Services::default());
+    let refusing = |_: &[String]| Err(Failure::Hold { cause: Error::new("401") });
+    let backend = Backend::new("durable-held", refusing);
+    let config = config(directory.path(), "name: durable-held", "");
+    for round in 0..2 {
+        let (engine, sender) = open(&config, &services);
+        let numbers = round * 20..round * 20 + 20;
+        assert_eq!(outcomes(send_numbers(&sender, numbers)).await, durable(20));
+        until(|| count_of(&services.metrics, names::EXPORTER_HELD) == 1).await;
+        engine.stop(GRACE).await.unwrap();
+    }
+    backend.set(|_| Ok(()));
+    let (engine, _sender) = open(&config, &services);
+    until(|| backend.count() == 40).await;
+    assert_eq!(backend.once().len(), 40);
+    assert_eq!(count_of(&services.metrics, names::EXPORTER_HELD), 0);
+    until(|| count_of(&services.metrics, names::EXPORTER_PENDING_SAMPLES) == 0).await;
+    engine.stop(GRACE).await.unwrap();
+    balance(&services.metrics);
+    services.logs.close().await;
+}
+
+/// Scenario: the engine stops while attempts hang; large records are cut meanwhile.
+/// Guarantees: what hung goes back and is sent after the next start; what is cut arrives once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hanging_attempts_go_back() {
+    let (directory, services) = (tempfile::tempdir().unwrap(), Services::default());
+    let backend = Backend::new("durable-hanging", |names| match names.len() {
+        0..4 => Ok(()),
+        _ => Err(Failure::TooLarge { cause: Error::new("413") }),
+    });
+    backend.0.lock().unwrap().delay = Duration::from_secs(1 << 20);
+    let config = config(directory.path(), "name: durable-hanging, timeout: 0", "");
+    let (engine, sender) = open(&config, &services);
+    assert_eq!(outcomes(send_numbers(&sender, 0..20)).await, durable(20));
+    let many: Vec<String> = (100..150).map(|number| number.to_string()).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    let (large, outcome) = named(&many);
+    sender.send(large).unwrap();
+    assert_eq!(outcome.wait().await, Outcome::Durable);
+    until(|| backend.attempts() == 10).await;
+    engine.stop(GRACE).await.unwrap();
+    balance(&services.metrics);
+    assert_eq!(count_of(&services.metrics, names::EXPORTER_PENDING_SAMPLES), 70);
+    backend.0.lock().unwrap().delay = Duration::ZERO;
+    let (engine, _sender) = open(&config, &services);
+    until(|| backend.count() == 70).await;
+    assert_eq!(backend.once().len(), 70);
+    engine.stop(GRACE).await.unwrap();
+    balance(&services.metrics);
+    services.logs.close().await;
+}
+
+/// Scenario: a durable queue whose batches are put together, with poison among them.
+/// Guarantees: everything but the poison arrives once, in fewer batches.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn durable_batches_are_put_together() {
+    let (directory, services) = (tempfile::tempdir().unwrap(), Services::default());
+    let backend =
+        Backend::new("durable-merge", |names| match names.iter().any(|name| name == "0050") {
+            true => Err(Failure::Reject { cause: Error::new("bad data") }),
+            false => Ok(()),
+        });
+    let batch = ", num_consumers: 1, batch: {min_size: 10, flush_timeout: 50ms}";
+    let config = config(directory.path(), "name: durable-merge", batch);
+    let (engine, sender) = open(&config, &services);
+    assert_eq!(outcomes(send_numbers(&sender, 0..100)).await, durable(100));
+    until(|| backend.count() == 99).await;
+    until(|| count_of(&services.metrics, names::EXPORTER_PENDING_SAMPLES) == 0).await;
+    assert_eq!(backend.once().len(), 99);
+    assert!(backend.batches().len() < 90, "{:?}", backend.batches());
+    assert_eq!(count_of(&services.metrics, names::EXPORTER_DEAD_SAMPLES), 1);
     engine.stop(GRACE).await.unwrap();
     balance(&services.metrics);
     services.logs.close().await;
