@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use profpipe_pipeline::component::{Exporter, Factory, Processor, Receiver};
 use profpipe_pipeline::config::{ConfigErrors, Environment, Layers};
 use profpipe_pipeline::engine::{
-    self, Catalog, EngineError, Plan, RetryPolicy, RunningEngine, Services,
+    self, Catalog, EngineError, Plan, Prepared, RetryPolicy, RunningEngine, Services,
 };
 
 use crate::registry;
@@ -131,5 +131,14 @@ impl Builder {
     /// If a component cannot be built on this host.
     pub fn start_plan(self, plan: &Plan) -> Result<RunningEngine, EngineError> {
         self.inner.start(plan)
+    }
+
+    /// Builds the components of what [`Builder::plan`] returned without starting them, so that
+    /// another engine can run until [`RunningEngine::hand_over`].
+    ///
+    /// # Errors
+    /// If a component cannot be built on this host.
+    pub fn prepare_plan(self, plan: &Plan) -> Result<Prepared, EngineError> {
+        self.inner.prepare(plan)
     }
 }

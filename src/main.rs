@@ -4,6 +4,7 @@ mod cli;
 mod commands;
 mod files;
 mod status;
+mod telemetry;
 mod usage;
 
 use std::process::ExitCode;

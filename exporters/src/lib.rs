@@ -9,9 +9,20 @@ use profpipe_pipeline::component::Factory;
 pub mod debug;
 pub mod file;
 pub mod nop;
+mod otlp;
+pub mod otlp_grpc;
+pub mod otlp_http;
+pub mod pyroscope;
 
 #[cfg(test)]
 mod testing;
 
 /// Every component of this crate.
-pub const COMPONENTS: &[Factory] = &[file::FACTORY, debug::FACTORY, nop::FACTORY];
+pub const COMPONENTS: &[Factory] = &[
+    otlp_grpc::FACTORY,
+    otlp_http::FACTORY,
+    pyroscope::FACTORY,
+    file::FACTORY,
+    debug::FACTORY,
+    nop::FACTORY,
+];

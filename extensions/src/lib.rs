@@ -7,6 +7,7 @@
 pub mod basicauth;
 pub mod bearertokenauth;
 pub mod file_storage;
+pub mod health_check;
 
 mod credentials;
 mod tenants;
@@ -16,4 +17,4 @@ use profpipe_pipeline::component::Factory;
 
 /// Every component of this crate.
 pub const COMPONENTS: &[Factory] =
-    &[basicauth::FACTORY, bearertokenauth::FACTORY, file_storage::FACTORY];
+    &[basicauth::FACTORY, bearertokenauth::FACTORY, file_storage::FACTORY, health_check::FACTORY];

@@ -3,7 +3,14 @@
 //! Receivers that listen and exporters that send share these; none of it knows a component.
 
 pub mod body;
+pub mod client;
 pub mod grpc;
 pub mod protobuf;
 pub mod server;
 pub mod settings;
+
+/// What the macros of this crate refer to.
+#[doc(hidden)]
+pub mod __private {
+    pub use profpipe_pipeline::settings::{Duration, Secret};
+}

@@ -77,6 +77,14 @@ impl Batch {
         matches!(self.body, Body::Wire(_))
     }
 
+    /// As [`Batch::from_wire`], of so many samples.
+    pub(crate) fn from_counted_wire(request: Bytes, samples: usize) -> Self {
+        let batch = Self::from_wire(request);
+        // The cell is new.
+        let _ = batch.counted.set(samples);
+        batch
+    }
+
     /// About how much memory the batch takes, in bytes; copies share it.
     pub fn bytes(&self) -> usize {
         match &self.body {
@@ -135,6 +143,14 @@ impl Batch {
         match &self.body {
             Body::Wire(request) => request.clone(),
             Body::Table(profiles) => otlp::encode(profiles).into(),
+        }
+    }
+
+    /// The OTLP export request as it was received, if nobody has asked for tables.
+    pub fn wire(&self) -> Option<&Bytes> {
+        match &self.body {
+            Body::Wire(request) => Some(request),
+            Body::Table(_) => None,
         }
     }
 

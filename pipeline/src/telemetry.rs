@@ -4,6 +4,15 @@
 //! A counter is an atomic that its owner keeps; the registry knows them all by name and labels, so
 //! that the status line, `/metrics` and tests read the same numbers.
 
+mod collector;
+mod exposition;
+
+#[cfg(test)]
+mod tests;
+
+pub use collector::{Family, Point, ProcessCost, Sort, families};
+pub use exposition::{CONTENT_TYPE, Style, render};
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -78,6 +87,12 @@ pub mod names {
     pub const FILES_WRITTEN: &str = "profpipe_exporter_files_written_total";
     /// Bytes written to files (exporter).
     pub const FILE_BYTES_WRITTEN: &str = "profpipe_exporter_file_bytes_written_total";
+    /// Profiles that a destination took a request of and refused for good, by partial success
+    /// (exporter).
+    pub const EXPORTER_REJECTED: &str = "profpipe_exporter_rejected_profiles_total";
+    /// Samples that were not sent because no server of this kind keeps them: zero or negative
+    /// (exporter).
+    pub const EXPORTER_LEFT_OUT_SAMPLES: &str = "profpipe_exporter_left_out_samples_total";
     /// Frames that got a name (processor).
     pub const FRAMES_NAMED: &str = "profpipe_symbolize_frames_named_total";
     /// Frames that got none (processor).
@@ -114,31 +129,77 @@ impl Counter {
     }
 }
 
+/// Labels beside the component: name and value, in the order of their names.
+pub type Labels = Vec<(&'static str, String)>;
+
+/// A counter as it was at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reading {
+    /// Its name.
+    pub name: &'static str,
+    /// The component it is of.
+    pub component: String,
+    /// What else tells it apart.
+    pub labels: Labels,
+    /// The number.
+    pub value: u64,
+}
+
 /// Every counter of one engine.
 #[derive(Debug, Default)]
 pub struct Metrics {
-    counters: Mutex<BTreeMap<(&'static str, String), Counter>>,
+    counters: Mutex<BTreeMap<(&'static str, String, Labels), Counter>>,
 }
 
 impl Metrics {
     /// The counter of this name for this component id, created at zero.
     pub fn counter(&self, name: &'static str, component: &str) -> Counter {
+        self.labelled(name, component, &[])
+    }
+
+    /// The counter of this name for this component id and these labels, created at zero. The values
+    /// of a label must be few: never what a sender may choose.
+    pub fn labelled(
+        &self,
+        name: &'static str,
+        component: &str,
+        labels: &[(&'static str, &str)],
+    ) -> Counter {
+        let mut labels: Labels =
+            labels.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+        labels.sort_unstable();
         let mut counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
-        counters.entry((name, component.to_owned())).or_default().clone()
+        counters.entry((name, component.to_owned(), labels)).or_default().clone()
     }
 
     /// The sum over all components of the counters of this name.
     pub fn total(&self, name: &str) -> u64 {
         let counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
-        counters.iter().filter(|((key, _), _)| *key == name).map(|(_, counter)| counter.get()).sum()
+        let of_name = counters.iter().filter(|((key, _, _), _)| *key == name);
+        of_name.map(|(_, counter)| counter.get()).sum()
     }
 
-    /// Every counter: name, component id, number.
+    /// Every counter: name, component id, number; those that differ in labels only in one.
     pub fn snapshot(&self) -> Vec<(&'static str, String, u64)> {
+        let mut rows: Vec<(&'static str, String, u64)> = Vec::new();
+        for Reading { name, component, value, .. } in self.readings() {
+            match rows.last_mut() {
+                Some(last) if last.0 == name && last.1 == component => last.2 += value,
+                _ => rows.push((name, component, value)),
+            }
+        }
+        rows
+    }
+
+    /// Every counter with its labels, in the order of names, components and labels.
+    pub fn readings(&self) -> Vec<Reading> {
         let counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
-        counters
-            .iter()
-            .map(|((name, component), counter)| (*name, component.clone(), counter.get()))
-            .collect()
+        let reading = |(name, component, labels): &(&'static str, String, Labels), value| Reading {
+            name,
+            component: component.clone(),
+            labels: labels.clone(),
+            value,
+        };
+        counters.iter().map(|(key, counter)| reading(key, counter.get())).collect()
     }
 }

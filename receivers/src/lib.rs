@@ -11,12 +11,16 @@ pub mod inprocess;
 pub mod nop;
 pub mod otlp;
 pub mod perf;
+pub mod pprof;
+pub mod pyroscope;
 
 /// Every component of this crate.
 pub const COMPONENTS: &[Factory] = &[
     nop::FACTORY,
     otlp::FACTORY,
     perf::FACTORY,
+    pprof::FACTORY,
+    pyroscope::FACTORY,
     #[cfg(feature = "inprocess")]
     inprocess::FACTORY,
 ];

@@ -1,20 +1,26 @@
 //! `profpipe run`: a pipeline until somebody stops it.
 //!
-//! SIGHUP, and with `--watch` a file that changed, replace the whole pipeline: the new
-//! configuration is checked first, then the old pipeline is flushed and stopped, then the new one
-//! started. One that cannot be started gives way to the old one again.
+//! SIGHUP, and with `--watch` a file that changed, replace the whole pipeline. The new one is built
+//! while the old one runs; what cannot be built changes nothing. Then the old one's receivers end and
+//! the new one starts, on the same sockets and durable queues, while the old one delivers what it
+//! still holds in the background. So no sender is refused, and nothing is lost.
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
-use profpipe::{Builder, Engine, EngineError, Environment, Kind, Plan, Services, WorkerCommand};
+use profpipe::pipeline::engine::Prepared;
+use profpipe::{
+    Builder, Engine, EngineError, Environment, Kind, Plan, RunningEngine, Services, WorkerCommand,
+};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinSet;
 
 use super::{Usage, validate};
 use crate::cli;
 use crate::status::{Screen, Status};
+use crate::telemetry::{self, Endpoints};
 
 /// The built-in agent.
 const AGENT: &str = include_str!("../../config-examples/agent.yaml");
@@ -29,6 +35,9 @@ const ECHO: Duration = Duration::from_millis(500);
 /// noticing the signal and leaving.
 const GRACE: Duration = Duration::from_millis(4500);
 
+/// How many engines may still be delivering while another runs.
+const LEAVING: usize = 4;
+
 pub(crate) fn run(arguments: cli::Run) -> anyhow::Result<ExitCode> {
     if arguments.watch && arguments.config.is_empty() {
         return Err(Usage("--watch needs --config: the built-in agent never changes".into()).into());
@@ -38,7 +47,7 @@ pub(crate) fn run(arguments: cli::Run) -> anyhow::Result<ExitCode> {
         Err(errors) => return Ok(validate::report(&errors)),
     };
     let screen = Screen::new();
-    log_to(screen.clone(), plan.telemetry.level.as_deref());
+    telemetry::log_to(&screen, &plan.telemetry)?;
     warn_about(&plan);
     let services = Services { worker: worker(), ..Services::default() };
     let status = Status::new(screen, Arc::clone(&services.metrics), destination(&plan));
@@ -82,10 +91,13 @@ async fn run_until_stopped(
     mut plan: Plan,
     mut status: Status,
 ) -> anyhow::Result<ExitCode> {
-    let start = |plan: &Plan| builder(arguments).services(services.clone()).start_plan(plan);
     let mut stops = Stops::new()?;
     let mut reloads = Reloads::new(arguments)?;
-    let mut engine = start(&plan)?;
+    let mut endpoints = Endpoints::new(services);
+    endpoints.serve(&plan.telemetry.prometheus)?;
+    let mut engine = prepare(arguments, services, &plan)?.start()?;
+    services.listeners.release_unused();
+    let mut leaving = JoinSet::new();
     loop {
         let ids: Vec<&str> = plan.pipelines.iter().map(|pipeline| &*pipeline.id).collect();
         tracing::info!("running {}; Ctrl-C stops", ids.join(", "));
@@ -95,41 +107,114 @@ async fn run_until_stopped(
             plan = reloads.next(arguments) => Cause::Reload(Box::new(plan)),
             () = status.run() => Cause::Signal,
         };
+        let ended = match cause {
+            Cause::Reload(next) => {
+                let next = *next;
+                match replace(arguments, services, engine, (&plan, &next), &mut leaving).await? {
+                    (running, true) => {
+                        engine = running;
+                        if let Err(error) = endpoints.serve(&next.telemetry.prometheus) {
+                            tracing::error!("service::telemetry::metrics: {}", error.chain());
+                        }
+                        plan = next;
+                        status.redirect(destination(&plan));
+                    }
+                    (running, false) => engine = running,
+                }
+                continue;
+            }
+            Cause::Signal => Ok(()),
+            Cause::Ended(ended) => ended,
+        };
+        let all = async {
+            let (stopped, ()) = tokio::join!(engine.stop(GRACE), all_gone(&mut leaving));
+            stopped
+        };
         let stopped = tokio::select! {
-            stopped = engine.stop(GRACE) => stopped,
+            stopped = all => stopped,
             () = stops.again() => {
                 status.finish();
                 anyhow::bail!("stopped at once by a second signal; what was not written is lost");
             }
         };
-        let next = match cause {
-            Cause::Reload(next) => next,
-            Cause::Signal => {
-                status.finish();
-                stopped?;
-                return Ok(ExitCode::SUCCESS);
+        status.finish();
+        ended.and(stopped)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+}
+
+/// Waits for engines that hold something still, as long as one may take.
+async fn all_gone(leaving: &mut JoinSet<()>) {
+    let all = async { while leaving.join_next().await.is_some() {} };
+    // What is late is left behind.
+    let _ = tokio::time::timeout(GRACE, all).await;
+}
+
+fn prepare(
+    arguments: &cli::Run,
+    services: &Services,
+    plan: &Plan,
+) -> Result<Prepared, EngineError> {
+    builder(arguments).services(services.clone()).prepare_plan(plan)
+}
+
+/// Lets another configuration take over, if it can be built here. Returns the engine that runs
+/// then, and whether it is the new one.
+async fn replace(
+    arguments: &cli::Run,
+    services: &Services,
+    engine: RunningEngine,
+    (old, new): (&Plan, &Plan),
+    leaving: &mut JoinSet<()>,
+) -> anyhow::Result<(RunningEngine, bool)> {
+    let begun = Instant::now();
+    // Two samplers at a time are more than a kernel may grant: there the old one goes first.
+    let mut prepared = None;
+    if !samples(old) {
+        match prepare(arguments, services, new) {
+            Ok(built) => prepared = Some(built),
+            Err(error) => {
+                services.listeners.release_new();
+                tracing::error!("cannot run the new configuration, going on with the old: {error}");
+                return Ok((engine, false));
             }
-            Cause::Ended(ended) => {
-                status.finish();
-                ended.and(stopped)?;
-                return Ok(ExitCode::SUCCESS);
-            }
-        };
-        if let Err(error) = stopped {
+        }
+    }
+    while leaving.len() >= LEAVING {
+        leaving.join_next().await;
+    }
+    let left = engine.hand_over(GRACE).await;
+    let started = match prepared {
+        Some(prepared) => prepared.start(),
+        None => prepare(arguments, services, new).and_then(Prepared::start),
+    };
+    leaving.spawn(async move {
+        if let Err(error) = left.finish().await {
             tracing::warn!("{error}");
         }
-        engine = match start(&next) {
-            Ok(engine) => {
-                plan = *next;
-                status.redirect(destination(&plan));
-                engine
-            }
-            Err(error) => {
-                tracing::error!("cannot run the new configuration, going on with the old: {error}");
-                start(&plan)?
-            }
-        };
+    });
+    match started {
+        Ok(engine) => {
+            services.listeners.release_unused();
+            let took = begun.elapsed().as_millis();
+            tracing::info!("the new configuration runs, after {took} ms");
+            Ok((engine, true))
+        }
+        Err(error) => {
+            services.listeners.release_new();
+            tracing::error!("cannot run the new configuration, going on with the old: {error}");
+            let engine = prepare(arguments, services, old)?.start()?;
+            services.listeners.release_unused();
+            Ok((engine, false))
+        }
     }
+}
+
+/// Whether a configuration has a sampler of this host or this process.
+fn samples(plan: &Plan) -> bool {
+    plan.components().any(|(kind, _, name)| {
+        kind == Kind::Receiver && ["perf", "inprocess"].contains(&name)
+    })
 }
 
 /// Where the files of a plan go, for people.
@@ -145,24 +230,6 @@ fn destination(plan: &Plan) -> Option<String> {
 pub(super) fn worker() -> Option<WorkerCommand> {
     let program = std::env::current_exe().ok()?;
     Some(WorkerCommand { program, arguments: vec!["symbolizer-worker".into()] })
-}
-
-/// Logs to the screen; `PROFPIPE_LOG` or the configuration chooses what. A panic is one line too.
-fn log_to(screen: Screen, level: Option<&str>) {
-    use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_env("PROFPIPE_LOG")
-        .unwrap_or_else(|_| EnvFilter::new(level.unwrap_or("info")));
-    let colours = screen.is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(colours)
-        .with_writer(screen)
-        .with_target(false)
-        .init();
-    std::panic::set_hook(Box::new(|panic| {
-        let place = panic.location().map(ToString::to_string).unwrap_or_default();
-        tracing::error!("a bug in profpipe at {place}: {}", panic.payload_as_str().unwrap_or("?"));
-    }));
 }
 
 /// Ctrl-C, the polite signal of service managers, and a terminal that goes away.

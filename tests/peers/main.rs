@@ -5,7 +5,8 @@
 //!
 //! Layout: `oracles` builds the tools; `go/` pins their versions and holds `agree`, which asks
 //! google/pprof's reader; `rules` is profcheck's list of rules in Rust. `collector`, `pyroscope` and
-//! `target` are running peers, which `build` builds; `fixture` is what is sent, `totals` what is compared.
+//! `target` are running peers, which `build` builds; `gateway` is profpipe between them;
+//! `fixture` is what is sent, `totals` what is compared.
 
 #![allow(
     clippy::unwrap_used,
@@ -19,12 +20,16 @@ mod among_themselves;
 mod built;
 mod collector;
 mod fixture;
+mod gateway;
 mod http;
 mod oracles;
+mod paths;
 mod pprof;
+#[allow(dead_code, reason = "shared with benches/gateway, which uses other parts of it")]
 mod process;
 mod pyroscope;
 mod rules;
+mod serve;
 mod target;
 mod totals;
 

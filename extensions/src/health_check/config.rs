@@ -2,26 +2,23 @@
 
 use std::sync::Arc;
 
+use profpipe_network::server_config;
 use profpipe_pipeline::component::{self, Error, Extension, ExtensionConfig, Offer, Setup};
 use profpipe_pipeline::config::Problems;
 use profpipe_pipeline::settings::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Says whether the pipelines run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Config {
-    /// Where it listens.
-    pub endpoint: String,
-    /// The path it answers at.
-    pub path: String,
-    /// What it answers, in place of its own words.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub response_body: Option<ResponseBody>,
-    /// Accepted for the Collector's sake; exporters that fail retry, and say so in the metrics.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub check_collector_pipeline: Option<PipelineCheck>,
+server_config! {
+    /// Says over HTTP whether the pipelines run.
+    pub struct Config: http("localhost:13133") {
+        /// The path it answers at.
+        pub path: String = "/".to_owned(),
+        /// What it answers, in place of its own words.
+        pub response_body: Option<ResponseBody> = None,
+        /// Accepted for the Collector's sake; exporters that fail say so in the metrics.
+        pub check_collector_pipeline: Option<PipelineCheck> = None,
+    }
 }
 
 /// What is answered.
@@ -48,19 +45,9 @@ pub struct PipelineCheck {
     pub exporter_failure_threshold: Option<u64>,
 }
 
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            endpoint: "localhost:13133".into(),
-            path: "/".into(),
-            response_body: None,
-            check_collector_pipeline: None,
-        }
-    }
-}
-
 impl component::Config for Config {
     fn validate(&self, problems: &mut Problems) {
+        self.server().validate("", problems);
         if !self.path.starts_with('/') {
             problems.push("path", "begins with `/`");
         }
@@ -79,6 +66,6 @@ impl ExtensionConfig for Config {
     }
 
     fn build(self, setup: &Setup) -> Result<Arc<dyn Extension>, Error> {
-        Ok(Arc::new(super::HealthCheck::new(self, setup)))
+        Ok(Arc::new(super::HealthCheck::new(self, setup)?))
     }
 }

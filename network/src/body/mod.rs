@@ -15,7 +15,9 @@ use http_body_util::BodyExt;
 use profpipe_pipeline::engine::Charge;
 use tokio::time::{Instant, timeout_at};
 
-use crate::server::{Code, Refusal};
+use crate::grpc::headers::ENCODING;
+use crate::grpc::{Code, FrameError, HEADER_BYTES, Header};
+use crate::server::Refusal;
 use unfold::Unfold;
 
 /// Bytes a second that a sender must reach once the time for a body is over.
@@ -70,7 +72,7 @@ impl Coding {
 
     /// The coding of the compressed messages of a gRPC call.
     pub(crate) fn of_grpc(headers: &http::HeaderMap, taken: &[String]) -> Result<Self, Refusal> {
-        let Some(value) = headers.get("grpc-encoding") else { return Ok(Self::Identity) };
+        let Some(value) = headers.get(ENCODING) else { return Ok(Self::Identity) };
         value.to_str().ok().and_then(|name| Self::named(name, taken)).ok_or_else(|| {
             unsupported("the message encoding", taken, StatusCode::UNSUPPORTED_MEDIA_TYPE)
         })
@@ -168,7 +170,7 @@ where
 /// A body on its way in.
 struct Taking<'c> {
     /// Five bytes, if the body holds a message; how many of them are there.
-    prefix: Option<([u8; 5], usize)>,
+    prefix: Option<([u8; HEADER_BYTES], usize)>,
     coding: Coding,
     limits: Limits,
     /// What takes the bytes; not before it is known whether they are compressed.
@@ -194,7 +196,7 @@ impl<'c> Taking<'c> {
             left: limits.size,
         };
         match framing {
-            Framing::Message => taking.prefix = Some(([0; 5], 0)),
+            Framing::Message => taking.prefix = Some(([0; HEADER_BYTES], 0)),
             Framing::Plain => taking.begin(coding, limits.expected.unwrap_or(0))?,
         }
         Ok(taking)
@@ -219,8 +221,7 @@ impl<'c> Taking<'c> {
             (Some(left), _) => left,
             (None, None) => return Err(too_large(self.limits.size)),
             (None, Some(_)) => {
-                let message = "the call holds more than one message";
-                return Err(Refusal::new(StatusCode::BAD_REQUEST, Code::Unimplemented, message));
+                return Err(broken(FrameError::Second.to_string()));
             }
         };
         match &mut self.unfold {
@@ -232,48 +233,43 @@ impl<'c> Taking<'c> {
     /// Takes the five bytes before a message; returns what follows them.
     fn head<'b>(&mut self, chunk: &'b [u8]) -> Result<&'b [u8], Refusal> {
         let Some((bytes, filled)) = &mut self.prefix else { return Ok(chunk) };
-        let (now, rest) = chunk.split_at(chunk.len().min(5 - *filled));
-        for byte in now {
-            if let Some(place) = bytes.get_mut(*filled) {
-                *place = *byte;
-            }
-            *filled += 1;
+        let (now, rest) = chunk.split_at(chunk.len().min(HEADER_BYTES - *filled));
+        for (place, byte) in bytes.iter_mut().skip(*filled).zip(now) {
+            *place = *byte;
         }
-        if *filled < 5 {
+        *filled += now.len();
+        if *filled < HEADER_BYTES {
             return Ok(rest);
         }
-        let [compressed, length @ ..] = *bytes;
-        let length = u32::from_be_bytes(length) as usize;
-        if length > self.limits.size {
-            return Err(too_large(self.limits.size));
-        }
-        let coding = match compressed {
-            0 => Coding::Identity,
-            1 if self.coding == Coding::Identity => {
-                let message = "a message is compressed without saying how";
-                return Err(Refusal::new(StatusCode::BAD_REQUEST, Code::Internal, message));
+        let header = Header::decode(*bytes, self.limits.size).map_err(|error| match error {
+            FrameError::TooLarge { limit, .. } => too_large(limit),
+            error => broken(error.to_string()),
+        })?;
+        let coding = match (header.compressed, self.coding) {
+            (false, _) => Coding::Identity,
+            (true, Coding::Identity) => {
+                return Err(broken("a message is compressed without saying how".to_owned()));
             }
-            1 => self.coding,
-            _ => {
-                let message = "the message has an unknown flag";
-                return Err(Refusal::new(StatusCode::BAD_REQUEST, Code::Internal, message));
-            }
+            (true, coding) => coding,
         };
-        self.left = length;
-        self.begin(coding, length)?;
+        self.left = header.length;
+        self.begin(coding, header.length)?;
         Ok(rest)
     }
 
     fn finish(self) -> Result<Bytes, Refusal> {
-        let cut =
-            || Refusal::new(StatusCode::BAD_REQUEST, Code::Internal, "the call has no message");
-        let unfold = self.unfold.ok_or_else(cut)?;
+        let none = || broken("the call has no message".to_owned());
+        let unfold = self.unfold.ok_or_else(none)?;
         if self.prefix.is_some() && self.left > 0 {
-            let message = "the message was cut short";
-            return Err(Refusal::new(StatusCode::BAD_REQUEST, Code::Internal, message));
+            return Err(broken(FrameError::Truncated.to_string()));
         }
         unfold.finish()
     }
+}
+
+/// Not a call of gRPC.
+fn broken(message: String) -> Refusal {
+    Refusal::new(StatusCode::BAD_REQUEST, Code::Internal, message)
 }
 
 /// More than is ever taken.

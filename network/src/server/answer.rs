@@ -4,13 +4,13 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use base64::Engine as _;
 use bytes::{BufMut, Bytes, BytesMut};
 use http::header::{ACCEPT_ENCODING, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 
-use super::refusal::{Code, Refusal};
+use super::refusal::Refusal;
+use crate::grpc::{Code, Header, Status, headers};
 
 /// What a handler answers.
 #[derive(Debug, Clone)]
@@ -63,20 +63,19 @@ impl Reply {
     }
 }
 
-const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
-const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
-const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
-const GRPC_DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
-const GRPC_ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
+const GRPC: HeaderValue = HeaderValue::from_static(headers::CONTENT_TYPE);
 
 /// A gRPC call that succeeded: the message, then the status.
 pub(super) fn grpc(message: &Bytes) -> Response<ReplyBody> {
-    let mut data = BytesMut::with_capacity(message.len() + 5);
-    data.put_u8(0);
-    data.put_u32(message.len() as u32);
+    let header = Header { compressed: false, length: message.len() };
+    let Some(header) = header.encode() else {
+        return grpc_refusal(&Refusal::too_large("the answer is larger than gRPC allows"));
+    };
+    let mut data = BytesMut::with_capacity(header.len() + message.len());
+    data.put_slice(&header);
     data.put_slice(message);
     let mut trailers = HeaderMap::new();
-    trailers.insert(GRPC_STATUS, HeaderValue::from_static("0"));
+    Status::new(Code::Ok, "").write_to(&mut trailers);
     let body = ReplyBody { data: Some(data.freeze()), trailers: Some(trailers) };
     let mut response = Response::new(body);
     response.headers_mut().insert(CONTENT_TYPE, GRPC);
@@ -86,41 +85,14 @@ pub(super) fn grpc(message: &Bytes) -> Response<ReplyBody> {
 /// A gRPC call that failed: only the status, which then stands in the header.
 pub(super) fn grpc_refusal(refusal: &Refusal) -> Response<ReplyBody> {
     let mut response = Response::new(ReplyBody { data: None, trailers: None });
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, GRPC);
-    headers.insert(GRPC_STATUS, HeaderValue::from(refusal.code as i32));
-    if let Ok(message) = HeaderValue::from_str(&percent_encoded(&refusal.message)) {
-        headers.insert(GRPC_MESSAGE, message);
-    }
-    if refusal.retry_after.is_some() {
-        let engine = base64::engine::general_purpose::STANDARD_NO_PAD;
-        let details = engine.encode(refusal.to_protobuf());
-        if let Ok(details) = HeaderValue::from_str(&details) {
-            headers.insert(GRPC_DETAILS, details);
-        }
-    }
+    let map = response.headers_mut();
+    map.insert(CONTENT_TYPE, GRPC);
+    refusal.to_status().write_to(map);
     let codings = refusal.accept_encoding.as_deref().map(HeaderValue::from_str);
     if let Some(Ok(codings)) = codings {
-        headers.insert(GRPC_ACCEPT_ENCODING, codings);
+        map.insert(headers::ACCEPT_ENCODING, codings);
     }
     response
-}
-
-/// A text as gRPC wants it in `grpc-message`: printable ASCII stays, bytes of anything else and the
-/// percent sign become `%XX`.
-fn percent_encoded(text: &str) -> String {
-    use std::fmt::Write as _;
-    let mut out = String::with_capacity(text.len());
-    // Some proxies refuse large headers, and a message is for people.
-    for byte in text.bytes().take(1024) {
-        if (b' '..=b'~').contains(&byte) && byte != b'%' {
-            out.push(char::from(byte));
-        } else {
-            // Writing to a string cannot fail.
-            let _ = write!(out, "%{byte:02X}");
-        }
-    }
-    out
 }
 
 /// The body of an answer.

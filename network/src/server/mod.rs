@@ -30,7 +30,7 @@ mod tls;
 
 pub use answer::Reply;
 pub use listen::Server;
-pub use refusal::{Code, Refusal};
+pub use refusal::Refusal;
 pub use route::{Handler, Request, Router, Sending, Transport};
 
 #[cfg(test)]

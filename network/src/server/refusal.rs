@@ -4,35 +4,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-/// A status of gRPC.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[repr(i32)]
-pub enum Code {
-    /// Done.
-    Ok = 0,
-    /// The caller gave up.
-    Cancelled = 1,
-    /// Nobody knows.
-    Unknown = 2,
-    /// The request makes no sense.
-    InvalidArgument = 3,
-    /// Too late.
-    DeadlineExceeded = 4,
-    /// What was asked for is not there.
-    NotFound = 5,
-    /// Known, but not allowed.
-    PermissionDenied = 7,
-    /// Too much: with a hint to come again, for now; without, for ever.
-    ResourceExhausted = 8,
-    /// There is no such method, or it does not do this.
-    Unimplemented = 12,
-    /// A fault of ours, or of the framing.
-    Internal = 13,
-    /// Not now.
-    Unavailable = 14,
-    /// Not known.
-    Unauthenticated = 16,
-}
+use crate::grpc::{Code, Status};
 
 /// Why a request is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,62 +67,12 @@ impl Refusal {
         self
     }
 
-    /// The same as `google.rpc.Status` in protobuf, with `RetryInfo` if there is a hint.
-    pub fn to_protobuf(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.message.len() + 80);
-        number(&mut out, 1, self.code as u64);
-        bytes(&mut out, 2, self.message.as_bytes());
-        if let Some(after) = self.retry_after {
-            let mut duration = Vec::new();
-            number(&mut duration, 1, after.as_secs());
-            number(&mut duration, 2, u64::from(after.subsec_nanos()));
-            let mut info = Vec::new();
-            bytes(&mut info, 1, &duration);
-            let mut any = Vec::new();
-            bytes(&mut any, 1, b"type.googleapis.com/google.rpc.RetryInfo");
-            bytes(&mut any, 2, &info);
-            bytes(&mut out, 3, &any);
+    /// The same as a status of gRPC: in protobuf or JSON, the body of an OTLP/HTTP error.
+    pub fn to_status(&self) -> Status {
+        let status = Status::new(self.code, self.message.as_str());
+        match self.retry_after {
+            Some(after) => status.retry_after(after),
+            None => status,
         }
-        out
     }
-
-    /// The same as `google.rpc.Status` in JSON.
-    pub fn to_json(&self) -> Vec<u8> {
-        let mut status = serde_json::json!({
-            "code": self.code as i32,
-            "message": self.message,
-        });
-        if let (Some(after), Some(object)) = (self.retry_after, status.as_object_mut()) {
-            let seconds = format!("{}s", after.as_secs_f64());
-            object.insert(
-                "details".to_owned(),
-                serde_json::json!([{
-                    "@type": "type.googleapis.com/google.rpc.RetryInfo",
-                    "retryDelay": seconds,
-                }]),
-            );
-        }
-        status.to_string().into_bytes()
-    }
-}
-
-fn varint(out: &mut Vec<u8>, mut number: u64) {
-    while number >= 0x80 {
-        out.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    out.push(number as u8);
-}
-
-fn number(out: &mut Vec<u8>, field: u64, value: u64) {
-    if value != 0 {
-        varint(out, field << 3);
-        varint(out, value);
-    }
-}
-
-fn bytes(out: &mut Vec<u8>, field: u64, value: &[u8]) {
-    varint(out, field << 3 | 2);
-    varint(out, value.len() as u64);
-    out.extend_from_slice(value);
 }

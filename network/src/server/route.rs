@@ -13,7 +13,8 @@ use profpipe_pipeline::engine::Charge;
 use tokio::sync::mpsc;
 
 use super::answer::Reply;
-use super::refusal::{Code, Refusal};
+use super::refusal::Refusal;
+use crate::grpc::Code;
 
 /// Answers requests.
 #[async_trait]

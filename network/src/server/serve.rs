@@ -16,9 +16,10 @@ use tokio::time::timeout;
 
 use super::Reply;
 use super::answer::{ReplyBody, grpc, grpc_refusal};
-use super::refusal::{Code, Refusal};
+use super::refusal::Refusal;
 use super::route::{Handler, Request, Router, Sending, Transport};
 use crate::body::{self, Coding, FIRST, Framing, Limits};
+use crate::grpc::{Code, headers, is_grpc, parse_timeout};
 use crate::settings::server::ServerSettings;
 
 /// So much of a body that nobody wants is read away before the answer over HTTP/1.1, so that a
@@ -68,14 +69,11 @@ pub(super) async fn serve(
 
 fn transport(head: &request::Parts) -> Transport {
     let content_type = head.headers.get(CONTENT_TYPE).map(http::HeaderValue::as_bytes);
-    let is_grpc = head.method == Method::POST
-        && content_type.and_then(|name| name.strip_prefix(b"application/grpc")).is_some_and(
-            |rest| {
-                // Not application/grpc-web.
-                rest.is_empty() || rest.starts_with(b"+") || rest.starts_with(b";")
-            },
-        );
-    if is_grpc { Transport::Grpc } else { Transport::Http }
+    if head.method == Method::POST && content_type.is_some_and(is_grpc) {
+        Transport::Grpc
+    } else {
+        Transport::Http
+    }
 }
 
 /// The handler of a request, for a sender that is known.
@@ -168,7 +166,7 @@ impl Asked<'_> {
         charge.resize(announced.min(coding.state() + FIRST));
         let deadline = match self.transport {
             Transport::Http => None,
-            Transport::Grpc => deadline(head)?,
+            Transport::Grpc => deadline(head),
         };
         let limits = Limits { size, time: settings.body_timeout, deadline, expected };
         Ok(Before { tenant, coding, framing, limits, charge, sending })
@@ -209,26 +207,10 @@ fn late() -> Refusal {
 }
 
 /// When the caller of a gRPC method stops waiting.
-fn deadline(head: &request::Parts) -> Result<Option<Instant>, Refusal> {
-    let Some(value) = head.headers.get("grpc-timeout") else { return Ok(None) };
-    let wrong = || Refusal::invalid("grpc-timeout is not a number of at most 8 digits and a unit");
-    let text = value.to_str().map_err(|_| wrong())?;
-    let (number, unit) = text.split_at_checked(text.len().wrapping_sub(1)).ok_or_else(wrong)?;
-    if !(1..=8).contains(&number.len()) || !number.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(wrong());
-    }
-    let number: u64 = number.parse().map_err(|_| wrong())?;
-    let time = match unit {
-        "H" => Duration::from_secs(number * 3600),
-        "M" => Duration::from_secs(number * 60),
-        "S" => Duration::from_secs(number),
-        "m" => Duration::from_millis(number),
-        "u" => Duration::from_micros(number),
-        "n" => Duration::from_nanos(number),
-        _ => return Err(wrong()),
-    };
+fn deadline(head: &request::Parts) -> Option<Instant> {
+    let timeout = parse_timeout(head.headers.get(headers::TIMEOUT)?.as_bytes())?;
     // What is too far away to be a time is no limit.
-    Ok(Instant::now().checked_add(time))
+    Instant::now().checked_add(timeout)
 }
 
 /// Reads a part of a body away.

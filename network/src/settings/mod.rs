@@ -1,3 +1,10 @@
-//! What users type about the network: blocks that components put into their own configurations.
+//! What users type about connections, in the Collector's keys.
 
+mod client;
 pub mod server;
+mod tls;
+
+pub use client::{
+    Authentication, ClientSettings, Compression, CompressionParams, Headers, Keepalive,
+};
+pub use tls::{ClientTls, TlsVersion};

@@ -153,6 +153,10 @@ fn main() {
     let mut group = criterion.benchmark_group("codec");
     group.throughput(Throughput::Bytes(host.len() as u64));
     group.bench_function("summary", |bench| bench.iter(|| otlp::summary(host).unwrap()));
+    let shared = bytes::Bytes::from(host.clone());
+    group.bench_function("admit", |bench| {
+        bench.iter(|| otlp::admit(shared.clone()).unwrap());
+    });
     group.bench_function("decode", |bench| bench.iter(|| otlp::decode(host).unwrap()));
     group.bench_function("decode/generated", |bench| {
         bench.iter(|| Request::decode(&host[..]).unwrap());

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use schemars::{JsonSchema, Schema};
 use serde::Serialize;
@@ -83,12 +84,41 @@ pub struct Setup {
     pub services: Services,
     /// The extensions of the configuration; none while these are built themselves.
     pub extensions: Extensions,
+    /// How much memory batches may take, as far as this component cares.
+    pub memory: MemoryLimit,
+}
+
+/// How much memory batches may take: the least of what components of one configuration want.
+#[derive(Debug, Clone)]
+pub struct MemoryLimit(Arc<AtomicUsize>);
+
+impl Default for MemoryLimit {
+    fn default() -> Self {
+        Self(Arc::new(AtomicUsize::new(usize::MAX)))
+    }
+}
+
+impl MemoryLimit {
+    /// Wants no more than so many bytes.
+    pub fn at_most(&self, bytes: usize) {
+        self.0.fetch_min(bytes, Ordering::AcqRel);
+    }
+
+    /// The least of what was wanted; none if nobody wanted any.
+    pub fn get(&self) -> Option<usize> {
+        Some(self.0.load(Ordering::Acquire)).filter(|bytes| *bytes != usize::MAX)
+    }
 }
 
 impl Setup {
     /// For a component of this id, without extensions.
     pub fn new(id: impl Into<String>, services: Services) -> Self {
-        Self { id: id.into(), services, extensions: Extensions::default() }
+        Self {
+            id: id.into(),
+            services,
+            extensions: Extensions::default(),
+            memory: MemoryLimit::default(),
+        }
     }
 }
 

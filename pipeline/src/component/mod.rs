@@ -17,7 +17,7 @@ pub use extension::{
     ClientAuth, Durability, Extension, Extensions, Identity, Offer, ServerAuth, StoragePlace,
 };
 pub use factory::{
-    Built, Config, ExporterConfig, ExtensionConfig, Factory, Kind, Parsed, ProcessorConfig,
+    Built, Config, ExporterConfig, ExtensionConfig, Factory, Kind, MemoryLimit, Parsed, ProcessorConfig,
     ReceiverConfig, Setup, Stability,
 };
 pub use processor::{Access, Outbox, Processor};

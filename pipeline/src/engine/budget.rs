@@ -1,4 +1,6 @@
-//! The memory budget: how many bytes of batches may be in flight in one engine.
+//! The memory budget: how many bytes of batches may be in flight.
+//!
+//! There is one for the process: an engine that takes over from another shares it.
 //!
 //! Admission waits, in the order of arrival. What is already inside may grow without waiting: it
 //! has to get out before anything else can, so it must never wait for room.
@@ -8,10 +10,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::{Mutex, Notify};
 
+/// The memory that batches may take, if nobody says otherwise: 64 MiB.
+pub(super) const MEMORY: usize = 64 << 20;
+
 /// A number of bytes that batches in flight share.
 #[derive(Debug)]
 pub struct Budget {
-    limit: usize,
+    limit: AtomicUsize,
     used: AtomicUsize,
     freed: Notify,
     /// Held by the one who waits for room, so that a large batch is not overtaken for ever.
@@ -32,11 +37,22 @@ impl Budget {
     /// A budget of so many bytes.
     pub fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self {
-            limit,
+            limit: AtomicUsize::new(limit),
             used: AtomicUsize::new(0),
             freed: Notify::new(),
             turn: Mutex::new(()),
         })
+    }
+
+    /// How many bytes there may be.
+    pub fn limit(&self) -> usize {
+        self.limit.load(Ordering::Acquire)
+    }
+
+    /// Changes how many bytes there may be. What is inside stays.
+    pub(super) fn set_limit(&self, limit: usize) {
+        self.limit.store(limit, Ordering::Release);
+        self.freed.notify_one();
     }
 
     /// The bytes in flight.
@@ -62,7 +78,7 @@ impl Budget {
     pub fn try_admit(self: &Arc<Self>, bytes: usize) -> Option<Charge> {
         let fits = |used: usize| {
             let total = used.saturating_add(bytes);
-            (used == 0 || total <= self.limit).then_some(total)
+            (used == 0 || total <= self.limit()).then_some(total)
         };
         self.used.fetch_update(Ordering::AcqRel, Ordering::Acquire, fits).ok()?;
         Some(Charge { budget: Arc::clone(self), bytes })
@@ -86,7 +102,7 @@ impl Charge {
     pub fn try_grow(&mut self, more: usize) -> bool {
         let fits = |used: usize| {
             let total = used.saturating_add(more);
-            (used == self.bytes || total <= self.budget.limit).then_some(total)
+            (used == self.bytes || total <= self.budget.limit()).then_some(total)
         };
         let grown =
             self.budget.used.fetch_update(Ordering::AcqRel, Ordering::Acquire, fits).is_ok();

@@ -7,7 +7,7 @@ use std::time::Instant;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::budget::Budget;
+use super::budget::MEMORY;
 use super::catalog::{Catalog, section_of};
 use super::chain::{Chain, Inbox, Link, Message};
 use super::export::{Destination, Surroundings, ways};
@@ -20,7 +20,8 @@ use super::sender::{Edge, Outlet, Sender};
 use super::services::Services;
 use super::settings::Delivery;
 use crate::component::{
-    Built, Error, Exporter, Extensions, Factory, Kind, Lifecycle, Processor, Receiver, Setup,
+    Built, Error, Exporter, Extensions, Factory, Kind, Lifecycle, MemoryLimit, Processor, Receiver,
+    Setup,
 };
 use crate::config::{ConfigErrors, Document};
 use crate::telemetry::names;
@@ -84,6 +85,8 @@ pub struct Builder {
     retry: Option<RetryPolicy>,
     /// Those of the plan, once they are built.
     extensions: Extensions,
+    /// What its components want of the memory budget.
+    wanted: MemoryLimit,
 }
 
 impl std::fmt::Debug for Builder {
@@ -91,9 +94,6 @@ impl std::fmt::Debug for Builder {
         f.debug_struct("Builder").field("catalog", &self.catalog).finish_non_exhaustive()
     }
 }
-
-/// The memory that batches may take, if nobody says otherwise: 64 MiB.
-const MEMORY: usize = 64 << 20;
 
 impl Builder {
     /// An engine of these component types.
@@ -159,10 +159,19 @@ impl Builder {
     ///
     /// # Errors
     /// If a component cannot be built; then nothing was started.
-    pub fn start(mut self, plan: &Plan) -> Result<RunningEngine, EngineError> {
+    pub fn start(self, plan: &Plan) -> Result<RunningEngine, EngineError> {
+        self.prepare(plan)?.start()
+    }
+
+    /// Builds every component, so that what cannot be built is known while another engine still
+    /// runs. Must be called inside a Tokio runtime.
+    ///
+    /// # Errors
+    /// If a component cannot be built.
+    pub fn prepare(mut self, plan: &Plan) -> Result<Prepared, EngineError> {
         tokio::runtime::Handle::try_current().map_err(|_| EngineError::NoRuntime)?;
-        let built = self.build_all(plan)?;
-        self.wire(plan, built)
+        let parts = self.build_all(plan)?;
+        Ok(Prepared { builder: self, plan: plan.clone(), parts })
     }
 
     fn build_all(&mut self, plan: &Plan) -> Result<Parts, EngineError> {
@@ -218,6 +227,7 @@ impl Builder {
             id: id.to_owned(),
             services: self.services.clone(),
             extensions: self.extensions.clone(),
+            memory: self.wanted.clone(),
         };
         let parsed = (defined.factory.parse)(&defined.section).map_err(ConfigErrors::from)?;
         let built = (defined.factory.build)(parsed, &setup)
@@ -246,7 +256,9 @@ impl Builder {
 
     fn wire(self, plan: &Plan, parts: Parts) -> Result<RunningEngine, EngineError> {
         let metrics = &self.services.metrics;
-        let budget = Budget::new(self.memory.unwrap_or(MEMORY));
+        let budget = Arc::clone(&self.services.budget);
+        let wanted = self.memory.into_iter().chain(self.wanted.get()).min();
+        budget.set_limit(wanted.unwrap_or(MEMORY));
         let (stop, stopped) = watch::channel(None::<Instant>);
         let (close, closed) = watch::channel(false);
         let (finish, finished) = watch::channel(false);
@@ -326,7 +338,9 @@ impl Builder {
             let sender = Sender::wired(Arc::new(outlet));
             receivers.spawn(receive(id, receiver, sender, life));
         }
+        self.services.health.set(true);
         Ok(RunningEngine {
+            health: Arc::clone(&self.services.health),
             receivers,
             stoppers,
             extensions,
@@ -339,6 +353,29 @@ impl Builder {
             budget,
             metrics: Arc::clone(metrics),
         })
+    }
+}
+
+/// An engine whose components are built and do not run yet.
+pub struct Prepared {
+    builder: Builder,
+    plan: Plan,
+    parts: Parts,
+}
+
+impl std::fmt::Debug for Prepared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Prepared").field("plan", &self.plan).finish_non_exhaustive()
+    }
+}
+
+impl Prepared {
+    /// Starts it. Must be called inside a Tokio runtime.
+    ///
+    /// # Errors
+    /// If the system gives no more threads.
+    pub fn start(self) -> Result<RunningEngine, EngineError> {
+        self.builder.wire(&self.plan, self.parts)
     }
 }
 

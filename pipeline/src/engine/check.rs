@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::catalog::{Catalog, plain_word, section_of};
 use super::plan::{Defined, PipelinePlan, Plan};
-use super::references;
+use super::{references, telemetry};
 use crate::component::Kind;
 use crate::config::{ConfigError, Document, Entry, Mark, Node, Section, did_you_mean, read};
 
@@ -15,56 +15,11 @@ use crate::config::{ConfigError, Document, Entry, Mark, Node, Section, did_you_m
 #[serde(default)]
 struct Service {
     extensions: Vec<String>,
-    telemetry: TelemetryConfig,
+    #[serde(rename = "telemetry")]
+    _telemetry: serde::de::IgnoredAny,
     #[serde(rename = "pipelines")]
     _pipelines: serde::de::IgnoredAny,
 }
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct TelemetryConfig {
-    logs: Logs,
-    #[serde(rename = "metrics")]
-    _metrics: serde::de::IgnoredAny,
-    #[serde(rename = "traces")]
-    _traces: serde::de::IgnoredAny,
-    #[serde(rename = "resource")]
-    _resource: serde::de::IgnoredAny,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Logs {
-    level: Option<String>,
-    #[serde(rename = "encoding")]
-    _encoding: serde::de::IgnoredAny,
-    #[serde(rename = "initial_fields")]
-    _initial_fields: serde::de::IgnoredAny,
-    #[serde(rename = "output_paths")]
-    _output_paths: serde::de::IgnoredAny,
-    #[serde(rename = "error_output_paths")]
-    _error_output_paths: serde::de::IgnoredAny,
-    #[serde(rename = "sampling")]
-    _sampling: serde::de::IgnoredAny,
-    #[serde(rename = "development")]
-    _development: serde::de::IgnoredAny,
-    #[serde(rename = "disable_caller")]
-    _disable_caller: serde::de::IgnoredAny,
-    #[serde(rename = "disable_stacktrace")]
-    _disable_stacktrace: serde::de::IgnoredAny,
-    #[serde(rename = "processors")]
-    _processors: serde::de::IgnoredAny,
-}
-
-/// What of `service::telemetry` is accepted for the Collector's sake and does nothing yet.
-const WITHOUT_EFFECT: [&[&str]; 6] = [
-    &["metrics"],
-    &["traces"],
-    &["resource"],
-    &["logs", "encoding"],
-    &["logs", "output_paths"],
-    &["logs", "processors"],
-];
 
 /// Extensions of the Collector without which a pipeline works the same.
 const HARMLESS_EXTENSIONS: [&str; 4] = ["zpages", "pprof", "memory_ballast", "remotetap"];
@@ -203,19 +158,14 @@ impl<'a> Check<'a> {
 
     fn service(&mut self, node: &Node) {
         match read::<Service>(node, "service") {
-            Ok(service) => {
-                self.extensions(node, service.extensions);
-                self.level(node, service.telemetry.logs.level);
-            }
+            Ok(service) => self.extensions(node, service.extensions),
             Err(errors) => self.errors.extend(errors),
         }
-        for keys in WITHOUT_EFFECT {
-            let of_telemetry = ["telemetry"].iter().chain(keys);
-            let found = of_telemetry.copied().try_fold(node, |node, key| node.get(key));
-            if let Some(found) = found {
-                let path = format!("service::telemetry::{}", keys.join("::"));
-                self.warn(&found.mark, path, "accepted, but it has no effect in this version");
-            }
+        if let Some(node) = node.get("telemetry") {
+            let found = telemetry::check(node);
+            self.plan.telemetry = found.telemetry;
+            self.errors.extend(found.errors);
+            self.plan.warnings.extend(found.warnings);
         }
         let path = "service::pipelines";
         let pipelines = node.get("pipelines").filter(|pipelines| !pipelines.is_null());
@@ -243,21 +193,6 @@ impl<'a> Check<'a> {
         let found = references::check(&self.plan, &self.broken);
         self.errors.extend(found.errors);
         self.plan.warnings.extend(found.warnings);
-    }
-
-    fn level(&mut self, service: &Node, level: Option<String>) {
-        const LEVELS: [&str; 4] = ["debug", "info", "warn", "error"];
-        let Some(level) = level else { return };
-        let lower = level.to_lowercase();
-        if LEVELS.contains(&lower.as_str()) {
-            self.plan.telemetry.level = Some(lower);
-            return;
-        }
-        let steps = ["telemetry", "logs", "level"];
-        let node = steps.iter().try_fold(service, |node, key| node.get(key));
-        let mark = node.map(|node| node.mark.clone()).unwrap_or_default();
-        let message = format!("`{level}` is not a level; use {}", LEVELS.join(", "));
-        self.error(&mark, "service::telemetry::logs::level", message);
     }
 
     fn extensions(&mut self, service: &Node, used: Vec<String>) {

@@ -1,7 +1,9 @@
 //! Sockets that outlive a configuration.
 //!
-//! A reload stops one engine and starts the next. The sockets stay open between the two, so that
-//! the kernel keeps new connections waiting instead of refusing them.
+//! A reload starts one engine and ends another. The sockets stay open between the two, so that the
+//! kernel keeps new connections waiting instead of refusing them. Once it is known whether the new
+//! engine runs, those that nobody wants any more are closed: [`Listeners::release_unused`] if it
+//! does, [`Listeners::release_new`] if it does not.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -17,8 +19,10 @@ pub struct Listeners {
 #[derive(Debug)]
 struct Held {
     socket: TcpListener,
-    /// Asked for since the last [`Listeners::release_unused`].
+    /// Asked for since sockets were last released.
     used: bool,
+    /// Opened since sockets were last released.
+    new: bool,
 }
 
 impl Listeners {
@@ -37,15 +41,28 @@ impl Listeners {
         socket.set_nonblocking(true)?;
         let ours = socket.try_clone()?;
         if address.port() != 0 {
-            held.insert(address, Held { socket, used: true });
+            held.insert(address, Held { socket, used: true, new: true });
         }
         Ok(ours)
     }
 
-    /// Closes the sockets that nobody has asked for since the last call: after a new engine has
-    /// started, those that only the old one wanted.
+    /// Closes the sockets that nobody has asked for since sockets were last released: after a new
+    /// engine has started, those that only the old one wanted.
     pub fn release_unused(&self) {
+        self.release(|held| held.used);
+    }
+
+    /// Closes the sockets that were opened since sockets were last released: after a new engine
+    /// could not be built, those that only it wanted.
+    pub fn release_new(&self) {
+        self.release(|held| !held.new);
+    }
+
+    fn release(&self, keep: impl Fn(&Held) -> bool) {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        held.retain(|_, known| std::mem::take(&mut known.used));
+        held.retain(|_, known| keep(known));
+        for known in held.values_mut() {
+            (known.used, known.new) = (false, false);
+        }
     }
 }

@@ -24,6 +24,12 @@
 //! [`RunningEngine::stop`] asks receivers to end, then flushes processors from first to last, then
 //! lets exporters send what is queued and closes them. Every step has a share of the time allowed,
 //! and what is late is left behind, with its receipts saying so.
+//!
+//! # Taking over
+//! For another configuration the next engine is [prepared](Builder::prepare) while this one runs.
+//! [`RunningEngine::hand_over`] then ends the receivers only; the next engine starts, with the
+//! sockets, durable queues and memory budget that both have from the same [`Services`], while what
+//! is left of this one is flushed and delivered in the background.
 
 mod budget;
 mod builder;
@@ -32,6 +38,7 @@ mod chain;
 mod check;
 mod dot;
 mod export;
+mod health;
 mod listeners;
 mod logs;
 mod plan;
@@ -42,18 +49,20 @@ mod running;
 mod sender;
 mod services;
 mod settings;
+mod telemetry;
 
 #[cfg(test)]
 mod tests;
 
 pub use budget::{Budget, Charge};
-pub use builder::{Builder, EngineError};
+pub use builder::{Builder, EngineError, Prepared};
 pub use catalog::Catalog;
+pub use health::Health;
 pub use listeners::Listeners;
 pub use logs::Logs;
-pub use plan::{PipelinePlan, Plan, Telemetry};
+pub use plan::{LogFormat, PipelinePlan, Plan, PrometheusEndpoint, Telemetry};
 pub use retry::{Backoff, RetryPolicy};
-pub use running::RunningEngine;
+pub use running::{Leaving, RunningEngine};
 pub use sender::{Closed, Sender};
 pub use services::{Services, WorkerCommand};
 pub use settings::DeliveryDefaults;

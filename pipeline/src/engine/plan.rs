@@ -37,6 +37,37 @@ pub struct PipelinePlan {
 pub struct Telemetry {
     /// The level of the log: `debug`, `info`, `warn` or `error`.
     pub level: Option<String>,
+    /// How a line of the log looks.
+    pub format: LogFormat,
+    /// Fields that every line of a JSON log has.
+    pub initial_fields: BTreeMap<String, serde_json::Value>,
+    /// Where the log goes: `stderr`, `stdout` or files; `stderr` if empty.
+    pub output_paths: Vec<String>,
+    /// Where Prometheus reads the metrics.
+    pub prometheus: Vec<PrometheusEndpoint>,
+}
+
+/// How a line of the log looks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Console,
+    /// A JSON object.
+    Json,
+}
+
+/// Where Prometheus reads the metrics.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PrometheusEndpoint {
+    /// The host.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// No `_total` after what only grows.
+    pub without_type_suffix: bool,
+    /// No unit in the names.
+    pub without_units: bool,
 }
 
 /// What a configuration asks for, checked.

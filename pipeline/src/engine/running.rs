@@ -13,6 +13,7 @@ use super::budget::Budget;
 use super::builder::EngineError;
 use super::chain::Message;
 use super::export::panic_text;
+use super::health::Health;
 use super::sender::Sender;
 use crate::component::{Error, Extension, Lifecycle, Receiver, Stopper};
 use crate::telemetry::Metrics;
@@ -34,6 +35,7 @@ pub struct RunningEngine {
     pub(super) finish: watch::Sender<bool>,
     pub(super) budget: Arc<Budget>,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) health: Arc<Health>,
 }
 
 /// The way to a pipeline's thread.
@@ -112,22 +114,25 @@ impl RunningEngine {
     ///
     /// # Errors
     /// The first failure of a receiver while it was ending. Everything is stopped nevertheless.
-    pub async fn stop(mut self, grace: Duration) -> Result<(), EngineError> {
+    pub async fn stop(self, grace: Duration) -> Result<(), EngineError> {
+        self.health.set(false);
+        self.hand_over(grace).await.finish().await
+    }
+
+    /// Ends the receivers, so that another engine may begin to take what comes. The rest goes on
+    /// until [`Leaving::finish`] is through, all within about `grace` from now.
+    pub async fn hand_over(mut self, grace: Duration) -> Leaving {
         let start = tokio::time::Instant::now();
         let last = start + grace;
         // Each stage may use up to its share; what one leaves over, the next ones have.
         let receivers_until = start + grace.mul_f64(0.5);
-        let chains_until = start + grace.mul_f64(0.75);
         self.stop.send_replace(Some(last.into_std()));
         for stopper in &self.stoppers {
             stopper.stop(grace.mul_f64(0.5));
         }
         let result = self.stop_receivers(receivers_until).await;
         self.close.send_replace(true);
-        self.stop_chains(chains_until).await;
-        self.stop_exporters(last).await;
-        self.stop_extensions(last).await;
-        result
+        Leaving { engine: self, result, chains_until: start + grace.mul_f64(0.75), last }
     }
 
     async fn stop_receivers(&mut self, until: tokio::time::Instant) -> Result<(), EngineError> {
@@ -185,6 +190,29 @@ impl RunningEngine {
                 abort.abort();
             }
         }
+    }
+}
+
+/// An engine that takes nothing more. Dropping it leaves behind what it still holds.
+#[derive(Debug)]
+#[must_use = "what it holds is delivered by `finish`"]
+pub struct Leaving {
+    engine: RunningEngine,
+    result: Result<(), EngineError>,
+    chains_until: tokio::time::Instant,
+    last: tokio::time::Instant,
+}
+
+impl Leaving {
+    /// Processes and exports what is left, then closes everything.
+    ///
+    /// # Errors
+    /// The first failure of a receiver while it was ending. Everything is stopped nevertheless.
+    pub async fn finish(mut self) -> Result<(), EngineError> {
+        self.engine.stop_chains(self.chains_until).await;
+        self.engine.stop_exporters(self.last).await;
+        self.engine.stop_extensions(self.last).await;
+        self.result
     }
 }
 

@@ -3,13 +3,15 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::budget::{Budget, MEMORY};
+use super::health::Health;
 use super::listeners::Listeners;
 use super::logs::Logs;
 use crate::modules::ModuleStore;
 use crate::telemetry::Metrics;
 
 /// What the host program offers to components; cheap to clone.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Services {
     /// What mappings are.
     pub modules: Arc<ModuleStore>,
@@ -19,8 +21,26 @@ pub struct Services {
     pub listeners: Arc<Listeners>,
     /// Durable queues that stay open while a new configuration takes over.
     pub logs: Arc<Logs>,
+    /// The memory that batches may take, shared by an engine and the one that takes over from it.
+    pub budget: Arc<Budget>,
+    /// Whether the pipelines run.
+    pub health: Arc<Health>,
     /// How to start the symbolizer's worker process; without it nothing is symbolized from files.
     pub worker: Option<WorkerCommand>,
+}
+
+impl Default for Services {
+    fn default() -> Self {
+        Self {
+            modules: Arc::default(),
+            metrics: Arc::default(),
+            listeners: Arc::default(),
+            logs: Arc::default(),
+            budget: Budget::new(MEMORY),
+            health: Arc::default(),
+            worker: None,
+        }
+    }
 }
 
 /// How to start a worker process: a program that, run with these arguments, calls the worker's

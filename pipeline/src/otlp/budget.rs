@@ -16,12 +16,14 @@ const FACTOR: usize = 16;
 #[derive(Debug)]
 pub(super) struct Budget {
     left: usize,
+    /// A reference into the string table was resolved.
+    pub(super) resolved: bool,
 }
 
 impl Budget {
     /// For a request of `length` bytes.
     pub(super) fn new(length: usize) -> Self {
-        Self { left: Self::limit(length) }
+        Self { left: Self::limit(length), resolved: false }
     }
 
     /// What a request of `length` bytes may unfold to.

@@ -2,6 +2,7 @@
 
 use super::budget::Budget;
 use super::error::DecodeError;
+use super::lenient::Lenient;
 use super::schema;
 use super::tables::{Tables, id};
 use super::values::{MAX_VALUE_DEPTH, Values};
@@ -20,14 +21,37 @@ const PROTO_1_7: &str = "1.7 or older";
 
 /// See [`super::decode`].
 pub(super) fn decode(request: &[u8]) -> Result<Profiles, DecodeError> {
+    read(request, None).map(|read| read.profiles)
+}
+
+/// What was read, and how.
+pub(super) struct Decoded {
+    pub(super) profiles: Profiles,
+    /// References into the string table were resolved.
+    pub(super) resolved: bool,
+    /// Every table has a row 0.
+    pub(super) complete: bool,
+}
+
+/// Reads a request; with `lenient`, profiles that point outside of the tables are left out and
+/// counted there.
+pub(super) fn read(request: &[u8], lenient: Option<&mut Lenient>) -> Result<Decoded, DecodeError> {
     // Protobuf itself stops at 2 GiB, and row ends are 32 bits wide.
     if request.len() > i32::MAX as usize {
         return Err(DecodeError::TooLarge { request: request.len(), limit: i32::MAX as usize });
     }
     let mut budget = Budget::new(request.len());
-    let dictionary = dictionary(request, &mut budget).map_err(|fault| explain(*fault, request))?;
-    dictionary.check().map_err(out_of_range)?;
-    let mut decoder = Decoder { dictionary: &dictionary, budget, samples: 0, valueless: 0 };
+    let read = dictionary(request, &mut budget, lenient.is_some());
+    let (mut dictionary, unresolved, complete) = read.map_err(|fault| explain(*fault, request))?;
+    let mut lenient = lenient;
+    match (dictionary.check(), &mut lenient) {
+        (Ok(()), None) => {}
+        (Ok(()), Some(_)) if unresolved.is_empty() => {}
+        (checked, Some(lenient)) => lenient.mend(&mut dictionary, unresolved, checked.err()),
+        (Err(fault), None) => return Err(out_of_range(fault)),
+    }
+    let mut decoder =
+        Decoder { dictionary: &dictionary, budget, lenient, samples: 0, valueless: 0 };
     let resources = decoder.resources(request)?;
     if decoder.samples > 0 && decoder.valueless == decoder.samples {
         return Err(DecodeError::Dialect {
@@ -35,10 +59,17 @@ pub(super) fn decode(request: &[u8]) -> Result<Profiles, DecodeError> {
             sign: "no sample has a value or a timestamp",
         });
     }
-    Ok(Profiles { dictionary, resources })
+    let resolved = decoder.budget.resolved;
+    Ok(Decoded { profiles: Profiles { dictionary, resources }, resolved, complete })
 }
 
-fn dictionary(request: &[u8], budget: &mut Budget) -> Read<Dictionary> {
+/// The dictionary, the rows of the attribute table whose references lead nowhere (if that is
+/// tolerated), and whether every table has a row 0.
+fn dictionary(
+    request: &[u8],
+    budget: &mut Budget,
+    lenient: bool,
+) -> Read<(Dictionary, Vec<usize>, bool)> {
     let mut tables = Tables::default();
     fields(&schema::REQUEST, request, |number, raw| match (number, raw) {
         (2, Raw::Bytes(bytes)) => tables.count(bytes).map(|()| Took::Yes),
@@ -50,10 +81,10 @@ fn dictionary(request: &[u8], budget: &mut Budget) -> Read<Dictionary> {
         (2, Raw::Bytes(bytes)) => tables.read(bytes).map(|()| Took::Yes),
         _ => Ok(Took::Yes),
     })?;
-    tables.finish(request, budget)
+    tables.finish(request, budget, lenient)
 }
 
-fn out_of_range(fault: OutOfRange) -> DecodeError {
+pub(super) fn out_of_range(fault: OutOfRange) -> DecodeError {
     DecodeError::Index {
         field: fault.field,
         index: i64::from(fault.index.cast_signed()),
@@ -93,6 +124,7 @@ pub(super) fn explain(fault: Fault, request: &[u8]) -> DecodeError {
 struct Decoder<'a> {
     dictionary: &'a Dictionary,
     budget: Budget,
+    lenient: Option<&'a mut Lenient>,
     /// Samples read.
     samples: usize,
     /// Those with attributes but neither values nor timestamps. If all are so, they are of an
@@ -105,7 +137,16 @@ impl Decoder<'_> {
         let mut resources = Vec::new();
         fields(&schema::REQUEST, request, |number, raw| {
             if let (1, Raw::Bytes(bytes)) = (number, raw) {
-                resources.push(self.resource_profiles(bytes)?);
+                let before = self.lenient.as_ref().map(|lenient| lenient.rejected.clone());
+                match (self.resource_profiles(bytes), &mut self.lenient, before) {
+                    (Ok(resource), ..) => resources.push(resource),
+                    // Attributes of the resource or of a scope of it lead nowhere.
+                    (Err(fault), Some(lenient), Some(before)) if fault.is_of_index() => {
+                        lenient.rejected = before;
+                        lenient.reject_all(bytes, explain(*fault, request).to_string())?;
+                    }
+                    (Err(fault), ..) => return Err(fault),
+                }
             }
             Ok(Took::Yes)
         })
@@ -169,7 +210,18 @@ impl Decoder<'_> {
                     if into.profiles.is_empty() {
                         into.profiles.reserve_exact(1);
                     }
-                    into.profiles.push(self.profile(bytes)?);
+                    match (self.profile(bytes), &mut self.lenient) {
+                        (Ok(profile), None) => into.profiles.push(profile),
+                        (Ok(profile), Some(lenient)) => match lenient.fault_of(&profile) {
+                            None => into.profiles.push(profile),
+                            Some(fault) => lenient.reject(profile.samples.len(), fault),
+                        },
+                        (Err(fault), Some(lenient)) if fault.is_of_index() => {
+                            let samples = Ahead::of(bytes)?.rows;
+                            lenient.reject(samples, explain(*fault, bytes).to_string());
+                        }
+                        (Err(fault), _) => return Err(fault),
+                    }
                 }
                 (3, Raw::Bytes(bytes)) => into.schema_url = text(bytes)?.to_owned(),
                 _ => return Ok(Took::No),

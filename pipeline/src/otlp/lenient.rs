@@ -1,10 +1,19 @@
 //! Taking requests from strangers: what is good in them goes on, what is not is counted.
+//!
+//! An index that leads nowhere spoils the profiles that come to it and no others. In the tables it
+//! becomes 0, which means "none", so that what is left can be used without checks; rows that hold
+//! such an index, and rows that point to them, are remembered, and so are the profiles found that
+//! need one.
 
 use bytes::Bytes;
 
+use super::decode::{self, Decoded, out_of_range};
 use super::error::DecodeError;
+use super::inspect::samples_if_clean;
+use super::summary;
+use super::wire::Read;
 use crate::batch::Batch;
-use crate::profile::Profiles;
+use crate::profile::{Dictionary, Index, Lists, OutOfRange, Profile, Profiles};
 
 /// What of a request was refused.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -22,14 +31,165 @@ pub struct Rejected {
 /// # Errors
 /// If the bytes are not a request, or are of a dialect that cannot be read.
 pub fn decode_lenient(request: &[u8]) -> Result<(Profiles, Rejected), DecodeError> {
-    Ok((super::decode(request)?, Rejected::default()))
+    let mut lenient = Lenient::default();
+    let decoded = decode::read(request, Some(&mut lenient))?;
+    Ok((decoded.profiles, lenient.rejected))
 }
 
-/// A batch of a request: the very bytes if nothing has to be changed.
+/// A batch of a request, and what was refused of it.
+///
+/// The batch is the very bytes, found good in one pass that builds nothing (about a quarter of the
+/// time of decoding). It is tables if something has to be changed: profiles left out, references
+/// from attributes into the string table resolved, missing rows 0 added.
 ///
 /// # Errors
 /// As [`decode_lenient`].
 pub fn admit(request: Bytes) -> Result<(Batch, Rejected), DecodeError> {
-    let (profiles, rejected) = decode_lenient(&request)?;
-    Ok((Batch::new(profiles), rejected))
+    if let Some(samples) = samples_if_clean(&request) {
+        return Ok((Batch::from_counted_wire(request, samples), Rejected::default()));
+    }
+    let mut lenient = Lenient::default();
+    let Decoded { profiles, resolved, complete } = decode::read(&request, Some(&mut lenient))?;
+    let mended = !lenient.stacks.is_empty();
+    let rejected = lenient.rejected;
+    let samples = profiles.sample_count();
+    let untouched = !resolved && !mended && rejected.profiles == 0 && (complete || samples == 0);
+    let batch = match untouched {
+        true => Batch::from_counted_wire(request, samples),
+        false => Batch::new(profiles),
+    };
+    Ok((batch, rejected))
+}
+
+/// What is wrong with a request that is read nevertheless.
+#[derive(Debug, Default)]
+pub(super) struct Lenient {
+    pub(super) rejected: Rejected,
+    /// Rows of the tables that cannot be used; empty if all can.
+    attributes: Vec<bool>,
+    stacks: Vec<bool>,
+    /// What the first of them is wrong about.
+    cause: String,
+}
+
+fn is_set(rows: &[bool], row: impl Index) -> bool {
+    rows.get(row.at()).copied().unwrap_or(false)
+}
+
+/// Makes indices past the end of a table 0; `wrong` hears their positions, and those of indices of
+/// `broken` rows.
+fn mend<I: Index>(items: &mut [I], rows: usize, broken: &[bool], mut wrong: impl FnMut(usize)) {
+    for (at, item) in items.iter_mut().enumerate() {
+        if item.at() >= rows {
+            *item = I::new(0);
+            wrong(at);
+        } else if is_set(broken, *item) {
+            wrong(at);
+        }
+    }
+}
+
+/// As [`mend`], for a column of lists; marks their rows.
+fn mend_lists<I: Index>(lists: &mut Lists<I>, rows: usize, broken: &[bool], into: &mut [bool]) {
+    let mut items = Vec::new();
+    mend(lists.items_mut(), rows, broken, |item| items.push(item));
+    for item in items {
+        if let Some(place) = lists.row_of_item(item).and_then(|row| into.get_mut(row)) {
+            *place = true;
+        }
+    }
+}
+
+impl Lenient {
+    /// Makes a dictionary usable, and remembers what was not.
+    pub(super) fn mend(
+        &mut self,
+        dictionary: &mut Dictionary,
+        unresolved: Vec<usize>,
+        fault: Option<OutOfRange>,
+    ) {
+        self.cause = match fault {
+            Some(fault) => out_of_range(fault).to_string(),
+            None => "an attribute refers to a string that the table does not have".to_owned(),
+        };
+        let strings = dictionary.strings.len();
+        let mut attributes = vec![false; dictionary.attributes.len()];
+        let mut mappings = vec![false; dictionary.mappings.len()];
+        let mut functions = vec![false; dictionary.functions.len()];
+        let mut locations = vec![false; dictionary.locations.len()];
+        let mut stacks = vec![false; dictionary.stacks.len()];
+        let set = |rows: &mut Vec<bool>, row: usize| {
+            // Row 0 is "none", whatever was written there.
+            if let Some(place) = rows.get_mut(row).filter(|_| row > 0) {
+                *place = true;
+            }
+        };
+
+        for row in unresolved {
+            set(&mut attributes, row);
+        }
+        let table = &mut dictionary.attributes;
+        mend(&mut table.keys, strings, &[], |row| set(&mut attributes, row));
+        mend(&mut table.units, strings, &[], |row| set(&mut attributes, row));
+
+        let table = &mut dictionary.mappings;
+        mend(&mut table.filenames, strings, &[], |row| set(&mut mappings, row));
+        mend_lists(&mut table.attributes, attributes.len(), &attributes, &mut mappings);
+
+        for (row, function) in dictionary.functions.rows.iter_mut().enumerate() {
+            for text in [&mut function.name, &mut function.system_name, &mut function.filename] {
+                mend(std::slice::from_mut(text), strings, &[], |_| set(&mut functions, row));
+            }
+        }
+
+        let table = &mut dictionary.locations;
+        mend(&mut table.mappings, mappings.len(), &mappings, |row| set(&mut locations, row));
+        mend_lists(&mut table.attributes, attributes.len(), &attributes, &mut locations);
+        let mut lines = Vec::new();
+        for (item, line) in table.lines.items_mut().iter_mut().enumerate() {
+            let function = std::slice::from_mut(&mut line.function);
+            mend(function, functions.len(), &functions, |_| lines.push(item));
+        }
+        for item in lines {
+            if let Some(row) = table.lines.row_of_item(item) {
+                set(&mut locations, row);
+            }
+        }
+        mend_lists(&mut dictionary.stacks.locations, locations.len(), &locations, &mut stacks);
+        self.attributes = attributes;
+        self.stacks = stacks;
+    }
+
+    /// Why a profile cannot be used, though all its indices are rows.
+    pub(super) fn fault_of(&self, profile: &Profile) -> Option<String> {
+        if self.stacks.is_empty() {
+            return None;
+        }
+        let samples = &profile.samples;
+        let bad = profile.attributes.iter().any(|row| is_set(&self.attributes, *row))
+            || samples.attributes.items().iter().any(|row| is_set(&self.attributes, *row))
+            || samples.stacks.iter().any(|row| is_set(&self.stacks, *row));
+        bad.then(|| self.cause.clone())
+    }
+
+    /// Counts a profile that is left out.
+    pub(super) fn reject(&mut self, samples: usize, cause: String) {
+        self.count(1, samples, cause);
+    }
+
+    /// Counts all profiles of a `ResourceProfiles` that is left out.
+    pub(super) fn reject_all(&mut self, resource: &[u8], cause: String) -> Read<()> {
+        let counted = summary::of_resource(resource)?;
+        self.count(counted.profiles, counted.samples, cause);
+        Ok(())
+    }
+
+    fn count(&mut self, profiles: usize, samples: usize, cause: String) {
+        // What is wrong with the first is usually wrong with all.
+        if self.rejected.profiles == 0 && profiles > 0 {
+            self.rejected.message = cause;
+        }
+        self.rejected.profiles += profiles;
+        self.rejected.samples += samples;
+    }
 }

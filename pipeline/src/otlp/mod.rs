@@ -23,6 +23,7 @@ mod budget;
 mod decode;
 mod encode;
 mod error;
+mod inspect;
 mod json;
 mod lenient;
 mod schema;

@@ -47,15 +47,26 @@ fn walk(request: &[u8], summary: &mut Summary) -> Read<()> {
     fields(&schema::REQUEST, request, |number, raw| {
         let (1, Raw::Bytes(resource)) = (number, raw) else { return Ok(Took::Yes) };
         summary.resources += 1;
-        fields(&schema::RESOURCE_PROFILES, resource, |number, raw| {
-            let (2, Raw::Bytes(scope)) = (number, raw) else { return Ok(Took::Yes) };
-            fields(&schema::SCOPE_PROFILES, scope, |number, raw| {
-                let (2, Raw::Bytes(profile)) = (number, raw) else { return Ok(Took::Yes) };
-                summary.profiles += 1;
-                fields(&schema::PROFILE, profile, |number, _| {
-                    summary.samples += usize::from(number == 2);
-                    Ok(Took::Yes)
-                })?;
+        walk_resource(resource, summary)?;
+        Ok(Took::Yes)
+    })
+}
+
+/// Counts what one `ResourceProfiles` holds.
+pub(super) fn of_resource(resource: &[u8]) -> Read<Summary> {
+    let mut summary = Summary { bytes: resource.len(), resources: 1, ..Summary::default() };
+    walk_resource(resource, &mut summary)?;
+    Ok(summary)
+}
+
+fn walk_resource(resource: &[u8], summary: &mut Summary) -> Read<()> {
+    fields(&schema::RESOURCE_PROFILES, resource, |number, raw| {
+        let (2, Raw::Bytes(scope)) = (number, raw) else { return Ok(Took::Yes) };
+        fields(&schema::SCOPE_PROFILES, scope, |number, raw| {
+            let (2, Raw::Bytes(profile)) = (number, raw) else { return Ok(Took::Yes) };
+            summary.profiles += 1;
+            fields(&schema::PROFILE, profile, |number, _| {
+                summary.samples += usize::from(number == 2);
                 Ok(Took::Yes)
             })?;
             Ok(Took::Yes)

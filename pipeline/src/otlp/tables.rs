@@ -130,7 +130,17 @@ impl<'a> Tables<'a> {
     }
 
     /// The dictionary, every index checked by the caller's next step.
-    pub(super) fn finish(mut self, request: &[u8], budget: &mut Budget) -> Read<Dictionary> {
+    ///
+    /// With `lenient`, attributes whose references lead nowhere are empty, and returned beside it.
+    /// Last, whether every table has a row 0.
+    pub(super) fn finish(
+        mut self,
+        request: &[u8],
+        budget: &mut Budget,
+        lenient: bool,
+    ) -> Read<(Dictionary, Vec<usize>, bool)> {
+        let mut unresolved = Vec::new();
+        let complete = self.seen.iter().skip(1).all(|seen| *seen);
         if !self.ends.is_empty() {
             self.dictionary.strings =
                 strings(self.arena, self.ends).ok_or_else(|| find_bad_text(request))?;
@@ -141,7 +151,7 @@ impl<'a> Tables<'a> {
             let (mut key, mut unit, mut value) = (0, 0, Value::Empty);
             budget.charge(bytes, size_of::<Value>())?;
             let mut values = Values { strings: &self.dictionary.strings, budget };
-            fields(&schema::ATTRIBUTE, bytes, |number, raw| {
+            let read = fields(&schema::ATTRIBUTE, bytes, |number, raw| {
                 match (number, raw) {
                     (1, Raw::Varint(row)) => key = index(row),
                     (1, Raw::Bytes(_)) => {
@@ -155,12 +165,16 @@ impl<'a> Tables<'a> {
                     _ => return Ok(Took::No),
                 }
                 Ok(Took::Yes)
-            })?;
+            });
+            match read {
+                Err(fault) if lenient && fault.is_of_index() => unresolved.push(row),
+                read => read?,
+            }
             if row > 0 {
                 table.push(StringIx::new(key), value, StringIx::new(unit));
             }
         }
-        Ok(self.dictionary)
+        Ok((self.dictionary, unresolved, complete))
     }
 }
 

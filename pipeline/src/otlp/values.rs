@@ -113,6 +113,7 @@ impl Values<'_> {
             return Err(Reader::new(bytes).fault(FaultKind::Index(row, self.strings.len())));
         };
         let text = self.strings.get(row);
+        self.budget.resolved = true;
         self.budget.charge(bytes, text.len())?;
         Ok(text.to_owned())
     }

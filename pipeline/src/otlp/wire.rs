@@ -386,6 +386,11 @@ fn check_unknown(message: &'static Message, number: u32, raw: Raw<'_>, rest: &[u
 }
 
 impl Fault {
+    /// True if an index leads nowhere, which spoils no more than what holds it.
+    pub(super) fn is_of_index(&self) -> bool {
+        matches!(self.kind, FaultKind::Index(..) | FaultKind::Checked(DecodeError::Index { .. }))
+    }
+
     /// Names the field, if no inner message did.
     #[cold]
     #[inline(never)]
@@ -456,6 +461,48 @@ fn packed_indices<I: Index>(mut reader: Reader<'_>, into: &mut Vec<I>) -> Read<(
         into.push(I::new(index(reader.varint()?)));
     }
     Ok(())
+}
+
+/// True if packed indices are all rows of a table of `rows` rows, and nothing is broken. As
+/// [`packed_indices`], but four of two bytes are compared at once.
+#[inline(never)]
+pub(super) fn packed_below(packed: &[u8], rows: usize) -> bool {
+    const HIGH: u64 = 0x8000_8000_8000_8000;
+    let mut reader = Reader::new(packed);
+    let last = rows.saturating_sub(1).min(i32::MAX as usize) as u32;
+    // Two bytes hold less than 2^14, so that no lane borrows from the next.
+    let lanes = (0x8000 | u64::from(last.min(0x3fff))) * 0x0001_0001_0001_0001;
+    let (mut good, mut bad) = (HIGH, 0);
+    while let Some((bytes, rest)) = reader.rest.split_first_chunk::<8>() {
+        let mut word = u64::from_le_bytes(*bytes);
+        if word & 0x8080_8080_8080_8080 == 0x0080_0080_0080_0080 {
+            let pairs = word & 0x007f_007f_007f_007f | word >> 1 & 0x3f80_3f80_3f80_3f80;
+            good &= lanes - pairs;
+            reader.rest = rest;
+            continue;
+        }
+        let (mut used, mut longer, mut signs) = (0, 0, 0);
+        for _ in 0..4 {
+            let two = word >> 7 & 1;
+            longer |= two & word >> 15;
+            let row = (word & 0x7f | word >> 1 & 0x3f80 & two.wrapping_neg()) as u32;
+            signs |= last.wrapping_sub(row);
+            used += 1 + two as usize;
+            word >>= 8 + 8 * two;
+        }
+        if longer & 1 == 0 {
+            bad |= signs;
+            reader.rest = reader.rest.get(used..).unwrap_or_default();
+        } else {
+            let Ok(row) = reader.varint() else { return false };
+            bad |= u32::from(row > u64::from(last)) << 31;
+        }
+    }
+    while !reader.is_empty() {
+        let Ok(row) = reader.varint() else { return false };
+        bad |= u32::from(row > u64::from(last)) << 31;
+    }
+    good & HIGH == HIGH && bad >> 31 == 0
 }
 
 /// The items of a repeated number, packed or not.

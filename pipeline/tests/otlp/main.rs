@@ -10,6 +10,7 @@ mod dialects;
 mod edges;
 mod generate;
 mod json;
+mod lenient;
 mod normalize;
 mod profcheck;
 mod protobuf;

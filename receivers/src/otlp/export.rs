@@ -4,7 +4,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{StatusCode, request};
-use profpipe_network::server::{Code, Handler, Refusal, Reply, Request, Transport};
+use profpipe_network::grpc::Code;
+use profpipe_network::protobuf::{put_bytes, put_int};
+use profpipe_network::server::{Handler, Refusal, Reply, Request, Transport};
 use profpipe_pipeline::batch::{Outcome, Receipt};
 use profpipe_pipeline::engine::Sender;
 use profpipe_pipeline::otlp::{self, Rejected};
@@ -152,8 +154,8 @@ impl Handler for Export {
 
     fn refuse(&self, head: &request::Parts, refusal: &Refusal) -> Reply {
         match Form::of(head) {
-            Some(Form::Json) => Reply::refusal(refusal, JSON, refusal.to_json()),
-            Some(Form::Protobuf) => Reply::refusal(refusal, PROTOBUF, refusal.to_protobuf()),
+            Some(Form::Json) => Reply::refusal(refusal, JSON, refusal.to_status().to_json()),
+            Some(Form::Protobuf) => Reply::refusal(refusal, PROTOBUF, refusal.to_status().encode()),
             None => Reply::text(refusal),
         }
     }
@@ -166,15 +168,10 @@ fn answer(rejected: &Rejected, form: Form) -> Vec<u8> {
         _ if *rejected == Rejected::default() => b"{}".to_vec(),
         Form::Protobuf => {
             let mut partial = Vec::new();
-            varint(&mut partial, 1 << 3);
-            varint(&mut partial, rejected.profiles);
-            varint(&mut partial, 2 << 3 | 2);
-            varint(&mut partial, rejected.message.len());
-            partial.extend_from_slice(rejected.message.as_bytes());
+            put_int(&mut partial, 1, rejected.profiles as i64);
+            put_bytes(&mut partial, 2, rejected.message.as_bytes());
             let mut response = Vec::new();
-            varint(&mut response, 1 << 3 | 2);
-            varint(&mut response, partial.len());
-            response.append(&mut partial);
+            put_bytes(&mut response, 1, &partial);
             response
         }
         Form::Json => {
@@ -188,12 +185,4 @@ fn answer(rejected: &Rejected, form: Form) -> Vec<u8> {
             .into_bytes()
         }
     }
-}
-
-fn varint(out: &mut Vec<u8>, mut number: usize) {
-    while number >= 0x80 {
-        out.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    out.push(number as u8);
 }

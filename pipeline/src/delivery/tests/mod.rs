@@ -7,4 +7,7 @@
     reason = "a test fails by panicking, and tells how to repeat it"
 )]
 
+mod damage;
+mod model;
+mod simulated;
 mod whole;

@@ -1,0 +1,110 @@
+//! The requests that a batch becomes.
+
+use bytes::Bytes;
+use profpipe_pipeline::batch::Batch;
+use profpipe_pipeline::component::{Error, Failure};
+use profpipe_pipeline::otlp;
+use profpipe_pipeline::profile::{Profiles, split};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Batches that take more memory than this are encoded on a thread for blocking work.
+const ASIDE: usize = 256 << 10;
+/// How many times longer JSON is, about.
+const JSON_FACTOR: usize = 3;
+
+/// How requests are written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Encoding {
+    /// Protobuf.
+    #[default]
+    Proto,
+    /// JSON: larger and slower, for servers that read nothing else.
+    Json,
+}
+
+/// The requests that a batch becomes.
+pub(super) enum Parts {
+    /// A single one.
+    One(Bytes),
+    /// Several, none of them longer than the limit if that is possible.
+    Many(Vec<Bytes>),
+}
+
+/// The requests of a batch, of at most `limit` bytes.
+pub(super) async fn of(batch: &Batch, encoding: Encoding, limit: usize) -> Result<Parts, Failure> {
+    // The usual case of a gateway: nothing is read, nothing is copied.
+    if let Some(request) = batch.wire()
+        && encoding == Encoding::Proto
+        && request.len() <= limit
+    {
+        return Ok(Parts::One(request.clone()));
+    }
+    let large = batch.bytes() > ASIDE;
+    let batch = batch.clone();
+    aside(large, move || {
+        let profiles = batch.shared().map_err(unreadable)?;
+        if fits(&profiles, encoding, limit) {
+            return Ok(Parts::One(encode(&profiles, encoding)));
+        }
+        Ok(Parts::Many(requests(Profiles::clone(&profiles), encoding, limit)))
+    })
+    .await
+}
+
+/// Cuts a request further.
+pub(super) async fn cut(
+    request: Bytes,
+    encoding: Encoding,
+    limit: usize,
+) -> Result<Vec<Bytes>, Failure> {
+    aside(request.len() > ASIDE, move || {
+        let profiles = match encoding {
+            Encoding::Proto => otlp::decode(&request),
+            Encoding::Json => otlp::decode_json(&request),
+        };
+        Ok(requests(profiles.map_err(unreadable)?, encoding, limit))
+    })
+    .await
+}
+
+fn fits(profiles: &Profiles, encoding: Encoding, limit: usize) -> bool {
+    otlp::encoded_len(profiles) <= proto_limit(encoding, limit)
+}
+
+fn proto_limit(encoding: Encoding, limit: usize) -> usize {
+    match encoding {
+        Encoding::Proto => limit,
+        Encoding::Json => limit / JSON_FACTOR,
+    }
+}
+
+fn requests(profiles: Profiles, encoding: Encoding, limit: usize) -> Vec<Bytes> {
+    let parts = split(profiles, proto_limit(encoding, limit));
+    parts.into_iter().map(|part| encode(&part, encoding)).collect()
+}
+
+fn encode(profiles: &Profiles, encoding: Encoding) -> Bytes {
+    match encoding {
+        Encoding::Proto => otlp::encode(profiles).into(),
+        Encoding::Json => otlp::encode_json(profiles).into(),
+    }
+}
+
+fn unreadable(cause: otlp::DecodeError) -> Failure {
+    Failure::Reject { cause: Error::with_source("cannot read the batch", cause) }
+}
+
+/// Runs work here, or beside the connections if it is much.
+async fn aside<R: Send + 'static>(
+    large: bool,
+    work: impl FnOnce() -> Result<R, Failure> + Send + 'static,
+) -> Result<R, Failure> {
+    if !large {
+        return work();
+    }
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|cause| {
+        Err(Failure::Reject { cause: Error::with_source("cannot encode the batch", cause) })
+    })
+}

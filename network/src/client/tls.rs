@@ -1,0 +1,220 @@
+//! Whom we trust and who we are: the TLS settings as rustls wants them, read anew when files change.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use profpipe_pipeline::component::Error;
+use profpipe_pipeline::settings::Secret;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::settings::{ClientTls, TlsVersion};
+
+/// The TLS side of a client.
+pub(super) struct Trust {
+    settings: ClientTls,
+    protocols: Vec<Vec<u8>>,
+    state: Mutex<State>,
+}
+
+struct State {
+    config: Arc<ClientConfig>,
+    /// What the files looked like when they were read.
+    seen: Vec<Stamp>,
+    /// When they were last looked at.
+    looked: Instant,
+}
+
+/// Enough of a file's properties to notice that it is another one.
+type Stamp = Option<(SystemTime, u64)>;
+
+impl Trust {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// If one of them is missing or not what it should be.
+    pub(super) fn new(settings: ClientTls, protocols: &[&[u8]]) -> Result<Self, Error> {
+        let protocols: Vec<_> = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+        let seen = stamps(&settings);
+        let config = config(&settings, &protocols)?;
+        let state = Mutex::new(State { config, seen, looked: Instant::now() });
+        Ok(Self { settings, protocols, state })
+    }
+
+    /// Puts TLS on a connection.
+    pub(super) async fn handshake(
+        &self,
+        host: &str,
+        stream: TcpStream,
+    ) -> io::Result<TlsStream<TcpStream>> {
+        let name = self.settings.server_name_override.as_deref().unwrap_or(host);
+        let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
+        TlsConnector::from(self.current()).connect(name, stream).await
+    }
+
+    /// The settings for a new connection; read anew if the files have changed. Files that are
+    /// broken, or half written, leave what was read before.
+    fn current(&self) -> Arc<ClientConfig> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let every = self.settings.reload_interval.0;
+        if every > Duration::ZERO && state.looked.elapsed() < every {
+            return Arc::clone(&state.config);
+        }
+        state.looked = Instant::now();
+        let seen = stamps(&self.settings);
+        if seen != state.seen {
+            match config(&self.settings, &self.protocols) {
+                Ok(config) => {
+                    state.config = config;
+                    tracing::info!("the certificates for new connections were read anew");
+                }
+                Err(error) => {
+                    tracing::warn!("keeping the certificates read before: {}", error.chain());
+                }
+            }
+            // A broken file is not read again until it changes.
+            state.seen = seen;
+        }
+        Arc::clone(&state.config)
+    }
+}
+
+fn stamps(settings: &ClientTls) -> Vec<Stamp> {
+    let files = [&settings.ca_file, &settings.cert_file, &settings.key_file];
+    let stamp = |path: &PathBuf| {
+        let data = std::fs::metadata(path).ok()?;
+        Some((data.modified().ok()?, data.len()))
+    };
+    files.into_iter().map(|path| path.as_ref().and_then(stamp)).collect()
+}
+
+fn config(settings: &ClientTls, protocols: &[Vec<u8>]) -> Result<Arc<ClientConfig>, Error> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let min = settings.min_version.unwrap_or(TlsVersion::Tls12);
+    let max = settings.max_version.unwrap_or(TlsVersion::Tls13);
+    let versions = [
+        (TlsVersion::Tls13, &rustls::version::TLS13),
+        (TlsVersion::Tls12, &rustls::version::TLS12),
+    ];
+    let versions: Vec<_> = versions
+        .into_iter()
+        .filter(|(version, _)| (min..=max).contains(version))
+        .map(|(_, version)| version)
+        .collect();
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(&versions)
+        .map_err(|cause| Error::with_source("there is no version of TLS to speak", cause))?;
+    let builder = if settings.insecure_skip_verify {
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyServer(provider)))
+    } else {
+        builder.with_root_certificates(roots(settings)?)
+    };
+    let certificate = text(&settings.cert_file, &settings.cert_pem)?;
+    let key = text(&settings.key_file, &settings.key_pem)?;
+    let mut config = match (certificate, key) {
+        (Some((certificate, of)), Some((key, of_key))) => {
+            let chain = certificates(&certificate, &of)?;
+            let key = PrivateKeyDer::from_pem_slice(&key).map_err(|cause| {
+                Error::with_source(format!("{of_key} has no private key in PEM"), cause)
+            })?;
+            builder.with_client_auth_cert(chain, key).map_err(|cause| {
+                Error::with_source(format!("{of} and {of_key} do not work together"), cause)
+            })?
+        }
+        _ => builder.with_no_client_auth(),
+    };
+    config.alpn_protocols = protocols.to_vec();
+    Ok(Arc::new(config))
+}
+
+/// Who may sign the server's certificate.
+fn roots(settings: &ClientTls) -> Result<RootCertStore, Error> {
+    let mut roots = RootCertStore::empty();
+    let own = text(&settings.ca_file, &settings.ca_pem)?;
+    if own.is_none() || settings.include_system_ca_certs_pool {
+        let system = rustls_native_certs::load_native_certs();
+        roots.add_parsable_certificates(system.certs);
+    }
+    if let Some((text, of)) = own {
+        for certificate in certificates(&text, &of)? {
+            roots.add(certificate).map_err(|cause| {
+                Error::with_source(format!("{of} has a certificate that cannot be used"), cause)
+            })?;
+        }
+    }
+    Ok(roots)
+}
+
+/// The content of a file, or what the configuration holds in its place, and how to call it.
+fn text(file: &Option<PathBuf>, pem: &Option<Secret>) -> Result<Option<(Vec<u8>, String)>, Error> {
+    match (file, pem) {
+        (Some(path), _) => read(path).map(|text| Some((text, path.display().to_string()))),
+        (None, Some(pem)) => {
+            Ok(Some((pem.expose().as_bytes().to_vec(), "the text in the configuration".into())))
+        }
+        (None, None) => Ok(None),
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    let of = |cause| Error::with_source(format!("cannot read {}", path.display()), cause);
+    std::fs::read(path).map_err(of)
+}
+
+fn certificates(pem: &[u8], of: &str) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    match chain {
+        Ok(chain) if !chain.is_empty() => Ok(chain),
+        Ok(_) => Err(Error::new(format!("{of} has no certificate in PEM"))),
+        Err(cause) => Err(Error::with_source(format!("{of} is no PEM"), cause)),
+    }
+}
+
+/// Takes any certificate, for `insecure_skip_verify`. That the server has its key is still checked.
+#[derive(Debug)]
+struct AnyServer(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AnyServer {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

@@ -1,0 +1,66 @@
+//! Metrics as Prometheus reads them: its text format, version 0.0.4.
+
+use std::fmt::Write as _;
+
+use super::collector::{Family, Sort};
+
+/// The type of the text.
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// How names are made, as the Collector's reader has it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Style {
+    /// No `_total` after what only grows.
+    pub without_type_suffix: bool,
+    /// No unit in the name.
+    pub without_units: bool,
+}
+
+/// The text for these metrics.
+pub fn render(families: &[Family], style: Style) -> String {
+    let mut text = String::new();
+    for family in families {
+        let mut name = family.name.clone();
+        let has_unit = family.unit.is_empty() || name.ends_with(&format!("_{}", family.unit));
+        if !style.without_units && !has_unit {
+            name.push('_');
+            name.push_str(family.unit);
+        }
+        let sort = match family.sort {
+            Sort::Sum => "counter",
+            Sort::Gauge => "gauge",
+        };
+        if family.sort == Sort::Sum && !style.without_type_suffix {
+            name.push_str("_total");
+        }
+        // Writing to a string cannot fail.
+        if !family.help.is_empty() {
+            let _ = writeln!(text, "# HELP {name} {}", escaped(family.help, false));
+        }
+        let _ = writeln!(text, "# TYPE {name} {sort}");
+        for point in &family.points {
+            text.push_str(&name);
+            for (at, (label, value)) in point.labels.iter().enumerate() {
+                let before = if at == 0 { '{' } else { ',' };
+                let _ = write!(text, "{before}{label}=\"{}\"", escaped(value, true));
+            }
+            let after = if point.labels.is_empty() { "" } else { "}" };
+            let _ = writeln!(text, "{after} {}", point.value);
+        }
+    }
+    text
+}
+
+/// A text with what would end it escaped.
+fn escaped(text: &str, quoted: bool) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '\\' => escaped.push_str("\\\\"),
+            '\n' => escaped.push_str("\\n"),
+            '"' if quoted => escaped.push_str("\\\""),
+            other => escaped.push(other),
+        }
+    }
+    escaped
+}

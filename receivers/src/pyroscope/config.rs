@@ -1,0 +1,31 @@
+//! What users type for the `pyroscope` receiver.
+
+use profpipe_network::server::Server;
+use profpipe_network::server_config;
+use profpipe_pipeline::component::{self, Error, Receiver, ReceiverConfig, Setup};
+use profpipe_pipeline::config::Problems;
+use profpipe_pipeline::settings::ByteSize;
+
+server_config! {
+    /// Takes profiles from Pyroscope's clients and agents.
+    pub struct Config: http("127.0.0.1:4040") {
+        /// The most bytes that the profiles of one request may take once they are decompressed.
+        pub max_decompressed_size: ByteSize = ByteSize::mib(64),
+    }
+}
+
+impl component::Config for Config {
+    fn validate(&self, problems: &mut Problems) {
+        self.server().validate("", problems);
+        if self.max_decompressed_size.0 == 0 {
+            problems.push("max_decompressed_size", "must be more than 0");
+        }
+    }
+}
+
+impl ReceiverConfig for Config {
+    fn build(self, setup: &Setup) -> Result<Box<dyn Receiver>, Error> {
+        let server = Server::build(self.server(), setup)?;
+        Ok(Box::new(super::Pyroscope::new(server, self.max_decompressed_size, setup)))
+    }
+}

@@ -1,0 +1,252 @@
+//! Requests to batches: everything between the bytes of a body and what goes on.
+//!
+//! A request is taken as a whole or not at all. Pyroscope itself stores the good series of a bad
+//! request and answers with an error; a client that then tries again counts them twice.
+
+use std::borrow::Cow;
+use std::io::Read;
+
+use bytes::Bytes;
+use flate2::read::MultiGzDecoder;
+use profpipe_pipeline::pprof::{self, DecodeError};
+use profpipe_pipeline::profile::{Profiles, merge};
+use profpipe_pipeline::settings::ByteSize;
+
+use super::labels::Identity;
+use super::multipart;
+use super::push::{Malformed, Series};
+use super::query::{Format, Query};
+use super::text;
+
+/// Why a request is not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Refused {
+    /// It breaks a rule; sent again it will be refused again.
+    #[error("{0}")]
+    Invalid(String),
+    /// It holds more than is allowed.
+    #[error("{0}")]
+    TooLarge(String),
+    /// It is in a format that is not read.
+    #[error("{0}")]
+    Unsupported(String),
+    /// There is no room for it now.
+    #[error("the memory budget is used up; come again later")]
+    Busy,
+}
+
+/// Takes so many bytes of the memory budget; false if there is no room.
+pub(super) type Pay<'a> = &'a mut dyn FnMut(usize) -> bool;
+
+/// How much is unfolded at a time.
+const CHUNK: usize = 64 << 10;
+
+impl From<Malformed> for Refused {
+    fn from(Malformed(what): Malformed) -> Self {
+        Self::Invalid(what)
+    }
+}
+
+/// The profiles of a push request.
+///
+/// # Errors
+/// If anything in it is wrong, or all profiles together take more than `limit`.
+pub(super) fn push(
+    series: Vec<Series>,
+    limit: ByteSize,
+    pay: Pay<'_>,
+) -> Result<Profiles, Refused> {
+    let mut left = limit.0;
+    let mut all = Vec::new();
+    for (at, one) in series.into_iter().enumerate() {
+        let within = |what: String| format!("push series with index {at} failed: {what}");
+        let identity = Identity::of(one.labels)
+            .map_err(|Malformed(what)| Refused::Invalid(within(what)))?;
+        for profile in one.profiles {
+            let decoded = pprof(&profile, left, limit, pay).map_err(|refused| match refused {
+                Refused::Invalid(what) => Refused::Invalid(within(what)),
+                Refused::TooLarge(what) => Refused::TooLarge(within(what)),
+                Refused::Unsupported(what) => Refused::Unsupported(within(what)),
+                Refused::Busy => Refused::Busy,
+            })?;
+            let Some(mut decoded) = decoded else { continue };
+            left = left.saturating_sub(decoded_bytes(&decoded));
+            identity.put_on(&mut decoded);
+            all.push(decoded);
+        }
+    }
+    Ok(merged(all))
+}
+
+/// The profiles of a request to `/ingest`.
+///
+/// # Errors
+/// As [`push`].
+pub(super) fn ingest(
+    query: &Query,
+    content_type: &str,
+    body: &Bytes,
+    limit: ByteSize,
+    pay: Pay<'_>,
+) -> Result<Profiles, Refused> {
+    let profile = match query.format {
+        Format::Foreign(name) => {
+            return Err(Refused::Unsupported(format!(
+                "format {name} is not supported; accepted are pprof (plain, gzip, or as the field \
+                 `profile` of a form), folded or groups (`a;b;c 12`) and lines (`a;b;c`)"
+            )));
+        }
+        Format::Groups | Format::Lines => {
+            let (name, app) = text::named(&query.app)?;
+            if body.len() as u64 > limit.0 {
+                return Err(Refused::TooLarge(too_large(limit)));
+            }
+            // Names, functions, locations and stacks of it.
+            if !pay(body.len().saturating_mul(2)) {
+                return Err(Refused::Busy);
+            }
+            let mut profiles = text::decode(body, query)?;
+            if profiles.sample_count() == 0 {
+                return Ok(Profiles::new());
+            }
+            identity(query, name.to_owned(), app)?.put_on(&mut profiles);
+            return Ok(profiles);
+        }
+        Format::Multipart => body.slice_ref(multipart::profile(content_type, body)?),
+        Format::Pprof => body.clone(),
+    };
+    let Some(mut profiles) = pprof(&profile, limit.0, limit, pay)? else { return Ok(Profiles::new()) };
+    // Agents that do not know the time write one near the epoch.
+    const YEAR_1970: u64 = 365 * 86_400 * 1_000_000_000;
+    for profile in profiles.profiles_mut() {
+        if profile.time_unix_nano < YEAR_1970 {
+            profile.time_unix_nano = query.from;
+        }
+        if profile.duration_nano == 0 {
+            profile.duration_nano = query.until.saturating_sub(query.from);
+        }
+    }
+    let name = guess(&profiles);
+    identity(query, name, &query.app)?.put_on(&mut profiles);
+    Ok(profiles)
+}
+
+/// One profile; nothing for no bytes, which some agents send when nothing happened.
+fn pprof(
+    profile: &[u8],
+    left: u64,
+    limit: ByteSize,
+    pay: Pay<'_>,
+) -> Result<Option<Profiles>, Refused> {
+    if profile.is_empty() {
+        return Ok(None);
+    }
+    let plain = unfold(profile, left, limit, pay)?;
+    // The tables take about as much again.
+    if !pay(plain.len()) {
+        return Err(Refused::Busy);
+    }
+    match pprof::decode_bounded(&plain, ByteSize(left)) {
+        Ok(profiles) => Ok(Some(profiles)),
+        Err(DecodeError::Empty) => Ok(None),
+        Err(DecodeError::TooLarge { .. }) => Err(Refused::TooLarge(too_large(limit))),
+        Err(error) => {
+            let cause = std::error::Error::source(&error);
+            let cause = cause.map(|cause| format!(": {cause}")).unwrap_or_default();
+            Err(Refused::Invalid(format!("{error}{cause}")))
+        }
+    }
+}
+
+/// Decompresses a profile piece by piece, each paid for before it is kept.
+fn unfold<'a>(
+    profile: &'a [u8],
+    left: u64,
+    limit: ByteSize,
+    pay: Pay<'_>,
+) -> Result<Cow<'a, [u8]>, Refused> {
+    if !profile.starts_with(&[0x1f, 0x8b]) {
+        return Ok(profile.into());
+    }
+    let mut reader = MultiGzDecoder::new(profile);
+    let mut chunk = vec![0; CHUNK];
+    let mut plain = Vec::new();
+    loop {
+        let read = reader.read(&mut chunk).map_err(|error| {
+            Refused::Invalid(format!("the gzip data is damaged: {error}"))
+        })?;
+        if read == 0 {
+            return Ok(plain.into());
+        }
+        if (plain.len() + read) as u64 > left {
+            return Err(Refused::TooLarge(too_large(limit)));
+        }
+        if !pay(read) {
+            return Err(Refused::Busy);
+        }
+        plain.extend_from_slice(chunk.get(..read).unwrap_or_default());
+    }
+}
+
+fn too_large(limit: ByteSize) -> String {
+    format!("the profiles take more than {limit} decompressed (max_decompressed_size)")
+}
+
+fn merged(mut all: Vec<Profiles>) -> Profiles {
+    match all.len() {
+        1 => all.pop().unwrap_or_default(),
+        _ => merge(all),
+    }
+}
+
+fn decoded_bytes(profiles: &Profiles) -> u64 {
+    let cells = profiles.sample_count() * 32;
+    (profiles.dictionary.strings.bytes() + cells) as u64
+}
+
+/// Who is profiled, by a query.
+fn identity(query: &Query, name: String, app: &str) -> Result<Identity, Malformed> {
+    let mut labels = vec![
+        ("__name__".to_owned(), name),
+        ("__delta__".to_owned(), "false".to_owned()),
+        ("pyroscope_spy".to_owned(), query.spy.clone()),
+    ];
+    let is_text = matches!(query.format, Format::Groups | Format::Lines);
+    let allowed = query.labels.iter().filter(|(name, _)| !name.starts_with("__"));
+    labels.extend(allowed.filter(|(name, _)| name != "pyroscope_spy").cloned());
+    let has = |wanted: &str| labels.iter().any(|(name, _)| name == wanted);
+    if !has("service_name") {
+        labels.push(("service_name".to_owned(), app.to_owned()));
+    } else if is_text && !has("app_name") {
+        labels.push(("app_name".to_owned(), app.to_owned()));
+    }
+    Identity::of(labels)
+}
+
+/// What a profile without a name is called: by the most telling of its sample types.
+fn guess(profiles: &Profiles) -> String {
+    let strings = &profiles.dictionary.strings;
+    let kinds: Vec<&str> =
+        profiles.iter().map(|(_, _, profile)| strings.get(profile.sample_type.kind)).collect();
+    let has = |wanted: &dyn Fn(&str) -> bool| kinds.iter().any(|kind| wanted(kind));
+    let name = if has(&|kind| kind == "wall") {
+        "wall"
+    } else if has(&|kind| kind == "cpu") {
+        "process_cpu"
+    } else if has(&|kind| {
+        kind.starts_with("alloc_")
+            || kind.starts_with("inuse_")
+            || matches!(kind, "space" | "objects")
+    }) {
+        "memory"
+    } else if has(&|kind| kind.starts_with("mutex_")) {
+        "mutex"
+    } else if has(&|kind| kind.starts_with("block_")) {
+        "block"
+    } else if has(&|kind| kind == "goroutines") {
+        "goroutines"
+    } else {
+        kinds.last().copied().filter(|kind| !kind.is_empty()).unwrap_or("unknown")
+    };
+    name.to_owned()
+}

@@ -1,0 +1,299 @@
+//! One request: from bytes to an answer, in the words of the protocol that it came by.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use async_trait::async_trait;
+use bytes::{BufMut, Bytes};
+use http::header::CONTENT_TYPE;
+use http::{StatusCode, request};
+use profpipe_network::grpc::Code;
+use profpipe_network::server::{Handler, Refusal, Reply, Request, Transport};
+use profpipe_pipeline::batch::{Batch, Outcome, Receipt};
+use profpipe_pipeline::engine::{Charge, Sender};
+use profpipe_pipeline::profile::Profiles;
+use profpipe_pipeline::settings::ByteSize;
+use profpipe_pipeline::telemetry::{Counter, Metrics, names};
+use tokio::sync::Semaphore;
+
+use super::convert::{self, Refused};
+use super::push;
+use super::query::Query;
+
+const PROTOBUF: &str = "application/proto";
+const JSON: &str = "application/json";
+const GRPC_WEB: &str = "application/grpc-web+proto";
+
+/// What all handlers share: the way on, and the counters.
+pub(super) struct Intake {
+    out: Sender,
+    limit: ByteSize,
+    /// As many requests are decoded at a time as there are processors: each takes memory.
+    decoding: Semaphore,
+    accepted: Counter,
+    refused: Counter,
+    failed: Counter,
+}
+
+impl Intake {
+    pub(super) fn new(out: Sender, limit: ByteSize, metrics: &Metrics, id: &str) -> Self {
+        let decoders = std::thread::available_parallelism().map_or(2, usize::from);
+        Self {
+            out,
+            limit,
+            decoding: Semaphore::new(decoders),
+            accepted: metrics.counter(names::RECEIVER_ACCEPTED_SAMPLES, id),
+            refused: metrics.counter(names::RECEIVER_REFUSED_SAMPLES, id),
+            failed: metrics.counter(names::RECEIVER_FAILED_SAMPLES, id),
+        }
+    }
+
+    /// Decodes a request and waits until what was in it is delivered or durable.
+    async fn take(
+        &self,
+        request: Request,
+        decode: impl FnOnce(&Bytes, &mut dyn FnMut(usize) -> bool) -> Result<Profiles, Refused>
+        + Send
+        + 'static,
+    ) -> Result<(), Refusal> {
+        let Request { body, mut charge, tenant, sending, .. } = request;
+        let turn = self.decoding.acquire().await;
+        let decoded = tokio::task::spawn_blocking(move || {
+            let decoded = decode(&body, &mut |bytes| charge.try_grow(bytes));
+            (decoded, charge)
+        });
+        let (decoded, charge): (_, Charge) =
+            decoded.await.map_err(|_| Refusal::unavailable("the server is stopping"))?;
+        drop(turn);
+        let profiles = decoded.map_err(|refused| {
+            if refused != Refused::Busy {
+                // How many samples there were nobody knows: at least one.
+                self.failed.add(1);
+            }
+            refusal(refused)
+        })?;
+        let samples = profiles.sample_count() as u64;
+        if samples == 0 {
+            return Ok(());
+        }
+        let (receipt, acknowledgement) = Receipt::new();
+        let mut batch = Batch::new(profiles);
+        batch.receipt = receipt;
+        batch.context.tenant = tenant;
+        let sent = self.out.send_admitted(batch, charge).await;
+        drop(sending);
+        let outcome = match sent {
+            Ok(()) => acknowledgement.wait().await,
+            Err(closed) => Outcome::Retry(closed.to_string()),
+        };
+        match outcome {
+            Outcome::Delivered | Outcome::Durable => {
+                self.accepted.add(samples);
+                Ok(())
+            }
+            Outcome::Retry(cause) => {
+                self.refused.add(samples);
+                Err(Refusal::unavailable(cause))
+            }
+            Outcome::Rejected(cause) => {
+                self.refused.add(samples);
+                Err(Refusal::invalid(cause))
+            }
+        }
+    }
+}
+
+fn refusal(refused: Refused) -> Refusal {
+    match refused {
+        Refused::Invalid(what) => Refusal::invalid(what),
+        // Not RESOURCE_EXHAUSTED, which clients of Pyroscope take for a rate limit: it will never
+        // be taken, however often it is sent.
+        Refused::TooLarge(what) => {
+            Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, Code::InvalidArgument, what)
+        }
+        Refused::Unsupported(what) => {
+            Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::InvalidArgument, what)
+        }
+        Refused::Busy => Refusal::busy(),
+    }
+}
+
+/// How a call of the push service is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Protobuf,
+    Json,
+    GrpcWeb,
+}
+
+impl Form {
+    /// By the content type of a request, parameters aside.
+    fn of(head: &request::Parts) -> Option<Self> {
+        let name = content_type(head).split(';').next().unwrap_or_default().trim();
+        let is = |other: &str| name.eq_ignore_ascii_case(other);
+        match () {
+            () if is(PROTOBUF) || is("application/grpc") || is("application/grpc+proto") => {
+                Some(Self::Protobuf)
+            }
+            () if is(JSON) => Some(Self::Json),
+            () if is("application/grpc-web") || is(GRPC_WEB) => Some(Self::GrpcWeb),
+            () => None,
+        }
+    }
+}
+
+fn content_type(head: &request::Parts) -> &str {
+    head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default()
+}
+
+/// `push.v1.PusherService/Push`, as Connect, gRPC and gRPC-Web.
+pub(super) struct Push(pub(super) Arc<Intake>);
+
+#[async_trait]
+impl Handler for Push {
+    fn admit(&self, head: &request::Parts) -> Result<(), Refusal> {
+        if Form::of(head).is_some() {
+            return Ok(());
+        }
+        let message = format!("the content type must be {PROTOBUF}, {JSON} or application/grpc");
+        Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::Unimplemented, message))
+    }
+
+    async fn handle(&self, mut request: Request) -> Result<Reply, Refusal> {
+        let form = match request.transport {
+            Transport::Grpc => Form::Protobuf,
+            _ => Form::of(&request.head).unwrap_or(Form::Protobuf),
+        };
+        if form == Form::GrpcWeb {
+            request.body = unframed(&request.body)?;
+        }
+        let limit = self.0.limit;
+        let taken = self.0.take(request, move |body, pay| {
+            let series = match form {
+                Form::Json => {
+                    // The base64 text becomes bytes while it is still there.
+                    if !pay(body.len()) {
+                        return Err(Refused::Busy);
+                    }
+                    push::decode_json(body)?
+                }
+                Form::Protobuf | Form::GrpcWeb => push::decode(body)?,
+            };
+            convert::push(series, limit, pay)
+        });
+        taken.await?;
+        Ok(match form {
+            Form::Protobuf => Reply::new(PROTOBUF, Bytes::new()),
+            Form::Json => Reply::new(JSON, "{}"),
+            Form::GrpcWeb => {
+                let mut body = vec![0; 5];
+                put_trailers(&mut body, Code::Ok, "");
+                Reply::new(GRPC_WEB, body)
+            }
+        })
+    }
+
+    fn refuse(&self, head: &request::Parts, refusal: &Refusal) -> Reply {
+        match Form::of(head) {
+            // gRPC-Web says everything in the body.
+            Some(Form::GrpcWeb) => {
+                let mut body = Vec::new();
+                put_trailers(&mut body, refusal.code, &refusal.message);
+                Reply::new(GRPC_WEB, body)
+            }
+            Some(Form::Protobuf | Form::Json) => connect(refusal),
+            None => Reply::text(refusal),
+        }
+    }
+}
+
+/// `/ingest`, the interface before the push service.
+pub(super) struct Ingest(pub(super) Arc<Intake>);
+
+#[async_trait]
+impl Handler for Ingest {
+    async fn handle(&self, request: Request) -> Result<Reply, Refusal> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let content_type = content_type(&request.head).to_owned();
+        let text = request.head.uri.query().unwrap_or_default();
+        let query = Query::parse(text, &content_type, now.as_nanos() as u64)
+            .map_err(|malformed| refusal(malformed.into()))?;
+        let limit = self.0.limit;
+        let taken = self.0.take(request, move |body, pay| {
+            convert::ingest(&query, &content_type, body, limit, pay)
+        });
+        taken.await?;
+        Ok(Reply::new("text/plain; charset=utf-8", Bytes::new()))
+    }
+
+    fn refuse(&self, _: &request::Parts, refusal: &Refusal) -> Reply {
+        connect(refusal)
+    }
+}
+
+/// `/ready`: answers as long as the server runs.
+pub(super) struct Ready;
+
+#[async_trait]
+impl Handler for Ready {
+    async fn handle(&self, _: Request) -> Result<Reply, Refusal> {
+        Ok(Reply::new("text/plain; charset=utf-8", "ready\n"))
+    }
+}
+
+/// An error as Connect writes it.
+fn connect(refusal: &Refusal) -> Reply {
+    let is_for_good = refusal.retry_after.is_none();
+    let code = match refusal.code {
+        // Clients would send it again and again.
+        Code::ResourceExhausted if is_for_good => Code::InvalidArgument,
+        code => code,
+    };
+    let body = serde_json::json!({ "code": code_name(code), "message": refusal.message });
+    Reply::refusal(refusal, JSON, body.to_string())
+}
+
+/// A code as Connect spells it.
+fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "ok",
+        Code::Cancelled => "canceled",
+        Code::InvalidArgument => "invalid_argument",
+        Code::DeadlineExceeded => "deadline_exceeded",
+        Code::NotFound => "not_found",
+        Code::AlreadyExists => "already_exists",
+        Code::PermissionDenied => "permission_denied",
+        Code::ResourceExhausted => "resource_exhausted",
+        Code::FailedPrecondition => "failed_precondition",
+        Code::Aborted => "aborted",
+        Code::OutOfRange => "out_of_range",
+        Code::Unimplemented => "unimplemented",
+        Code::Internal => "internal",
+        Code::Unavailable => "unavailable",
+        Code::DataLoss => "data_loss",
+        Code::Unauthenticated => "unauthenticated",
+        _ => "unknown",
+    }
+}
+
+/// The message of a gRPC-Web call: one frame that is not compressed.
+fn unframed(body: &Bytes) -> Result<Bytes, Refusal> {
+    let wrong = || Refusal::invalid("not one uncompressed message of gRPC-Web");
+    let (head, message) = body.split_first_chunk::<5>().ok_or_else(wrong)?;
+    let [flags, length @ ..] = *head;
+    let length = u32::from_be_bytes(length) as usize;
+    if flags != 0 || message.len() < length {
+        return Err(wrong());
+    }
+    Ok(body.slice(5..5 + length))
+}
+
+/// Trailers as gRPC-Web puts them at the end of a body.
+fn put_trailers(body: &mut Vec<u8>, code: Code, message: &str) {
+    let message: String = message.chars().filter(|char| !char.is_control()).collect();
+    let message = profpipe_network::grpc::encode_text(&message);
+    let trailers = format!("grpc-status:{}\r\ngrpc-message:{message}\r\n", code as i32);
+    body.put_u8(0x80);
+    body.put_u32(trailers.len() as u32);
+    body.put_slice(trailers.as_bytes());
+}

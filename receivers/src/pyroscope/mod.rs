@@ -1,0 +1,70 @@
+//! The `pyroscope` receiver: what Pyroscope's clients, Grafana Alloy and older agents push.
+//!
+//! It answers success when every destination has the profiles, or when they survive a crash of
+//! this process. A request is taken as a whole or refused as a whole: if it was refused, sending
+//! it again counts nothing twice.
+
+mod config;
+mod convert;
+mod handle;
+mod labels;
+mod multipart;
+mod push;
+mod query;
+mod text;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use http::Method;
+use profpipe_network::server::{Router, Server};
+use profpipe_pipeline::component::{Error, Factory, Lifecycle, Receiver, Setup, Stability};
+use profpipe_pipeline::engine::Sender;
+use profpipe_pipeline::settings::ByteSize;
+
+pub use config::Config;
+
+/// How the component is registered.
+pub const FACTORY: Factory = Factory::receiver::<Config>(
+    "pyroscope",
+    Stability::Alpha,
+    "takes what Pyroscope's clients push",
+);
+
+/// The method that clients push to.
+const PUSH: &str = "/push.v1.PusherService/Push";
+
+struct Pyroscope {
+    server: Server,
+    limit: ByteSize,
+    setup: Setup,
+}
+
+impl Pyroscope {
+    fn new(server: Server, limit: ByteSize, setup: &Setup) -> Self {
+        Self { server, limit, setup: setup.clone() }
+    }
+}
+
+#[async_trait]
+impl Receiver for Pyroscope {
+    async fn run(self: Box<Self>, out: Sender, life: Lifecycle) -> Result<(), Error> {
+        let budget = out.budget();
+        let metrics = &self.setup.services.metrics;
+        let intake = Arc::new(handle::Intake::new(out, self.limit, metrics, &self.setup.id));
+        let push = Arc::new(handle::Push(Arc::clone(&intake)));
+        let ingest = Arc::new(handle::Ingest(intake));
+        let ready = Arc::new(handle::Ready);
+        let router = Router::new()
+            .http(Method::POST, PUSH, push.clone())
+            .grpc(PUSH, push)
+            .http(Method::POST, "/ingest", ingest.clone())
+            .http(Method::POST, "/pyroscope/ingest", ingest)
+            .http(Method::GET, "/ready", ready.clone())
+            .http(Method::GET, "/healthz", ready);
+        self.server.run(router, budget, life).await
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,110 @@
+//! A small HTTP/1.1 server for tests: says what it is told to, and keeps what it was sent. One request
+//! a connection.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// A request as it came, decompressed.
+#[derive(Debug, Clone)]
+pub(crate) struct Request {
+    pub(crate) path: String,
+    pub(crate) body: Vec<u8>,
+}
+
+/// A server for as long as the test runs.
+#[derive(Debug, Clone)]
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    seen: Arc<Mutex<Vec<Request>>>,
+}
+
+impl Server {
+    /// `answer` gives status and body for the n-th request of a path.
+    pub(crate) fn start(
+        answer: impl Fn(&Request, usize) -> (u16, Vec<u8>) + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let server = Self { address: listener.local_addr().unwrap(), seen: Arc::default() };
+        let (seen, answer) = (Arc::clone(&server.seen), Arc::new(answer));
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (seen, answer) = (Arc::clone(&seen), Arc::clone(&answer));
+                std::thread::spawn(move || serve(&stream, &seen, &*answer));
+            }
+        });
+        server
+    }
+
+    /// What was sent so far.
+    pub(crate) fn seen(&self) -> Vec<Request> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+fn serve(
+    mut stream: &TcpStream,
+    seen: &Mutex<Vec<Request>>,
+    answer: &impl Fn(&Request, usize) -> (u16, Vec<u8>),
+) -> Option<()> {
+    let request = read(stream)?;
+    let number = {
+        let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = seen.iter().filter(|earlier| earlier.path == request.path).count();
+        seen.push(request.clone());
+        number
+    };
+    let (status, body) = answer(&request, number);
+    let head = format!(
+        "HTTP/1.1 {status} -\r\ncontent-type: application/octet-stream\r\n\
+         connection: close\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).ok()?;
+    stream.write_all(&body).ok()
+}
+
+fn read(stream: &TcpStream) -> Option<Request> {
+    let mut reader = BufReader::new(stream);
+    let mut line = String::new();
+    reader.read_line(&mut line).ok()?;
+    let path = line.split_ascii_whitespace().nth(1)?.to_owned();
+    let (mut length, mut chunked, mut gzip) = (0_u64, false, false);
+    loop {
+        line.clear();
+        reader.read_line(&mut line).ok()?;
+        let lower = line.trim().to_ascii_lowercase();
+        let Some((name, value)) = lower.split_once(':') else { break };
+        match name {
+            "content-length" => length = value.trim().parse().ok()?,
+            "transfer-encoding" => chunked = value.contains("chunked"),
+            "content-encoding" => gzip = value.contains("gzip"),
+            "expect" => {
+                let mut stream = stream;
+                stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").ok()?;
+            }
+            _ => {}
+        }
+    }
+    let mut body = Vec::new();
+    if chunked {
+        loop {
+            line.clear();
+            reader.read_line(&mut line).ok()?;
+            let size = u64::from_str_radix(line.trim(), 16).ok()?;
+            (&mut reader).take(size + 2).read_to_end(&mut body).ok()?;
+            body.truncate(body.len().checked_sub(2)?);
+            if size == 0 {
+                break;
+            }
+        }
+    } else {
+        reader.take(length).read_to_end(&mut body).ok()?;
+    }
+    if gzip {
+        let mut plain = Vec::new();
+        flate2::read::MultiGzDecoder::new(body.as_slice()).read_to_end(&mut plain).ok()?;
+        body = plain;
+    }
+    Some(Request { path, body })
+}
