@@ -268,3 +268,63 @@ async fn full_durable_queues_say_so() {
     balance(&services.metrics);
     services.logs.close().await;
 }
+
+/// Scenario: the storage has room for 64 KiB, and the destination is down; later it is back.
+/// Guarantees: senders are told to try later once it is full; what was acknowledged arrives, and
+/// nothing else; then there is room again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn full_storages_say_so() {
+    let (directory, services) = (tempfile::tempdir().unwrap(), Services::default());
+    let backend = Backend::new("durable-storage", |_| retry("down"));
+    let config = config(directory.path(), "name: durable-storage", "");
+    let config = config.replace("keep: {", "keep: {max_bytes: 65536, ");
+    let (engine, sender) = open(&config, &services);
+    let (mut kept, mut number) = (Vec::new(), 0);
+    loop {
+        match outcomes(send_numbers(&sender, number..number + 1)).await.remove(0) {
+            Outcome::Durable => kept.push(format!("{number:04}")),
+            Outcome::Retry(why) => {
+                assert!(why.contains("full"), "{why}");
+                break;
+            }
+            other => panic!("{other:?}"),
+        }
+        number += 1;
+        assert!(number < 10_000, "it is never full");
+    }
+    assert!(kept.len() > 50, "{}", kept.len());
+    assert_eq!(count_of(&services.metrics, names::EXPORTER_ENQUEUE_FAILED_SAMPLES), 1);
+    backend.set(|_| Ok(()));
+    until(|| backend.count() == kept.len()).await;
+    assert_eq!(backend.once(), kept);
+    // Space is given back by whole segments, in the background.
+    let mut again = 5000;
+    while outcomes(send_numbers(&sender, again..again + 1)).await != durable(1) {
+        again += 1;
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        assert!(again < 6000, "there is no room");
+    }
+    until(|| backend.count() == kept.len() + 1).await;
+    engine.stop(GRACE).await.unwrap();
+    balance(&services.metrics);
+    services.logs.close().await;
+}
+
+/// Scenario: an engine is dropped without being stopped, while its destination is down; another
+/// one starts.
+/// Guarantees: nothing is lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dropping_loses_nothing() {
+    let (directory, services) = (tempfile::tempdir().unwrap(), Services::default());
+    let backend = Backend::new("durable-dropped", |_| retry("down"));
+    let config = config(directory.path(), "name: durable-dropped", "");
+    let (engine, sender) = open(&config, &services);
+    assert_eq!(outcomes(send_numbers(&sender, 0..30)).await, durable(30));
+    drop(engine);
+    backend.set(|_| Ok(()));
+    let (engine, _sender) = open(&config, &services);
+    until(|| backend.count() == 30).await;
+    assert_eq!(backend.once().len(), 30);
+    engine.stop(GRACE).await.unwrap();
+    services.logs.close().await;
+}
