@@ -199,7 +199,7 @@ impl Destination {
                         () = consumer.run_all(consumers) => {}
                         () = watching => {}
                     }
-                    depth.update();
+                    depth.settle().await;
                 }
             }
         }

@@ -328,3 +328,68 @@ async fn dropping_loses_nothing() {
     engine.stop(GRACE).await.unwrap();
     services.logs.close().await;
 }
+
+/// Scenario: five processes one after the other, with a destination that is busy, refuses us or
+/// the batch, finds it too large, hangs or makes the exporter panic, all at random; then a healthy
+/// one.
+/// Guarantees: every sample that was acknowledged is delivered or among the dead letters, and the
+/// counts balance in every process.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn random_faults_lose_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let state = Arc::new(Mutex::new(1_u64));
+    let random = move || {
+        let mut state = state.lock().unwrap();
+        *state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (*state >> 33) as usize
+    };
+    let poisoned = |names: &[String]| names.iter().any(|name| name.ends_with('7'));
+    let dice = random.clone();
+    let backend = Backend::new("durable-random", move |names| match dice() % 20 {
+        _ if poisoned(names) && names.len() == 1 => {
+            Err(Failure::Reject { cause: Error::new("400") })
+        }
+        _ if names.len() > 3 => Err(Failure::TooLarge { cause: Error::new("413") }),
+        0..5 => retry("503"),
+        5 => Err(Failure::Hold { cause: Error::new("401") }),
+        _ => Ok(()),
+    });
+    let config = config(
+        directory.path(),
+        "name: durable-random, timeout: 20ms",
+        ", num_consumers: 4, batch: {min_size: 4, flush_timeout: 5ms}",
+    );
+    let (mut acknowledged, mut dead) = (std::collections::BTreeSet::new(), 0);
+    for round in 0..6 {
+        let services = Services::default();
+        let (engine, sender) = open(&config, &services);
+        for number in 0..40 {
+            let count = if number % 10 == 0 { 8 } else { 1 };
+            let names: Vec<String> = (0..count)
+                .map(|sample| format!("{round}-{number:02}-{sample}x{}", number % 10))
+                .collect();
+            let slices: Vec<&str> = names.iter().map(String::as_str).collect();
+            let (batch, outcome) = named(&slices);
+            sender.send(batch).unwrap();
+            assert_eq!(outcome.wait().await, Outcome::Durable);
+            acknowledged.extend(names);
+            let slow = if random() % 10 == 0 { 50 } else { 0 };
+            backend.0.lock().unwrap().delay = Duration::from_millis(slow);
+        }
+        backend.0.lock().unwrap().delay = Duration::ZERO;
+        if round == 5 {
+            until(|| count_of(&services.metrics, names::EXPORTER_PENDING_SAMPLES) == 0).await;
+        }
+        engine.stop(GRACE).await.unwrap();
+        services.logs.close().await;
+        balance(&services.metrics);
+        dead += count_of(&services.metrics, names::EXPORTER_DEAD_SAMPLES);
+    }
+    let inner = backend.0.lock().unwrap();
+    let missing: Vec<_> =
+        acknowledged.iter().filter(|name| !inner.got.contains_key(*name)).collect();
+    assert!(missing.iter().all(|name| name.ends_with('7')), "{missing:?}");
+    assert_eq!((missing.len(), dead), (24, 24));
+    assert!(inner.got.keys().all(|name| acknowledged.contains(name)));
+}
