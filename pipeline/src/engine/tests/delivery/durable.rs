@@ -347,7 +347,7 @@ async fn random_faults_lose_nothing() {
     let poisoned = |names: &[String]| names.iter().any(|name| name.ends_with('7'));
     let dice = random.clone();
     let backend = Backend::new("durable-random", move |names| match dice() % 20 {
-        _ if poisoned(names) && names.len() == 1 => {
+        _ if poisoned(names) && names.len() <= 3 => {
             Err(Failure::Reject { cause: Error::new("400") })
         }
         _ if names.len() > 3 => Err(Failure::TooLarge { cause: Error::new("413") }),
