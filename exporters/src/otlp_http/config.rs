@@ -58,7 +58,7 @@ impl component::Config for Config {
 
 impl ExporterConfig for Config {
     fn delivery() -> DeliveryDefaults {
-        // As in the Collector.
+        // As in the Collector, where HTTP has more time than gRPC.
         DeliveryDefaults { timeout: Duration::from_secs(30), ..DeliveryDefaults::default() }
     }
 
