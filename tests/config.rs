@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use profpipe::config::Section;
+use profpipe::pipeline::engine::LogFormat;
 use profpipe::{Engine, Environment, registry};
 
 fn root() -> &'static Path {
@@ -244,12 +245,13 @@ service:
         "\
 c.yaml:9:3: exporters::nop: defined, but no pipeline uses it
 c.yaml:13:3: extensions::zpages: profpipe has no extension `zpages`; it is ignored
-c.yaml:19:17: service::telemetry::logs::encoding: accepted, but it has no effect in this version
-c.yaml:21:7: service::telemetry::metrics: accepted, but it has no effect in this version
 "
     );
     let plan = Engine::builder().config_yaml(text).plan().unwrap();
     assert_eq!(plan.telemetry.level.as_deref(), Some("debug"));
+    assert_eq!(plan.telemetry.format, LogFormat::Json);
+    let [prometheus] = plan.telemetry.prometheus.as_slice() else { panic!("{:?}", plan.telemetry) };
+    assert_eq!((prometheus.host.as_str(), prometheus.port), ("0.0.0.0", 8888));
     let path = plan.setting(profpipe::Kind::Exporter, "file/out", "path");
     assert_eq!(path.as_deref(), Some("./data"));
 }

@@ -4,9 +4,23 @@
 //! `tests.rs` and `README.md`, and one name in the list below. It depends on the pipeline crate
 //! and never on another component.
 
+pub mod attributes;
+pub mod batch;
+pub mod memory_limiter;
+pub mod resource;
 pub mod symbolize;
+
+mod actions;
+
+pub use actions::{Action, Verb};
 
 use profpipe_pipeline::component::Factory;
 
 /// Every component of this crate.
-pub const COMPONENTS: &[Factory] = &[symbolize::FACTORY];
+pub const COMPONENTS: &[Factory] = &[
+    attributes::FACTORY,
+    batch::FACTORY,
+    memory_limiter::FACTORY,
+    resource::FACTORY,
+    symbolize::FACTORY,
+];

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use profpipe_network::server_config;
+use profpipe_network::settings::server::ServerSettings;
 use profpipe_pipeline::component::{self, Error, Extension, ExtensionConfig, Offer, Setup};
 use profpipe_pipeline::config::Problems;
 use profpipe_pipeline::settings::Duration;
@@ -45,9 +46,17 @@ pub struct PipelineCheck {
     pub exporter_failure_threshold: Option<u64>,
 }
 
+impl Config {
+    /// What its server is to do. Probes come from elsewhere, without credentials, and all they
+    /// learn is whether the pipelines run: an open endpoint is no mistake here.
+    pub(super) fn listening(&self) -> ServerSettings {
+        ServerSettings { insecure: true, ..self.server() }
+    }
+}
+
 impl component::Config for Config {
     fn validate(&self, problems: &mut Problems) {
-        self.server().validate("", problems);
+        self.listening().validate("", problems);
         if !self.path.starts_with('/') {
             problems.push("path", "begins with `/`");
         }

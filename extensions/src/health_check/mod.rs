@@ -38,7 +38,7 @@ struct HealthCheck {
 
 impl HealthCheck {
     fn new(config: Config, setup: &Setup) -> Result<Self, Error> {
-        let server = Server::build(config.server(), setup)?;
+        let server = Server::build(config.listening(), setup)?;
         let health = Arc::clone(&setup.services.health);
         let answer = Answer {
             health,

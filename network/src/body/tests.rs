@@ -4,3 +4,323 @@
     clippy::panic,
     reason = "a test fails by panicking"
 )]
+
+use std::io::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use http::StatusCode;
+use http_body::Frame;
+use http_body_util::StreamBody;
+use profpipe_pipeline::engine::{Budget, Charge};
+use proptest::prelude::*;
+
+use super::{Coding, Framing, Limits, read};
+use crate::grpc::Code;
+use crate::server::Refusal;
+
+const MIB: usize = 1 << 20;
+
+fn limits(size: usize) -> Limits {
+    Limits { size, time: Duration::from_secs(30), deadline: None, expected: None }
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn zlib(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn compressed(coding: Coding, bytes: &[u8]) -> Vec<u8> {
+    match coding {
+        Coding::Identity => bytes.to_vec(),
+        Coding::Gzip => gzip(bytes),
+        Coding::Zlib => zlib(bytes),
+        Coding::Zstd => zstd::bulk::compress(bytes, 1).unwrap(),
+    }
+}
+
+/// In pieces of this size.
+fn pieces(
+    bytes: &[u8],
+    size: usize,
+) -> impl http_body::Body<Data = Bytes, Error = std::convert::Infallible> + use<> {
+    let pieces: Vec<_> =
+        bytes.chunks(size).map(|piece| Ok(Frame::data(Bytes::copy_from_slice(piece)))).collect();
+    StreamBody::new(stream::iter(pieces))
+}
+
+async fn take(
+    bytes: &[u8],
+    piece: usize,
+    framing: Framing,
+    coding: Coding,
+    size: usize,
+    budget: &Arc<Budget>,
+) -> Result<(Bytes, Charge), Refusal> {
+    let mut charge = budget.try_admit(coding.state() + super::FIRST).ok_or_else(Refusal::busy)?;
+    let body = read(pieces(bytes, piece), framing, coding, limits(size), &mut charge).await?;
+    Ok((body, charge))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Scenario: a body, compressed in each way, in pieces of any size, plain and as a message.
+    /// Guarantees: it arrives whole, and the charge is its size.
+    #[test]
+    fn bodies_arrive(
+        content in proptest::collection::vec(any::<u8>(), 0..3000),
+        repeat in 1_usize..40,
+        piece in 1_usize..5000,
+    ) {
+        let content = content.repeat(repeat);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let budget = Budget::new(64 * MIB);
+            for coding in [Coding::Identity, Coding::Gzip, Coding::Zlib, Coding::Zstd] {
+                let bytes = compressed(coding, &content);
+                let plain = take(&bytes, piece, Framing::Plain, coding, MIB, &budget).await;
+                let (body, charge) = plain.unwrap();
+                assert!(body == content, "{coding:?}");
+                assert_eq!((charge.bytes(), budget.used()), (content.len(), content.len()));
+                drop(charge);
+                let mut framed = vec![u8::from(coding != Coding::Identity)];
+                framed.extend((bytes.len() as u32).to_be_bytes());
+                framed.extend(bytes);
+                let message = take(&framed, piece, Framing::Message, coding, MIB, &budget).await;
+                assert!(message.unwrap().0 == content, "{coding:?}");
+                assert_eq!(budget.used(), 0);
+            }
+        });
+    }
+
+    /// Scenario: bytes that are not what they should be, or are damaged.
+    /// Guarantees: no panic, nothing kept of the budget, a refusal without a hint to come again.
+    #[test]
+    fn damaged_bodies_are_refused(
+        content in proptest::collection::vec(any::<u8>(), 1..2000),
+        at: prop::sample::Index,
+        change in 1_u8..,
+        cut: bool,
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let budget = Budget::new(64 * MIB);
+            for coding in [Coding::Gzip, Coding::Zlib, Coding::Zstd] {
+                let mut bytes = compressed(coding, &content);
+                let at = at.index(bytes.len());
+                if cut {
+                    bytes.truncate(at);
+                } else {
+                    bytes[at] = bytes[at].wrapping_add(change);
+                }
+                match take(&bytes, 700, Framing::Plain, coding, MIB, &budget).await {
+                    // zstd has no checksum here, and a cut may fall on nothing.
+                    Ok(_) => {}
+                    Err(refusal) => {
+                        assert_eq!(refusal.status, StatusCode::BAD_REQUEST, "{refusal:?}");
+                        assert_eq!(refusal.retry_after, None);
+                    }
+                }
+                assert_eq!(budget.used(), 0);
+            }
+        });
+    }
+}
+
+/// Scenario: gzip of several members and zstd of several frames; an empty body.
+/// Guarantees: the contents follow each other; nothing is nothing.
+#[tokio::test]
+async fn several_members() {
+    let budget = Budget::new(MIB * 8);
+    for coding in [Coding::Gzip, Coding::Zstd] {
+        let parts = [
+            compressed(coding, b"one "),
+            compressed(coding, b"two "),
+            compressed(coding, b"three"),
+        ];
+        for piece in [1, 7, 1000] {
+            let taken = take(&parts.concat(), piece, Framing::Plain, coding, 100, &budget).await;
+            assert_eq!(&taken.unwrap().0[..], b"one two three");
+        }
+    }
+    let nothing = take(b"", 1, Framing::Plain, Coding::Identity, 100, &budget).await;
+    assert!(nothing.unwrap().0.is_empty());
+}
+
+/// Scenario: bodies at a limit and one byte past it, before and after decompression.
+/// Guarantees: the first are taken; the others are too large, without a hint to come again.
+#[tokio::test]
+async fn sizes_are_exact() {
+    let budget = Budget::new(64 * MIB);
+    let noise: Vec<u8> = (0..40_000_usize).map(|at| (at / 3) as u8).collect();
+    for coding in [Coding::Identity, Coding::Gzip, Coding::Zlib, Coding::Zstd] {
+        let bytes = compressed(coding, &noise);
+        let fits = take(&bytes, 999, Framing::Plain, coding, 40_000, &budget).await;
+        assert_eq!(fits.unwrap().0.len(), 40_000);
+        let refusal = take(&bytes, 999, Framing::Plain, coding, 39_999, &budget).await.unwrap_err();
+        assert_eq!((refusal.status.as_u16(), refusal.retry_after), (413, None), "{coding:?}");
+    }
+}
+
+/// Scenario: bombs of every kind against a limit of 20 MiB and against a small budget.
+/// Guarantees: each is stopped at two hundred times its size, or when the budget is used up (and
+/// may then come again); the budget holds all that was taken.
+#[tokio::test]
+async fn bombs_do_not_unfold() {
+    let zeros = vec![0; 40 * MIB];
+    for coding in [Coding::Gzip, Coding::Zlib, Coding::Zstd] {
+        let bomb = compressed(coding, &zeros);
+        let budget = Budget::new(128 * MIB);
+        let refusal =
+            take(&bomb, 16_384, Framing::Plain, coding, 20 * MIB, &budget).await.unwrap_err();
+        assert_eq!((refusal.status.as_u16(), refusal.code), (413, Code::ResourceExhausted));
+        assert_eq!((budget.used(), refusal.retry_after), (0, None));
+
+        let budget = Budget::new(2 * MIB);
+        let others = budget.try_admit(MIB).unwrap();
+        let refusal =
+            take(&bomb, 16_384, Framing::Plain, coding, 20 * MIB, &budget).await.unwrap_err();
+        assert_eq!(refusal.status.as_u16(), 429, "{coding:?}: {refusal:?}");
+        assert_eq!(refusal.retry_after, Some(Duration::from_secs(1)));
+        assert_eq!(budget.used(), MIB);
+        drop(others);
+    }
+}
+
+/// Scenario: zstd with a window of 128 MiB.
+/// Guarantees: it is refused; the message says what is taken.
+#[tokio::test]
+async fn large_windows_are_refused() {
+    let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
+    encoder.window_log(27).unwrap();
+    encoder.write_all(&vec![7; 20 * MIB]).unwrap();
+    let bytes = encoder.finish().unwrap();
+    let budget = Budget::new(64 * MIB);
+    let refusal =
+        take(&bytes, 999, Framing::Plain, Coding::Zstd, 32 * MIB, &budget).await.unwrap_err();
+    assert_eq!(refusal.status, StatusCode::BAD_REQUEST);
+    assert!(refusal.message.contains("8 MiB"), "{refusal:?}");
+}
+
+/// Scenario: calls of gRPC whose frames are wrong.
+/// Guarantees: the right status for each.
+#[tokio::test]
+async fn frames_are_checked() {
+    let budget = Budget::new(64 * MIB);
+    let cases: [(&[u8], Coding, Code); 7] = [
+        (b"", Coding::Identity, Code::Internal),
+        (b"\0\0\0", Coding::Identity, Code::Internal),
+        (b"\0\0\0\0\x05abc", Coding::Identity, Code::Internal),
+        (b"\0\0\0\0\x02abc", Coding::Identity, Code::Internal),
+        (b"\x07\0\0\0\x02ab", Coding::Identity, Code::Internal),
+        (b"\x01\0\0\0\x02ab", Coding::Identity, Code::Internal),
+        (b"\0\x7f\0\0\0", Coding::Gzip, Code::ResourceExhausted),
+    ];
+    for (bytes, coding, code) in cases {
+        for piece in [1, 3, 100] {
+            let taken = take(bytes, piece, Framing::Message, coding, 1000, &budget).await;
+            let refusal = taken.unwrap_err();
+            assert_eq!((refusal.code, refusal.retry_after), (code, None), "{bytes:?}: {refusal:?}");
+        }
+    }
+    let plain = take(b"\0\0\0\0\x02ab", 2, Framing::Message, Coding::Gzip, 1000, &budget).await;
+    assert_eq!(&plain.unwrap().0[..], b"ab");
+}
+
+/// Scenario: a sender that stops in the middle, and one that sends a little for ever; turned clock.
+/// Guarantees: both are refused as too slow; one that keeps 16 KiB a second is not.
+#[tokio::test(start_paused = true)]
+async fn slow_senders_are_refused() {
+    let budget = Budget::new(64 * MIB);
+    let drip = |bytes: usize, pause: u64| {
+        let pieces = stream::iter(0..200).then(move |_| async move {
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+            Ok::<_, std::convert::Infallible>(Frame::data(Bytes::from(vec![1; bytes])))
+        });
+        StreamBody::new(Box::pin(pieces))
+    };
+    for (bytes, pause, status) in [(1, 1000, 408), (1000, 60_000, 408), (16_384, 990, 200)] {
+        let mut charge = budget.try_admit(super::FIRST).unwrap();
+        let body = drip(bytes, pause);
+        let limits = limits(4 * MIB);
+        let taken = read(body, Framing::Plain, Coding::Identity, limits, &mut charge).await;
+        let got = taken.map_or_else(|refusal| refusal.status.as_u16(), |_| 200);
+        assert_eq!(got, status, "{bytes} bytes every {pause} ms");
+    }
+}
+
+/// Scenario: names of codings, and lists of those that are taken.
+/// Guarantees: unknown ones and those not listed are refused with what to use instead.
+#[test]
+fn codings_by_name() {
+    let all: Vec<String> = crate::settings::server::default_codings();
+    let of = |name: &str, taken: &[String]| {
+        let mut headers = http::HeaderMap::new();
+        headers.insert("content-encoding", name.parse().unwrap());
+        Coding::of_http(&headers, taken)
+    };
+    assert_eq!(of("GZIP", &all), Ok(Coding::Gzip));
+    assert_eq!(of("identity", &["gzip".to_owned()]), Ok(Coding::Identity));
+    assert_eq!(of("deflate", &all), Ok(Coding::Zlib));
+    for refused in [of("snappy", &all), of("gzip, gzip", &all), of("zstd", &["gzip".to_owned()])] {
+        let refusal = refused.unwrap_err();
+        assert_eq!((refusal.status.as_u16(), refusal.code), (415, Code::Unimplemented));
+        assert!(refusal.accept_encoding.unwrap().contains("gzip"));
+    }
+}
+
+/// Scenario: fifty bombs at once on one budget of 16 MiB.
+/// Guarantees: what they take together never exceeds it, unless one is alone.
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn bombs_share_the_budget() {
+    let budget = Budget::new(16 * MIB);
+    let bomb: Arc<[u8]> = compressed(Coding::Zstd, &vec![0; 18 * MIB]).into();
+    // After a frame to be skipped, so that it may unfold so much, for its size.
+    let skip = 100 * 1024_u32;
+    let mut body = 0x184d_2a50_u32.to_le_bytes().to_vec();
+    body.extend(skip.to_le_bytes());
+    body.extend(vec![0; skip as usize]);
+    body.extend(&bomb[..]);
+    let body: Arc<[u8]> = body.into();
+    let tasks: Vec<_> = (0..50)
+        .map(|_| {
+            let (budget, body) = (Arc::clone(&budget), Arc::clone(&body));
+            tokio::spawn(async move {
+                let taken =
+                    take(&body, 4096, Framing::Plain, Coding::Zstd, 20 * MIB, &budget).await;
+                taken.map(|(bytes, _)| bytes.len()).map_err(|refusal| refusal.status.as_u16())
+            })
+        })
+        .collect();
+    let watching = {
+        let budget = Arc::clone(&budget);
+        tokio::spawn(async move {
+            let mut most = 0;
+            for _ in 0..200 {
+                most = most.max(budget.used());
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            most
+        })
+    };
+    for task in tasks {
+        match task.await.unwrap() {
+            Ok(length) => assert_eq!(length, 18 * MIB),
+            Err(status) => assert_eq!(status, 429),
+        }
+    }
+    // One that is alone may go past it: 20 MiB, a window of 8, and half of one for the decoder.
+    assert!(watching.await.unwrap() <= 29 * MIB);
+    assert_eq!(budget.used(), 0);
+}

@@ -1,5 +1,6 @@
 //! One connection: its protocol, its requests, and how long it may do nothing.
 
+use std::convert::Infallible;
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::watch;
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::serve::{Shared, serve};
@@ -24,6 +25,9 @@ const HEADER: usize = 16 << 10;
 const HEADERS: usize = 100;
 /// How long a connection may take to end after it was asked to.
 const PARTING: Duration = Duration::from_secs(2);
+/// How long the next request is waited for when the server stops: one that is on its way already
+/// shall not run into a closed connection. Its answer then says that it is the last.
+pub(super) const PATIENCE: Duration = Duration::from_millis(300);
 
 /// The way HTTP is spoken.
 pub(super) fn protocol(settings: &ServerSettings) -> Builder<TokioExecutor> {
@@ -54,12 +58,21 @@ pub(super) fn protocol(settings: &ServerSettings) -> Builder<TokioExecutor> {
 /// Tells connections to end, with the last instant for what they are at.
 pub(super) type Stop = watch::Receiver<Option<Instant>>;
 
+/// Waits until connections are to end; `None` if nobody says until when.
+pub(super) async fn stopped(stop: &mut Stop) -> Option<Instant> {
+    stop.wait_for(Option::is_some).await.ok().and_then(|until| *until)
+}
+
+/// Held by everything that may still send something on.
+pub(super) type Alive = mpsc::Sender<Infallible>;
+
 /// Serves a connection until it ends, is quiet for too long, or is told to stop.
 pub(super) async fn connection<IO>(
     io: IO,
     builder: &Builder<TokioExecutor>,
     shared: Arc<Shared>,
     mut stop: Stop,
+    alive: Alive,
 ) where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -81,15 +94,32 @@ pub(super) async fn connection<IO>(
     let mut serving = pin!(builder.serve_connection(TokioIo::new(watched), service));
     // The last instant, once it is to end.
     let mut last: Option<Instant> = None;
+    // Given back when the last request that may be taken has begun.
+    let mut alive = Some(alive);
     loop {
         let next = last.unwrap_or_else(|| times.look_again(&activity));
         tokio::select! {
             // How it ended interests nobody: clients go as they please.
             _ = serving.as_mut() => return,
             // The server being gone means the same as being told to stop.
-            stopped = stop.wait_for(Option::is_some), if last.is_none() => {
-                let until = stopped.ok().and_then(|until| *until);
-                last = Some(until.unwrap_or_else(|| Instant::now() + PARTING));
+            until = stopped(&mut stop), if last.is_none() => {
+                let until = until.unwrap_or_else(|| Instant::now() + PARTING);
+                // HTTP/2 has a way to say which requests are still taken.
+                if activity.is_http2.load(Ordering::Acquire) {
+                    serving.as_mut().graceful_shutdown();
+                }
+                let begun = async {
+                    if activity.requests.load(Ordering::Acquire) == 0 {
+                        activity.begun.notified().await;
+                    }
+                };
+                tokio::select! {
+                    _ = serving.as_mut() => return,
+                    () = begun => {}
+                    () = sleep_until(until.min(Instant::now() + PATIENCE)) => {}
+                }
+                last = Some(until);
+                drop(alive.take());
                 serving.as_mut().graceful_shutdown();
             }
             () = sleep_until(next) => match (last, times.verdict(&activity)) {
@@ -186,6 +216,8 @@ struct Activity {
     header: AtomicU64,
     /// When the last request ended.
     quiet: AtomicU64,
+    /// Told about each request.
+    begun: Notify,
 }
 
 impl Activity {
@@ -198,6 +230,7 @@ impl Activity {
             heard: AtomicBool::new(false),
             header: AtomicU64::new(0),
             quiet: AtomicU64::new(1),
+            begun: Notify::new(),
         }
     }
 
@@ -213,6 +246,7 @@ impl Activity {
         self.requests.fetch_add(1, Ordering::AcqRel);
         self.served.store(true, Ordering::Release);
         self.header.store(0, Ordering::Release);
+        self.begun.notify_waiters();
         AtWork(Arc::clone(self))
     }
 

@@ -1,6 +1,5 @@
 //! Listening, and taking connections for as long as the server runs.
 
-use std::convert::Infallible;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
@@ -12,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::{Instant, timeout};
 
-use super::connection::{Stop, connection, protocol};
+use super::connection::{Alive, PATIENCE, Stop, connection, protocol, stopped};
 use super::route::Router;
 use super::serve::Shared;
 use super::tls::Tls;
@@ -91,6 +90,7 @@ impl Server {
             slots: Arc::new(Semaphore::new(self.settings.max_connections)),
             tls: self.tls,
             stop,
+            alive: alive.clone(),
             shared: Arc::new(Shared {
                 router,
                 budget,
@@ -109,14 +109,17 @@ impl Server {
             accepting.push(listening.clone().accept(socket));
         }
         drop(listening);
-        let grace = tokio::select! {
-            grace = life.stopping() => grace,
+        let grace = {
             // Never ends by itself.
-            _ = futures_util::future::join_all(accepting) => Duration::ZERO,
+            let accepting = std::pin::pin!(futures_util::future::join_all(accepting));
+            tokio::select! {
+                grace = life.stopping() => grace,
+                _ = accepting => Duration::ZERO,
+            }
         };
         let now = Instant::now();
         stopper.send_replace(Some(now + (grace * 2).max(AFTERWARDS)));
-        drop::<mpsc::Sender<Infallible>>(alive);
+        drop::<Alive>(alive);
         // Nothing is ever sent: this ends when the last handler has sent everything on.
         let _ = timeout(grace, all_sent.recv()).await;
         Ok(())
@@ -130,6 +133,7 @@ struct Listening {
     slots: Arc<Semaphore>,
     tls: Option<Arc<Tls>>,
     stop: Stop,
+    alive: Alive,
     shared: Arc<Shared>,
 }
 
@@ -163,16 +167,22 @@ impl Listening {
         // Answers are small and waited for; a socket that cannot do this works too.
         let _ = stream.set_nodelay(true);
         match &self.tls {
-            None => connection(stream, &self.builder, self.shared, self.stop).await,
+            None => {
+                connection(stream, &self.builder, self.shared, self.stop, self.alive).await;
+            }
             Some(tls) => {
                 let mut stop = self.stop.clone();
+                let stopped = async move {
+                    stopped(&mut stop).await;
+                    tokio::time::sleep(PATIENCE).await;
+                };
                 let accepted = tokio::select! {
                     accepted = timeout(HANDSHAKE, tls.acceptor().accept(stream)) => accepted,
-                    _ = stop.wait_for(Option::is_some) => return,
+                    () = stopped => return,
                 };
                 match accepted {
                     Ok(Ok(stream)) => {
-                        connection(stream, &self.builder, self.shared, self.stop).await;
+                        connection(stream, &self.builder, self.shared, self.stop, self.alive).await;
                     }
                     Ok(Err(error)) => tracing::debug!("a connection was not encrypted: {error}"),
                     Err(_) => tracing::debug!("a connection took too long to be encrypted"),

@@ -4,3 +4,10 @@
     clippy::panic,
     reason = "a test fails by panicking"
 )]
+
+mod config;
+mod connections;
+mod encryption;
+mod requests;
+mod stopping;
+mod support;

@@ -259,19 +259,6 @@ fn is_loopback(host: &str) -> bool {
     }
 }
 
-/// Reads a section that is there but empty as its defaults, and one that is not as `None`: for
-/// `#[serde(default, deserialize_with = "…")]`.
-///
-/// # Errors
-/// If the section cannot be read.
-pub fn present<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
-where
-    D: serde::Deserializer<'de>,
-    T: Deserialize<'de>,
-{
-    T::deserialize(deserializer).map(Some)
-}
-
 /// Defines a configuration that has the keys of an HTTP or gRPC server and some of its own.
 ///
 /// ```
@@ -306,8 +293,10 @@ macro_rules! server_config {
             /// `insecure: true`.
             pub endpoint: String,
             /// Encryption; without it, none.
+            #[serde(skip_serializing_if = "Option::is_none")]
             pub tls: Option<$crate::settings::server::ServerTls>,
             /// Who may send; without it, everybody.
+            #[serde(skip_serializing_if = "Option::is_none")]
             pub auth: Option<$crate::settings::server::ServerAuthentication>,
             /// The largest request, in bytes, before and after decompression.
             pub max_request_body_size: ::profpipe_pipeline::settings::ByteSize,
@@ -316,6 +305,7 @@ macro_rules! server_config {
             /// Kept for the Collector's configurations: `tenant_header` says what is used.
             pub include_metadata: bool,
             /// Kept for the Collector's configurations: browsers do not send profiles.
+            #[serde(skip_serializing_if = "Option::is_none")]
             pub cors: Option<$crate::settings::server::Cors>,
             /// How long a request's header may take.
             pub read_header_timeout: ::profpipe_pipeline::settings::Duration,
@@ -335,6 +325,7 @@ macro_rules! server_config {
             pub insecure: bool,
             /// The header that names the tenant, such as `X-Scope-OrgID`. Set it only if nobody
             /// but a trusted proxy can send it: a tenant known by credentials goes before.
+            #[serde(skip_serializing_if = "Option::is_none")]
             pub tenant_header: Option<String>,
             $($(#[$doc])* $access $field: $type,)*
         }
@@ -364,7 +355,7 @@ macro_rules! server_config {
 
         impl $name {
             /// What the server is to do.
-            pub fn server(&self) -> $crate::settings::server::ServerSettings {
+            $visibility fn server(&self) -> $crate::settings::server::ServerSettings {
                 let limit = usize::try_from(self.max_request_body_size.0).unwrap_or(usize::MAX);
                 let or = |time: ::profpipe_pipeline::settings::Duration, seconds| match time.0 {
                     ::std::time::Duration::ZERO => ::std::time::Duration::from_secs(seconds),
@@ -407,8 +398,10 @@ macro_rules! server_config {
             /// `insecure: true`.
             pub endpoint: String,
             /// Encryption; without it, none.
+            #[serde(skip_serializing_if = "Option::is_none")]
             pub tls: Option<$crate::settings::server::ServerTls>,
             /// Who may send; without it, everybody.
+            #[serde(skip_serializing_if = "Option::is_none")]
             pub auth: Option<$crate::settings::server::ServerAuthentication>,
             /// The largest message in MiB, before and after decompression.
             pub max_recv_msg_size_mib: usize,
@@ -419,6 +412,7 @@ macro_rules! server_config {
             /// Kept for the Collector's configurations, without effect.
             pub write_buffer_size: ::profpipe_pipeline::settings::ByteSize,
             /// Pings, and the age of connections.
+            #[serde(skip_serializing_if = "Option::is_none")]
             pub keepalive: Option<$crate::settings::server::Keepalive>,
             /// Kept for the Collector's configurations: `tenant_header` says what is used.
             pub include_metadata: bool,
@@ -428,6 +422,7 @@ macro_rules! server_config {
             pub insecure: bool,
             /// The header that names the tenant, such as `X-Scope-OrgID`. Set it only if nobody
             /// but a trusted proxy can send it: a tenant known by credentials goes before.
+            #[serde(skip_serializing_if = "Option::is_none")]
             pub tenant_header: Option<String>,
             $($(#[$doc])* $access $field: $type,)*
         }
@@ -454,7 +449,7 @@ macro_rules! server_config {
 
         impl $name {
             /// What the server is to do.
-            pub fn server(&self) -> $crate::settings::server::ServerSettings {
+            $visibility fn server(&self) -> $crate::settings::server::ServerSettings {
                 // As in the Collector, 0 stands for the default.
                 let limit = match self.max_recv_msg_size_mib {
                     0 => 4 << 20,

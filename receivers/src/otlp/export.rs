@@ -25,6 +25,12 @@ pub(super) struct Export {
 
 /// What became of samples.
 pub(super) struct Counts {
+    grpc: Ways,
+    http: Ways,
+}
+
+/// The same for one transport.
+struct Ways {
     accepted: Counter,
     refused: Counter,
     failed: Counter,
@@ -32,10 +38,21 @@ pub(super) struct Counts {
 
 impl Counts {
     pub(super) fn new(metrics: &Metrics, id: &str) -> Self {
-        Self {
-            accepted: metrics.counter(names::RECEIVER_ACCEPTED_SAMPLES, id),
-            refused: metrics.counter(names::RECEIVER_REFUSED_SAMPLES, id),
-            failed: metrics.counter(names::RECEIVER_FAILED_SAMPLES, id),
+        let ways = |transport: Transport| {
+            let count = |name| metrics.labelled(name, id, &[("transport", transport.name())]);
+            Ways {
+                accepted: count(names::RECEIVER_ACCEPTED_SAMPLES),
+                refused: count(names::RECEIVER_REFUSED_SAMPLES),
+                failed: count(names::RECEIVER_FAILED_SAMPLES),
+            }
+        };
+        Self { grpc: ways(Transport::Grpc), http: ways(Transport::Http) }
+    }
+
+    fn of(&self, transport: Transport) -> &Ways {
+        match transport {
+            Transport::Grpc => &self.grpc,
+            Transport::Http => &self.http,
         }
     }
 }
@@ -75,7 +92,8 @@ impl Export {
     }
 
     async fn take(&self, request: Request, form: Form) -> Result<Rejected, Refusal> {
-        let Request { body, mut charge, tenant, sending, .. } = request;
+        let Request { body, mut charge, tenant, sending, transport, .. } = request;
+        let counts = self.counts.of(transport);
         let body = match form {
             Form::Protobuf => body,
             Form::Json => {
@@ -88,10 +106,15 @@ impl Export {
         };
         let (mut batch, rejected) =
             otlp::admit(body).map_err(|error| Refusal::invalid(error.to_string()))?;
-        self.counts.failed.add(rejected.samples as u64);
+        counts.failed.add(rejected.samples as u64);
         let samples = batch.samples() as u64;
         if samples == 0 {
             return Ok(rejected);
+        }
+        // Tables may take more than the bytes they came from.
+        let more = batch.bytes().saturating_sub(charge.bytes());
+        if more > 0 && !charge.try_grow(more) {
+            return Err(Refusal::busy());
         }
         let (receipt, acknowledgement) = Receipt::new();
         batch.receipt = receipt;
@@ -104,15 +127,15 @@ impl Export {
         };
         match outcome {
             Outcome::Delivered | Outcome::Durable => {
-                self.counts.accepted.add(samples);
+                counts.accepted.add(samples);
                 Ok(rejected)
             }
             Outcome::Retry(cause) => {
-                self.counts.refused.add(samples);
+                counts.refused.add(samples);
                 Err(Refusal::unavailable(cause))
             }
             Outcome::Rejected(cause) => {
-                self.counts.refused.add(samples);
+                counts.refused.add(samples);
                 Err(Refusal::invalid(cause))
             }
         }

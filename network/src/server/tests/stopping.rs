@@ -1,0 +1,101 @@
+//! Ends, and the socket's life after them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use super::support::{Echo, ask, collect, http2, request, settings, setup, start_with};
+
+/// Scenario: a server is stopped while a request is at work that has something to send, by both
+/// protocols.
+/// Guarantees: it waits for the request, answers it, and closes the connection.
+#[tokio::test]
+async fn requests_at_work_are_answered() {
+    for early in [false, true] {
+        let gate = Arc::new(Semaphore::new(0));
+        let echo = Arc::new(Echo { gate: Some(gate.clone()), early, ..Echo::default() });
+        let server = start_with(settings(), echo.clone(), &setup());
+        let to = server.address;
+        let first = tokio::spawn(async move { ask(to, "POST", "/echo", &[], b"one").await });
+        echo.begun.notified().await;
+        let mut sender = http2(TcpStream::connect(to).await.unwrap()).await;
+        let uri = format!("http://{to}/echo");
+        let second = sender.send_request(request("POST", &uri, &[], b"two"));
+        let second = tokio::spawn(async move { collect(second.await.unwrap()).await });
+        echo.begun.notified().await;
+        server.stopper.stop(Duration::from_secs(20));
+        let mut task = server.task;
+        let ended = timeout(Duration::from_millis(200), &mut task).await;
+        // One that only waits for what becomes of its batch holds up nobody.
+        assert_eq!(ended.is_ok(), early);
+        gate.add_permits(2);
+        if !early {
+            timeout(Duration::from_secs(5), task).await.unwrap().unwrap().unwrap();
+        }
+        assert_eq!(&first.await.unwrap().body[..], b"one");
+        assert_eq!(&second.await.unwrap().body[..], b"two");
+        assert!(sender.ready().await.is_err(), "the connection goes on");
+    }
+}
+
+/// Scenario: servers replace each other at one address, while a client connects all the time.
+/// Guarantees: no connection is refused and every request is answered.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_socket_outlives_the_server() {
+    let port = {
+        let probe = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        probe.local_addr().unwrap().port()
+    };
+    let mut settings = settings();
+    settings.endpoint = format!("127.0.0.1:{port}");
+    let setup = setup();
+    let mut server = start_with(settings.clone(), Arc::default(), &setup);
+    let to = server.address;
+    let until = tokio::time::Instant::now() + Duration::from_millis(1500);
+    // One client connects for each request, one keeps its connection as long as it may.
+    let fresh = tokio::spawn(async move {
+        let mut answered = 0;
+        while tokio::time::Instant::now() < until {
+            assert_eq!(ask(to, "POST", "/echo", &[], b"x").await.status, 200);
+            answered += 1;
+        }
+        answered
+    });
+    let keeping = tokio::spawn(async move {
+        let mut answered = 0;
+        while tokio::time::Instant::now() < until {
+            let stream = TcpStream::connect(to).await.unwrap();
+            let (mut sender, connection) =
+                hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+            tokio::spawn(connection);
+            // A connection that is closed between requests loses none.
+            while tokio::time::Instant::now() < until && sender.ready().await.is_ok() {
+                let answer = sender.send_request(request("POST", "/echo", &[], b"x")).await;
+                let answer = collect(answer.unwrap()).await;
+                assert_eq!(answer.status, 200);
+                answered += 1;
+            }
+        }
+        answered
+    });
+    for _ in 0..20 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let next = start_with(settings.clone(), Arc::default(), &setup);
+        server.stopper.stop(Duration::from_secs(1));
+        server.task.await.unwrap().unwrap();
+        server = next;
+    }
+    assert!(fresh.await.unwrap() > 20);
+    assert!(keeping.await.unwrap() > 20);
+    // With nobody left, the socket is still there until it is given back.
+    server.stopper.stop(Duration::from_secs(1));
+    server.task.await.unwrap().unwrap();
+    assert!(TcpStream::connect(to).await.is_ok());
+    setup.services.listeners.release_unused();
+    setup.services.listeners.release_unused();
+    assert!(TcpStream::connect(to).await.is_err());
+}

@@ -1,0 +1,59 @@
+//! The `resource` processor: changes the attributes of resources.
+
+mod config;
+#[cfg(test)]
+mod tests;
+
+use profpipe_pipeline::batch::Batch;
+use profpipe_pipeline::component::{Access, Error, Factory, Outbox, Processor, Stability};
+use profpipe_pipeline::profile::{Resource, Value};
+
+use crate::actions::{Change, Target};
+
+pub use config::Config;
+
+/// How the component is registered.
+pub const FACTORY: Factory = Factory::processor::<Config>(
+    "resource",
+    Stability::Beta,
+    "changes the attributes of resources",
+);
+
+struct ResourceProcessor {
+    changes: Vec<Change>,
+}
+
+impl Processor for ResourceProcessor {
+    fn process(&mut self, mut batch: Batch, out: &mut Outbox) -> Result<(), Error> {
+        if !self.changes.is_empty() {
+            let profiles = batch
+                .profiles_mut()
+                .map_err(|cause| Error::with_source("cannot read the batch", cause))?;
+            for resource in &mut profiles.resources {
+                for change in &self.changes {
+                    change.apply(&mut resource.resource);
+                }
+            }
+        }
+        out.push(batch);
+        Ok(())
+    }
+
+    fn wants(&self) -> Access {
+        Access::Resources
+    }
+}
+
+impl Target for Resource {
+    fn get(&self, key: &str) -> Option<Value> {
+        Resource::get(self, key).cloned()
+    }
+
+    fn set(&mut self, key: &str, value: Value) {
+        Resource::set(self, key, value);
+    }
+
+    fn remove(&mut self, key: &str) {
+        self.attributes.retain(|attribute| attribute.key != key);
+    }
+}
