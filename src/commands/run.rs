@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 
 use super::{Usage, validate};
 use crate::cli;
+use crate::memory;
 use crate::status::{Screen, Status};
 use crate::telemetry::{self, Endpoints};
 
@@ -46,6 +47,7 @@ pub(crate) fn run(arguments: cli::Run) -> anyhow::Result<ExitCode> {
         Ok(plan) => plan,
         Err(errors) => return Ok(validate::report(&errors)),
     };
+    memory::give_back_large_buffers();
     let screen = Screen::new();
     telemetry::log_to(&screen, &plan.telemetry)?;
     warn_about(&plan);
