@@ -181,7 +181,7 @@ fn everything_arrives_everywhere() {
     assert!(healthy.starts_with("HTTP/1.1 200 ") && healthy.contains("Server available"));
     let read = ask(metrics, "GET /metrics", b"");
     for (name, label) in [
-        ("otelcol_receiver_accepted_profile_samples_total", "receiver=\"otlp\""),
+        ("otelcol_receiver_accepted_profile_samples_total", "receiver=\"otlp\",transport=\"http\""),
         ("otelcol_processor_incoming_items_total", "processor=\"batch\""),
         ("otelcol_exporter_sent_profile_samples_total", "exporter=\"otlp_http\""),
         ("otelcol_exporter_sent_profile_samples_total", "exporter=\"pyroscope\""),
