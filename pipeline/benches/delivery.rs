@@ -83,7 +83,15 @@ async fn log(
     payloads: &[Bytes],
     measured: &mut Measured,
 ) {
-    let log = Log::open(&StoragePlace { directory, durability }, LogSettings::default()).unwrap();
+    let place = StoragePlace {
+        directory,
+        durability,
+        max_bytes: None,
+        max_age: None,
+        min_free_bytes: None,
+        segment_bytes: None,
+    };
+    let log = Log::open(&place, LogSettings::default()).unwrap();
     let destination = log.destination("bench").unwrap();
     let start = Instant::now();
     let mut tasks = Vec::new();

@@ -290,7 +290,7 @@ impl component::Config for Config {
         if nowhere {
             problems.push(
                 "static_configs",
-                "there are no targets; give `static_configs`, `file_sd_configs`, \
+                "is missing; give targets by `static_configs`, `file_sd_configs`, \
                  `http_sd_configs`, `kubernetes_sd_configs` or `docker_sd_configs`",
             );
         }
