@@ -10,7 +10,8 @@
 //!
 //! The requests are recordings of profpipe itself, of programs in C, Go, Python and JavaScript, each at
 //! several rates. CPU time is utime + stime of /proc/PID/stat from the first request to the last one's
-//! arrival at the sink; memory is VmHWM at the end. Load generator and sink are this program, on the
+//! arrival at the sink; memory is VmHWM at the end. The load comes as fast as it is taken: a program that
+//! answers faster than it forwards holds a queue, and that is in its memory. Load generator and sink are this program, on the
 //! other CPUs; it looks at contents after the measurement.
 //!
 //! Needs the Collector: tests/peers/build.
@@ -73,7 +74,7 @@ fn main() {
         return;
     }
     let Some(collector) = built::peer("collector") else { return };
-    let (pairs, megabytes) = (number("--pairs", 5), number("--megabytes", 200));
+    let (pairs, megabytes) = (number("--pairs", 5), number("--megabytes", 300));
     let directory = tempfile::tempdir().unwrap();
     let payloads = match value("--payloads") {
         Some(directory) => payloads::read(directory.as_ref()),

@@ -11,6 +11,8 @@ use crate::payload::{self, Meaning};
 pub(crate) struct Ledger {
     next: AtomicU64,
     rows: Mutex<BTreeMap<u64, Row>>,
+    /// What has arrived of requests that were cut.
+    parts: Mutex<BTreeMap<u64, Meaning>>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -41,6 +43,11 @@ pub(crate) struct Sums {
 }
 
 impl Ledger {
+    /// One whose first number is this.
+    pub(crate) fn starting_at(first: u64) -> Self {
+        Self { next: AtomicU64::new(first), ..Self::default() }
+    }
+
     /// The next number.
     pub(crate) fn take(&self) -> u64 {
         self.next.fetch_add(1, Ordering::Relaxed)
@@ -56,21 +63,26 @@ impl Ledger {
         self.with(|rows| rows.entry(id).or_default().promised = true);
     }
 
-    /// Notes what arrived. Fails if it was never sent, or is not what was sent.
+    /// Notes what arrived. Fails if it was never sent, or is neither what was sent nor a part of it
+    /// that is missing.
     #[track_caller]
     pub(crate) fn arrived(&self, data: &[u8]) {
         for (id, meaning) in payload::read(data) {
-            assert!(meaning == Meaning::of(id), "{id} is not what was sent: {meaning:?}");
+            let whole = Meaning::of(id);
+            if meaning != whole {
+                let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+                let known = parts.entry(id).or_default();
+                assert!(known.add(&meaning, &whole), "{id} is not what was sent: {meaning:?}");
+                if *known != whole {
+                    continue;
+                }
+                parts.remove(&id);
+            }
             self.with(|rows| {
                 let row = rows.get_mut(&id).unwrap_or_else(|| panic!("{id} was never sent"));
                 row.arrived += 1;
             });
         }
-    }
-
-    /// Forgets all arrivals, to count them anew.
-    pub(crate) fn forget_arrivals(&self) {
-        self.with(|rows| rows.values_mut().for_each(|row| row.arrived = 0));
     }
 
     pub(crate) fn sums(&self) -> Sums {
@@ -91,7 +103,9 @@ impl Ledger {
     /// Numbers that were promised and have not arrived.
     pub(crate) fn missing(&self) -> Vec<u64> {
         let is_missing = |row: &Row| row.promised && row.arrived == 0;
-        self.with(|rows| rows.iter().filter(|(_, row)| is_missing(row)).map(|(id, _)| *id).collect())
+        self.with(|rows| {
+            rows.iter().filter(|(_, row)| is_missing(row)).map(|(id, _)| *id).collect()
+        })
     }
 
     fn with<T>(&self, look: impl FnOnce(&mut BTreeMap<u64, Row>) -> T) -> T {

@@ -4,7 +4,7 @@
 //!
 //! Layout: `payload` is what is sent, a function of a number; `ledger` remembers what was answered
 //! and what arrived, and compares; `sender` makes load, `http` carries it; `sink` is a backend that
-//! misbehaves on demand; `process` runs the program; `delivered` reads what the `file` exporter wrote.
+//! misbehaves on demand; `attack` are senders that do; `process` runs the program; `delivered` reads what the `file` exporter wrote.
 //! The rest are tests: `kill`, `backend`, `disk`, `limits`, `tiers`, `restart`.
 //!
 //! Longer runs, in the environment: `PROFPIPE_KILL_ROUNDS=1000` for [`kill`],
@@ -21,10 +21,17 @@
     reason = "a test fails by panicking, and prints what it measured or skipped"
 )]
 
+mod attack;
+mod backend;
 mod delivered;
+mod disk;
 mod http;
 mod kill;
 mod ledger;
+mod limits;
 mod payload;
 mod process;
+mod restart;
 mod sender;
+mod sink;
+mod tiers;

@@ -11,6 +11,9 @@ use prost::Message as _;
 /// The resource attribute that holds the number.
 const ID: &str = "chaos.id";
 
+/// Requests from this number on have half a megabyte or more.
+pub(crate) const LARGE: u64 = 1 << 40;
+
 /// The meaning of one request, whatever its tables look like: stacks of function names, leaf first,
 /// with their values.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -26,6 +29,16 @@ impl Meaning {
             ((0..3 + row).map(name).collect(), value(id, row))
         });
         Self { stacks: stacks.collect(), time: time(id) }
+    }
+
+    /// Adds a part of `whole` that is not there yet. False if it is none.
+    pub(crate) fn add(&mut self, part: &Self, whole: &Self) -> bool {
+        self.time = part.time;
+        part.time == whole.time
+            && part.stacks.iter().all(|(stack, value)| {
+                let is_of_whole = whole.stacks.get(stack) == Some(value);
+                is_of_whole && self.stacks.insert(stack.clone(), *value).is_none()
+            })
     }
 
     /// As a request.
@@ -152,13 +165,15 @@ fn value(id: u64, row: u64) -> i64 {
 
 /// Any time will do, if a restart does not change it.
 fn time(id: u64) -> u64 {
-    1_764_000_000_000_000_000 + id * 1_000_000
+    1_764_000_000_000_000_000 + id % LARGE * 1_000_000
 }
 
 /// Most are small; every eleventh is some tens of kilobytes, so that writes are torn in their middle.
 fn padding(id: u64, row: u64) -> String {
+    let line = || format!("_{:032}", id * 131 + row);
     match id % 11 {
-        0 => format!("_{:032}", id * 131 + row).repeat(40 + (id % 60) as usize),
+        _ if id >= LARGE => line().repeat(1600),
+        0 => line().repeat(40 + (id % 60) as usize),
         _ => String::new(),
     }
 }

@@ -24,6 +24,33 @@ pub(crate) fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T
     }
 }
 
+/// A configuration: OTLP in, a queue on disk in `./queue`, OTLP out to this address. Impatient, so that
+/// tests are quick.
+pub(crate) fn forwarding(to: SocketAddr) -> String {
+    with_exporter(&format!(
+        "otlp_http: {{endpoint: \"http://{to}\", timeout: 2s, \
+         retry_on_failure: {{initial_interval: 20ms, max_interval: 100ms}}, \
+         sending_queue: {{storage: file_storage}}}}"
+    ))
+}
+
+/// A configuration: OTLP in, a queue on disk in `./queue`, this exporter.
+pub(crate) fn with_exporter(exporter: &str) -> String {
+    let (id, _) = exporter.split_once(':').unwrap();
+    format!(
+        "extensions: {{file_storage: {{directory: ./queue}}}}\n\
+         receivers: {{otlp: {{protocols: {{http: {{endpoint: 127.0.0.1:1}}}}}}}}\n\
+         exporters: {{{exporter}}}\n\
+         service:\n  extensions: [file_storage]\n  \
+         pipelines: {{profiles: {{receivers: [otlp], exporters: [{id}]}}}}\n"
+    )
+}
+
+/// Writes what [`Gateway::start`] runs with.
+pub(crate) fn configure(directory: &Path, config: &str) {
+    std::fs::write(directory.join("gateway.yaml"), config).unwrap();
+}
+
 /// A gateway that takes OTLP over HTTP.
 #[derive(Debug)]
 pub(crate) struct Gateway {

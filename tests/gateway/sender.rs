@@ -105,7 +105,8 @@ impl Drop for Load {
 }
 
 fn send(stop: &AtomicBool, left: &AtomicUsize, answers: &Answers, to: &Place, ledger: &Ledger) {
-    let take = || left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+    let take =
+        || left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
     let mut connection: Option<(SocketAddr, Connection)> = None;
     let pause = || std::thread::sleep(Duration::from_millis(2));
     while !stop.load(Ordering::Relaxed) {
@@ -135,7 +136,8 @@ fn send(stop: &AtomicBool, left: &AtomicUsize, answers: &Answers, to: &Place, le
                 answers.success.fetch_add(1, Ordering::Relaxed);
             }
             Ok(answer) if [429, 503].contains(&answer.status) => {
-                let after = answer.head.get("retry-after").and_then(|text| text.parse::<u64>().ok());
+                let after =
+                    answer.head.get("retry-after").and_then(|text| text.parse::<u64>().ok());
                 assert!(after.is_some(), "no Retry-After in {answer:?}");
                 answers.later.fetch_add(1, Ordering::Relaxed);
                 // Sooner than asked for: what is wanted here is load.

@@ -23,7 +23,7 @@ use profpipe_pipeline::telemetry::{Counter, names};
 pub(crate) use answer::PartialSuccess;
 pub use parts::Encoding;
 use parts::Parts;
-use progress::Progress;
+use progress::{Attempt, Progress};
 
 /// The name of the header that tells the version of the profiles signal, and the version that is
 /// sent: proto 1.10 and 1.11.
@@ -51,7 +51,7 @@ struct Shared<T> {
     transport: T,
     /// The most bytes of a request, uncompressed: configured, or what the server turned out to take.
     max_request: AtomicUsize,
-    progress: Progress,
+    progress: Arc<Progress>,
     rejected: Counter,
     log: Mutex<Log>,
 }
@@ -68,7 +68,7 @@ impl<T: Transport> Otlp<T> {
             id: setup.id.clone(),
             transport,
             max_request: AtomicUsize::new(usize::try_from(max_request).unwrap_or(usize::MAX)),
-            progress: Progress::default(),
+            progress: Arc::default(),
             rejected: setup.services.metrics.counter(names::EXPORTER_REJECTED, &setup.id),
             log: Mutex::default(),
         }))
@@ -79,23 +79,24 @@ impl<T: Transport> Otlp<T> {
 impl<T: Transport> Exporter for Otlp<T> {
     async fn export(&mut self, batch: &Batch) -> Result<(), Failure> {
         let shared = &*self.0;
+        let encoding = shared.transport.encoding();
         let limit = shared.max_request.load(Ordering::Relaxed);
-        let parts = parts::of(batch, shared.transport.encoding(), limit).await?;
-        match parts {
+        match parts::of(batch, encoding, limit, &shared.progress).await? {
+            Parts::Many(parts, attempt) => shared.send_all(parts, attempt).await,
             Parts::One(request) => {
                 let size = request.len();
-                match shared.send(request).await {
-                    Err(Failure::TooLarge { cause }) => {
-                        let half = shared.learn(size, &cause).ok_or(Failure::Reject { cause })?;
-                        match parts::of(batch, shared.transport.encoding(), half).await? {
-                            Parts::Many(parts) => shared.send_all(parts).await,
-                            Parts::One(request) => shared.send_all(vec![request]).await,
-                        }
-                    }
-                    sent => sent,
+                let cause = match shared.send(request).await {
+                    Err(Failure::TooLarge { cause }) => cause,
+                    sent => return sent,
+                };
+                let Some(half) = shared.learn(size, &cause) else {
+                    return Err(Failure::Reject { cause });
+                };
+                match parts::of(batch, encoding, half, &shared.progress).await? {
+                    Parts::Many(parts, attempt) => shared.send_all(parts, attempt).await,
+                    Parts::One(request) => shared.send(request).await,
                 }
             }
-            Parts::Many(parts) => shared.send_all(parts).await,
         }
     }
 
@@ -115,8 +116,7 @@ impl<T: Transport> Shared<T> {
     }
 
     /// Sends every part that is not there yet. One that is refused does not keep the others back.
-    async fn send_all(&self, parts: Vec<Bytes>) -> Result<(), Failure> {
-        let mut attempt = self.progress.begin(&parts);
+    async fn send_all(&self, parts: Vec<Bytes>, mut attempt: Attempt) -> Result<(), Failure> {
         let count = parts.len();
         let mut left = parts;
         left.reverse();
@@ -199,5 +199,8 @@ impl<T: Transport> Shared<T> {
     }
 }
 
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+pub(crate) mod server;
 #[cfg(test)]
 mod tests;

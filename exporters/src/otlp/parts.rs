@@ -1,5 +1,7 @@
 //! The requests that a batch becomes.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use profpipe_pipeline::batch::Batch;
 use profpipe_pipeline::component::{Error, Failure};
@@ -7,6 +9,8 @@ use profpipe_pipeline::otlp;
 use profpipe_pipeline::profile::{Profiles, split};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use super::progress::{Attempt, Progress};
 
 /// Batches that take more memory than this are encoded on a thread for blocking work.
 const ASIDE: usize = 256 << 10;
@@ -29,11 +33,16 @@ pub(super) enum Parts {
     /// A single one.
     One(Bytes),
     /// Several, none of them longer than the limit if that is possible.
-    Many(Vec<Bytes>),
+    Many(Vec<Bytes>, Attempt),
 }
 
 /// The requests of a batch, of at most `limit` bytes.
-pub(super) async fn of(batch: &Batch, encoding: Encoding, limit: usize) -> Result<Parts, Failure> {
+pub(super) async fn of(
+    batch: &Batch,
+    encoding: Encoding,
+    limit: usize,
+    progress: &Arc<Progress>,
+) -> Result<Parts, Failure> {
     // The usual case of a gateway: nothing is read, nothing is copied.
     if let Some(request) = batch.wire()
         && encoding == Encoding::Proto
@@ -42,13 +51,22 @@ pub(super) async fn of(batch: &Batch, encoding: Encoding, limit: usize) -> Resul
         return Ok(Parts::One(request.clone()));
     }
     let large = batch.bytes() > ASIDE;
-    let batch = batch.clone();
+    let (batch, progress) = (batch.clone(), Arc::clone(progress));
     aside(large, move || {
         let profiles = batch.shared().map_err(unreadable)?;
         if fits(&profiles, encoding, limit) {
-            return Ok(Parts::One(encode(&profiles, encoding)));
+            let request = encode(&profiles, encoding);
+            if request.len() <= limit {
+                return Ok(Parts::One(request));
+            }
         }
-        Ok(Parts::Many(requests(Profiles::clone(&profiles), encoding, limit)))
+        let attempt = match batch.wire() {
+            Some(request) => progress.begin(request, limit),
+            None => progress.begin(&otlp::encode(&profiles), limit),
+        };
+        drop(batch);
+        let parts = requests(Arc::unwrap_or_clone(profiles), encoding, attempt.limit());
+        Ok(Parts::Many(parts, attempt))
     })
     .await
 }
@@ -81,8 +99,23 @@ fn proto_limit(encoding: Encoding, limit: usize) -> usize {
 }
 
 fn requests(profiles: Profiles, encoding: Encoding, limit: usize) -> Vec<Bytes> {
-    let parts = split(profiles, proto_limit(encoding, limit));
-    parts.into_iter().map(|part| encode(&part, encoding)).collect()
+    let mut left = split(profiles, proto_limit(encoding, limit));
+    left.reverse();
+    let mut requests = Vec::with_capacity(left.len());
+    while let Some(part) = left.pop() {
+        let request = encode(&part, encoding);
+        // How long JSON is, is only known once it is there.
+        if encoding == Encoding::Json && request.len() > limit {
+            let half = otlp::encoded_len(&part) / 2;
+            let pieces = split(part, half);
+            if pieces.len() > 1 {
+                left.extend(pieces.into_iter().rev());
+                continue;
+            }
+        }
+        requests.push(request);
+    }
+    requests
 }
 
 fn encode(profiles: &Profiles, encoding: Encoding) -> Bytes {

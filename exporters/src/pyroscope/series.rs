@@ -177,9 +177,8 @@ impl<'a> Named<'a> {
         };
         let attribute = |wanted: &str| {
             let mut rows = profile.attributes.iter().copied();
-            let row = rows.find(|row| {
-                dictionary.strings.get(dictionary.attributes.key(*row)) == wanted
-            })?;
+            let row =
+                rows.find(|row| dictionary.strings.get(dictionary.attributes.key(*row)) == wanted)?;
             Some(dictionary.attributes.value(row))
         };
         let stated = attribute(PROFILE_NAME).and_then(Value::as_str).unwrap_or_default();
@@ -187,11 +186,8 @@ impl<'a> Named<'a> {
         let name = naming::name(&config.profile_names, stated, sample, period);
         let has_no_period = period.kind.is_empty() && period.unit.is_empty();
         // Profiles that state their name come from Pyroscope's clients and go on as they are.
-        let period = if has_no_period && stated.is_empty() {
-            naming::usual_period(&name)
-        } else {
-            period
-        };
+        let period =
+            if has_no_period && stated.is_empty() { naming::usual_period(&name) } else { period };
         let is_cumulative = attribute(PROFILE_CUMULATIVE).and_then(Value::as_bool) == Some(true);
         Self { name, sample, period, is_cumulative }
     }
@@ -199,10 +195,8 @@ impl<'a> Named<'a> {
 
 impl<'a> Series<'a> {
     fn add(&mut self, profile: &'a Profile, sample: Type<'_>, factor: i64, is_computed: bool) {
-        let sample = (
-            naming::type_text(sample.kind, "samples"),
-            naming::type_text(sample.unit, "count"),
-        );
+        let sample =
+            (naming::type_text(sample.kind, "samples"), naming::type_text(sample.unit, "count"));
         let found = self.types.iter().position(|other| *other == sample);
         let at = found.unwrap_or_else(|| {
             self.types.push(sample);

@@ -8,3 +8,6 @@ pub use client::{
     Authentication, ClientSettings, Compression, CompressionParams, Headers, Keepalive,
 };
 pub use tls::{ClientTls, TlsVersion};
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,7 @@
 )]
 
 mod asking;
+mod discovering;
 
 use std::net::IpAddr;
 
