@@ -5,8 +5,9 @@
 //! the sink did not get exactly what was sent. Both programs run the same configuration text (OTLP/HTTP
 //! in, `otlp_http` out, uncompressed), on the same CPU, one after the other in turns, fed by the same
 //! requests over the same number of connections:
-//! 1. with the sending queue in memory on both;
-//! 2. with the queue on disk on both, `fsync: true`: success is answered when the disk has it.
+//! 1. with the sending queue in memory on both, success answered when the sink has it (`Through`);
+//! 2. in memory on both, success answered at once (`Memory`);
+//! 3. on disk on both, `fsync: true`: success is answered when the disk has it (`Disk`).
 //!
 //! The requests are recordings of profpipe itself, of programs in C, Go, Python and JavaScript, each at
 //! several rates. CPU time is utime + stime of /proc/PID/stat from the first request to the last one's
@@ -73,6 +74,9 @@ fn main() {
         println!("gateway: measures for minutes; run it with cargo bench --bench gateway");
         return;
     }
+    if cfg!(debug_assertions) {
+        println!("profpipe is not optimized here: its figures mean nothing");
+    }
     let Some(collector) = built::peer("collector") else { return };
     let (pairs, megabytes) = (number("--pairs", 5), number("--megabytes", 300));
     let directory = tempfile::tempdir().unwrap();
@@ -94,7 +98,7 @@ fn main() {
         load::CONNECTIONS,
         payloads.len(),
     );
-    for queue in [Queue::Memory, Queue::Disk] {
+    for queue in [Queue::Through, Queue::Memory, Queue::Disk] {
         let mut figures: [Vec<Figures>; 2] = [Vec::new(), Vec::new()];
         for pair in 0..pairs {
             // In turns, and each first as often as the other.
