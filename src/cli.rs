@@ -36,6 +36,8 @@ pub(crate) enum Command {
     Flamegraph(Flamegraph),
     /// Convert a profile from one format to another
     Convert(Convert),
+    /// Look at a queue on disk, check it, or put its dead letters back
+    Queue(Queue),
     /// The symbolizer's worker process; started by profpipe itself
     #[command(hide = true)]
     SymbolizerWorker,
@@ -53,6 +55,7 @@ impl Command {
             Self::Top(arguments) => commands::top::run(arguments),
             Self::Flamegraph(arguments) => commands::flamegraph::run(arguments),
             Self::Convert(arguments) => commands::convert::run(arguments),
+            Self::Queue(arguments) => commands::queue::run(arguments),
             Self::SymbolizerWorker => commands::symbolizer_worker::run(),
         }
     }
@@ -193,4 +196,71 @@ pub(crate) struct Convert {
     pub(crate) output: PathBuf,
     #[command(flatten)]
     pub(crate) choice: TypeChoice,
+}
+
+/// Arguments of `queue`.
+#[derive(Debug, Args)]
+pub(crate) struct Queue {
+    #[command(subcommand)]
+    pub(crate) action: QueueAction,
+}
+
+/// What to do with a queue.
+#[derive(Debug, Subcommand)]
+pub(crate) enum QueueAction {
+    /// Show segments, what waits for each destination, dead letters and damage; also while in use
+    Inspect(QueueInspect),
+    /// Read everything and print what is damaged; exit code 1 if anything is
+    Verify(QueueVerify),
+    /// Put dead letters back into the queue of their destination; profpipe must not be running
+    Replay(QueueReplay),
+    /// Drop what waits for a destination that is no longer configured; profpipe must not be running
+    Drop(QueueDrop),
+}
+
+/// Arguments of `queue inspect`.
+#[derive(Debug, Args)]
+pub(crate) struct QueueInspect {
+    /// The storage directory
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: PathBuf,
+    /// How to print
+    #[arg(long, value_enum, default_value = "text")]
+    pub(crate) format: Format,
+}
+
+/// Arguments of `queue verify`.
+#[derive(Debug, Args)]
+pub(crate) struct QueueVerify {
+    /// The storage directory
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: PathBuf,
+    /// How to print
+    #[arg(long, value_enum, default_value = "text")]
+    pub(crate) format: Format,
+}
+
+/// Arguments of `queue replay`.
+#[derive(Debug, Args)]
+pub(crate) struct QueueReplay {
+    /// The storage directory
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: PathBuf,
+    /// Only the dead letters of this exporter, as otlp_http or otlp_http/name
+    #[arg(long, value_name = "ID")]
+    pub(crate) destination: Option<String>,
+    /// Replay dead letters; there is nothing else to replay, so this is the default
+    #[arg(long)]
+    pub(crate) dead: bool,
+}
+
+/// Arguments of `queue drop`.
+#[derive(Debug, Args)]
+pub(crate) struct QueueDrop {
+    /// The storage directory
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: PathBuf,
+    /// The exporter whose records are dropped
+    #[arg(long, value_name = "ID")]
+    pub(crate) destination: String,
 }

@@ -3,6 +3,7 @@
 mod cli;
 mod commands;
 mod files;
+mod memory;
 mod status;
 mod telemetry;
 mod usage;

@@ -7,6 +7,7 @@
     clippy::panic,
     reason = "a test fails by panicking"
 )]
+#![allow(clippy::print_stderr, reason = "what the load was, for whoever runs it")]
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -18,9 +19,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use profpipe::otlp;
-use profpipe::profile::{
-    Profile, Profiles, Resource, ResourceProfiles, SampleRef, ScopeProfiles,
-};
+use profpipe::profile::{Profile, Profiles, Resource, ResourceProfiles, SampleRef, ScopeProfiles};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// How often the configuration changes.

@@ -5,12 +5,14 @@
 //! the sink did not get exactly what was sent. Both programs run the same configuration text (OTLP/HTTP
 //! in, `otlp_http` out, uncompressed), on the same CPU, one after the other in turns, fed by the same
 //! requests over the same number of connections:
-//! 1. with the sending queue in memory on both;
-//! 2. with the queue on disk on both, `fsync: true`: success is answered when the disk has it.
+//! 1. with the sending queue in memory on both, success answered when the sink has it (`Through`);
+//! 2. in memory on both, success answered at once (`Memory`);
+//! 3. on disk on both, `fsync: true`: success is answered when the disk has it (`Disk`).
 //!
 //! The requests are recordings of profpipe itself, of programs in C, Go, Python and JavaScript, each at
 //! several rates. CPU time is utime + stime of /proc/PID/stat from the first request to the last one's
-//! arrival at the sink; memory is VmHWM at the end. Load generator and sink are this program, on the
+//! arrival at the sink; memory is VmHWM at the end. The load comes as fast as it is taken: a program that
+//! answers faster than it forwards holds a queue, and that is in its memory. Load generator and sink are this program, on the
 //! other CPUs; it looks at contents after the measurement.
 //!
 //! Needs the Collector: tests/peers/build.
@@ -72,8 +74,11 @@ fn main() {
         println!("gateway: measures for minutes; run it with cargo bench --bench gateway");
         return;
     }
+    if cfg!(debug_assertions) {
+        println!("profpipe is not optimized here: its figures mean nothing");
+    }
     let Some(collector) = built::peer("collector") else { return };
-    let (pairs, megabytes) = (number("--pairs", 5), number("--megabytes", 200));
+    let (pairs, megabytes) = (number("--pairs", 5), number("--megabytes", 300));
     let directory = tempfile::tempdir().unwrap();
     let payloads = match value("--payloads") {
         Some(directory) => payloads::read(directory.as_ref()),
@@ -93,7 +98,7 @@ fn main() {
         load::CONNECTIONS,
         payloads.len(),
     );
-    for queue in [Queue::Memory, Queue::Disk] {
+    for queue in [Queue::Through, Queue::Memory, Queue::Disk] {
         let mut figures: [Vec<Figures>; 2] = [Vec::new(), Vec::new()];
         for pair in 0..pairs {
             // In turns, and each first as often as the other.

@@ -19,6 +19,9 @@ pub(crate) enum Kind {
 /// Where requests wait.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Queue {
+    /// In memory, and the sender is answered when the destination has it: what waits is bounded by
+    /// the senders, so the memory is comparable.
+    Through,
     Memory,
     Disk,
 }
@@ -36,6 +39,7 @@ impl Server {
         let address = free_address();
         let storage = directory.path().join("queue");
         let (extensions, names, queue) = match queue {
+            Queue::Through => (String::new(), "", "wait_for_result: true"),
             Queue::Memory => (String::new(), "", "wait_for_result: false, block_on_overflow: true"),
             Queue::Disk => (
                 format!(

@@ -10,6 +10,7 @@ pub(crate) mod convert;
 pub(crate) mod doctor;
 pub(crate) mod flamegraph;
 pub(crate) mod graph;
+pub(crate) mod queue;
 pub(crate) mod record;
 pub(crate) mod run;
 pub(crate) mod symbolizer_worker;

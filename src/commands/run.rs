@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 
 use super::{Usage, validate};
 use crate::cli;
+use crate::memory;
 use crate::status::{Screen, Status};
 use crate::telemetry::{self, Endpoints};
 
@@ -46,6 +47,7 @@ pub(crate) fn run(arguments: cli::Run) -> anyhow::Result<ExitCode> {
         Ok(plan) => plan,
         Err(errors) => return Ok(validate::report(&errors)),
     };
+    memory::give_back_large_buffers();
     let screen = Screen::new();
     telemetry::log_to(&screen, &plan.telemetry)?;
     warn_about(&plan);
@@ -94,7 +96,7 @@ async fn run_until_stopped(
     let mut stops = Stops::new()?;
     let mut reloads = Reloads::new(arguments)?;
     let mut endpoints = Endpoints::new(services);
-    endpoints.serve(&plan.telemetry.prometheus)?;
+    endpoints.serve(&plan.telemetry)?;
     let mut engine = prepare(arguments, services, &plan)?.start()?;
     services.listeners.release_unused();
     let mut leaving = JoinSet::new();
@@ -113,7 +115,7 @@ async fn run_until_stopped(
                 match replace(arguments, services, engine, (&plan, &next), &mut leaving).await? {
                     (running, true) => {
                         engine = running;
-                        if let Err(error) = endpoints.serve(&next.telemetry.prometheus) {
+                        if let Err(error) = endpoints.serve(&next.telemetry) {
                             tracing::error!("service::telemetry::metrics: {}", error.chain());
                         }
                         plan = next;
@@ -212,9 +214,8 @@ async fn replace(
 
 /// Whether a configuration has a sampler of this host or this process.
 fn samples(plan: &Plan) -> bool {
-    plan.components().any(|(kind, _, name)| {
-        kind == Kind::Receiver && ["perf", "inprocess"].contains(&name)
-    })
+    plan.components()
+        .any(|(kind, _, name)| kind == Kind::Receiver && ["perf", "inprocess"].contains(&name))
 }
 
 /// Where the files of a plan go, for people.

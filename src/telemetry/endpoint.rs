@@ -1,20 +1,21 @@
-//! The metrics over HTTP, where Prometheus reads them.
+//! The metrics over HTTP, where Prometheus reads them, and where they are brought.
 //!
 //! They belong to the program and not to one of its engines: a reload that does not change where
 //! they are leaves them alone.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Instant, SystemTime};
 
 use http::Method;
-use profpipe::pipeline::component::{Error, Stopper};
-use profpipe::pipeline::engine::{Budget, PrometheusEndpoint};
-use profpipe::telemetry::{CONTENT_TYPE, Metrics, ProcessCost, Style, families, render};
+use profpipe::pipeline::component::Error;
+use profpipe::pipeline::engine::{Budget, OtlpPush, PrometheusEndpoint, Telemetry};
+use profpipe::telemetry::{CONTENT_TYPE, Family, Metrics, ProcessCost, Style, families, render};
 use profpipe::{Lifecycle, Services, Setup};
 use profpipe_network::server::{Handler, Refusal, Reply, Request, Router, Server};
 use profpipe_network::server_config;
 use tokio::task::JoinHandle;
 
+use super::push::Push;
 use crate::usage::Usage;
 
 /// For requests; they have no body.
@@ -25,17 +26,40 @@ server_config! {
     struct Listening: http("localhost:8888") {}
 }
 
-/// Where the metrics can be read now.
+/// Where the metrics can be read now, and where they are brought.
 pub(crate) struct Endpoints {
-    services: Services,
-    started: Instant,
+    source: Arc<Source>,
     running: Vec<Endpoint>,
 }
 
+/// Where the numbers come from.
+pub(super) struct Source {
+    metrics: Arc<Metrics>,
+    started: Instant,
+    since: SystemTime,
+}
+
+impl Source {
+    pub(super) fn families(&self) -> Vec<Family> {
+        let cost = Usage::new().read();
+        let uptime = self.started.elapsed();
+        families(&self.metrics, ProcessCost { uptime, cpu: cost.cpu, resident: cost.resident })
+    }
+
+    /// Since when sums are counted.
+    pub(super) fn since(&self) -> SystemTime {
+        self.since
+    }
+}
+
+#[derive(PartialEq)]
+enum Settings {
+    Pull(PrometheusEndpoint),
+    Push(OtlpPush),
+}
+
 struct Endpoint {
-    settings: PrometheusEndpoint,
-    /// Ends it when dropped.
-    _stopper: Stopper,
+    settings: Settings,
     task: JoinHandle<()>,
 }
 
@@ -47,29 +71,43 @@ impl Drop for Endpoint {
 
 impl Endpoints {
     pub(crate) fn new(services: &Services) -> Self {
-        Self { services: services.clone(), started: Instant::now(), running: Vec::new() }
+        let source = Source {
+            metrics: Arc::clone(&services.metrics),
+            started: Instant::now(),
+            since: SystemTime::now(),
+        };
+        Self { source: Arc::new(source), running: Vec::new() }
     }
 
     /// Serves at these from now on, and nowhere else. Must be called inside a Tokio runtime.
     ///
     /// # Errors
     /// If one of them cannot be listened at; the others are served.
-    pub(crate) fn serve(&mut self, wanted: &[PrometheusEndpoint]) -> Result<(), Error> {
+    pub(crate) fn serve(&mut self, wanted: &Telemetry) -> Result<(), Error> {
+        let pulls = wanted.prometheus.iter().cloned().map(Settings::Pull);
+        let wanted: Vec<Settings> =
+            pulls.chain(wanted.otlp.iter().cloned().map(Settings::Push)).collect();
         self.running.retain(|endpoint| wanted.contains(&endpoint.settings));
         let mut result = Ok(());
         for settings in wanted {
-            if self.running.iter().any(|endpoint| endpoint.settings == *settings) {
+            if self.running.iter().any(|endpoint| endpoint.settings == settings) {
                 continue;
             }
-            match self.start(settings) {
-                Ok(endpoint) => self.running.push(endpoint),
+            let task = match &settings {
+                Settings::Pull(pull) => self.start(pull),
+                Settings::Push(push) => {
+                    Push::new(push, Arc::clone(&self.source)).map(|push| tokio::spawn(push.run()))
+                }
+            };
+            match task {
+                Ok(task) => self.running.push(Endpoint { settings, task }),
                 Err(error) => result = Err(error),
             }
         }
         result
     }
 
-    fn start(&self, settings: &PrometheusEndpoint) -> Result<Endpoint, Error> {
+    fn start(&self, settings: &PrometheusEndpoint) -> Result<JoinHandle<()>, Error> {
         let host = match settings.host.as_str() {
             host if host.contains(':') && !host.starts_with('[') => format!("[{host}]"),
             host => host.to_owned(),
@@ -85,42 +123,27 @@ impl Endpoints {
             without_type_suffix: settings.without_type_suffix,
             without_units: settings.without_units,
         };
-        let metrics = Arc::clone(&self.services.metrics);
-        let handler: Arc<dyn Handler> =
-            Arc::new(Exposition { metrics, style, started: self.started });
+        let source = Arc::clone(&self.source);
+        let handler: Arc<dyn Handler> = Arc::new(Exposition { source, style });
         let router = Router::new().http(Method::GET, "/metrics", handler);
-        let (stopper, life) = Lifecycle::new();
-        let task = tokio::spawn(async move {
+        Ok(tokio::spawn(async move {
+            // It is never told to stop; it ends with its task.
+            let (_stopper, life) = Lifecycle::new();
             if let Err(error) = server.run(router, Budget::new(MEMORY), life).await {
                 tracing::error!("service::telemetry::metrics: {}", error.chain());
             }
-        });
-        Ok(Endpoint { settings: settings.clone(), _stopper: stopper, task })
+        }))
     }
 }
 
 struct Exposition {
-    metrics: Arc<Metrics>,
+    source: Arc<Source>,
     style: Style,
-    started: Instant,
-}
-
-impl Exposition {
-    fn text(&self) -> String {
-        let cost = Usage::new().read();
-        let process =
-            ProcessCost { uptime: self.uptime(), cpu: cost.cpu, resident: cost.resident };
-        render(&families(&self.metrics, process), self.style)
-    }
-
-    fn uptime(&self) -> Duration {
-        self.started.elapsed()
-    }
 }
 
 #[profpipe::async_trait]
 impl Handler for Exposition {
     async fn handle(&self, _request: Request) -> Result<Reply, Refusal> {
-        Ok(Reply::new(CONTENT_TYPE, self.text()))
+        Ok(Reply::new(CONTENT_TYPE, render(&self.source.families(), self.style)))
     }
 }

@@ -26,8 +26,7 @@ use crate::status::{LogLine, Screen};
 /// If a file of the log cannot be opened.
 pub(crate) fn log_to(screen: &Screen, telemetry: &Telemetry) -> anyhow::Result<()> {
     let level = telemetry.level.as_deref().unwrap_or("info");
-    let filter =
-        EnvFilter::try_from_env("PROFPIPE_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    let filter = EnvFilter::try_from_env("PROFPIPE_LOG").unwrap_or_else(|_| EnvFilter::new(level));
     let outputs = Outputs::open(screen, &telemetry.output_paths)?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter);
     match telemetry.format {

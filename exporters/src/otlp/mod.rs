@@ -200,4 +200,7 @@ impl<T: Transport> Shared<T> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+pub(crate) mod server;
+#[cfg(test)]
 mod tests;

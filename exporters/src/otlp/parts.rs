@@ -55,7 +55,10 @@ pub(super) async fn of(
     aside(large, move || {
         let profiles = batch.shared().map_err(unreadable)?;
         if fits(&profiles, encoding, limit) {
-            return Ok(Parts::One(encode(&profiles, encoding)));
+            let request = encode(&profiles, encoding);
+            if request.len() <= limit {
+                return Ok(Parts::One(request));
+            }
         }
         let attempt = match batch.wire() {
             Some(request) => progress.begin(request, limit),
@@ -96,8 +99,23 @@ fn proto_limit(encoding: Encoding, limit: usize) -> usize {
 }
 
 fn requests(profiles: Profiles, encoding: Encoding, limit: usize) -> Vec<Bytes> {
-    let parts = split(profiles, proto_limit(encoding, limit));
-    parts.into_iter().map(|part| encode(&part, encoding)).collect()
+    let mut left = split(profiles, proto_limit(encoding, limit));
+    left.reverse();
+    let mut requests = Vec::with_capacity(left.len());
+    while let Some(part) = left.pop() {
+        let request = encode(&part, encoding);
+        // How long JSON is, is only known once it is there.
+        if encoding == Encoding::Json && request.len() > limit {
+            let half = otlp::encoded_len(&part) / 2;
+            let pieces = split(part, half);
+            if pieces.len() > 1 {
+                left.extend(pieces.into_iter().rev());
+                continue;
+            }
+        }
+        requests.push(request);
+    }
+    requests
 }
 
 fn encode(profiles: &Profiles, encoding: Encoding) -> Bytes {

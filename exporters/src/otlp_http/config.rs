@@ -1,10 +1,13 @@
 //! What users type for the `otlp_http` exporter.
 
+use std::time::Duration;
+
 use http::Uri;
 use profpipe_network::client::Endpoint;
 use profpipe_network::settings::Compression;
 use profpipe_pipeline::component::{self, Error, Exporter, ExporterConfig, Setup};
 use profpipe_pipeline::config::Problems;
+use profpipe_pipeline::engine::DeliveryDefaults;
 use profpipe_pipeline::settings::ByteSize;
 
 use super::{Encoding, Http, PATH};
@@ -54,6 +57,11 @@ impl component::Config for Config {
 }
 
 impl ExporterConfig for Config {
+    fn delivery() -> DeliveryDefaults {
+        // As in the Collector, where HTTP has more time than gRPC.
+        DeliveryDefaults { timeout: Duration::from_secs(30), ..DeliveryDefaults::default() }
+    }
+
     fn build(self, setup: &Setup) -> Result<Box<dyn Exporter>, Error> {
         Ok(Box::new(Http::build(&self, setup)?))
     }

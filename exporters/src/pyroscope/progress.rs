@@ -17,6 +17,8 @@ const MAX_BATCHES: usize = 4096;
 /// How many times of profiles are remembered.
 const MAX_TIMES: usize = 65_536;
 
+const MILLISECOND: u64 = 1_000_000;
+
 /// What became of one push.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum State {
@@ -49,7 +51,7 @@ pub(super) struct Progress {
 struct Inner {
     batches: HashMap<u128, Attempt>,
     order: VecDeque<u128>,
-    /// Which times the labels of a series have had.
+    /// Which milliseconds the labels of a series have had.
     times: HashSet<(u64, u64)>,
     time_order: VecDeque<(u64, u64)>,
 }
@@ -71,7 +73,9 @@ impl Progress {
         let times = pushes
             .iter()
             .map(|push| {
-                let time = if push.time_nanos == 0 { now } else { push.time_nanos };
+                // A time that no clock shows is as good as none.
+                let is_known = (1..i64::MAX as u64 / 2).contains(&push.time_nanos);
+                let time = if is_known { push.time_nanos } else { now };
                 inner.unique(self.labels(&push.labels), time)
             })
             .collect();
@@ -80,7 +84,7 @@ impl Progress {
 
     /// Remembers a batch that is to be tried again.
     pub(super) fn keep(&self, attempt: Attempt) {
-        if !attempt.states.iter().any(|state| *state == State::Pending) {
+        if !attempt.states.contains(&State::Pending) {
             return;
         }
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
@@ -99,12 +103,13 @@ impl Progress {
 }
 
 impl Inner {
-    /// The time, or the first after it that these labels have not had.
+    /// The time, or the first after it that these labels have not had. A server keeps one of
+    /// two profiles of a series and a millisecond, although it is told nanoseconds.
     fn unique(&mut self, labels: u64, mut time: u64) -> u64 {
-        while !self.times.insert((labels, time)) {
-            time += 1;
+        while !self.times.insert((labels, time / MILLISECOND)) {
+            time = time.saturating_add(MILLISECOND);
         }
-        self.time_order.push_back((labels, time));
+        self.time_order.push_back((labels, time / MILLISECOND));
         if self.time_order.len() > MAX_TIMES
             && let Some(oldest) = self.time_order.pop_front()
         {

@@ -104,10 +104,14 @@ fn answer(response: Response, limit: usize) -> Result<Bytes, CallError> {
         Some(status) if status.code != Code::Ok => return Err(CallError::Status(status)),
         Some(_) if response.status.is_success() => {}
         _ if !response.status.is_success() || !is_grpc(kind) => {
-            let code = Code::from_http(response.status.as_u16());
+            // What stands before the server has limits, too; the words are those of `outcome`.
+            let code = match response.status.as_u16() {
+                413 => Code::ResourceExhausted,
+                status => Code::from_http(status),
+            };
             let text = format!(
                 "the server answered with HTTP status {} and no gRPC status: {}",
-                response.status.as_u16(),
+                response.status,
                 printable(&response.body),
             );
             return Err(CallError::Status(Status::new(code, text)));

@@ -17,6 +17,7 @@ mod endpoint;
 mod error;
 mod outcome;
 mod request;
+mod socket;
 mod tls;
 
 pub use body::Payload;
@@ -27,6 +28,7 @@ pub use endpoint::{Endpoint, Proxy, parse_proxy};
 pub use error::{ClientError, ErrorKind};
 pub use outcome::{http_failure, printable, retry_after, status_failure};
 pub use request::{Builder, Client, MAX_ERROR_TEXT, MAX_RESPONSE, Request, Response};
+pub use socket::get_over_socket;
 
 #[cfg(test)]
 mod tests;

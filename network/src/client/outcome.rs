@@ -30,6 +30,8 @@ pub fn http_failure(response: &Response, text: &str, now: SystemTime) -> Option<
     Some(match status.as_u16() {
         429 | 502..=504 => Failure::Retry { after: retry_after(&response.headers, now), cause },
         413 => Failure::TooLarge { cause },
+        // So says the Collector, up to v0.161 at least.
+        400 if is_too_large(&text) => Failure::TooLarge { cause },
         // Whatever we send: it is the address, the credentials or the proxy that are wrong.
         300..=399 | 401 | 403 | 404 | 407 => Failure::Hold { cause },
         _ => Failure::Reject { cause },

@@ -348,7 +348,7 @@ impl Told {
 }
 
 /// Reads an answer.
-async fn read(
+pub(super) async fn read(
     response: http::Response<Incoming>,
     max_response: usize,
     host: &str,

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::header::CONTENT_TYPE;
 use http::{Method, Request as HttpRequest, Response, StatusCode, request};
 use http_body::Body as _;
 use http_body_util::BodyExt;
@@ -93,7 +93,7 @@ fn authenticate(shared: &Shared, head: &request::Parts) -> Result<Identity, Refu
         return Err(Refusal::unauthenticated("nobody can be authenticated here"));
     };
     let values: Vec<&[u8]> =
-        head.headers.get_all(AUTHORIZATION).iter().map(http::HeaderValue::as_bytes).collect();
+        head.headers.get_all(auth.header()).iter().map(http::HeaderValue::as_bytes).collect();
     auth.authenticate(&values).map_err(|error| Refusal::unauthenticated(error.to_string()))
 }
 

@@ -259,19 +259,6 @@ fn is_loopback(host: &str) -> bool {
     }
 }
 
-/// Reads a section that is there but empty as its defaults, and one that is not as `None`: for
-/// `#[serde(default, deserialize_with = "…")]`.
-///
-/// # Errors
-/// If the section cannot be read.
-pub fn present<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
-where
-    D: serde::Deserializer<'de>,
-    T: Deserialize<'de>,
-{
-    T::deserialize(deserializer).map(Some)
-}
-
 /// Defines a configuration that has the keys of an HTTP or gRPC server and some of its own.
 ///
 /// ```

@@ -48,7 +48,7 @@ impl Destination {
         let _turn = self.turn.lock().await;
         loop {
             let found = match self.log.core().lease(self.reader, false) {
-                Found::OnDisk => self.from_disk().await,
+                Found::OnDisk => self.read_disk().await,
                 Found::Leased(leased) => Ok(Lease::new(self, leased)),
                 other => Err(other),
             };
@@ -65,7 +65,7 @@ impl Destination {
         }
     }
 
-    async fn from_disk(&self) -> Result<Lease, Found> {
+    async fn read_disk(&self) -> Result<Lease, Found> {
         let this = self.clone();
         // The lease is made where it is read: if nobody takes it, it goes back.
         let read =

@@ -43,6 +43,15 @@ impl Disk {
         Ok(Self { directory, lock: Mutex::default() })
     }
 
+    /// Whether some process has the lock. Changes nothing.
+    pub(super) fn in_use(&self) -> bool {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let Ok(file) = rustix::fs::openat(&self.directory, LOCK, flags, Mode::empty()) else {
+            return false;
+        };
+        rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared).is_err()
+    }
+
     fn folder(&self, name: &str) -> io::Result<OwnedFd> {
         let name = if name.is_empty() { "." } else { name };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -115,12 +124,10 @@ impl Storage for Disk {
     }
 
     fn make_folder(&self, name: &str) -> io::Result<()> {
-        let made =
-            self.within(name, |folder, name| match rustix::fs::mkdirat(folder, name, Mode::RWXU) {
-                Err(Errno::EXIST) => Ok(()),
-                other => other,
-            });
-        made
+        self.within(name, |folder, name| match rustix::fs::mkdirat(folder, name, Mode::RWXU) {
+            Err(Errno::EXIST) => Ok(()),
+            other => other,
+        })
     }
 
     fn sync_folder(&self, name: &str) -> io::Result<()> {

@@ -60,21 +60,22 @@ impl Core {
     fn write_slot(&self, slot: &Slot, second: bool) -> io::Result<()> {
         let letter = if second { "b" } else { "a" };
         let name = format!("cur-{}.{letter}", destination_name(&slot.id));
-        let (file, new) = match self.storage.open(&name, Access::Write) {
+        let file = match self.storage.open(&name, Access::Write) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                (self.storage.create(&name)?, true)
+                let file = self.storage.create(&name)?;
+                self.state().folder_synced = false;
+                file
             }
-            file => (file?, false),
+            file => file?,
         };
         let bytes = slot.encode();
         file.write_at(0, &[&bytes])?;
-        if file.length()? > bytes.len() as u64 {
-            file.truncate(bytes.len() as u64)?;
-        }
         // In this order even without `durable`: what is removed next relies on it.
         file.sync()?;
-        if new {
+        // Also for a file whose first writing failed.
+        if !self.state().folder_synced {
             self.storage.sync_folder("")?;
+            self.state().folder_synced = true;
         }
         Ok(())
     }

@@ -168,6 +168,7 @@ struct Scanned {
     last: u64,
     newest: u64,
     data_end: u64,
+    records: u64,
     shares: BTreeMap<usize, Share>,
     damage: Vec<(u64, u64)>,
     /// There is something behind the last record.
@@ -181,7 +182,7 @@ impl Opening<'_> {
         let beyond = first + SPAN;
         let name = segment_name(first);
         let Ok(file) = self.storage.open(&name, Access::Read) else { return beyond };
-        match self.known(&*file, first) {
+        match known(&*file, first) {
             Ok(Known::Footer(footer)) => self.sealed(&footer, &*file),
             Ok(Known::Foreign) => {
                 self.state.counts.foreign_files += 1;
@@ -207,6 +208,7 @@ impl Opening<'_> {
                 salt: 0,
                 data_end: 0,
                 file_bytes: 0,
+                records: 0,
                 active: false,
                 keep: true,
                 shares: BTreeMap::new(),
@@ -219,29 +221,6 @@ impl Opening<'_> {
 
     fn insert(&mut self, first: u64, segment: Segment) {
         self.state.segments.insert(first, segment);
-    }
-
-    fn known(&self, file: &dyn StoredFile, first: u64) -> io::Result<Known> {
-        let header = Header::decode(&read_range(file, 0, HEADER)?);
-        if header.is_some_and(|header| header.first != first || header.version > VERSION) {
-            return Ok(Known::Foreign);
-        }
-        let salt = header.map(|header| header.salt);
-        let length = file.length()?;
-        let trailer = read_range(file, length.saturating_sub(TRAILER), TRAILER)?;
-        let footer = match Footer::length(&trailer) {
-            Some(size) if size <= FOOTER_LIMIT && size + HEADER <= length => {
-                Footer::decode(&read_range(file, length - size, size)?)
-                    .filter(|footer| footer.data_end == length - size)
-            }
-            _ => None,
-        };
-        Ok(match footer {
-            Some(footer) if footer.first == first && salt.is_none_or(|it| it == footer.salt) => {
-                Known::Footer(footer)
-            }
-            _ => Known::Unsealed(salt),
-        })
     }
 
     fn sealed(&mut self, footer: &Footer, file: &dyn StoredFile) -> u64 {
@@ -259,6 +238,7 @@ impl Opening<'_> {
                 salt: footer.salt,
                 data_end: footer.data_end,
                 file_bytes,
+                records: footer.records,
                 active: false,
                 keep: false,
                 shares,
@@ -294,6 +274,7 @@ impl Opening<'_> {
                         Some((meta, payload)) => {
                             scanned.newest = head.time;
                             scanned.data_end = next;
+                            scanned.records += 1;
                             scanned.damage.append(&mut maybe);
                             for id in &meta.to {
                                 let reader = self.state.reader(id);
@@ -337,6 +318,7 @@ impl Opening<'_> {
             next,
             newest: scanned.newest,
             data_end: scanned.data_end,
+            records: scanned.records,
             tallies: tallies.collect(),
         };
         let mut file_bytes = length;
@@ -359,6 +341,7 @@ impl Opening<'_> {
                 salt,
                 data_end: scanned.data_end,
                 file_bytes,
+                records: footer.records,
                 active: false,
                 keep: false,
                 shares: scanned.shares,
@@ -388,4 +371,52 @@ enum Known {
     Footer(Footer),
     Unsealed(Option<u64>),
     Foreign,
+}
+
+fn known(file: &dyn StoredFile, first: u64) -> io::Result<Known> {
+    let header = Header::decode(&read_range(file, 0, HEADER)?);
+    if header.is_some_and(|header| header.first != first || header.version > VERSION) {
+        return Ok(Known::Foreign);
+    }
+    let salt = header.map(|header| header.salt);
+    let length = file.length()?;
+    let trailer = read_range(file, length.saturating_sub(TRAILER), TRAILER)?;
+    let footer = match Footer::length(&trailer) {
+        Some(size) if size <= FOOTER_LIMIT && size + HEADER <= length => {
+            Footer::decode(&read_range(file, length - size, size)?)
+                .filter(|footer| footer.data_end == length - size)
+        }
+        _ => None,
+    };
+    Ok(match footer {
+        Some(footer) if footer.first == first && salt.is_none_or(|it| it == footer.salt) => {
+            Known::Footer(footer)
+        }
+        _ => Known::Unsealed(salt),
+    })
+}
+
+/// What a segment is, for those who only look.
+pub(super) struct Opened {
+    pub(super) salt: Option<u64>,
+    pub(super) sealed: bool,
+    pub(super) start: u64,
+    pub(super) end: u64,
+    pub(super) foreign: bool,
+    /// The header is as it should be.
+    pub(super) header: bool,
+}
+
+/// Looks at a segment's header and footer.
+pub(super) fn examine(file: &dyn StoredFile, first: u64) -> io::Result<Opened> {
+    let end = file.length()?;
+    let header = Header::decode(&read_range(file, 0, HEADER)?).is_some();
+    let opened = Opened { salt: None, sealed: false, start: HEADER, end, foreign: false, header };
+    Ok(match known(file, first)? {
+        Known::Footer(footer) => {
+            Opened { salt: Some(footer.salt), sealed: true, end: footer.data_end, ..opened }
+        }
+        Known::Unsealed(salt) => Opened { salt, ..opened },
+        Known::Foreign => Opened { foreign: true, ..opened },
+    })
 }

@@ -26,6 +26,8 @@ pub(super) struct State {
     pub(super) counts: Stats,
     /// Acknowledgements since the cursors were written.
     pub(super) acknowledged: u64,
+    /// Whether every file that was made is known to survive a loss of power.
+    pub(super) folder_synced: bool,
     /// Damage that has been told already.
     pub(super) damage: BTreeSet<Place>,
 }
@@ -38,6 +40,8 @@ pub(super) struct Segment {
     pub(super) data_end: u64,
     /// What the file takes.
     pub(super) file_bytes: u64,
+    /// How many records it holds.
+    pub(super) records: u64,
     /// More is going to be written to it.
     pub(super) active: bool,
     /// It could not be read: kept, whoever is past it.

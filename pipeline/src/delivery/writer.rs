@@ -260,6 +260,7 @@ impl Core {
         }
         segment.data_end = offset;
         segment.file_bytes = offset;
+        segment.records += part.len() as u64;
         segment.newest = time;
         segment.age = Age::new(std::time::Duration::ZERO);
         state.counts.appended_records += part.len() as u64;
@@ -311,6 +312,7 @@ impl Core {
             next,
             newest: segment.newest,
             data_end: active.length,
+            records: segment.records,
             tallies: tallies.collect(),
         })
     }
@@ -339,6 +341,7 @@ impl Core {
             salt,
             data_end: HEADER,
             file_bytes: HEADER,
+            records: 0,
             active: true,
             keep: false,
             shares: Default::default(),

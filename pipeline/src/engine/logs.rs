@@ -18,7 +18,7 @@ pub struct Logs(Mutex<BTreeMap<PathBuf, Arc<OpenLog>>>);
 #[derive(Debug)]
 pub(super) struct OpenLog {
     pub(super) log: Arc<Log>,
-    place: StoragePlace,
+    pub(super) place: StoragePlace,
     destinations: Mutex<Destinations>,
 }
 

@@ -60,7 +60,7 @@ pub use catalog::Catalog;
 pub use health::Health;
 pub use listeners::Listeners;
 pub use logs::Logs;
-pub use plan::{LogFormat, PipelinePlan, Plan, PrometheusEndpoint, Telemetry};
+pub use plan::{LogFormat, OtlpPush, PipelinePlan, Plan, PrometheusEndpoint, Telemetry};
 pub use retry::{Backoff, RetryPolicy};
 pub use running::{Leaving, RunningEngine};
 pub use sender::{Closed, Sender};

@@ -9,6 +9,7 @@ use super::retry::RetryPolicy;
 use super::settings::{Delivery, separate};
 use crate::component::{Factory, Kind};
 use crate::config::{ConfigError, ConfigErrors, Document, Mark, Section};
+use crate::settings::Secret;
 
 /// A component that a configuration defines.
 #[derive(Debug, Clone)]
@@ -45,6 +46,21 @@ pub struct Telemetry {
     pub output_paths: Vec<String>,
     /// Where Prometheus reads the metrics.
     pub prometheus: Vec<PrometheusEndpoint>,
+    /// Where the metrics are brought.
+    pub otlp: Vec<OtlpPush>,
+}
+
+/// Where the metrics are brought, by OTLP over HTTP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OtlpPush {
+    /// The address; `/v1/metrics` if it has no path.
+    pub endpoint: String,
+    /// Headers of each request.
+    pub headers: BTreeMap<String, Secret>,
+    /// How often.
+    pub interval: Duration,
+    /// How long a request may take.
+    pub timeout: Duration,
 }
 
 /// How a line of the log looks.

@@ -1,11 +1,13 @@
 //! `service::telemetry`: what the program tells about itself.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::plan::{LogFormat, PrometheusEndpoint, Telemetry};
+use super::plan::{LogFormat, OtlpPush, PrometheusEndpoint, Telemetry};
 use crate::config::{ConfigError, Node, read};
+use crate::settings::Secret;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -54,8 +56,46 @@ struct MetricsConfig {
 #[serde(default)]
 struct Reader {
     pull: Option<Pull>,
-    #[serde(rename = "periodic")]
-    _periodic: serde::de::IgnoredAny,
+    periodic: Option<Periodic>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(default)]
+struct Periodic {
+    /// In milliseconds, as is `timeout`.
+    interval: u64,
+    timeout: u64,
+    exporter: PeriodicExporter,
+}
+
+impl Default for Periodic {
+    fn default() -> Self {
+        Self { interval: 60_000, timeout: 30_000, exporter: PeriodicExporter::default() }
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct PeriodicExporter {
+    otlp: Option<Otlp>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Otlp {
+    protocol: Option<String>,
+    endpoint: String,
+    headers: BTreeMap<String, Secret>,
+    #[serde(rename = "insecure")]
+    _insecure: serde::de::IgnoredAny,
+    #[serde(rename = "timeout")]
+    _timeout: serde::de::IgnoredAny,
+    #[serde(rename = "compression")]
+    _compression: serde::de::IgnoredAny,
+    #[serde(rename = "temporality_preference")]
+    _temporality_preference: serde::de::IgnoredAny,
+    #[serde(rename = "default_histogram_aggregation")]
+    _default_histogram_aggregation: serde::de::IgnoredAny,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -136,7 +176,8 @@ pub(super) fn check(node: &Node) -> Found {
     let readers = at(node, &["metrics", "readers"]);
     for (index, reader) in readers.map(Node::items).unwrap_or_default().iter().enumerate() {
         let inner = [
-            &["periodic"][..],
+            &["periodic", "exporter", "otlp", "compression"][..],
+            &["periodic", "exporter", "otlp", "temporality_preference"],
             &["pull", "exporter", "prometheus", "with_resource_constant_labels"],
             &["pull", "exporter", "prometheus", "translation_strategy"],
         ];
@@ -163,9 +204,16 @@ impl Found {
         let metrics = config.metrics;
         let how_many = ["metrics", "level"];
         let how_many = self.one_of(node, &how_many, "a level", metrics.level, &HOW_MANY);
-        let readers = metrics.readers.into_iter().filter_map(|reader| reader.pull);
-        let prometheus = readers.filter_map(|pull| pull.exporter.prometheus);
-        let wanted = how_many.as_deref() != Some("none");
+        let mut prometheus = Vec::new();
+        let mut otlp = Vec::new();
+        for (index, reader) in metrics.readers.into_iter().enumerate() {
+            prometheus.extend(reader.pull.and_then(|pull| pull.exporter.prometheus));
+            otlp.extend(reader.periodic.and_then(|periodic| self.push(node, index, periodic)));
+        }
+        if how_many.as_deref() == Some("none") {
+            prometheus.clear();
+            otlp.clear();
+        }
         self.telemetry = Telemetry {
             level,
             format: match encoding.as_deref() {
@@ -174,8 +222,9 @@ impl Found {
             },
             initial_fields,
             output_paths,
+            otlp,
             prometheus: prometheus
-                .filter(|_| wanted)
+                .into_iter()
                 .map(|prometheus| PrometheusEndpoint {
                     host: prometheus.host,
                     port: prometheus.port,
@@ -184,6 +233,32 @@ impl Found {
                 })
                 .collect(),
         };
+    }
+
+    /// Where a reader brings the metrics.
+    fn push(&mut self, node: &Node, index: usize, periodic: Periodic) -> Option<OtlpPush> {
+        let otlp = periodic.exporter.otlp?;
+        let reader = at(node, &["metrics", "readers"]).and_then(|all| all.items().get(index));
+        let mark = reader.unwrap_or(node).mark.clone();
+        let path = format!("{PATH}::metrics::readers::{index}::periodic");
+        let mut wrong = |key: &str, message: &str| {
+            self.errors.push(ConfigError::at(&mark, format!("{path}::{key}"), message));
+        };
+        if otlp.protocol.as_deref().is_some_and(|protocol| protocol != "http/protobuf") {
+            wrong("exporter::otlp::protocol", "is `http/protobuf` here, and no other");
+        }
+        if !["http://", "https://"].iter().any(|scheme| otlp.endpoint.starts_with(scheme)) {
+            wrong("exporter::otlp::endpoint", "is an address such as `http://localhost:4318`");
+        }
+        if periodic.interval < 100 || periodic.timeout == 0 {
+            wrong("interval", "is at least 100 milliseconds, and `timeout` not 0");
+        }
+        Some(OtlpPush {
+            endpoint: otlp.endpoint,
+            headers: otlp.headers,
+            interval: Duration::from_millis(periodic.interval),
+            timeout: Duration::from_millis(periodic.timeout),
+        })
     }
 
     /// A word that must be one of some, in any case.

@@ -50,10 +50,10 @@ pub fn admit(request: Bytes) -> Result<(Batch, Rejected), DecodeError> {
     }
     let mut lenient = Lenient::default();
     let Decoded { profiles, resolved, complete } = decode::read(&request, Some(&mut lenient))?;
-    let mended = !lenient.stacks.is_empty();
+    let changed = lenient.changed;
     let rejected = lenient.rejected;
     let samples = profiles.sample_count();
-    let untouched = !resolved && !mended && rejected.profiles == 0 && (complete || samples == 0);
+    let untouched = !resolved && !changed && (complete || samples == 0);
     let batch = match untouched {
         true => Batch::from_counted_wire(request, samples),
         false => Batch::new(profiles),
@@ -65,6 +65,8 @@ pub fn admit(request: Bytes) -> Result<(Batch, Rejected), DecodeError> {
 #[derive(Debug, Default)]
 pub(super) struct Lenient {
     pub(super) rejected: Rejected,
+    /// Something was left out or made 0, if only what no profile needs.
+    changed: bool,
     /// Rows of the tables that cannot be used; empty if all can.
     attributes: Vec<bool>,
     stacks: Vec<bool>,
@@ -108,6 +110,7 @@ impl Lenient {
         unresolved: Vec<usize>,
         fault: Option<OutOfRange>,
     ) {
+        self.changed = true;
         self.cause = match fault {
             Some(fault) => out_of_range(fault).to_string(),
             None => "an attribute refers to a string that the table does not have".to_owned(),
@@ -185,6 +188,7 @@ impl Lenient {
     }
 
     fn count(&mut self, profiles: usize, samples: usize, cause: String) {
+        self.changed = true;
         // What is wrong with the first is usually wrong with all.
         if self.rejected.profiles == 0 && profiles > 0 {
             self.rejected.message = cause;

@@ -222,7 +222,8 @@ fn accepted_by_edges(readings: &[Reading], families: &mut BTreeMap<&'static str,
     let points = points.filter_map(|reading| {
         let id = reading.component.strip_prefix("receivers::")?;
         let labels = vec![("receiver", id.to_owned())];
-        (!count_themselves.contains(id)).then(|| Point { labels, value: reading.value as f64 })
+        let point = Point { labels, value: reading.value as f64 };
+        (!count_themselves.contains(id)).then_some(point)
     });
     let points: Vec<Point> = points.collect();
     if points.is_empty() {

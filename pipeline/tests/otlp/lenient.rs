@@ -207,6 +207,17 @@ fn bad_rows_matter_only_where_they_are_needed() {
     assert_eq!((rejected, batch.samples()), (Rejected::default(), 2));
     // The bad row itself is not passed on.
     otlp::decode(&batch.to_otlp()).unwrap();
+    let mut with_resource = two();
+    let attributes = vec![KeyValue { key_strindex: 90, ..Default::default() }];
+    with_resource.resource_profiles[0].scope_profiles.clear();
+    with_resource.resource_profiles[0].resource =
+        Some(opentelemetry_proto::tonic::resource::v1::Resource {
+            attributes,
+            ..Default::default()
+        });
+    let (batch, rejected) = otlp::admit(with_resource.encode_to_vec().into()).unwrap();
+    assert_eq!((rejected, batch.samples()), (Rejected::default(), 1));
+    otlp::decode(&batch.to_otlp()).unwrap();
     tables(&mut request).location_table[1].mapping_index = 5;
     let (batch, rejected) = otlp::admit(request.encode_to_vec().into()).unwrap();
     assert_eq!((rejected.profiles, batch.samples()), (2, 0));

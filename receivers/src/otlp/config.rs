@@ -2,7 +2,6 @@
 
 use profpipe_network::server::Server;
 use profpipe_network::server_config;
-use profpipe_network::settings::server::present;
 use profpipe_pipeline::component::{self, Error, Receiver, ReceiverConfig, Setup};
 use profpipe_pipeline::config::Problems;
 use schemars::JsonSchema;
@@ -21,10 +20,10 @@ pub struct Config {
 #[serde(deny_unknown_fields, default)]
 pub struct Protocols {
     /// gRPC.
-    #[serde(deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub grpc: Option<GrpcConfig>,
     /// HTTP, in protobuf and JSON.
-    #[serde(deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub http: Option<HttpConfig>,
 }
 

@@ -111,6 +111,11 @@ impl Export {
         if samples == 0 {
             return Ok(rejected);
         }
+        // Tables may take more than the bytes they came from.
+        let more = batch.bytes().saturating_sub(charge.bytes());
+        if more > 0 && !charge.try_grow(more) {
+            return Err(Refusal::busy());
+        }
         let (receipt, acknowledgement) = Receipt::new();
         batch.receipt = receipt;
         batch.context.tenant = tenant;

@@ -1,7 +1,7 @@
 //! What users type for the `pprof` receiver.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use profpipe_network::settings::{Authentication, ClientSettings, ClientTls, Headers};
 use profpipe_pipeline::component::{self, Error, Receiver, ReceiverConfig, Setup};
@@ -51,6 +51,10 @@ pub struct Config {
     pub file_sd_configs: Vec<FileConfig>,
     /// Targets that an HTTP service tells.
     pub http_sd_configs: Vec<HttpConfig>,
+    /// Pods of Kubernetes clusters.
+    pub kubernetes_sd_configs: Vec<KubernetesConfig>,
+    /// Containers of Docker engines.
+    pub docker_sd_configs: Vec<DockerConfig>,
     /// Rules that rewrite the labels of targets, or drop targets.
     pub relabel_configs: Vec<RelabelConfig>,
 }
@@ -113,6 +117,94 @@ pub struct HttpConfig {
     pub refresh_interval: Duration,
 }
 
+/// Pods of a Kubernetes cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct KubernetesConfig {
+    /// What becomes a target.
+    pub role: Role,
+    /// The API server, such as `https://10.0.0.1:6443`; that of the own cluster unless set.
+    pub api_server: String,
+    /// TLS towards the API server; inside the cluster its own authority unless set.
+    pub tls: ClientTls,
+    /// A file with the token to show; inside the cluster that of the service account unless set.
+    pub bearer_token_file: Option<PathBuf>,
+    /// Where to look.
+    pub namespaces: Namespaces,
+    /// Only pods with these labels, such as `app=shop`.
+    pub label_selector: String,
+    /// Only pods with these fields, such as `spec.nodeName=node-1`.
+    pub field_selector: String,
+    /// Only what pods ask for by annotations such as `profiles.grafana.com/cpu.scrape: "true"`.
+    /// Without it every port of every pod is a target, for `relabel_configs` to choose from.
+    pub annotations: bool,
+    /// How often the API server is asked.
+    pub refresh_interval: Duration,
+}
+
+/// What becomes a target.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Pods.
+    #[default]
+    Pod,
+}
+
+/// Where to look for pods.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Namespaces {
+    /// Only in these; in all if there are none.
+    pub names: Vec<String>,
+}
+
+/// Containers of a Docker engine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct DockerConfig {
+    /// The engine's socket, as `unix:///var/run/docker.sock`.
+    pub host: String,
+    /// Only what containers ask for by labels such as `profiles.grafana.com/cpu.scrape=true`.
+    /// Without it every port of every container is a target.
+    pub annotations: bool,
+    /// How often the engine is asked.
+    pub refresh_interval: Duration,
+}
+
+impl DockerConfig {
+    /// The path of the socket.
+    pub(super) fn socket(&self) -> &Path {
+        Path::new(self.host.strip_prefix("unix://").unwrap_or(&self.host))
+    }
+}
+
+impl Default for KubernetesConfig {
+    fn default() -> Self {
+        Self {
+            role: Role::Pod,
+            api_server: String::new(),
+            tls: ClientTls::default(),
+            bearer_token_file: None,
+            namespaces: Namespaces::default(),
+            label_selector: String::new(),
+            field_selector: String::new(),
+            annotations: true,
+            refresh_interval: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Default for DockerConfig {
+    fn default() -> Self {
+        Self {
+            host: "unix:///var/run/docker.sock".into(),
+            annotations: true,
+            refresh_interval: Duration::from_secs(60),
+        }
+    }
+}
+
 impl Default for FileConfig {
     fn default() -> Self {
         Self { files: Vec::new(), refresh_interval: Duration::from_secs(300) }
@@ -144,6 +236,8 @@ impl Default for Config {
             static_configs: Vec::new(),
             file_sd_configs: Vec::new(),
             http_sd_configs: Vec::new(),
+            kubernetes_sd_configs: Vec::new(),
+            docker_sd_configs: Vec::new(),
             relabel_configs: Vec::new(),
         }
     }
@@ -190,12 +284,14 @@ impl component::Config for Config {
         }
         let nowhere = self.static_configs.is_empty()
             && self.file_sd_configs.is_empty()
-            && self.http_sd_configs.is_empty();
+            && self.http_sd_configs.is_empty()
+            && self.kubernetes_sd_configs.is_empty()
+            && self.docker_sd_configs.is_empty();
         if nowhere {
             problems.push(
                 "static_configs",
-                "there are no targets; give `static_configs`, `file_sd_configs` or \
-                 `http_sd_configs`",
+                "is missing; give targets by `static_configs`, `file_sd_configs`, \
+                 `http_sd_configs`, `kubernetes_sd_configs` or `docker_sd_configs`",
             );
         }
         for (at, rule) in self.relabel_configs.iter().enumerate() {
@@ -212,6 +308,20 @@ impl component::Config for Config {
                     );
                     problems.push(&format!("static_configs::{at}::targets"), message);
                 }
+            }
+        }
+        for (at, engine) in self.docker_sd_configs.iter().enumerate() {
+            if !engine.socket().is_absolute() {
+                let message = "must be a socket of this host, as unix:///var/run/docker.sock";
+                problems.push(&format!("docker_sd_configs::{at}::host"), message);
+            }
+        }
+        for (at, cluster) in self.kubernetes_sd_configs.iter().enumerate() {
+            let server = &cluster.api_server;
+            let is_http = server.starts_with("http://") || server.starts_with("https://");
+            if !server.is_empty() && !is_http {
+                let message = "must be an http:// or https:// address";
+                problems.push(&format!("kubernetes_sd_configs::{at}::api_server"), message);
             }
         }
         for (at, service) in self.http_sd_configs.iter().enumerate() {

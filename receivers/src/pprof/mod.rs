@@ -25,7 +25,10 @@ use profpipe_pipeline::telemetry::{Counter, Metrics};
 use tokio::sync::Mutex;
 use tokio::task::{AbortHandle, JoinSet};
 
-pub use config::{Config, FileConfig, HttpConfig, Scheme, StaticConfig};
+pub use config::{
+    Config, DockerConfig, FileConfig, HttpConfig, KubernetesConfig, Namespaces, Role, Scheme,
+    StaticConfig,
+};
 pub use profiles::{ProfileConfig, ProfilesConfig};
 pub use relabel::{Action, RelabelConfig};
 

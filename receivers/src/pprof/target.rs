@@ -76,6 +76,9 @@ pub(super) fn targets(
 ) -> Result<Vec<Target>, String> {
     let mut found = Vec::new();
     for profile in config.profiles.enabled() {
+        if discovered.get("__profile__").is_some_and(|only| *only != profile.name) {
+            continue;
+        }
         let mut labels = discovered.clone();
         let mut default = |name: &str, text: &str| {
             labels.entry(name.to_owned()).or_insert_with(|| text.to_owned());
@@ -129,7 +132,7 @@ pub(super) fn targets(
 fn query(config: &Config, labels: &Labels) -> String {
     let mut pairs = Vec::new();
     let mut push = |key: &str, value: &str| {
-        pairs.push(format!("{}={}", escape(key), escape(value)));
+        pairs.push(format!("{}={}", percent(key), percent(value)));
     };
     for (name, value) in labels {
         if let Some(key) = name.strip_prefix("__param_") {
@@ -142,7 +145,8 @@ fn query(config: &Config, labels: &Labels) -> String {
     if pairs.is_empty() { String::new() } else { format!("?{}", pairs.join("&")) }
 }
 
-fn escape(text: &str) -> String {
+/// A text as a part of an address.
+pub(super) fn percent(text: &str) -> String {
     use std::fmt::Write;
     let mut escaped = String::new();
     for byte in text.bytes() {

@@ -30,6 +30,20 @@ pub(super) struct Intake {
     limit: ByteSize,
     /// As many requests are decoded at a time as there are processors: each takes memory.
     decoding: Semaphore,
+    counts: [Counts; 3],
+}
+
+/// The protocol that a request came by, as metrics name it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Grpc,
+    Connect,
+    /// `/ingest`.
+    Http,
+}
+
+/// What became of the samples that came one way.
+struct Counts {
     accepted: Counter,
     refused: Counter,
     failed: Counter,
@@ -42,9 +56,23 @@ impl Intake {
             out,
             limit,
             decoding: Semaphore::new(decoders),
-            accepted: metrics.counter(names::RECEIVER_ACCEPTED_SAMPLES, id),
-            refused: metrics.counter(names::RECEIVER_REFUSED_SAMPLES, id),
-            failed: metrics.counter(names::RECEIVER_FAILED_SAMPLES, id),
+            counts: ["grpc", "connect", "http"].map(|way| {
+                let count = |name| metrics.labelled(name, id, &[("transport", way)]);
+                Counts {
+                    accepted: count(names::RECEIVER_ACCEPTED_SAMPLES),
+                    refused: count(names::RECEIVER_REFUSED_SAMPLES),
+                    failed: count(names::RECEIVER_FAILED_SAMPLES),
+                }
+            }),
+        }
+    }
+
+    fn counts(&self, way: Way) -> &Counts {
+        let [grpc, connect, http] = &self.counts;
+        match way {
+            Way::Grpc => grpc,
+            Way::Connect => connect,
+            Way::Http => http,
         }
     }
 
@@ -52,11 +80,13 @@ impl Intake {
     async fn take(
         &self,
         request: Request,
+        way: Way,
         decode: impl FnOnce(&Bytes, &mut dyn FnMut(usize) -> bool) -> Result<Profiles, Refused>
         + Send
         + 'static,
     ) -> Result<(), Refusal> {
         let Request { body, mut charge, tenant, sending, .. } = request;
+        let counts = self.counts(way);
         let turn = self.decoding.acquire().await;
         let decoded = tokio::task::spawn_blocking(move || {
             let decoded = decode(&body, &mut |bytes| charge.try_grow(bytes));
@@ -68,7 +98,7 @@ impl Intake {
         let profiles = decoded.map_err(|refused| {
             if refused != Refused::Busy {
                 // How many samples there were nobody knows: at least one.
-                self.failed.add(1);
+                counts.failed.add(1);
             }
             refusal(refused)
         })?;
@@ -88,15 +118,15 @@ impl Intake {
         };
         match outcome {
             Outcome::Delivered | Outcome::Durable => {
-                self.accepted.add(samples);
+                counts.accepted.add(samples);
                 Ok(())
             }
             Outcome::Retry(cause) => {
-                self.refused.add(samples);
+                counts.refused.add(samples);
                 Err(Refusal::unavailable(cause))
             }
             Outcome::Rejected(cause) => {
-                self.refused.add(samples);
+                counts.refused.add(samples);
                 Err(Refusal::invalid(cause))
             }
         }
@@ -168,7 +198,11 @@ impl Handler for Push {
             request.body = unframed(&request.body)?;
         }
         let limit = self.0.limit;
-        let taken = self.0.take(request, move |body, pay| {
+        let way = match (request.transport, form) {
+            (Transport::Grpc, _) | (_, Form::GrpcWeb) => Way::Grpc,
+            _ => Way::Connect,
+        };
+        let taken = self.0.take(request, way, move |body, pay| {
             let series = match form {
                 Form::Json => {
                     // The base64 text becomes bytes while it is still there.
@@ -219,7 +253,7 @@ impl Handler for Ingest {
         let query = Query::parse(text, &content_type, now.as_nanos() as u64)
             .map_err(|malformed| refusal(malformed.into()))?;
         let limit = self.0.limit;
-        let taken = self.0.take(request, move |body, pay| {
+        let taken = self.0.take(request, Way::Http, move |body, pay| {
             convert::ingest(&query, &content_type, body, limit, pay)
         });
         taken.await?;

@@ -1,3 +1,5 @@
+//! What the tests of the `pyroscope` exporter share: batches, and sums of what was made of them.
+
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,3 +1,5 @@
+//! Batches to series: sums are kept, limits too.
+
 use profpipe_pipeline::profile::attribute_names::{PROFILE_CUMULATIVE, PROFILE_NAME};
 use profpipe_pipeline::profile::{
     LocationRef, MappingRef, Profiles, SampleRef, StackIx, StringIx, Value,
@@ -152,7 +154,7 @@ fn large_profiles_are_split() {
             assert!(push.profile.len() as u64 <= bytes || push.samples == 1);
         }
         let attempt = Progress::default().begin(&built.pushes, 5);
-        let mut times = attempt.times.clone();
+        let mut times: Vec<_> = attempt.times.iter().map(|time| time / 1_000_000).collect();
         times.dedup();
         assert_eq!(times.len(), built.pushes.len());
     }
@@ -255,4 +257,20 @@ fn progress_is_kept_between_attempts() {
     let third = progress.begin(&again, 3);
     assert_eq!(third.states, [State::Pending, State::Pending]);
     assert!(third.times.iter().zip(&times).all(|(new, old)| new > old), "{:?}", third.times);
+}
+
+/// Scenario: profiles without a time, and with one that no clock shows.
+/// Guarantees: they are sent as of now, each with a time of its own.
+#[test]
+fn times_that_no_clock_shows_become_now() {
+    let mut batch = Profiles::new();
+    for time in [0, 0, u64::MAX, u64::MAX] {
+        let mut cpu = profile(&mut batch, CPU, 1, &[(&["a"], &[], 5)]);
+        cpu.time_unix_nano = time;
+        cpu.duration_nano = time.wrapping_add(batch.resources.len() as u64);
+        resource(&mut batch, &[], vec![cpu]);
+    }
+    let pushes = build(&batch, &Config::default()).pushes;
+    let attempt = Progress::default().begin(&pushes, 7_000_000);
+    assert_eq!(attempt.times, [7_000_000, 8_000_000, 9_000_000, 10_000_000]);
 }

@@ -1,3 +1,5 @@
+//! Names of profiles, labels of resources, meanings of answers.
+
 use std::collections::BTreeMap;
 
 use http::StatusCode;

@@ -1,3 +1,5 @@
+//! Calls over gRPC.
+
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -84,6 +86,7 @@ async fn errors_of_calls() {
             answer
         }
         b"proxy" => answer(502, "<html>\x1b[31mbad\ngateway"),
+        b"small proxy" => answer(413, ""),
         b"another service" => answer(404, "no such page"),
         b"web page" => answer(200, "<html>"),
         b"no status" => grpc(vec![framed(b"x", false)], None),
@@ -110,6 +113,8 @@ async fn errors_of_calls() {
             error => panic!("{how}: {error}"),
         }
     }
+    let small = call(&settings, &server, b"small proxy").await.unwrap_err();
+    assert!(matches!(Failure::from(small), Failure::TooLarge { .. }));
     match call(&settings, &server, b"no status").await.unwrap_err() {
         CallError::Client(error) => {
             assert_eq!(error.kind(), ErrorKind::Broken);

@@ -1,3 +1,5 @@
+//! The client against servers on the loopback.
+
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,3 +1,5 @@
+//! What answers mean.
+
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, StatusCode};
@@ -18,7 +20,8 @@ fn kind(failure: &Failure) -> &'static str {
 
 /// Scenario: every status of HTTP from 200 to 599.
 /// Guarantees: what the specification calls retryable is tried again, what says that the
-/// configuration is wrong is held, 413 is cut, all else is refused.
+/// configuration is wrong is held, 413 is cut, and 400 in the Collector's words for it; all else is
+/// refused.
 #[test]
 fn every_status_of_http() {
     for number in 200..600 {
@@ -37,6 +40,12 @@ fn every_status_of_http() {
             assert!(text.contains(&number.to_string()) && text.contains("why"), "{text}");
         }
     }
+    let collector = http_failure(
+        &Response::of_status(StatusCode::BAD_REQUEST),
+        "http: request body too large",
+        SystemTime::now(),
+    );
+    assert_eq!(kind(&collector.unwrap()), "too large");
 }
 
 /// Scenario: every code of gRPC, with and without a hint when to try again, and with the words of

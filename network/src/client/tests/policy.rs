@@ -1,3 +1,5 @@
+//! Which addresses are connected to, and where credentials go.
+
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};

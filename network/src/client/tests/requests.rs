@@ -1,3 +1,5 @@
+//! Requests over HTTP: what arrives, what is read of answers, what goes wrong.
+
 use std::time::Duration;
 
 use bytes::Bytes;

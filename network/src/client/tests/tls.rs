@@ -1,3 +1,5 @@
+//! Who is trusted, and who we are.
+
 use std::path::PathBuf;
 use std::sync::Arc;
 

@@ -1,6 +1,6 @@
 //! How far a destination is: one slot of its cursor.
 //!
-//! `magic | crc | version | count | generation | head | delivered | dead | dropped | lost | id |`
+//! `magic | crc | length | version | count | 0 | generation | head | delivered | dead | dropped | lost | id |`
 //! and for each unfinished record `number | bytes | samples`. A cursor has two files that are
 //! written in turn, so that a torn write leaves the one before.
 
@@ -38,7 +38,8 @@ pub(in crate::delivery) struct Unfinished {
 impl Slot {
     pub(in crate::delivery) fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(128 + 24 * self.unfinished.len());
-        for field in [MAGIC, 0, super::VERSION, self.unfinished.len() as u32] {
+        let count = self.unfinished.len() as u32;
+        for field in [MAGIC, 0, 0, super::VERSION, count, 0] {
             bytes.extend_from_slice(&field.to_le_bytes());
         }
         let counts = [self.delivered, self.dead, self.dropped, self.lost];
@@ -51,16 +52,24 @@ impl Slot {
                 bytes.extend_from_slice(&field.to_le_bytes());
             }
         }
+        // What an earlier, longer slot left behind it does not count.
+        let length = bytes.len() as u32;
+        if let Some(field) = bytes.get_mut(8..12) {
+            field.copy_from_slice(&length.to_le_bytes());
+        }
         sign(&mut bytes);
         bytes
     }
 
     pub(in crate::delivery) fn decode(bytes: &[u8]) -> Option<Self> {
-        let mut fields = signed(bytes, MAGIC)?;
+        let length = bytes.get(8..12)?.first_chunk().copied().map(u32::from_le_bytes)?;
+        let mut fields = signed(bytes.get(..length as usize)?, MAGIC)?;
+        fields.u32()?;
         if fields.u32()? != super::VERSION {
             return None;
         }
         let count = fields.u32()?;
+        fields.u32()?;
         let mut slot = Self {
             generation: fields.u64()?,
             head: fields.u64()?,

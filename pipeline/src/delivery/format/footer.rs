@@ -1,6 +1,6 @@
 //! The end of a sealed segment: what it holds, so that opening a log need not read it.
 //!
-//! `magic | crc | version | count | first | salt | next | newest | data's end |` for each
+//! `magic | crc | version | count | first | salt | next | newest | data's end | records |` for each
 //! destination `id | first | last | records | bytes | samples`, then a trailer of 8 bytes, the
 //! footer's length and the magic number again. A segment without a valid footer is read whole.
 
@@ -26,6 +26,8 @@ pub(in crate::delivery) struct Footer {
     pub(in crate::delivery) newest: u64,
     /// Where its records end and the footer starts.
     pub(in crate::delivery) data_end: u64,
+    /// How many records there are.
+    pub(in crate::delivery) records: u64,
     pub(in crate::delivery) tallies: Vec<Tally>,
 }
 
@@ -45,7 +47,8 @@ impl Footer {
         for field in [MAGIC, 0, super::VERSION, count] {
             bytes.extend_from_slice(&field.to_le_bytes());
         }
-        for field in [self.first, self.salt, self.next, self.newest, self.data_end] {
+        let numbers = [self.first, self.salt, self.next, self.newest, self.data_end, self.records];
+        for field in numbers {
             bytes.extend_from_slice(&field.to_le_bytes());
         }
         for tally in &self.tallies {
@@ -80,6 +83,7 @@ impl Footer {
             next: fields.u64()?,
             newest: fields.u64()?,
             data_end: fields.u64()?,
+            records: fields.u64()?,
             tallies: Vec::new(),
         };
         for _ in 0..count {

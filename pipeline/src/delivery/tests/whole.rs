@@ -227,8 +227,8 @@ async fn dead_letters_are_files() {
     assert_eq!(log.destination("otlp_http/a").unwrap().pending().records, 0);
 }
 
-/// Scenario: a 1 GiB queue's worth of sealed segments (sparse here), opened.
-/// Guarantees: only headers and footers are read; see `damage` for the count of bytes.
+/// Scenario: records that are larger than a segment may be, among small ones; then a restart.
+/// Guarantees: they are kept and delivered in order.
 #[tokio::test]
 async fn records_larger_than_a_segment_are_kept() {
     let directory = tempfile::tempdir().unwrap();
@@ -245,4 +245,57 @@ async fn records_larger_than_a_segment_are_kept() {
     for size in [10, 100_000, 20, 30_000, 5] {
         assert_eq!(next(&destination).await.len(), size);
     }
+}
+
+/// Scenario: dead letters are replayed, with the log in use and not; a destination is discarded; a byte
+/// of a segment is flipped.
+/// Guarantees: the tools show what is there, refuse what the lock forbids, bring the letters back, and
+/// tell of the damage.
+#[tokio::test]
+async fn tools_show_verify_and_replay() {
+    use crate::delivery::tools;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    {
+        let log = open(path);
+        let (a, b) = (log.destination("otlp_http/a").unwrap(), log.destination("b").unwrap());
+        for index in 0..4 {
+            log.append(record(&format!("r{index}")), &[a.id(), b.id()]).await.unwrap();
+        }
+        a.next().await.unwrap().dead("refused");
+        b.next().await.unwrap().dead("refused too");
+        assert!(tools::inspect(path).unwrap().in_use);
+        let error = tools::replay(path, None).unwrap_err();
+        assert!(error.chain().contains("in use by a running profpipe"), "{}", error.chain());
+        log.close().await;
+    }
+    let shown = tools::inspect(path).unwrap();
+    assert!(!shown.in_use);
+    assert_eq!((shown.segments.len(), shown.segments[0].records), (1, 4));
+    let a = shown.destinations.iter().find(|one| one.id == "otlp_http/a").unwrap();
+    assert_eq!((a.pending.records, a.dead_letters, a.cursor), (3, 1, 2));
+    assert_eq!(tools::replay(path, Some("otlp_http/a")).unwrap().replayed, 1);
+    assert_eq!(tools::replay(path, Some("nobody")).unwrap().replayed, 0);
+    assert!(tools::discard(path, "nobody").is_err());
+    assert_eq!(tools::discard(path, "b").unwrap(), 3);
+    let sound = tools::verify(path).unwrap();
+    assert_eq!((sound.damage.len(), sound.records, sound.dead_letters), (0, 5, 1));
+    {
+        let log = open(path);
+        let (a, b) = (log.destination("otlp_http/a").unwrap(), log.destination("b").unwrap());
+        assert_eq!((a.pending().records, b.pending().records), (4, 0));
+        let mut got = Vec::new();
+        for _ in 0..3 {
+            got.push(next(&a).await);
+        }
+        assert_eq!(got, ["r1", "r2", "r3"]);
+        let replayed = a.next().await.unwrap();
+        assert_eq!(replayed.record, record("r0"));
+    }
+    let segment = path.join(&tools::inspect(path).unwrap().segments[0].name);
+    let mut bytes = std::fs::read(&segment).unwrap();
+    bytes[64 + 60] ^= 4;
+    std::fs::write(&segment, bytes).unwrap();
+    let damaged = tools::verify(path).unwrap();
+    assert_eq!(damaged.damage.len(), 1, "{:?}", damaged.damage);
 }

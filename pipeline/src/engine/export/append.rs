@@ -62,6 +62,18 @@ impl Depth {
         self.freed.notify_waiters();
     }
 
+    /// Looks at the queue for the last time: until the dead letters are written, for a moment.
+    pub(super) async fn settle(&self) {
+        self.update();
+        for _ in 0..25 {
+            if self.counters.dead.get() == 0 || self.counters.balance() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            self.update();
+        }
+    }
+
     /// True if there is room; what is larger than the whole queue gets in alone.
     fn fits(&self, batch: &Batch) -> bool {
         let Some(capacity) = self.capacity else { return true };

@@ -11,16 +11,15 @@ use futures_util::FutureExt;
 use super::cut::{self, LEVELS};
 use super::gather::{Gather, Work};
 use super::item::{Item, STOPPED};
-use super::passage::{NotNow, Passage, random};
+use super::passage::{NotNow, Passage};
+use super::tries::Tries;
 use super::{now, panic_text};
 use crate::batch::{Batch, Receipt};
 use crate::component::{Exporter, Failure};
-use crate::engine::retry::{Backoff, RetryPolicy};
+use crate::engine::retry::RetryPolicy;
 use crate::engine::settings::Batching;
 use crate::telemetry::Counter;
 
-/// How often a panic may repeat before a durable item is put aside.
-const PANICS: u32 = 3;
 /// How long an attempt with a durable item may go on once the engine stops.
 const LAST_ATTEMPT: Duration = Duration::from_secs(2);
 
@@ -43,6 +42,8 @@ enum End {
     GivenUp(String, u64),
     /// The engine stops.
     Stopped(String),
+    /// It makes way for others, for now.
+    Aside,
 }
 
 /// How the sending of a piece ended.
@@ -52,6 +53,7 @@ enum Piece {
     Refused(String),
     GivenUp(String),
     Stopped(String),
+    Aside,
 }
 
 /// How an attempt ended that did not succeed.
@@ -71,12 +73,13 @@ impl Consumer {
 
     async fn deliver(&mut self, work: Work) {
         let Work { merged, items } = work;
-        for item in &items {
+        for item in items.iter().filter(|item| item.tries.is_none()) {
             self.passage.counters.edge.took(item.batch());
         }
         let durable = items.iter().any(Item::is_durable);
         if let Some(merged) = merged {
-            match self.send(merged, durable, true).await {
+            let mut tries = Tries::new(self.retry, now());
+            match self.send(merged, durable, true, &mut tries).await {
                 End::Delivered => {
                     items.into_iter().for_each(Item::delivered);
                     return;
@@ -90,37 +93,56 @@ impl Consumer {
                     return;
                 }
                 // One of them is to blame, not all.
-                End::Refused(..) => {}
+                End::Refused(..) | End::Aside => {}
             }
         }
         for item in items {
-            let mut batch = item.batch().clone();
-            batch.receipt = Receipt::none();
-            match self.send(batch, durable, false).await {
-                End::Delivered => item.delivered(),
-                End::Refused(reason, sent) => {
-                    self.passage.complain(&format!("a batch was dropped: {reason}"));
-                    item.refused(&reason, sent);
-                }
-                End::GivenUp(reason, sent) => {
-                    self.passage.complain(&format!("a batch was given up: {reason}"));
-                    item.given_up(&reason, sent);
-                }
-                End::Stopped(reason) => item.returned(&reason),
+            self.deliver_one(item, durable).await;
+        }
+    }
+
+    async fn deliver_one(&mut self, mut item: Item, durable: bool) {
+        let mut batch = item.batch().clone();
+        batch.receipt = Receipt::none();
+        let mut tries = item.tries.take().unwrap_or_else(|| Tries::new(self.retry, now()));
+        match self.send(batch, durable, false, &mut tries).await {
+            End::Delivered => item.delivered(),
+            End::Refused(reason, sent) => {
+                self.passage.complain(&format!("a batch was dropped: {reason}"));
+                item.refused(&reason, sent);
+            }
+            End::GivenUp(reason, sent) => {
+                self.passage.complain(&format!("a batch was given up: {reason}"));
+                item.given_up(&reason, sent);
+            }
+            End::Stopped(reason) => item.returned(&reason),
+            End::Aside => {
+                let until = tries.earliest.unwrap_or_else(now);
+                item.tries = Some(tries);
+                self.gather.parked.park(item, until);
             }
         }
     }
 
     /// Sends a batch, in pieces if it has to be. One that was merged is not cut further than the
     /// configuration wants, because what it was merged from can be sent one by one.
-    async fn send(&mut self, batch: Batch, durable: bool, merged: bool) -> End {
-        let limit = self.retry.map(|retry| retry.max_elapsed_time).filter(|limit| !limit.is_zero());
-        let deadline = limit.and_then(|limit| now().checked_add(limit));
+    async fn send(&mut self, batch: Batch, durable: bool, merged: bool, tries: &mut Tries) -> End {
+        let deadline = tries.deadline(self.retry);
         let mut pieces = first_cut(self.batching, batch).await;
+        // What is sent in part already goes on until it is sent as a whole.
+        // In memory nothing is tried for so long that it would matter.
+        let mut whole = pieces.len() == 1 && !merged && durable;
         let mut sent = 0;
         let mut refused: Option<String> = None;
         while let Some((piece, level)) = pieces.pop_front() {
-            match self.send_piece(&piece, durable, deadline).await {
+            let ended = if whole {
+                self.send_piece(&piece, durable, deadline, tries, true).await
+            } else {
+                let mut tries = Tries::new(self.retry, now());
+                self.send_piece(&piece, durable, deadline, &mut tries, false).await
+            };
+            whole = false;
+            match ended {
                 Piece::Sent => sent += piece.samples() as u64,
                 Piece::Refused(reason) | Piece::TooLarge(reason) if merged => {
                     return End::Refused(reason, sent);
@@ -136,6 +158,7 @@ impl Consumer {
                 },
                 Piece::GivenUp(reason) => return End::GivenUp(reason, sent),
                 Piece::Stopped(reason) => return End::Stopped(reason),
+                Piece::Aside => return End::Aside,
             }
         }
         match refused {
@@ -144,29 +167,25 @@ impl Consumer {
         }
     }
 
-    /// Tries one piece until it is out, refused, or out of time.
+    /// Tries one piece until it is out, refused, out of time, or others should have a turn.
     async fn send_piece(
         &mut self,
         piece: &Batch,
         durable: bool,
         deadline: Option<Instant>,
+        tries: &mut Tries,
+        may_park: bool,
     ) -> Piece {
         let passage = Arc::clone(&self.passage);
-        let (mut attempts, mut panics) = (0_u64, 0_u32);
-        // When it may be tried again, once it has failed, and how often the destination had
-        // answered by then.
-        let (mut earliest, mut answers) = (None, None);
-        let mut backoff = Backoff::new(self.retry.unwrap_or_default(), now());
         loop {
-            let permit = match passage.enter(earliest, deadline, durable).await {
+            let permit = match passage.enter(tries.earliest, deadline, durable).await {
                 Ok(permit) => permit,
                 Err(NotNow::Late(reason)) => return Piece::GivenUp(reason),
                 Err(NotNow::Stopping(reason)) => return Piece::Stopped(reason),
             };
-            if attempts > 0 {
+            if tries.again() {
                 passage.counters.retries.add(1);
             }
-            attempts += 1;
             let failure = match self.attempt(piece, durable).await {
                 Ok(()) => {
                     permit.answered();
@@ -176,9 +195,8 @@ impl Consumer {
                 Err(Problem::Panic(text)) => {
                     // Says something about the exporter, and nothing about the destination.
                     drop(permit);
-                    panics += 1;
                     passage.complain(&text);
-                    if panics >= if durable { PANICS } else { 1 } {
+                    if tries.panicked(durable) {
                         return Piece::Refused(text);
                     }
                     continue;
@@ -199,23 +217,24 @@ impl Consumer {
                     return Piece::GivenUp(reason);
                 }
                 Failure::Retry { after, .. } => {
-                    // It fails again while others get through: then it is not the destination.
-                    let known = passage.answers();
-                    let alone = answers.is_some_and(|answers| known > answers);
-                    answers = Some(known);
-                    let own = backoff.after_failure(now(), None, random()).unwrap_or_default();
-                    let wait = if alone && after.is_none() && !permit.is_probe() {
-                        drop(permit);
-                        own
-                    } else {
-                        permit.failed(after, &reason)
+                    let own = tries.failed(now(), passage.answers());
+                    let wait = match own.filter(|_| after.is_none() && !permit.is_probe()) {
+                        Some(own) => {
+                            drop(permit);
+                            own
+                        }
+                        None => permit.failed(after, &reason),
                     };
                     passage.complain(&format!("trying again in {wait:.1?}: {reason}"));
-                    earliest = Some(now() + wait);
+                    tries.earliest = Some(now() + wait);
+                    let aside = may_park && tries.is_stubborn() && !passage.is_stopping();
+                    if aside && self.gather.parked.has_room(piece.bytes()) {
+                        return Piece::Aside;
+                    }
                 }
                 Failure::Hold { .. } => {
                     permit.refused(&reason);
-                    earliest = Some(now());
+                    tries.earliest = Some(now());
                 }
             }
         }

@@ -37,6 +37,13 @@ pub(super) struct Counters {
 }
 
 impl Counters {
+    /// True if everything that was taken is somewhere.
+    pub(super) fn balance(&self) -> bool {
+        let ends =
+            [&self.sent, &self.refused, &self.given_up, &self.stopped, &self.dead, &self.pending];
+        self.enqueued.get() == ends.into_iter().map(Counter::get).sum::<u64>()
+    }
+
     pub(super) fn new(metrics: &Metrics, label: &str, capacity: Option<u64>) -> Self {
         metrics.counter(names::EXPORTER_QUEUE_CAPACITY, label).set(capacity.unwrap_or(0));
         let counter = |name| metrics.counter(name, label);

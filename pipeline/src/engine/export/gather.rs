@@ -7,6 +7,7 @@ use tokio::sync::watch;
 
 use super::append::Depth;
 use super::item::Item;
+use super::parked::Parked;
 use super::queue::MemoryQueue;
 use super::{now, sleep_until};
 use crate::batch::{Batch, Receipt};
@@ -56,22 +57,56 @@ pub(super) struct Gather {
     batching: Option<Batching>,
     budget: Arc<Budget>,
     shelf: tokio::sync::Mutex<Shelf>,
+    pub(super) parked: Parked,
 }
 
 impl Gather {
     pub(super) fn new(source: Source, batching: Option<Batching>, budget: Arc<Budget>) -> Self {
-        Self { source, batching, budget, shelf: tokio::sync::Mutex::default() }
+        let (shelf, parked) = (tokio::sync::Mutex::default(), Parked::default());
+        Self { source, batching, budget, shelf, parked }
     }
 
     /// What to send next; waits for it. `None` at the end.
     pub(super) async fn next(&self) -> Option<Work> {
-        let Some(batching) = self.batching else {
-            let item = self.source.next(&self.budget).await;
-            return item.map(|item| Work { merged: None, items: vec![item] });
-        };
-        let items = self.full(batching).await?;
-        let merged = if items.len() > 1 { self.merge(&items).await } else { None };
-        Some(Work { merged, items })
+        let mut parked = self.parked.is_their_turn();
+        loop {
+            if parked && let Some(item) = self.parked.take(now()) {
+                return Some(Work { merged: None, items: vec![item] });
+            }
+            let items = tokio::select! {
+                biased;
+                items = self.fresh() => items,
+                () = self.parked.due() => {
+                    parked = true;
+                    continue;
+                }
+            };
+            let Some(items) = items else { return self.last() };
+            let merged = if items.len() > 1 { self.merge(&items).await } else { None };
+            return Some(Work { merged, items });
+        }
+    }
+
+    /// What is set aside is tried once more when nothing else comes; what is durable stays.
+    fn last(&self) -> Option<Work> {
+        match self.source {
+            Source::Memory(_) => {
+                let item = self.parked.take_any()?;
+                Some(Work { merged: None, items: vec![item] })
+            }
+            Source::Durable(..) => {
+                self.parked.clear();
+                None
+            }
+        }
+    }
+
+    /// Items that were not tried yet. Dropping the future loses nothing.
+    async fn fresh(&self) -> Option<Vec<Item>> {
+        match self.batching {
+            Some(batching) => self.full(batching).await,
+            None => self.source.next(&self.budget).await.map(|item| vec![item]),
+        }
     }
 
     /// Waits until there is enough for one batch, or time to send what there is.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::append::Depth;
 use super::counters::Counters;
+use super::tries::Tries;
 use crate::batch::{Batch, Outcome, Receipt};
 use crate::delivery::Lease;
 use crate::engine::budget::Budget;
@@ -20,6 +21,8 @@ pub(super) struct Item {
     counters: Arc<Counters>,
     /// The record that it is, and the queue of that.
     lease: Option<(Lease, Arc<Depth>)>,
+    /// The attempts so far, once it was set aside.
+    pub(super) tries: Option<Tries>,
     ended: bool,
 }
 
@@ -29,7 +32,7 @@ impl Item {
         let samples = batch.samples() as u64;
         counters.enqueued.add(samples);
         counters.pending.add(samples);
-        Self { batch, samples, counters, lease: None, ended: false }
+        Self { batch, samples, counters, lease: None, tries: None, ended: false }
     }
 
     /// A record of a durable queue.
@@ -40,7 +43,7 @@ impl Item {
         batch.context.tenant.clone_from(&record.tenant);
         batch.charge = Some(Arc::new(budget.charge(record.payload.len())));
         let (samples, counters) = (record.samples, Arc::clone(&depth.counters));
-        Self { batch, samples, counters, lease: Some((lease, depth)), ended: false }
+        Self { batch, samples, counters, lease: Some((lease, depth)), tries: None, ended: false }
     }
 
     pub(super) fn batch(&self) -> &Batch {

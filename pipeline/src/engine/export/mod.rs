@@ -12,8 +12,10 @@ mod cut;
 mod gate;
 mod gather;
 mod item;
+mod parked;
 mod passage;
 mod queue;
+mod tries;
 
 #[cfg(test)]
 mod tests;
@@ -40,7 +42,7 @@ use super::logs::OpenLog;
 use super::plan::PipelinePlan;
 use super::settings::Delivery;
 use crate::batch::{Batch, Outcome};
-use crate::component::{Error, Exporter};
+use crate::component::{Durability, Error, Exporter};
 use crate::telemetry::Metrics;
 
 /// How often the depth of a durable queue is looked at.
@@ -128,6 +130,16 @@ impl Destination {
             Some(log) => {
                 let (reader, waiting) = log.destination(&id)?;
                 counters.enqueued.add(waiting);
+                let place = &log.place;
+                tracing::info!(
+                    "exporters::{id}: its queue is in {} ({}); {} batches wait there",
+                    place.directory.display(),
+                    match place.durability {
+                        Durability::Fsync => "survives a power cut",
+                        Durability::Os => "survives the end of this program",
+                    },
+                    reader.pending().records
+                );
                 let depth = Arc::new(Depth::new(id, reader, counters, &delivery.queue));
                 let source = Source::Durable(Arc::clone(&depth), around.stop.clone());
                 (Queue::Durable(log, depth), source)
@@ -187,7 +199,7 @@ impl Destination {
                         () = consumer.run_all(consumers) => {}
                         () = watching => {}
                     }
-                    depth.update();
+                    depth.settle().await;
                 }
             }
         }

@@ -140,6 +140,11 @@ impl Passage {
         self.lock().answers
     }
 
+    /// True once the engine stops, or is gone.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stop.borrow().is_some() || self.stop.has_changed().is_err()
+    }
+
     fn reason(&self) -> String {
         let reason = self.lock().reason.clone();
         if reason.is_empty() { STOPPED.to_owned() } else { reason }
@@ -166,12 +171,13 @@ impl Permit<'_> {
         let mut state = self.passage.lock();
         state.answers += 1;
         let held = state.gate.is_held();
-        if !state.gate.answered(ticket, now()) {
+        let opened = state.gate.answered(ticket, now());
+        self.passage.counters.held.set(u64::from(state.gate.is_held()));
+        if !opened {
             return;
         }
         state.alarm = Quiet::every(ALARM);
         drop(state);
-        self.passage.counters.held.set(0);
         let how = if held { "accepts us again" } else { "answers again" };
         tracing::info!("exporters::{}: the destination {how}", self.passage.id);
         self.passage.changed.send_replace(());

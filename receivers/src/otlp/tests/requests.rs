@@ -29,8 +29,8 @@ async fn every_way_in() {
     let gzip_header = ("content-encoding", "gzip");
     let zstd_header = ("content-encoding", "zstd");
     let zstd = zstd::bulk::compress(&good, 1).unwrap();
-    let bodies: [(&[(&str, &str)], Vec<u8>); 4] = [
-        (&[PROTOBUF], good.clone()),
+    let bodies = [
+        (&[PROTOBUF][..], good.clone()),
         (&[PROTOBUF, gzip_header], gzip(&good)),
         (&[PROTOBUF, gzip_header], [gzip(&good[..20]), gzip(&good[20..])].concat()),
         (&[PROTOBUF, zstd_header], zstd.clone()),

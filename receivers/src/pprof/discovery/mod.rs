@@ -1,7 +1,10 @@
 //! Where targets come from: each source runs on its own and tells its targets when they change.
 
+mod annotated;
+pub(super) mod docker;
 mod file;
 mod http;
+pub(super) mod kubernetes;
 
 use profpipe_pipeline::component::Error;
 use profpipe_pipeline::config::Section;
@@ -41,6 +44,14 @@ pub(super) fn start(config: &Config, fetcher: &Fetcher, id: &str) -> mpsc::Recei
         source += 1;
         let fetcher = fetcher.clone();
         tokio::spawn(http::ask(service.clone(), source, updates.clone(), fetcher, id.to_owned()));
+    }
+    for cluster in &config.kubernetes_sd_configs {
+        source += 1;
+        tokio::spawn(kubernetes::ask(cluster.clone(), source, updates.clone(), id.to_owned()));
+    }
+    for engine in &config.docker_sd_configs {
+        source += 1;
+        tokio::spawn(docker::ask(engine.clone(), source, updates.clone(), id.to_owned()));
     }
     receiver
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -23,16 +23,16 @@ use super::super::profiles::ProfileConfig;
 use super::super::target::Source;
 
 /// A target that answers by path, and keeps what it was asked.
-struct Service {
-    address: SocketAddr,
-    asked: Arc<Mutex<Vec<String>>>,
+pub(super) struct Service {
+    pub(super) address: SocketAddr,
+    pub(super) asked: Arc<Mutex<Vec<String>>>,
     /// The most requests for CPU profiles that it had at once.
     most_at_once: Arc<AtomicUsize>,
 }
 
-type Reply = Arc<dyn Fn(&str) -> (u16, &'static str, Vec<u8>) + Send + Sync>;
+pub(super) type Reply = Arc<dyn Fn(&str) -> (u16, &'static str, Vec<u8>) + Send + Sync>;
 
-fn serve(reply: Reply) -> Service {
+pub(super) fn serve(reply: Reply) -> Service {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let asked = Arc::<Mutex<Vec<String>>>::default();
@@ -71,7 +71,7 @@ fn serve(reply: Reply) -> Service {
 }
 
 /// Reads one request; its path and query.
-fn request(stream: &mut TcpStream) -> Option<String> {
+pub(super) fn request(stream: &mut (impl Read + Write)) -> Option<String> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let mut byte = [0];

@@ -8,6 +8,7 @@
 )]
 
 mod asking;
+mod discovering;
 
 use std::net::IpAddr;
 
@@ -268,5 +269,5 @@ fn mistakes() {
         assert!(lines.iter().any(|line| line.contains(place)), "{place} in {lines:#?}");
     }
     let empty = Section::from_yaml("{}").unwrap().read_valid::<Config>().unwrap_err();
-    assert!(empty[0].to_string().contains("there are no targets"), "{empty:?}");
+    assert!(empty[0].to_string().contains("give targets by"), "{empty:?}");
 }

@@ -1,3 +1,5 @@
+//! The older interface: its query, texts, pprof, forms.
+
 use bytes::Bytes;
 use profpipe_pipeline::profile::Profiles;
 use profpipe_pipeline::profile::attribute_names::PROFILE_NAME;

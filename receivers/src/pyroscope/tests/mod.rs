@@ -1,3 +1,5 @@
+//! What the tests of the `pyroscope` receiver share: profiles and requests written by hand.
+
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,3 +1,5 @@
+//! The push request: protobuf, JSON, labels, and what is refused.
+
 use base64::Engine as _;
 use bytes::Bytes;
 use profpipe_pipeline::profile::attribute_names::PROFILE_NAME;

@@ -167,6 +167,7 @@ impl ExporterConfig for To {
 #[serde(deny_unknown_fields, default)]
 struct Keep {
     directory: PathBuf,
+    max_bytes: Option<u64>,
 }
 
 impl Config for Keep {}
@@ -176,6 +177,8 @@ impl Extension for Keep {
         Some(StoragePlace {
             directory: self.directory.clone(),
             durability: component::Durability::Os,
+            max_bytes: self.max_bytes,
+            segment_bytes: self.max_bytes.map(|bytes| bytes / 4),
             ..StoragePlace::default()
         })
     }
