@@ -17,8 +17,8 @@ pub use extension::{
     ClientAuth, Durability, Extension, Extensions, Identity, Offer, ServerAuth, StoragePlace,
 };
 pub use factory::{
-    Built, Config, ExporterConfig, ExtensionConfig, Factory, Kind, MemoryLimit, Parsed, ProcessorConfig,
-    ReceiverConfig, Setup, Stability,
+    Built, Config, ExporterConfig, ExtensionConfig, Factory, Kind, MemoryLimit, Parsed,
+    ProcessorConfig, ReceiverConfig, Setup, Stability,
 };
 pub use processor::{Access, Outbox, Processor};
 pub use receiver::{Lifecycle, Receiver, Stopper};
