@@ -1,6 +1,6 @@
 //! One HTTP/1.1 connection over a plain socket, so that a test decides about every byte.
 
-use std::io::{BufRead, BufReader, Error, ErrorKind, Read, Write};
+use std::io::{BufRead, BufReader, Error, ErrorKind, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
