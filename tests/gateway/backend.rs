@@ -8,9 +8,12 @@ use std::time::Duration;
 
 use crate::ledger::{Ledger, Sums};
 use crate::payload;
-use crate::process::{Gateway, configure, eventually, forwarding, with_exporter};
+use crate::process::{Gateway, configure, eventually, forwarding, inspect, queue, with_exporter};
 use crate::sender::{Load, Place};
 use crate::sink::{Mood, Sink};
+
+/// No numbers.
+const NONE: [u64; 0] = [];
 
 /// A gateway before one backend.
 struct Chain {
@@ -98,11 +101,12 @@ fn refusals_that_pass() {
     }
     let (status, said) = chain.gateway.stop();
     assert!(status.success(), "{said}");
-    assert_eq!(dead(chain.home.path(), "otlp_http"), []);
+    assert_eq!(dead(chain.home.path(), "otlp_http"), NONE);
 }
 
 /// Scenario: a backend that answers 400 to every seventh request.
-/// Guarantees: the others arrive, once; exactly those seventh are dead letters, as they were sent.
+/// Guarantees: the others arrive, once; exactly those seventh are dead letters, as they were sent,
+/// and arrive too once they are replayed and the backend has changed its mind.
 #[test]
 fn poison_blocks_nobody() {
     let chain = Chain::start(Mood::Poison(7));
@@ -112,10 +116,21 @@ fn poison_blocks_nobody() {
         chain.sink.check();
         (chain.ledger.missing() == poison).then_some(())
     });
+    let Chain { home, ledger, sink, gateway } = chain;
     eventually("the poison among the dead letters", || {
-        (dead(chain.home.path(), "otlp_http") == poison).then_some(())
+        (dead(home.path(), "otlp_http") == poison).then_some(())
     });
-    assert_eq!(chain.ledger.sums().duplicates, 0);
+    let (status, said) = gateway.stop();
+    assert!(status.success(), "{said}");
+    let told = inspect(home.path());
+    assert_eq!(told["pending"]["records"], 0, "{told}");
+    assert_eq!(told["dead_letters"], poison.len(), "{told}");
+    queue(home.path(), &["replay"]);
+    sink.be(Mood::Take);
+    let _gateway = Gateway::start(home.path());
+    let sums = arrive(&ledger, &sink);
+    assert_eq!(sums.duplicates, 0, "{sums:?}");
+    assert_eq!(dead(home.path(), "otlp_http"), NONE);
 }
 
 /// Scenario: a backend that answers 413 to what is large.
@@ -127,7 +142,7 @@ fn too_large_is_cut() {
     let sums = chain.arrive();
     assert!(chain.sink.answered(413) > 0, "nothing was too large");
     assert_eq!(sums.duplicates, 0, "{sums:?}");
-    assert_eq!(dead(chain.home.path(), "otlp_http"), []);
+    assert_eq!(dead(chain.home.path(), "otlp_http"), NONE);
 }
 
 /// Scenario: a backend whose answers end after N bytes, for every N from 0 to 200; each time it has
@@ -144,7 +159,7 @@ fn answers_cut_anywhere() {
     let sums = chain.arrive();
     eventually("the last answers", || (chain.sink.requests() > 200).then_some(()));
     assert!((100..=201).contains(&sums.duplicates), "{sums:?}");
-    assert_eq!(dead(chain.home.path(), "otlp_http"), []);
+    assert_eq!(dead(chain.home.path(), "otlp_http"), NONE);
 }
 
 /// Scenario: a backend that takes requests and never answers; then one that answers byte by byte.
@@ -171,6 +186,8 @@ fn stopped_while_the_backend_is_down() {
     send(&gateway, &ledger, 50);
     let (status, said) = gateway.stop();
     assert!(status.success(), "{said}");
+    let told = inspect(home.path());
+    assert_eq!(told["pending"]["records"], 50, "{told}");
     let gateway = Gateway::start(home.path());
     send(&gateway, &ledger, 50);
     assert_eq!(ledger.sums().missing, 100);

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use crate::delivered::Files;
 use crate::ledger::Ledger;
-use crate::process::{Gateway, PATIENCE, configure, eventually, forwarding, with_exporter};
+use crate::process::{
+    Gateway, PATIENCE, configure, eventually, forwarding, inspect, with_exporter,
+};
 use crate::sender::{Load, Place};
 use crate::sink::{Mood, Sink};
 
@@ -62,7 +64,7 @@ fn kill_under_load(
 
 /// Waits until everything that was promised has arrived, and checks all that is claimed.
 #[track_caller]
-fn settle(ledger: &Ledger, gateway: Gateway, rounds: u64, mut look: impl FnMut()) {
+fn settle(home: &Path, ledger: &Ledger, gateway: Gateway, rounds: u64, mut look: impl FnMut()) {
     let start = Instant::now();
     let mut before = ledger.sums();
     let mut moved = Instant::now();
@@ -80,6 +82,8 @@ fn settle(ledger: &Ledger, gateway: Gateway, rounds: u64, mut look: impl FnMut()
     }
     let (status, said) = gateway.stop();
     assert!(status.success(), "{said}");
+    let told = inspect(home);
+    assert_eq!(told["dead_letters"], 0, "{told}");
     look();
     let sums = ledger.sums();
     eprintln!("drained in {:?}: {sums:?}", start.elapsed());
@@ -99,7 +103,7 @@ fn killed_with_files_as_destination() {
     let ledger = Arc::new(Ledger::default());
     let mut files = Files::new(&home.path().join("out"));
     let gateway = kill_under_load(home.path(), &ledger, 6, 0, |_| files.look(&ledger));
-    settle(&ledger, gateway, 6, || files.look(&ledger));
+    settle(home.path(), &ledger, gateway, 6, || files.look(&ledger));
 }
 
 /// Scenario: load, and kill -9 at random moments; the same configuration again. The destination is a
@@ -123,7 +127,7 @@ fn killed_with_a_backend_as_destination() {
                 sink.be(if round % 5 == 3 { Mood::Silent } else { Mood::Anything });
             });
             sink.be(Mood::Take);
-            settle(&ledger, gateway, rounds, || sink.check());
+            settle(home.path(), &ledger, gateway, rounds, || sink.check());
         })
     });
     for thread in threads.collect::<Vec<_>>() {

@@ -34,9 +34,9 @@ fn honest_beside_hostile() {
     });
     let before = attack.tries.load(Ordering::Relaxed);
     let load = Load::start(2, usize::MAX, &place, &ledger);
-    eventually("some hundred honest requests during the attack", || {
+    eventually("a hundred honest requests during the attack", || {
         let tries = attack.tries.load(Ordering::Relaxed) - before;
-        (load.answers.success() > 300 && tries > 3 * CONNECTIONS).then_some(())
+        (load.answers.success() > 100 && tries > 3 * CONNECTIONS).then_some(())
     });
     let answers = load.stop();
     let tries = attack.tries.load(Ordering::Relaxed);
@@ -67,27 +67,35 @@ fn goodput_beside_an_attack() {
     configure(home.path(), &forwarding(sink.address));
     let gateway = Gateway::start(home.path());
     let place = Place::at(gateway.address);
-    let rate = || {
-        let load = Load::start(2, usize::MAX, &place, &ledger);
-        let start = Instant::now();
-        std::thread::sleep(turn);
-        let answers = load.stop();
-        (answers.success() as f64 / start.elapsed().as_secs_f64(), answers.later())
-    };
-    rate();
-    let mut relations = Vec::new();
-    for _ in 0..5 {
-        let (alone, _) = rate();
-        let attack = Attack::start(CONNECTIONS, gateway.address);
-        let (beside, later) = rate();
-        let tries = attack.tries.load(Ordering::Relaxed);
-        attack.stop();
-        relations.push(beside / alone);
+    // Two who send as fast as they can, or twenty who send twice a second each.
+    for (senders, every) in [(2, 0), (20, 500)] {
+        let every = Duration::from_millis(every);
+        let rate = || {
+            let load = Load::paced(senders, usize::MAX, every, &place, &ledger);
+            let start = Instant::now();
+            std::thread::sleep(turn);
+            let answers = load.stop();
+            (answers.success() as f64 / start.elapsed().as_secs_f64(), answers.later())
+        };
+        rate();
+        let mut relations = Vec::new();
+        for _ in 0..5 {
+            let (alone, _) = rate();
+            let attack = Attack::start(CONNECTIONS, gateway.address);
+            let (beside, later) = rate();
+            let tries = attack.tries.load(Ordering::Relaxed);
+            attack.stop();
+            relations.push(beside / alone);
+            eprintln!(
+                "alone {alone:.0}/s, beside {tries} attacks {beside:.0}/s with {later} refusals: {:.0} %",
+                100.0 * beside / alone
+            );
+        }
+        relations.sort_by(f64::total_cmp);
+        let median = 100.0 * relations[2];
         eprintln!(
-            "alone {alone:.0}/s, beside {tries} attacks {beside:.0}/s with {later} refusals: {:.0} %",
-            100.0 * beside / alone
+            "{senders} senders: the median is {median:.0} %, peak {} MiB",
+            gateway.peak() >> 20
         );
     }
-    relations.sort_by(f64::total_cmp);
-    eprintln!("the median: {:.0} %, peak {} MiB", 100.0 * relations[2], gateway.peak() >> 20);
 }

@@ -4,8 +4,8 @@
 //!
 //! Layout: `payload` is what is sent, a function of a number; `ledger` remembers what was answered
 //! and what arrived, and compares; `sender` makes load, `http` carries it; `sink` is a backend that
-//! misbehaves on demand; `attack` are senders that do; `process` runs the program; `delivered` reads what the `file` exporter wrote.
-//! The rest are tests: `kill`, `backend`, `disk`, `limits`, `tiers`, `restart`.
+//! misbehaves on demand; `attack` are senders that do; `process` runs the program; `delivered` reads
+//! what the `file` exporter wrote. The rest are tests: `kill`, `backend`, `disk`, `limits`, `tiers`, `restart`.
 //!
 //! Longer runs, in the environment: `PROFPIPE_KILL_ROUNDS=1000` for [`kill`],
 //! `PROFPIPE_QUEUE_MIB=1024` for [`restart`], `PROFPIPE_GOODPUT=1` for the paired measurement in

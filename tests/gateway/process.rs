@@ -51,6 +51,28 @@ pub(crate) fn configure(directory: &Path, config: &str) {
     std::fs::write(directory.join("gateway.yaml"), config).unwrap();
 }
 
+/// What `profpipe queue inspect` says about the only destination of the queue in `./queue`.
+#[track_caller]
+pub(crate) fn inspect(directory: &Path) -> serde_json::Value {
+    let said = queue(directory, &["inspect", "--format", "json"]);
+    let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+    said["destinations"][0].clone()
+}
+
+/// Runs `profpipe queue` on the queue in `./queue`.
+#[track_caller]
+pub(crate) fn queue(directory: &Path, arguments: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_profpipe"))
+        .arg("queue")
+        .args(arguments)
+        .arg("queue")
+        .current_dir(directory)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
 /// A gateway that takes OTLP over HTTP.
 #[derive(Debug)]
 pub(crate) struct Gateway {

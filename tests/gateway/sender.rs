@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::http::Connection;
 use crate::ledger::Ledger;
@@ -64,6 +64,17 @@ impl Answers {
 impl Load {
     /// So many senders, who send at most `limit` requests together.
     pub(crate) fn start(senders: usize, limit: usize, to: &Place, ledger: &Arc<Ledger>) -> Self {
+        Self::paced(senders, limit, Duration::ZERO, to, ledger)
+    }
+
+    /// The same, where each begins a request at most this often.
+    pub(crate) fn paced(
+        senders: usize,
+        limit: usize,
+        every: Duration,
+        to: &Place,
+        ledger: &Arc<Ledger>,
+    ) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let answers = Arc::new(Answers::default());
         let left = Arc::new(AtomicUsize::new(limit));
@@ -72,7 +83,7 @@ impl Load {
                 let (stop, answers, left) =
                     (Arc::clone(&stop), Arc::clone(&answers), Arc::clone(&left));
                 let (to, ledger) = (to.clone(), Arc::clone(ledger));
-                std::thread::spawn(move || send(&stop, &left, &answers, &to, &ledger))
+                std::thread::spawn(move || send(&stop, &left, every, &answers, &to, &ledger))
             })
             .collect();
         Self { stop, answers, threads }
@@ -104,12 +115,24 @@ impl Drop for Load {
     }
 }
 
-fn send(stop: &AtomicBool, left: &AtomicUsize, answers: &Answers, to: &Place, ledger: &Ledger) {
+fn send(
+    stop: &AtomicBool,
+    left: &AtomicUsize,
+    every: Duration,
+    answers: &Answers,
+    to: &Place,
+    ledger: &Ledger,
+) {
     let take =
         || left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
     let mut connection: Option<(SocketAddr, Connection)> = None;
     let pause = || std::thread::sleep(Duration::from_millis(2));
+    let mut due = Instant::now();
     while !stop.load(Ordering::Relaxed) {
+        if Instant::now() < due {
+            pause();
+            continue;
+        }
         let Some(address) = to.get() else {
             pause();
             continue;
@@ -127,6 +150,8 @@ fn send(stop: &AtomicBool, left: &AtomicUsize, answers: &Answers, to: &Place, le
         if take().is_err() {
             return;
         }
+        // What is late is not made up for.
+        due = (due + every).max(Instant::now());
         let id = ledger.take();
         ledger.sent(id);
         match open.post(&payload::request(id), "") {
