@@ -39,6 +39,9 @@ const GRACE: Duration = Duration::from_millis(4500);
 /// How many engines may still be delivering while another runs.
 const LEAVING: usize = 4;
 
+/// How long queues on disk may take to note how far they are.
+const CLOSE: Duration = Duration::from_millis(400);
+
 pub(crate) fn run(arguments: cli::Run) -> anyhow::Result<ExitCode> {
     if arguments.watch && arguments.config.is_empty() {
         return Err(Usage("--watch needs --config: the built-in agent never changes".into()).into());
@@ -139,6 +142,8 @@ async fn run_until_stopped(
                 anyhow::bail!("stopped at once by a second signal; what was not written is lost");
             }
         };
+        // Notes how far each destination has come, so that the next start sends nothing twice.
+        let _ = tokio::time::timeout(CLOSE, services.logs.close()).await;
         status.finish();
         ended.and(stopped)?;
         return Ok(ExitCode::SUCCESS);
