@@ -22,7 +22,7 @@ use super::{AppendError, DestinationId, LogSettings, Record, Stats};
 use crate::component::{Durability, Error, StoragePlace};
 
 /// How often cursors are written.
-const TICK: Duration = Duration::from_secs(1);
+const TICK: Duration = Duration::from_millis(200);
 /// A group is written once it has so many bytes.
 const GROUP: u64 = 1 << 20;
 
