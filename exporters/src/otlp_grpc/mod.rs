@@ -2,7 +2,7 @@
 //!
 //! One unary call for each request; what it means for the batch is decided by the specification's
 //! rules (`network::client`). Cutting, partial success and what was already accepted:
-//! [`crate::otlp`].
+//! `crate::otlp`.
 
 mod config;
 

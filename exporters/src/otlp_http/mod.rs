@@ -1,7 +1,7 @@
 //! The `otlp_http` exporter: OTLP over HTTP, to any backend, Collector or other gateway.
 //!
 //! One POST for each request; what it means for the batch is decided by the specification's rules
-//! (`network::client`). Cutting, partial success and what was already accepted: [`crate::otlp`].
+//! (`network::client`). Cutting, partial success and what was already accepted: `crate::otlp`.
 
 mod config;
 

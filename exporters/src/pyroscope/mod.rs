@@ -1,6 +1,6 @@
 //! The `pyroscope` exporter: pushes pprof to Grafana Pyroscope, Grafana Cloud, Alloy.
 //!
-//! It makes pprof itself ([`series`]) instead of sending OTLP, which Pyroscope takes, too, but
+//! It makes pprof itself (`series`) instead of sending OTLP, which Pyroscope takes, too, but
 //! calls most profiles by other names and loses some. One request holds one profile: of a
 //! request with several the server stores the good ones and answers with an error, so that trying
 //! it again would count them twice.
