@@ -84,8 +84,18 @@ pub(super) async fn connection<IO>(
         move |request| {
             let at_work = activity.begin();
             let shared = Arc::clone(&shared);
+            // Taken at once: over HTTP/2 it may run later than the connection gives its own back.
+            let alive = shared.sending.upgrade();
+            let version = request.version();
             async move {
-                let response = serve(shared, request).await;
+                let mut response = serve(shared, request, alive).await;
+                if let Ok(response) = &mut response
+                    && version < http::Version::HTTP_2
+                    && at_work.0.parting.load(Ordering::Acquire)
+                {
+                    let close = http::HeaderValue::from_static("close");
+                    response.headers_mut().insert(http::header::CONNECTION, close);
+                }
                 drop(at_work);
                 response
             }
@@ -104,6 +114,7 @@ pub(super) async fn connection<IO>(
             // The server being gone means the same as being told to stop.
             until = stopped(&mut stop), if last.is_none() => {
                 let until = until.unwrap_or_else(|| Instant::now() + PARTING);
+                activity.parting.store(true, Ordering::Release);
                 // HTTP/2 has a way to say which requests are still taken.
                 if activity.is_http2.load(Ordering::Acquire) {
                     serving.as_mut().graceful_shutdown();
@@ -120,14 +131,19 @@ pub(super) async fn connection<IO>(
                 }
                 last = Some(until);
                 drop(alive.take());
-                serving.as_mut().graceful_shutdown();
+                if !activity.will_part() {
+                    serving.as_mut().graceful_shutdown();
+                }
             }
             () = sleep_until(next) => match (last, times.verdict(&activity)) {
                 (Some(_), _) | (None, Verdict::Cut) => return,
                 (None, Verdict::Stay) => {}
                 (None, Verdict::Part(time)) => {
                     last = Some(Instant::now() + time);
-                    serving.as_mut().graceful_shutdown();
+                    activity.parting.store(true, Ordering::Release);
+                    if !activity.will_part() {
+                        serving.as_mut().graceful_shutdown();
+                    }
                 }
             },
         }
@@ -218,6 +234,10 @@ struct Activity {
     quiet: AtomicU64,
     /// Told about each request.
     begun: Notify,
+    /// The next answer over HTTP/1.1 is the last, and says so. The library would only say it if it
+    /// was asked to end before the answer was begun; an answer that is there at once is then
+    /// followed by a closed connection that nobody announced.
+    parting: AtomicBool,
 }
 
 impl Activity {
@@ -231,6 +251,7 @@ impl Activity {
             header: AtomicU64::new(0),
             quiet: AtomicU64::new(1),
             begun: Notify::new(),
+            parting: AtomicBool::new(false),
         }
     }
 
@@ -248,6 +269,14 @@ impl Activity {
         self.header.store(0, Ordering::Release);
         self.begun.notify_waiters();
         AtWork(Arc::clone(self))
+    }
+
+    /// Whether an answer will end it: one is at work, or bytes of a request have come, which
+    /// would be thrown away if it was ended now.
+    fn will_part(&self) -> bool {
+        !self.is_http2.load(Ordering::Acquire)
+            && (self.requests.load(Ordering::Acquire) > 0
+                || self.header.load(Ordering::Acquire) > 0)
     }
 
     fn read(&self, bytes: &[u8]) {

@@ -16,6 +16,7 @@ use tokio::time::timeout;
 
 use super::Reply;
 use super::answer::{ReplyBody, grpc, grpc_refusal};
+use super::connection::Alive;
 use super::refusal::Refusal;
 use super::route::{Handler, Request, Router, Sending, Transport};
 use crate::body::{self, Coding, FIRST, Framing, Limits};
@@ -42,12 +43,13 @@ pub(super) struct Shared {
 pub(super) async fn serve(
     shared: Arc<Shared>,
     request: HttpRequest<Incoming>,
+    alive: Option<Alive>,
 ) -> Result<Response<ReplyBody>, Infallible> {
     let (head, body) = request.into_parts();
     let transport = transport(&head);
     let (handler, result) = match find(&shared, &head, transport) {
         Ok((handler, identity)) => {
-            let asked = Asked { shared: &shared, handler: &**handler, transport, identity };
+            let asked = Asked { shared: &shared, handler: &**handler, transport, identity, alive };
             let kept = asked.handler;
             let result = asked.answer(head.clone(), body).await;
             (Some(kept), result)
@@ -103,10 +105,12 @@ struct Asked<'s> {
     handler: &'s dyn Handler,
     transport: Transport,
     identity: Identity,
+    /// `None` once the server has stopped.
+    alive: Option<Alive>,
 }
 
 impl Asked<'_> {
-    async fn answer(self, head: request::Parts, body: Incoming) -> Result<Reply, Refusal> {
+    async fn answer(mut self, head: request::Parts, body: Incoming) -> Result<Reply, Refusal> {
         let before = match self.before(&head, &body) {
             Ok(before) => before,
             Err(refusal) => {
@@ -137,8 +141,8 @@ impl Asked<'_> {
     }
 
     /// What is decided before any of the body is read.
-    fn before(&self, head: &request::Parts, body: &Incoming) -> Result<Before, Refusal> {
-        let Some(alive) = self.shared.sending.upgrade() else {
+    fn before(&mut self, head: &request::Parts, body: &Incoming) -> Result<Before, Refusal> {
+        let Some(alive) = self.alive.take() else {
             return Err(Refusal::unavailable("the server is stopping"));
         };
         let sending = Sending { _alive: alive };
