@@ -14,10 +14,12 @@ pub(crate) struct Load {
     pub(crate) connections: usize,
     /// Bytes a second; without it as fast as they are taken.
     pub(crate) pace: Option<f64>,
+    /// How long the sink does not answer at first.
+    pub(crate) silence: Duration,
 }
 
 impl Load {
-    pub(crate) const CLOSED: Self = Self { connections: 8, pace: None };
+    pub(crate) const CLOSED: Self = Self { connections: 8, pace: None, silence: Duration::ZERO };
 
     /// Sends the payloads in this order; the times to the answers, in seconds.
     pub(crate) fn send(

@@ -1,5 +1,5 @@
 //! The gateway, beside the real OpenTelemetry Collector: `cargo bench --bench gateway [-- --pairs N
-//! --megabytes M --pace MB/S --only closed,paced,store --payloads DIRECTORY]`.
+//! --megabytes M --pace MB/S --only closed,paced,outage,store --payloads DIRECTORY]`.
 //!
 //! Prints the method beside each figure and compares within one run; asserts no figure, but stops when
 //! something else arrived than was sent. Both programs run the same configuration text (OTLP/HTTP
@@ -11,7 +11,8 @@
 //!    forwards holds a queue, and that is in its memory.
 //! 2. `paced`: the same rate offered to both, one that the Collector sustains, before queues of the same
 //!    length: for memory and the time to an answer. Beside it what the disk itself does.
-//! 3. `store`: delivery into Pyroscope, in profpipe with an edit and a merge.
+//! 3. `outage`: the sink is silent for a while, so queues of the same length fill: for memory.
+//! 4. `store`: delivery into Pyroscope, in profpipe with an edit and a merge.
 //!
 //! The requests are recordings of profpipe itself, of programs in C, Go, Python and JavaScript, each at
 //! several rates. CPU time is that of the process's CPU clock from the first request to the last one's
@@ -57,7 +58,7 @@ mod store;
 mod totals;
 
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use content::Content;
 use load::Load;
@@ -125,6 +126,13 @@ fn main() {
         }
         disk::measure(directory.path(), &payloads, &round.order);
     }
+    if only("outage") {
+        let load = Load { silence: Duration::from_secs(3), ..Load::CLOSED };
+        let figures = in_turns(pairs, |kind| round.run(kind, &collector, Queue::Memory, load, 100));
+        let title =
+            "Memory, the sink silent for the first 3 s: a queue of 100 requests is full on both";
+        report::print(title, &figures);
+    }
     if only("store") {
         let store = Store::new(&payloads, megabytes * 1_000_000 / 3);
         // Uncompressed as above, and as both do it by default.
@@ -146,7 +154,7 @@ fn main() {
 }
 
 fn paced(round: &Round<'_>, pace: usize, pairs: usize, collector: &Path) {
-    let load = Load { connections: 4, pace: Some(pace as f64 * 1e6) };
+    let load = Load { connections: 4, pace: Some(pace as f64 * 1e6), silence: Duration::ZERO };
     let mut answers = Vec::new();
     for queue in [Queue::Through, Queue::Memory, Queue::Os, Queue::Disk] {
         let figures = in_turns(pairs, |kind| round.run(kind, collector, queue, load, 100));
@@ -217,6 +225,7 @@ impl<'a> Round<'a> {
         let warmth: Vec<_> = (0..self.payloads.len()).collect();
         load.send(server.address, self.payloads, &warmth);
         sink.wait_for(self.expected.samples - self.samples, &server);
+        sink.be_silent(load.silence);
         let (before, began) = (server.cpu_seconds(), Instant::now());
         let answers = load.send(server.address, self.payloads, &self.order);
         let taken = began.elapsed().as_secs_f64();

@@ -17,7 +17,7 @@ use crate::server::{Kind, Server, Work};
 use crate::totals::Column;
 
 /// More connections than elsewhere: an answer waits for the merge and for Pyroscope.
-const LOAD: Load = Load { connections: 32, pace: None };
+const LOAD: Load = Load { connections: 32, pace: None, silence: Duration::ZERO };
 
 /// Requests of their own times and services, because Pyroscope keeps one of equals.
 #[derive(Debug)]
