@@ -8,26 +8,57 @@ use std::time::{Duration, Instant};
 
 use crate::payloads::Payload;
 
-pub(crate) const CONNECTIONS: usize = 8;
+/// How requests come.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Load {
+    pub(crate) connections: usize,
+    /// Bytes a second; without it as fast as they are taken.
+    pub(crate) pace: Option<f64>,
+    /// How long the sink does not answer at first.
+    pub(crate) silence: Duration,
+}
 
-/// Sends the payloads in this order; the times to the answers, in seconds.
-pub(crate) fn send(server: SocketAddr, payloads: &[Payload], order: &[usize]) -> Vec<f64> {
-    let next = AtomicUsize::new(0);
-    let times = Mutex::new(Vec::new());
-    std::thread::scope(|scope| {
-        for _ in 0..CONNECTIONS {
-            scope.spawn(|| {
-                let mut connection = BufReader::new(TcpStream::connect(server).unwrap());
-                connection.get_ref().set_nodelay(true).unwrap();
-                while let Some(&index) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let began = Instant::now();
-                    post(&mut connection, &payloads[index].bytes);
-                    times.lock().unwrap().push(began.elapsed().as_secs_f64());
-                }
-            });
-        }
-    });
-    times.into_inner().unwrap()
+impl Load {
+    pub(crate) const CLOSED: Self = Self { connections: 8, pace: None, silence: Duration::ZERO };
+
+    /// Sends the payloads in this order; the times to the answers, in seconds.
+    pub(crate) fn send(
+        self,
+        server: SocketAddr,
+        payloads: &[Payload],
+        order: &[usize],
+    ) -> Vec<f64> {
+        // When each may go, in seconds from the first.
+        let mut before = 0;
+        let due: Vec<f64> = order
+            .iter()
+            .map(|&index| {
+                let due = self.pace.map_or(0.0, |pace| before as f64 / pace);
+                before += payloads[index].bytes.len();
+                due
+            })
+            .collect();
+        let (next, start) = (AtomicUsize::new(0), Instant::now());
+        let times = Mutex::new(Vec::new());
+        std::thread::scope(|scope| {
+            for _ in 0..self.connections {
+                scope.spawn(|| {
+                    let mut connection = BufReader::new(TcpStream::connect(server).unwrap());
+                    connection.get_ref().set_nodelay(true).unwrap();
+                    loop {
+                        let position = next.fetch_add(1, Ordering::Relaxed);
+                        let Some(&index) = order.get(position) else { break };
+                        let due = start + Duration::from_secs_f64(due[position]);
+                        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+                        let began = Instant::now();
+                        post(&mut connection, &payloads[index].bytes);
+                        times.lock().unwrap().push(began.elapsed().as_secs_f64());
+                    }
+                });
+            }
+        });
+        times.into_inner().unwrap()
+    }
 }
 
 /// Until it is taken: a full queue or budget says 429 or 503, and a sender comes again.

@@ -1,21 +1,25 @@
-//! Forwarding, beside the real OpenTelemetry Collector: `cargo bench --bench gateway [-- --pairs N
-//! --megabytes M --payloads DIRECTORY]`.
+//! The gateway, beside the real OpenTelemetry Collector: `cargo bench --bench gateway [-- --pairs N
+//! --megabytes M --pace MB/S --only closed,paced,outage,store --payloads DIRECTORY]`.
 //!
 //! Prints the method beside each figure and compares within one run; asserts no figure, but stops when
-//! the sink did not get exactly what was sent. Both programs run the same configuration text (OTLP/HTTP
+//! something else arrived than was sent. Both programs run the same configuration text (OTLP/HTTP
 //! in, `otlp_http` out, uncompressed), on the same CPU, one after the other in turns, fed by the same
-//! requests over the same number of connections:
-//! 1. with the sending queue in memory on both, success answered when the sink has it (`Through`);
-//! 2. in memory on both, success answered at once (`Memory`);
-//! 3. on disk on both, `fsync: true`: success is answered when the disk has it (`Disk`).
+//! requests over the same number of connections. A sender is answered when the sink has the request
+//! (`Through`), at once (`Memory`), when the operating system has it (`Os`) or when the disk has it,
+//! `fsync: true` on both (`Disk`):
+//! 1. `closed`: as fast as they take it, for CPU time and speed. A program that answers faster than it
+//!    forwards holds a queue, and that is in its memory.
+//! 2. `paced`: the same rate offered to both, one that the Collector sustains, before queues of the same
+//!    length: for memory and the time to an answer. Beside it what the disk itself does.
+//! 3. `outage`: the sink is silent for a while, so queues of the same length fill: for memory.
+//! 4. `store`: delivery into Pyroscope, in profpipe with an edit and a merge.
 //!
 //! The requests are recordings of profpipe itself, of programs in C, Go, Python and JavaScript, each at
-//! several rates. CPU time is utime + stime of /proc/PID/stat from the first request to the last one's
-//! arrival at the sink; memory is VmHWM at the end. The load comes as fast as it is taken: a program that
-//! answers faster than it forwards holds a queue, and that is in its memory. Load generator and sink are this program, on the
-//! other CPUs; it looks at contents after the measurement.
+//! several rates. CPU time is that of the process's CPU clock from the first request to the last one's
+//! arrival; memory is VmHWM at the end. Load generator and sink are this program, on the other CPUs;
+//! it looks at contents after the measurement.
 //!
-//! Needs the Collector: tests/peers/build.
+//! Needs the Collector and Pyroscope: tests/peers/build.
 
 #![allow(
     clippy::unwrap_used,
@@ -30,35 +34,39 @@
 #[path = "../../tests/peers/built.rs"]
 mod built;
 mod content;
+mod disk;
+#[allow(dead_code, reason = "shared with tests/peers, which uses more of it")]
+#[path = "../../tests/peers/http.rs"]
+mod http;
 mod load;
 mod payloads;
 #[allow(dead_code, reason = "shared with tests/peers, which uses more of it")]
+#[path = "../../tests/peers/pprof.rs"]
+mod pprof;
+#[allow(dead_code, reason = "shared with tests/peers, which uses more of it")]
 #[path = "../../tests/peers/process.rs"]
 mod process;
+#[allow(dead_code, reason = "shared with tests/peers, which uses more of it")]
+#[path = "../../tests/peers/pyroscope.rs"]
+mod pyroscope;
+mod report;
 mod server;
 mod sink;
+mod store;
+#[allow(dead_code, reason = "shared with tests/peers, which uses more of it")]
+#[path = "../../tests/peers/totals.rs"]
+mod totals;
 
-use std::time::Instant;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use content::Content;
+use load::Load;
 use payloads::Payload;
-use server::{Kind, Queue, Server};
+use report::{Figures, Pairs, median, percentile};
+use server::{Kind, Queue, Server, Work};
 use sink::Sink;
-
-/// What one run of one program cost.
-#[derive(Debug, Clone, Copy)]
-struct Figures {
-    /// Samples forwarded by CPU second.
-    samples: f64,
-    /// Megabytes forwarded by CPU second.
-    megabytes: f64,
-    /// The most memory that was resident, MiB.
-    memory: f64,
-    /// Megabytes a second of the clock.
-    speed: f64,
-    /// The median time to an answer, milliseconds.
-    answer: f64,
-}
+use store::Store;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -87,7 +95,7 @@ fn main() {
     let round = Round::new(&payloads, megabytes * 1_000_000);
     println!(
         "requests: {} different ones of {:.0} to {:.0} kB, {:.0} kB at the median; each run sends {} \
-         ({:.0} MB, {} samples) over {} connections, after {} to warm up",
+         ({:.0} MB, {} samples), after {} to warm up",
         payloads.len(),
         payloads.iter().map(|payload| payload.bytes.len()).min().unwrap_or(0) as f64 / 1e3,
         payloads.iter().map(|payload| payload.bytes.len()).max().unwrap_or(0) as f64 / 1e3,
@@ -95,20 +103,91 @@ fn main() {
         round.order.len(),
         round.bytes as f64 / 1e6,
         round.samples,
-        load::CONNECTIONS,
         payloads.len(),
     );
-    for queue in [Queue::Through, Queue::Memory, Queue::Disk] {
-        let mut figures: [Vec<Figures>; 2] = [Vec::new(), Vec::new()];
-        for pair in 0..pairs {
-            // In turns, and each first as often as the other.
-            for position in [pair % 2, 1 - pair % 2] {
-                let kind = [Kind::Profpipe, Kind::Collector][position];
-                figures[position].push(round.run(kind, &collector, queue));
+    let only =
+        |name: &str| value("--only").is_none_or(|only| only.split(',').any(|one| one == name));
+    if only("closed") {
+        for queue in [Queue::Through, Queue::Memory, Queue::Disk] {
+            let figures =
+                in_turns(pairs, |kind| round.run(kind, &collector, queue, Load::CLOSED, 1000));
+            let title = format!(
+                "{queue:?}, as fast as it is taken over {} connections",
+                Load::CLOSED.connections
+            );
+            report::print(&title, &figures);
+        }
+    }
+    if only("paced") {
+        // Less of it: the pace says how long it takes.
+        let round = Round::new(&payloads, megabytes * 1_000_000 / 3);
+        for pace in [number("--pace", 10), number("--pace", 10) * 3] {
+            paced(&round, pace, pairs, &collector);
+        }
+        disk::measure(directory.path(), &payloads, &round.order);
+    }
+    if only("outage") {
+        let load = Load { silence: Duration::from_secs(3), ..Load::CLOSED };
+        let figures = in_turns(pairs, |kind| round.run(kind, &collector, Queue::Memory, load, 100));
+        let title =
+            "Memory, the sink silent for the first 3 s: a queue of 100 requests is full on both";
+        report::print(title, &figures);
+    }
+    if only("store") {
+        let store = Store::new(&payloads, megabytes * 1_000_000 / 3);
+        // Uncompressed as above, and as both do it by default.
+        for compression in ["none", "gzip"] {
+            let mut stored = Vec::new();
+            let figures = in_turns(pairs, |kind| {
+                let run = store.run(kind, &collector, compression);
+                let (figures, contents) = run.expect("Pyroscope; see above");
+                stored.push((kind, contents));
+                figures
+            });
+            report::print(&store.title(compression), &figures);
+            stored.sort_by_key(|(kind, _)| *kind == Kind::Collector);
+            if let [(_, ours), .., (_, theirs)] = &stored[..] {
+                store::compare(ours, theirs);
             }
         }
-        report(queue, &figures);
     }
+}
+
+fn paced(round: &Round<'_>, pace: usize, pairs: usize, collector: &Path) {
+    let load = Load { connections: 4, pace: Some(pace as f64 * 1e6), silence: Duration::ZERO };
+    let mut answers = Vec::new();
+    for queue in [Queue::Through, Queue::Memory, Queue::Os, Queue::Disk] {
+        let figures = in_turns(pairs, |kind| round.run(kind, collector, queue, load, 100));
+        let title = format!(
+            "{queue:?}, {pace} MB/s offered to both over {} connections ({:.0} MB), queues of 100 requests",
+            load.connections,
+            round.bytes as f64 / 1e6
+        );
+        report::print(&title, &figures);
+        let of = [|figures: &Figures| figures.answer, |figures: &Figures| figures.late];
+        answers.push((queue, of.map(|of| median(figures[0].iter().map(of)))));
+    }
+    if let Some(((_, fsync), others)) = answers.split_last() {
+        for (queue, other) in others {
+            println!(
+                "profpipe's answer after fsync takes {:.2} times as long as that of {queue:?} at p50, {:.2} \
+                 at p99",
+                fsync[0] / other[0],
+                fsync[1] / other[1],
+            );
+        }
+    }
+}
+
+/// In turns, and each first as often as the other.
+fn in_turns(pairs: usize, mut run: impl FnMut(Kind) -> Figures) -> Pairs {
+    let mut figures = [Vec::new(), Vec::new()];
+    for pair in 0..pairs {
+        for position in [pair % 2, 1 - pair % 2] {
+            figures[position].push(run([Kind::Profpipe, Kind::Collector][position]));
+        }
+    }
+    figures
 }
 
 /// The same requests for every run.
@@ -139,14 +218,17 @@ impl<'a> Round<'a> {
         }
     }
 
-    fn run(&self, kind: Kind, collector: &std::path::Path, queue: Queue) -> Figures {
+    fn run(&self, kind: Kind, collector: &Path, queue: Queue, load: Load, size: usize) -> Figures {
         let sink = Sink::start();
-        let server = Server::start(kind, collector, queue, sink.address);
+        let server = Server::start(kind, collector, &Work::forward(queue, size, sink.address));
+        let rest = server.peak_mebibytes();
         let warmth: Vec<_> = (0..self.payloads.len()).collect();
-        load::send(server.address, self.payloads, &warmth);
+        load.send(server.address, self.payloads, &warmth);
         sink.wait_for(self.expected.samples - self.samples, &server);
+        sink.be_silent(load.silence);
         let (before, began) = (server.cpu_seconds(), Instant::now());
-        let answer = load::send(server.address, self.payloads, &self.order);
+        let answers = load.send(server.address, self.payloads, &self.order);
+        let taken = began.elapsed().as_secs_f64();
         sink.wait_for(self.expected.samples, &server);
         let (seconds, cpu) = (began.elapsed().as_secs_f64(), server.cpu_seconds() - before);
         let memory = server.peak_mebibytes();
@@ -156,43 +238,16 @@ impl<'a> Round<'a> {
             arrived == self.expected,
             "{kind:?}, {queue:?}: the sink got something else than was sent"
         );
+        let megabytes = self.bytes as f64 / 1e6;
         Figures {
             samples: self.samples as f64 / cpu,
-            megabytes: self.bytes as f64 / 1e6 / cpu,
+            megabytes: megabytes / cpu,
+            rest,
             memory,
-            speed: self.bytes as f64 / 1e6 / seconds,
-            answer: median(answer.into_iter()) * 1e3,
+            speed: megabytes / seconds,
+            taken: megabytes / taken,
+            answer: median(answers.iter().copied()) * 1e3,
+            late: percentile(answers.iter().copied(), 99) * 1e3,
         }
     }
-}
-
-fn report(queue: Queue, figures: &[Vec<Figures>; 2]) {
-    println!("\nqueue {queue:?}, {} pairs, medians (least to most):", figures[0].len());
-    let row = |what: &str, of: fn(&Figures) -> f64| {
-        let text = figures.each_ref().map(|runs| {
-            let values = runs.iter().map(of);
-            let (least, most) = values.clone().fold((f64::MAX, 0_f64), |(least, most), value| {
-                (least.min(value), most.max(value))
-            });
-            format!("{:.1} ({least:.1} to {most:.1})", median(values))
-        });
-        let pairs = figures[0].iter().zip(&figures[1]).map(|(ours, theirs)| of(ours) / of(theirs));
-        println!(
-            "  {what}: profpipe {}, Collector {}; ratio {:.2}",
-            text[0],
-            text[1],
-            median(pairs)
-        );
-    };
-    row("thousand samples by CPU second", |figures| figures.samples / 1e3);
-    row("MB by CPU second", |figures| figures.megabytes);
-    row("peak memory, MiB", |figures| figures.memory);
-    row("MB by second", |figures| figures.speed);
-    row("time to an answer, ms", |figures| figures.answer);
-}
-
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<_> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }

@@ -1,14 +1,12 @@
 //! The program under measurement: profpipe or the Collector, with the same configuration.
 
-use std::net::SocketAddr;
-use std::net::TcpStream;
+#![allow(unsafe_code, reason = "the CPU clock of another process is a call into the C library")]
+
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
 
 use crate::process::{Running, free_address};
-
-/// Kernel clock ticks a second, as /proc counts CPU time (USER_HZ, fixed on Linux).
-const TICKS: f64 = 100.0;
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Kind {
@@ -19,11 +17,72 @@ pub(crate) enum Kind {
 /// Where requests wait.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Queue {
-    /// In memory, and the sender is answered when the destination has it: what waits is bounded by
-    /// the senders, so the memory is comparable.
+    /// In memory, and the sender is answered when the destination has it.
     Through,
+    /// In memory, and the sender is answered at once.
     Memory,
+    /// On disk, and the sender is answered when the operating system has it.
+    Os,
+    /// On disk, and the sender is answered when the disk has it.
     Disk,
+}
+
+impl Queue {
+    fn settings(self, size: usize) -> String {
+        match self {
+            Self::Through => format!("wait_for_result: true, queue_size: {size}"),
+            Self::Memory => {
+                format!("wait_for_result: false, block_on_overflow: true, queue_size: {size}")
+            }
+            Self::Os | Self::Disk => format!("storage: file_storage, queue_size: {size}"),
+        }
+    }
+}
+
+/// What is done with what arrives: YAML.
+#[derive(Debug)]
+pub(crate) struct Work {
+    queue: Queue,
+    processors: &'static str,
+    names: &'static str,
+    exporter: String,
+}
+
+impl Work {
+    /// OTLP/HTTP to the sink; at most `size` requests wait.
+    pub(crate) fn forward(queue: Queue, size: usize, sink: SocketAddr) -> Self {
+        let settings = queue.settings(size);
+        let exporter = format!(
+            "otlp_http: {{ endpoint: 'http://{sink}', compression: none, sending_queue: {{ {settings} }} }}"
+        );
+        Self { queue, processors: "", names: "", exporter }
+    }
+
+    /// Into Pyroscope: profpipe with an edit and a merge by the push API, the Collector by OTLP/gRPC.
+    pub(crate) fn store(kind: Kind, compression: &str, pyroscope: SocketAddr) -> Self {
+        let queue = Queue::Through;
+        let settings =
+            format!("compression: {compression}, sending_queue: {{ {} }}", queue.settings(1000));
+        match kind {
+            Kind::Profpipe => Self {
+                queue,
+                processors: "processors:\n  resource: { attributes: \
+                             [ { key: deployment.environment.name, value: bench, action: upsert } ] }\n  \
+                             batch: { timeout: 200ms }\n",
+                names: "processors: [resource, batch], ",
+                exporter: format!("pyroscope: {{ endpoint: 'http://{pyroscope}', {settings} }}"),
+            },
+            Kind::Collector => Self {
+                queue,
+                processors: "",
+                names: "",
+                exporter: format!(
+                    "otlp_grpc: {{ endpoint: '{pyroscope}', tls: {{ insecure: true }}, \
+                     timeout: 30s, {settings} }}"
+                ),
+            },
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -34,28 +93,27 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    pub(crate) fn start(kind: Kind, collector: &Path, queue: Queue, sink: SocketAddr) -> Self {
+    pub(crate) fn start(kind: Kind, collector: &Path, work: &Work) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let address = free_address();
-        let storage = directory.path().join("queue");
-        let (extensions, names, queue) = match queue {
-            Queue::Through => (String::new(), "", "wait_for_result: true"),
-            Queue::Memory => (String::new(), "", "wait_for_result: false, block_on_overflow: true"),
-            Queue::Disk => (
+        let (extensions, extension) = match work.queue {
+            Queue::Through | Queue::Memory => (String::new(), ""),
+            Queue::Os | Queue::Disk => (
                 format!(
                     "extensions:\n  file_storage: {{ directory: '{}', create_directory: true, \
-                     fsync: true }}\n",
-                    storage.display()
+                     fsync: {} }}\n",
+                    directory.path().join("queue").display(),
+                    work.queue == Queue::Disk
                 ),
                 "  extensions: [file_storage]\n",
-                "storage: file_storage",
             ),
         };
+        let Work { processors, names, exporter, .. } = work;
+        let name = exporter.split(':').next().unwrap();
         let config = format!(
             "{extensions}receivers:\n  otlp: {{ protocols: {{ http: {{ endpoint: '{address}' }} }} }}\n\
-             exporters:\n  otlp_http: {{ endpoint: 'http://{sink}', compression: none, \
-             sending_queue: {{ {queue} }} }}\n\
-             service:\n{names}  pipelines:\n    profiles: {{ receivers: [otlp], exporters: [otlp_http] }}\n"
+             {processors}exporters:\n  {exporter}\n\
+             service:\n{extension}  pipelines:\n    profiles: {{ receivers: [otlp], {names}exporters: [{name}] }}\n"
         );
         let path = directory.path().join("gateway.yaml");
         std::fs::write(&path, config).unwrap();
@@ -82,13 +140,17 @@ impl Server {
         Self { address, running, _directory: directory }
     }
 
-    /// User and system time so far.
+    /// User and system time so far of all its threads, also of those that ended, to the nanosecond.
     pub(crate) fn cpu_seconds(&self) -> f64 {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.running.id())).unwrap();
-        // After the name, which is in parentheses: utime and stime are fields 14 and 15.
-        let fields: Vec<_> = stat.rsplit_once(')').unwrap().1.split_ascii_whitespace().collect();
-        let ticks = |field: usize| fields[field].parse::<f64>().unwrap();
-        (ticks(11) + ticks(12)) / TICKS
+        let mut clock = 0;
+        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: both write into the variables they are given, which live as long as the calls.
+        let failed = unsafe {
+            libc::clock_getcpuclockid(self.running.id() as libc::pid_t, &raw mut clock) != 0
+                || libc::clock_gettime(clock, &raw mut time) != 0
+        };
+        assert!(!failed, "no CPU clock of the server:\n{}", self.said());
+        time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
     }
 
     /// The most that was ever resident.

@@ -20,6 +20,7 @@ pub(crate) struct Sink {
 struct State {
     samples: AtomicUsize,
     bodies: Mutex<Vec<Vec<u8>>>,
+    silent: Mutex<Option<Instant>>,
 }
 
 impl Sink {
@@ -34,6 +35,11 @@ impl Sink {
             }
         });
         sink
+    }
+
+    /// From now on, and so long, it answers nothing.
+    pub(crate) fn be_silent(&self, time: Duration) {
+        *self.state.silent.lock().unwrap() = Some(Instant::now() + time);
     }
 
     /// Until so many samples have arrived.
@@ -85,6 +91,10 @@ fn while_open(connection: &mut BufReader<TcpStream>, state: &State) -> Option<()
             connection.read_exact(body.get_mut(end..)?).ok()?;
             body.truncate(end + size);
             chunked = size > 0;
+        }
+        let silent = *state.silent.lock().unwrap();
+        if let Some(until) = silent {
+            std::thread::sleep(until.saturating_duration_since(Instant::now()));
         }
         connection
             .get_mut()
