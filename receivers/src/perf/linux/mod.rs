@@ -15,13 +15,17 @@
 mod aggregate;
 mod arch;
 mod attr;
+mod calibrate;
 mod cfi;
 mod drain;
 mod elf;
+mod exposure;
 mod go;
+mod govern;
 mod handoff;
 mod host;
 mod image;
+mod levers;
 mod loader;
 mod maps;
 mod merge;
@@ -51,6 +55,7 @@ use ringbuf::traits::Split;
 use tokio::sync::mpsc;
 
 use super::{Config, Unwind};
+use govern::Governed;
 pub(super) use probe::probe;
 use session::Session;
 
@@ -61,7 +66,8 @@ const BATCHES: usize = 2;
 
 pub(super) fn build(config: Config, setup: &Setup) -> Result<Box<dyn Receiver>, Error> {
     sys::raise_file_limit();
-    let session = Session::open(&config)?;
+    let limits = setup.services.overhead.limits();
+    let session = Session::open(&config, limits.map(|limits| limits.cpu))?;
     for remark in &session.remarks {
         tracing::warn!(receiver = %setup.id, "{remark}");
     }
@@ -110,6 +116,8 @@ impl Receiver for Perf {
             .spawn(move || aggregate::run(aggregation))
             .map_err(no_thread)?;
         let stop = Arc::new(AtomicBool::new(false));
+        let governed =
+            session.governed.then(|| Governed::new(&config, &session, &services, &id)).flatten();
         let draining = drain::Setup {
             loader: loader::Loader::start(session.slack() / 4, metric(LOAD_CPU))
                 .map_err(no_thread)?,
@@ -120,6 +128,7 @@ impl Receiver for Perf {
             messages: producer,
             consumer: aggregator.thread().clone(),
             stop: Arc::clone(&stop),
+            governed,
         };
         let _drain = thread::Builder::new()
             .name("perf-drain".into())
