@@ -17,6 +17,8 @@ use profpipe_pipeline::engine::WorkerCommand;
 use profpipe_pipeline::modules::{Content, Module, ModuleId};
 use profpipe_pipeline::telemetry::Counter;
 
+use profpipe_pipeline::overhead::{Overhead, Stage, Work};
+
 use super::answer::{self, Answer, Known, Reason};
 use super::cache::ModuleNumber;
 use super::child::Child;
@@ -83,6 +85,8 @@ pub(super) struct Setup {
     pub(super) finder: Finder,
     /// Counts unexpected ends of the worker.
     pub(super) restarts: Counter,
+    /// What all this may cost.
+    pub(super) overhead: Arc<Overhead>,
 }
 
 /// Starts the thread. It ends when the sender of its jobs is dropped.
@@ -163,7 +167,9 @@ impl Client {
             }
             let Some(mut job) = queue.pop_front() else { continue };
             let begin = Instant::now();
-            let answers = self.step(&job);
+            let mut work = Work::in_turn(&self.setup.overhead, Stage::Symbolize);
+            let answers = self.step(&job, &mut work);
+            drop(work);
             tell(&job, answers.len(), begin.elapsed());
             let answered = answers.len();
             job.addresses.drain(..answered.min(job.addresses.len()));
@@ -182,10 +188,10 @@ impl Client {
     }
 
     /// Answers for the first addresses of a job, at least one.
-    fn step(&mut self, job: &Job) -> Vec<Known> {
+    fn step(&mut self, job: &Job, work: &mut Work) -> Vec<Known> {
         let chunk = &job.addresses[..job.addresses.len().min(MAX_ADDRESSES)];
         if matches!(job.source.as_deref(), Some(Module { content: Content::Kernel, .. })) {
-            return self.kernel.resolve(chunk, Instant::now());
+            return self.kernel.resolve(chunk, Instant::now(), work);
         }
         // Twice, because the first death may have been another's fault.
         loop {
@@ -363,7 +369,7 @@ impl Client {
             return Err(Trouble::Module(Reason::NoWorker));
         }
         std::thread::sleep(wait);
-        match Child::start(&command, self.setup.limits) {
+        match Child::start(&command, self.setup.limits, &self.setup.overhead) {
             Ok(child) => {
                 if !child.missing.is_empty() && !self.told {
                     self.told = true;

@@ -109,6 +109,7 @@ impl Receiver for Perf {
             frequency: config.frequency,
             service: config.service_name.clone(),
             cpu: metric(AGGREGATE_CPU),
+            overhead: Arc::clone(&services.overhead),
         };
         let no_thread = |error| Error::with_source("no thread for the `perf` receiver", error);
         let aggregator = thread::Builder::new()
@@ -119,7 +120,11 @@ impl Receiver for Perf {
         let governed =
             session.governed.then(|| Governed::new(&config, &session, &services, &id)).flatten();
         let draining = drain::Setup {
-            loader: loader::Loader::start(session.slack() / 4, metric(LOAD_CPU))
+            loader: loader::Loader::start(
+                session.slack() / 4,
+                metric(LOAD_CPU),
+                Arc::clone(&services.overhead),
+            )
                 .map_err(no_thread)?,
             session,
             interval: config.interval.0,
