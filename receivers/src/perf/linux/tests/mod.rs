@@ -9,3 +9,4 @@
 mod files;
 mod processes;
 mod records;
+mod weights;
