@@ -99,6 +99,16 @@ pub mod names {
     pub const FRAMES_UNNAMED: &str = "profpipe_symbolize_frames_unnamed_total";
     /// Times the symbolizer's worker process ended unexpectedly (processor).
     pub const WORKER_RESTARTS: &str = "profpipe_symbolize_worker_restarts_total";
+    /// Stacks that came in for sampling (processor).
+    pub const DOWNSAMPLE_STACKS_IN: &str = "profpipe_downsample_stacks_in_total";
+    /// Stacks that were kept (processor).
+    pub const DOWNSAMPLE_STACKS_OUT: &str = "profpipe_downsample_stacks_out_total";
+    /// Profiles that were sampled (processor).
+    pub const DOWNSAMPLE_SAMPLED: &str = "profpipe_downsample_profiles_sampled_total";
+    /// Profiles that were not sampled, by reason (processor).
+    pub const DOWNSAMPLE_REFUSED: &str = "profpipe_downsample_profiles_refused_total";
+    /// Time spent sampling (processor).
+    pub const DOWNSAMPLE_MILLISECONDS: &str = "profpipe_downsample_milliseconds_total";
 }
 
 /// A number that a component keeps up to date.
