@@ -8,6 +8,7 @@ pub mod attributes;
 pub mod batch;
 pub mod memory_limiter;
 pub mod resource;
+pub mod resource_detection;
 pub mod symbolize;
 
 mod actions;
@@ -22,5 +23,6 @@ pub const COMPONENTS: &[Factory] = &[
     batch::FACTORY,
     memory_limiter::FACTORY,
     resource::FACTORY,
+    resource_detection::FACTORY,
     symbolize::FACTORY,
 ];

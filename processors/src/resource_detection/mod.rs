@@ -1,0 +1,174 @@
+//! The `resource_detection` processor: where profiles were taken, and what decides how fast a
+//! program is there.
+//!
+//! What is true of the host is found out once and now and then again; what is true of a process,
+//! when its profile passes. The latter, and the fingerprint of the hardware, go only to profiles
+//! that a sampler in this program has taken: the id of a process that came over the network is
+//! another host's. That is known from the receiver that a batch came from, which no sender can
+//! choose, and never from what the profile says of itself.
+
+mod catalog;
+mod config;
+mod environment;
+mod facts;
+mod files;
+mod fingerprint;
+mod system;
+#[cfg(test)]
+mod tests;
+
+use std::time::{Duration, Instant};
+
+use profpipe_pipeline::batch::{Batch, Context};
+use profpipe_pipeline::component::{Access, Error, Factory, Outbox, Processor, Setup, Stability};
+use profpipe_pipeline::profile::attribute_names::HOST_NAME;
+use profpipe_pipeline::profile::{Resource, Value};
+use profpipe_pipeline::telemetry::Counter;
+
+use facts::Facts;
+use files::Files;
+
+pub use catalog::Detector;
+pub use config::{Cloud, Config, HostNameSource, Plain, System, Toggle, Toggles};
+
+/// How the component is registered.
+pub const FACTORY: Factory = Factory::processor::<Config>(
+    "resource_detection",
+    Stability::Alpha,
+    "says where profiles were taken and what decides how fast programs are there",
+)
+.with_aliases(&["resourcedetection"]);
+
+/// Resources that got attributes.
+const ENRICHED: &str = "profpipe_resource_detection_resources_total";
+/// Times that the host was looked at again and had changed.
+const CHANGES: &str = "profpipe_resource_detection_changes_total";
+
+struct ResourceDetection {
+    config: Config,
+    files: Files,
+    lookup: environment::Lookup,
+    host: HostFacts,
+    next: Instant,
+    enriched: Counter,
+    changes: Counter,
+}
+
+/// What is true of everything on this host.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct HostFacts {
+    /// What the environment says.
+    told: Facts,
+    /// What describes the host.
+    host: Facts,
+    /// What describes it only to profiles taken here.
+    fingerprint: Facts,
+    /// What its names are, whether they are set or not.
+    names: [Option<Value>; 2],
+}
+
+impl ResourceDetection {
+    fn new(config: Config, setup: &Setup) -> Result<Self, Error> {
+        let files = Files::new(&config.root_path);
+        if !files.root().is_dir() {
+            let root = files.root().display();
+            return Err(Error::new(format!("`root_path` {root} is not a directory")));
+        }
+        let count = |name| setup.services.metrics.counter(name, &setup.id);
+        let mut this = Self {
+            files,
+            lookup: environment::variable,
+            host: HostFacts::default(),
+            next: Instant::now() + config.refresh_interval.0,
+            enriched: count(ENRICHED),
+            changes: count(CHANGES),
+            config,
+        };
+        this.host = this.look();
+        Ok(this)
+    }
+
+    /// Looks at the host.
+    fn look(&self) -> HostFacts {
+        let mut found = HostFacts {
+            names: [Some(system::name().into()), system::id(&self.files).map(Value::from)],
+            ..HostFacts::default()
+        };
+        for detector in &self.config.detectors {
+            let (place, mut facts) = match detector {
+                Detector::Env => (&mut found.told, environment::detect(self.lookup)),
+                Detector::System => (&mut found.host, system::detect(&self.files)),
+                Detector::Kubernetes => (&mut found.host, environment::kubernetes(self.lookup)),
+                Detector::Fingerprint => (&mut found.fingerprint, fingerprint::detect(&self.files)),
+                _ => continue,
+            };
+            facts.retain(|name| self.config.sets(*detector, name));
+            place.merge(facts);
+        }
+        found
+    }
+
+    fn refresh(&mut self, now: Instant) {
+        if now >= self.next {
+            self.next = now + self.config.refresh_interval.0.max(Duration::from_secs(1));
+            let host = self.look();
+            if host != self.host {
+                self.host = host;
+                self.changes.add(1);
+            }
+        }
+    }
+
+    /// Describes a resource.
+    fn enrich(&self, resource: &mut Resource, native: bool) {
+        let replace = self.config.replace.unwrap_or(native);
+        // Who a resource is, its own program knows better than the agent's environment.
+        let own = |key: &str| key.starts_with("service.") || key.starts_with("process.");
+        let foreign = !native && self.config.replace.is_none() && self.is_elsewhere(resource);
+        self.host.told.apply(resource, |key| replace && !own(key));
+        if !foreign {
+            self.host.host.apply(resource, |_| replace);
+        }
+        if native {
+            self.host.fingerprint.apply(resource, |_| replace);
+        }
+        self.enriched.add(1);
+    }
+
+    /// Whether a resource says that it is on another host than this.
+    fn is_elsewhere(&self, resource: &Resource) -> bool {
+        let [name, id] = &self.host.names;
+        let other = |key, ours: &Option<Value>| {
+            resource.get(key).is_some_and(|theirs| Some(theirs) != ours.as_ref())
+        };
+        other(HOST_NAME, name) || other("host.id", id)
+    }
+}
+
+/// Whether a batch was taken by a sampler in this program.
+fn is_native(context: &Context) -> bool {
+    let kind = context.receiver.split('/').next().unwrap_or_default();
+    matches!(kind, "perf" | "inprocess")
+}
+
+impl Processor for ResourceDetection {
+    fn process(&mut self, mut batch: Batch, out: &mut Outbox) -> Result<(), Error> {
+        let native = is_native(&batch.context);
+        let profiles = batch
+            .profiles_mut()
+            .map_err(|cause| Error::with_source("cannot read the batch", cause))?;
+        for of in &mut profiles.resources {
+            self.enrich(&mut of.resource, native);
+        }
+        out.push(batch);
+        Ok(())
+    }
+
+    fn tick(&mut self, now: Instant, _out: &mut Outbox) {
+        self.refresh(now);
+    }
+
+    fn wants(&self) -> Access {
+        Access::Resources
+    }
+}
