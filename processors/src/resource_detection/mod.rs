@@ -7,12 +7,15 @@
 //! another host's. That is known from the receiver that a batch came from, which no sender can
 //! choose, and never from what the profile says of itself.
 
+mod build;
 mod catalog;
+mod cgroup;
 mod config;
 mod environment;
 mod facts;
 mod files;
 mod fingerprint;
+mod process;
 mod system;
 #[cfg(test)]
 mod tests;
@@ -21,12 +24,19 @@ use std::time::{Duration, Instant};
 
 use profpipe_pipeline::batch::{Batch, Context};
 use profpipe_pipeline::component::{Access, Error, Factory, Outbox, Processor, Setup, Stability};
-use profpipe_pipeline::profile::attribute_names::HOST_NAME;
-use profpipe_pipeline::profile::{Resource, Value};
+use profpipe_pipeline::profile::attribute_names::{
+    HOST_NAME, PROCESS_EXECUTABLE_PATH, PROCESS_PID,
+};
+use profpipe_pipeline::profile::{
+    AttributeIx, Dictionary, Profiles, Resource, ResourceProfiles, StringIx, Value,
+};
 use profpipe_pipeline::telemetry::Counter;
 
+use build::Builds;
+use cgroup::Throttling;
 use facts::Facts;
 use files::Files;
+use process::{Described, Processes, Wanted};
 
 pub use catalog::Detector;
 pub use config::{Cloud, Config, HostNameSource, Plain, System, Toggle, Toggles};
@@ -41,6 +51,8 @@ pub const FACTORY: Factory = Factory::processor::<Config>(
 
 /// Resources that got attributes.
 const ENRICHED: &str = "profpipe_resource_detection_resources_total";
+/// Profiles taken here of processes about which nothing could be found out: they had ended.
+const GONE: &str = "profpipe_resource_detection_processes_gone_total";
 /// Times that the host was looked at again and had changed.
 const CHANGES: &str = "profpipe_resource_detection_changes_total";
 
@@ -49,8 +61,11 @@ struct ResourceDetection {
     files: Files,
     lookup: environment::Lookup,
     host: HostFacts,
+    processes: Processes,
+    windows: u64,
     next: Instant,
     enriched: Counter,
+    gone: Counter,
     changes: Counter,
 }
 
@@ -76,11 +91,15 @@ impl ResourceDetection {
         }
         let count = |name| setup.services.metrics.counter(name, &setup.id);
         let mut this = Self {
+            // Process ids are those of our own namespace, wherever the host's files are.
+            processes: Processes::new(Files::new("/"), files.clone()),
+            windows: 0,
             files,
             lookup: environment::variable,
             host: HostFacts::default(),
             next: Instant::now() + config.refresh_interval.0,
             enriched: count(ENRICHED),
+            gone: count(GONE),
             changes: count(CHANGES),
             config,
         };
@@ -110,7 +129,9 @@ impl ResourceDetection {
 
     fn refresh(&mut self, now: Instant) {
         if now >= self.next {
-            self.next = now + self.config.refresh_interval.0.max(Duration::from_secs(1));
+            let interval = self.config.refresh_interval.0.max(Duration::from_secs(1));
+            self.next = now + interval;
+            self.processes.forget(now, interval * 4);
             let host = self.look();
             if host != self.host {
                 self.host = host;
@@ -135,6 +156,75 @@ impl ResourceDetection {
         self.enriched.add(1);
     }
 
+    /// Describes a process of this host and what happened to it.
+    fn enrich_process(
+        &mut self,
+        of: &mut ResourceProfiles,
+        dictionary: &mut Dictionary,
+        builds: &Builds,
+        now: Instant,
+    ) {
+        let pid = of.resource.get(PROCESS_PID).and_then(Value::as_int);
+        let Some(pid) = pid.and_then(|pid| u32::try_from(pid).ok()) else { return };
+        let executable = of.resource.get(PROCESS_EXECUTABLE_PATH).and_then(Value::as_str);
+        let profiles = of.scopes.iter().flat_map(|scope| &scope.profiles);
+        let end = |time: u64, length: u64| if time == 0 { 0 } else { time.saturating_add(length) };
+        let ends = profiles.map(|profile| end(profile.time_unix_nano, profile.duration_nano));
+        let build = executable.and_then(|path| builds.of(path, of, dictionary));
+        let on = self.config.has(Detector::Fingerprint);
+        let build = build.filter(|_| on).map(|mut build| {
+            build.retain(|name| self.config.sets(Detector::Fingerprint, name));
+            build
+        });
+        let wanted = Wanted {
+            pid,
+            executable,
+            end: ends.max().unwrap_or(0),
+            window: self.windows,
+            build: build.as_ref(),
+        };
+        let Some(described) = self.processes.describe(wanted, &self.config, now) else {
+            self.gone.add(1);
+            if let Some(build) = build {
+                build.apply(&mut of.resource, |_| false);
+            }
+            return;
+        };
+        let Described { facts, throttling } = described;
+        let replace = self.config.replace.unwrap_or(false);
+        facts.apply(&mut of.resource, |_| replace);
+        let rows = throttling.map(|throttling| self.rows(throttling, dictionary));
+        for profile in of.scopes.iter_mut().flat_map(|scope| &mut scope.profiles) {
+            for row in rows.iter().flatten() {
+                // Another processor of this kind may have been here.
+                let key = dictionary.attributes.key(*row);
+                let mut there = profile.attributes.iter();
+                if there.all(|there| dictionary.attributes.key(*there) != key) {
+                    profile.attributes.push(*row);
+                }
+            }
+        }
+    }
+
+    /// What happened, as attributes of a profile.
+    fn rows(&self, happened: Throttling, dictionary: &mut Dictionary) -> Vec<AttributeIx> {
+        let Throttling { periods, throttled, nanoseconds } = happened;
+        let all = [
+            ("profpipe.environment.cgroup.cpu.throttled_time", nanoseconds),
+            ("profpipe.environment.cgroup.cpu.throttled_periods", throttled),
+            ("profpipe.environment.cgroup.cpu.periods", periods),
+        ];
+        let wanted =
+            all.into_iter().filter(|(key, _)| self.config.sets(Detector::Fingerprint, key));
+        wanted
+            .map(|(key, value)| {
+                let key = dictionary.strings.intern(key);
+                let value = Value::Int(i64::try_from(value).unwrap_or(i64::MAX));
+                dictionary.attributes.intern(key, value, StringIx::NONE)
+            })
+            .collect()
+    }
+
     /// Whether a resource says that it is on another host than this.
     fn is_elsewhere(&self, resource: &Resource) -> bool {
         let [name, id] = &self.host.names;
@@ -157,7 +247,14 @@ impl Processor for ResourceDetection {
         let profiles = batch
             .profiles_mut()
             .map_err(|cause| Error::with_source("cannot read the batch", cause))?;
-        for of in &mut profiles.resources {
+        let Profiles { dictionary, resources } = profiles;
+        let now = Instant::now();
+        self.windows += 1;
+        let builds = if native { Builds::read(dictionary) } else { Builds::default() };
+        for of in resources {
+            if native {
+                self.enrich_process(of, dictionary, &builds, now);
+            }
             self.enrich(&mut of.resource, native);
         }
         out.push(batch);
@@ -169,6 +266,6 @@ impl Processor for ResourceDetection {
     }
 
     fn wants(&self) -> Access {
-        Access::Resources
+        Access::Samples
     }
 }
