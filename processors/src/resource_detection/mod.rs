@@ -10,6 +10,7 @@
 mod build;
 mod catalog;
 mod cgroup;
+mod cloud;
 mod config;
 mod environment;
 mod facts;
@@ -19,10 +20,11 @@ mod process;
 mod system;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 use std::time::{Duration, Instant};
 
-use profpipe_pipeline::batch::{Batch, Context};
+use profpipe_pipeline::batch::{Batch, Context, Outcome};
 use profpipe_pipeline::component::{Access, Error, Factory, Outbox, Processor, Setup, Stability};
 use profpipe_pipeline::profile::attribute_names::{
     HOST_NAME, PROCESS_EXECUTABLE_PATH, PROCESS_PID,
@@ -37,6 +39,7 @@ use cgroup::Throttling;
 use facts::Facts;
 use files::Files;
 use process::{Described, Processes, Wanted};
+use waiting::Waiting;
 
 pub use catalog::Detector;
 pub use config::{Cloud, Config, HostNameSource, Plain, System, Toggle, Toggles};
@@ -62,6 +65,10 @@ struct ResourceDetection {
     lookup: environment::Lookup,
     host: HostFacts,
     processes: Processes,
+    /// What metadata services have said.
+    clouds: Vec<(Detector, Facts)>,
+    /// The batches that wait for that; none once it is known.
+    waiting: Option<Waiting>,
     windows: u64,
     next: Instant,
     enriched: Counter,
@@ -94,6 +101,8 @@ impl ResourceDetection {
             // Process ids are those of our own namespace, wherever the host's files are.
             processes: Processes::new(Files::new("/"), files.clone()),
             windows: 0,
+            clouds: Vec::new(),
+            waiting: Waiting::begin(&config, setup)?,
             files,
             lookup: environment::variable,
             host: HostFacts::default(),
@@ -119,7 +128,11 @@ impl ResourceDetection {
                 Detector::System => (&mut found.host, system::detect(&self.files)),
                 Detector::Kubernetes => (&mut found.host, environment::kubernetes(self.lookup)),
                 Detector::Fingerprint => (&mut found.fingerprint, fingerprint::detect(&self.files)),
-                _ => continue,
+                Detector::Ec2 | Detector::Gcp | Detector::Azure => {
+                    let said = self.clouds.iter().find(|(of, _)| of == detector);
+                    (&mut found.host, said.map(|(_, facts)| facts.clone()).unwrap_or_default())
+                }
+                Detector::Process | Detector::Container | Detector::Systemd => continue,
             };
             facts.retain(|name| self.config.sets(*detector, name));
             place.merge(facts);
@@ -242,7 +255,56 @@ fn is_native(context: &Context) -> bool {
 }
 
 impl Processor for ResourceDetection {
-    fn process(&mut self, mut batch: Batch, out: &mut Outbox) -> Result<(), Error> {
+    fn process(&mut self, batch: Batch, out: &mut Outbox) -> Result<(), Error> {
+        self.listen(Instant::now(), out);
+        let Some(waiting) = &mut self.waiting else { return self.pass(batch, out) };
+        // What makes no sense is refused at once.
+        batch.summary().map_err(|cause| Error::with_source("cannot read the batch", cause))?;
+        match waiting.hold(batch) {
+            Some(oldest) => self.pass(oldest, out),
+            None => Ok(()),
+        }
+    }
+
+    fn tick(&mut self, now: Instant, out: &mut Outbox) {
+        self.listen(now, out);
+        self.refresh(now);
+    }
+
+    fn finish(&mut self, deadline: Instant, out: &mut Outbox) {
+        if let Some(waiting) = &mut self.waiting {
+            waiting.wait(deadline);
+        }
+        self.listen(deadline, out);
+        self.give_up(out);
+    }
+
+    fn wants(&self) -> Access {
+        Access::Samples
+    }
+}
+
+impl ResourceDetection {
+    /// Hears what metadata services have said, and lets go what waited for it.
+    fn listen(&mut self, now: Instant, out: &mut Outbox) {
+        if let Some(clouds) = self.waiting.as_mut().and_then(|waiting| waiting.answers(now)) {
+            self.clouds = clouds;
+            self.host = self.look();
+            self.give_up(out);
+        }
+    }
+
+    /// Waits no more.
+    fn give_up(&mut self, out: &mut Outbox) {
+        for batch in self.waiting.take().into_iter().flat_map(Waiting::into_batches) {
+            let receipt = batch.receipt.clone();
+            if let Err(error) = self.pass(batch, out) {
+                receipt.settle(Outcome::Rejected(error.chain()));
+            }
+        }
+    }
+
+    fn pass(&mut self, mut batch: Batch, out: &mut Outbox) -> Result<(), Error> {
         let native = is_native(&batch.context);
         let profiles = batch
             .profiles_mut()
@@ -259,13 +321,5 @@ impl Processor for ResourceDetection {
         }
         out.push(batch);
         Ok(())
-    }
-
-    fn tick(&mut self, now: Instant, _out: &mut Outbox) {
-        self.refresh(now);
-    }
-
-    fn wants(&self) -> Access {
-        Access::Samples
     }
 }

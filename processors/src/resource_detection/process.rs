@@ -178,7 +178,8 @@ impl Processes {
         facts.add("profpipe.environment.cgroup.memory.limit", memory);
         facts.retain(|name| config.sets(Detector::Fingerprint, name));
         described.facts.merge(facts);
-        described.throttling = group.happened;
+        // Without a limit there is nothing to tell.
+        described.throttling = group.happened.filter(|_| cpu.is_some());
     }
 
     fn read(&self, wanted: Wanted<'_>, stat: &Stat, config: &Config, now: Instant) -> Process {
