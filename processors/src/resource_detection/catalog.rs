@@ -82,6 +82,7 @@ pub(super) enum About {
 
 /// An attribute.
 #[derive(Debug, Clone, Copy)]
+#[cfg_attr(not(test), expect(dead_code, reason = "the README's table is made of it, by a test"))]
 pub(super) struct Known {
     pub(super) detector: Detector,
     pub(super) name: &'static str,
