@@ -9,6 +9,7 @@ pub mod batch;
 pub mod downsample;
 pub mod memory_limiter;
 pub mod resource;
+pub mod resource_detection;
 pub mod symbolize;
 
 mod actions;
@@ -24,5 +25,6 @@ pub const COMPONENTS: &[Factory] = &[
     downsample::FACTORY,
     memory_limiter::FACTORY,
     resource::FACTORY,
+    resource_detection::FACTORY,
     symbolize::FACTORY,
 ];
