@@ -46,7 +46,8 @@ fn sources() -> Vec<PathBuf> {
 
 /// Scenario: the dependencies of every crate of the workspace on others of it.
 /// Guarantees: the pipeline depends on none, the network on the pipeline, components on these two
-/// only and never on each other, the root on all.
+/// only and never on each other, the root on all. Processors see the network for what some of them
+/// look up: symbols by build id, pods.
 #[test]
 fn arrows_point_inward() {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());

@@ -6,6 +6,7 @@
 
 pub mod attributes;
 pub mod batch;
+pub mod downsample;
 pub mod memory_limiter;
 pub mod resource;
 pub mod resource_detection;
@@ -21,6 +22,7 @@ use profpipe_pipeline::component::Factory;
 pub const COMPONENTS: &[Factory] = &[
     attributes::FACTORY,
     batch::FACTORY,
+    downsample::FACTORY,
     memory_limiter::FACTORY,
     resource::FACTORY,
     resource_detection::FACTORY,
