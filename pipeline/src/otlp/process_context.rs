@@ -14,7 +14,7 @@ use crate::profile::{Resource, Strings};
 /// See [`super::decode_process_context`].
 pub(super) fn decode(payload: &[u8]) -> Result<Resource, DecodeError> {
     let strings = Strings::default();
-    let mut budget = Budget::new(payload.len());
+    let mut budget = Budget::new(payload.len(), None);
     let mut values = Values { strings: &strings, budget: &mut budget };
     let mut resource = Resource::default();
     let mut read = |bytes: &[u8]| -> Read<()> {
