@@ -61,6 +61,9 @@ impl Reader {
                 return Err(malformed(what));
             }
             let link = self.take_link(&mut labels);
+            if !link.is_none() {
+                self.budget.take(2 * size_of::<Link>())?;
+            }
             self.sample_attributes(&labels, &mut keys, &mut attributes)?;
             self.budget.take(attributes.len().saturating_mul(types).saturating_mul(4))?;
             let stack = self.dictionary.stacks.intern(&stack);
