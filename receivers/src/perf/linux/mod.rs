@@ -8,6 +8,8 @@
 //! - [`loader`]: the thread that opens and reads images.
 //! - [`aggregate`]: the thread that adds up what it is told ([`handoff`]) and writes profiles, with
 //!   the attributes of [`resource`].
+//! - [`contexts`]: the thread that reads what SDKs publish about their process
+//!   ([`process_context`]).
 //! - [`mod@probe`]: what this host allows.
 //!
 //! `unsafe` is in [`ring`] and [`sys`] only.
@@ -16,6 +18,7 @@ mod aggregate;
 mod arch;
 mod attr;
 mod cfi;
+mod contexts;
 mod drain;
 mod elf;
 mod go;
@@ -27,6 +30,7 @@ mod maps;
 mod merge;
 mod probe;
 mod process;
+mod process_context;
 mod record;
 mod resource;
 mod ring;
@@ -51,6 +55,7 @@ use ringbuf::traits::Split;
 use tokio::sync::mpsc;
 
 use super::{Config, Unwind};
+use contexts::Contexts;
 pub(super) use probe::probe;
 use session::Session;
 
@@ -102,6 +107,10 @@ impl Receiver for Perf {
             modules: Arc::clone(&services.modules),
             frequency: config.frequency,
             service: config.service_name.clone(),
+            contexts: config.process_context.then(|| {
+                let counters = contexts::Counters::new(&services.metrics, &id);
+                Contexts::start(counters, config.service_name.is_some())
+            }),
             cpu: metric(AGGREGATE_CPU),
         };
         let no_thread = |error| Error::with_source("no thread for the `perf` receiver", error);
