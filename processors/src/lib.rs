@@ -1,8 +1,8 @@
 //! The processors of profpipe.
 //!
 //! A component is a folder with `mod.rs` (the running thing), `config.rs` (what users type),
-//! `tests.rs` and `README.md`, and one name in the list below. It depends on the pipeline crate
-//! and never on another component.
+//! `tests.rs` and `README.md`, and one name in the list below. It depends on the pipeline crate,
+//! on the network crate where it looks things up elsewhere, and never on another component.
 
 pub mod attributes;
 pub mod batch;
