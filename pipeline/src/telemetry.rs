@@ -97,6 +97,17 @@ pub mod names {
     pub const FRAMES_NAMED: &str = "profpipe_symbolize_frames_named_total";
     /// Frames that got none (processor).
     pub const FRAMES_UNNAMED: &str = "profpipe_symbolize_frames_unnamed_total";
+    /// Samples that a condition dropped, by the place of the condition in the configuration
+    /// (processor).
+    pub const FILTER_SAMPLES: &str = "profpipe_filter_dropped_samples_total";
+    /// The values of these samples, by the type of the profile too (processor).
+    pub const FILTER_VALUE: &str = "profpipe_filter_dropped_value_total";
+    /// Frames of dictionaries that were left out of stacks (processor).
+    pub const FILTER_FRAMES: &str = "profpipe_filter_frames_left_out_total";
+    /// Texts that were replaced (processor).
+    pub const FILTER_REDACTED: &str = "profpipe_filter_texts_redacted_total";
+    /// Times that a condition had no answer (processor).
+    pub const FILTER_FAULTS: &str = "profpipe_filter_condition_errors_total";
     /// Times the symbolizer's worker process ended unexpectedly (processor).
     pub const WORKER_RESTARTS: &str = "profpipe_symbolize_worker_restarts_total";
 }

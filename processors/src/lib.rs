@@ -6,6 +6,7 @@
 
 pub mod attributes;
 pub mod batch;
+pub mod filter;
 pub mod memory_limiter;
 pub mod resource;
 pub mod symbolize;
@@ -20,6 +21,7 @@ use profpipe_pipeline::component::Factory;
 pub const COMPONENTS: &[Factory] = &[
     attributes::FACTORY,
     batch::FACTORY,
+    filter::FACTORY,
     memory_limiter::FACTORY,
     resource::FACTORY,
     symbolize::FACTORY,
