@@ -95,8 +95,18 @@ pub mod names {
     pub const EXPORTER_LEFT_OUT_SAMPLES: &str = "profpipe_exporter_left_out_samples_total";
     /// Frames that got a name (processor).
     pub const FRAMES_NAMED: &str = "profpipe_symbolize_frames_named_total";
-    /// Frames that got none (processor).
+    /// Frames that got none, by reason (processor).
     pub const FRAMES_UNNAMED: &str = "profpipe_symbolize_frames_unnamed_total";
+    /// Bytes of batches that wait for names (processor, a gauge).
+    pub const SYMBOLIZE_PARKED_BYTES: &str = "profpipe_symbolize_parked_bytes";
+    /// Files asked of debuginfod servers, by result (processor).
+    pub const DEBUGINFOD_FILES: &str = "profpipe_symbolize_debuginfod_files_total";
+    /// Bytes that came from debuginfod servers (processor).
+    pub const DEBUGINFOD_BYTES: &str = "profpipe_symbolize_debuginfod_bytes_total";
+    /// Files looked for in the cache on disk, by result (processor).
+    pub const SYMBOL_CACHE_LOOKUPS: &str = "profpipe_symbolize_cache_lookups_total";
+    /// Bytes of the files in the cache on disk (processor, a gauge).
+    pub const SYMBOL_CACHE_BYTES: &str = "profpipe_symbolize_cache_bytes";
     /// Samples that a condition dropped, by the place of the condition in the configuration
     /// (processor).
     pub const FILTER_SAMPLES: &str = "profpipe_filter_dropped_samples_total";
@@ -110,6 +120,16 @@ pub mod names {
     pub const FILTER_FAULTS: &str = "profpipe_filter_condition_errors_total";
     /// Times the symbolizer's worker process ended unexpectedly (processor).
     pub const WORKER_RESTARTS: &str = "profpipe_symbolize_worker_restarts_total";
+    /// Stacks that came in for sampling (processor).
+    pub const DOWNSAMPLE_STACKS_IN: &str = "profpipe_downsample_stacks_in_total";
+    /// Stacks that were kept (processor).
+    pub const DOWNSAMPLE_STACKS_OUT: &str = "profpipe_downsample_stacks_out_total";
+    /// Profiles that were sampled (processor).
+    pub const DOWNSAMPLE_SAMPLED: &str = "profpipe_downsample_profiles_sampled_total";
+    /// Profiles that were not sampled, by reason (processor).
+    pub const DOWNSAMPLE_REFUSED: &str = "profpipe_downsample_profiles_refused_total";
+    /// Time spent sampling (processor).
+    pub const DOWNSAMPLE_MILLISECONDS: &str = "profpipe_downsample_milliseconds_total";
 }
 
 /// A number that a component keeps up to date.

@@ -6,9 +6,11 @@
 
 pub mod attributes;
 pub mod batch;
+pub mod downsample;
 pub mod filter;
 pub mod memory_limiter;
 pub mod resource;
+pub mod resource_detection;
 pub mod symbolize;
 
 mod actions;
@@ -21,8 +23,10 @@ use profpipe_pipeline::component::Factory;
 pub const COMPONENTS: &[Factory] = &[
     attributes::FACTORY,
     batch::FACTORY,
+    downsample::FACTORY,
     filter::FACTORY,
     memory_limiter::FACTORY,
     resource::FACTORY,
+    resource_detection::FACTORY,
     symbolize::FACTORY,
 ];

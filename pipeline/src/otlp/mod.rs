@@ -19,6 +19,7 @@
 //! Whether a message was missing or empty is not kept. A gateway that only forwards keeps the
 //! bytes as they are ([`crate::batch::Batch::from_wire`]) and loses nothing.
 
+mod ahead;
 mod budget;
 mod decode;
 mod encode;
@@ -35,7 +36,7 @@ mod wire;
 
 pub(crate) use encode::RowLengths;
 pub use error::DecodeError;
-pub use lenient::{Rejected, admit, decode_lenient};
+pub use lenient::{Rejected, admit, admit_clean, admit_within, decode_lenient};
 pub use summary::{Summary, summary};
 
 use crate::profile::Profiles;

@@ -14,4 +14,5 @@ mod lenient;
 mod normalize;
 mod profcheck;
 mod protobuf;
+mod room;
 mod tables;

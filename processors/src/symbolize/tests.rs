@@ -14,10 +14,12 @@
 )]
 
 mod batches;
+mod fetched;
 mod hostile;
 mod languages;
 mod pseudo;
 mod ranges;
+pub(super) mod server;
 mod sources;
 mod support;
 mod worker;

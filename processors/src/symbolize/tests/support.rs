@@ -221,7 +221,7 @@ impl Bench {
 
     fn build(config: SymbolizeConfig, services: Services) -> Self {
         let setup = Setup::new("symbolize", services.clone());
-        Self { processor: Symbolize::new(config.clone(), &setup), config, services }
+        Self { processor: Symbolize::new(config.clone(), &setup).unwrap(), config, services }
     }
 
     /// The same with a worker of another mode.
