@@ -107,6 +107,17 @@ pub mod names {
     pub const SYMBOL_CACHE_LOOKUPS: &str = "profpipe_symbolize_cache_lookups_total";
     /// Bytes of the files in the cache on disk (processor, a gauge).
     pub const SYMBOL_CACHE_BYTES: &str = "profpipe_symbolize_cache_bytes";
+    /// Samples that a condition dropped, by the place of the condition in the configuration
+    /// (processor).
+    pub const FILTER_SAMPLES: &str = "profpipe_filter_dropped_samples_total";
+    /// The values of these samples, by the type of the profile too (processor).
+    pub const FILTER_VALUE: &str = "profpipe_filter_dropped_value_total";
+    /// Frames of dictionaries that were left out of stacks (processor).
+    pub const FILTER_FRAMES: &str = "profpipe_filter_frames_left_out_total";
+    /// Texts that were replaced (processor).
+    pub const FILTER_REDACTED: &str = "profpipe_filter_texts_redacted_total";
+    /// Times that a condition had no answer (processor).
+    pub const FILTER_FAULTS: &str = "profpipe_filter_condition_errors_total";
     /// Times the symbolizer's worker process ended unexpectedly (processor).
     pub const WORKER_RESTARTS: &str = "profpipe_symbolize_worker_restarts_total";
     /// Stacks that came in for sampling (processor).

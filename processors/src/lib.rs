@@ -7,6 +7,7 @@
 pub mod attributes;
 pub mod batch;
 pub mod downsample;
+pub mod filter;
 pub mod memory_limiter;
 pub mod resource;
 pub mod resource_detection;
@@ -23,6 +24,7 @@ pub const COMPONENTS: &[Factory] = &[
     attributes::FACTORY,
     batch::FACTORY,
     downsample::FACTORY,
+    filter::FACTORY,
     memory_limiter::FACTORY,
     resource::FACTORY,
     resource_detection::FACTORY,
