@@ -8,6 +8,7 @@ pub mod attributes;
 pub mod batch;
 pub mod downsample;
 pub mod filter;
+pub mod governor;
 pub mod memory_limiter;
 pub mod resource;
 pub mod resource_detection;
@@ -25,6 +26,7 @@ pub const COMPONENTS: &[Factory] = &[
     batch::FACTORY,
     downsample::FACTORY,
     filter::FACTORY,
+    governor::FACTORY,
     memory_limiter::FACTORY,
     resource::FACTORY,
     resource_detection::FACTORY,
