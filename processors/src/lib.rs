@@ -1,13 +1,15 @@
 //! The processors of profpipe.
 //!
 //! A component is a folder with `mod.rs` (the running thing), `config.rs` (what users type),
-//! `tests.rs` and `README.md`, and one name in the list below. It depends on the pipeline crate
-//! and never on another component; only the worker that reads binaries is asked by others than
-//! `symbolize`, too.
+//! `tests.rs` and `README.md`, and one name in the list below. It depends on the pipeline crate,
+//! on the network crate where it looks things up elsewhere, and never on another component; only
+//! the worker that reads binaries is asked by others than `symbolize`, too.
 
 pub mod attributes;
 pub mod batch;
 pub mod downsample;
+pub mod filter;
+pub mod governor;
 pub mod memory_limiter;
 pub mod resource;
 pub mod resource_detection;
@@ -24,6 +26,8 @@ pub const COMPONENTS: &[Factory] = &[
     attributes::FACTORY,
     batch::FACTORY,
     downsample::FACTORY,
+    filter::FACTORY,
+    governor::FACTORY,
     memory_limiter::FACTORY,
     resource::FACTORY,
     resource_detection::FACTORY,

@@ -14,6 +14,7 @@
 )]
 
 mod batches;
+mod faults;
 mod fetched;
 mod hostile;
 mod languages;

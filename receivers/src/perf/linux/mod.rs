@@ -17,14 +17,18 @@
 mod aggregate;
 mod arch;
 mod attr;
+mod calibrate;
 mod cfi;
 mod contexts;
 mod drain;
 mod elf;
+mod exposure;
 mod go;
+mod govern;
 mod handoff;
 mod host;
 mod image;
+mod levers;
 mod loader;
 mod maps;
 mod merge;
@@ -56,6 +60,7 @@ use tokio::sync::mpsc;
 
 use super::{Config, Unwind};
 use contexts::Contexts;
+use govern::Governed;
 pub(super) use probe::probe;
 use session::Session;
 
@@ -66,7 +71,8 @@ const BATCHES: usize = 2;
 
 pub(super) fn build(config: Config, setup: &Setup) -> Result<Box<dyn Receiver>, Error> {
     sys::raise_file_limit();
-    let session = Session::open(&config)?;
+    let limits = setup.services.overhead.limits();
+    let session = Session::open(&config, limits.map(|limits| limits.cpu))?;
     for remark in &session.remarks {
         tracing::warn!(receiver = %setup.id, "{remark}");
     }
@@ -119,6 +125,8 @@ impl Receiver for Perf {
             .spawn(move || aggregate::run(aggregation))
             .map_err(no_thread)?;
         let stop = Arc::new(AtomicBool::new(false));
+        let governed =
+            session.governed.then(|| Governed::new(&config, &session, &services, &id)).flatten();
         let draining = drain::Setup {
             loader: loader::Loader::start(session.slack() / 4, metric(LOAD_CPU))
                 .map_err(no_thread)?,
@@ -129,6 +137,7 @@ impl Receiver for Perf {
             messages: producer,
             consumer: aggregator.thread().clone(),
             stop: Arc::clone(&stop),
+            governed,
         };
         let _drain = thread::Builder::new()
             .name("perf-drain".into())
