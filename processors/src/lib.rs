@@ -2,7 +2,8 @@
 //!
 //! A component is a folder with `mod.rs` (the running thing), `config.rs` (what users type),
 //! `tests.rs` and `README.md`, and one name in the list below. It depends on the pipeline crate,
-//! on the network crate where it looks things up elsewhere, and never on another component.
+//! on the network crate where it looks things up elsewhere, and never on another component; only
+//! the worker that reads binaries is asked by others than `symbolize`, too.
 
 pub mod attributes;
 pub mod batch;

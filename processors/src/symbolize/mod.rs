@@ -13,6 +13,7 @@
 //! - `answer`, `cache`: what is known about addresses.
 //! - `client`, `opening`, `child`, `companion`, `kernel`: the thread that finds files and asks the
 //!   worker.
+//! - `describer`: what binaries say of their own making, for others who want to know.
 //! - `build_id`, [`mod@remote`]: files by build id, from a cache on disk and debuginfod servers.
 //! - `protocol`: what the two processes say to each other.
 //! - `worker`: the other process; reads ELF, DWARF, Go's tables, JIT maps.
@@ -24,13 +25,14 @@ mod child;
 mod client;
 mod companion;
 pub mod config;
+mod describer;
 mod kernel;
 mod opening;
 mod protocol;
 pub mod remote;
 mod rewrite;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod worker;
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -47,6 +49,9 @@ use profpipe_pipeline::telemetry::{Counter, names};
 
 pub use self::config::SymbolizeConfig;
 pub use self::worker::worker_main;
+
+pub(crate) use self::describer::Describer;
+pub(crate) use self::protocol::Build;
 
 use self::answer::{Answer, Known, Reason};
 use self::build_id::BuildId;
