@@ -6,8 +6,12 @@
 
 pub mod attributes;
 pub mod batch;
+pub mod downsample;
+pub mod filter;
+pub mod governor;
 pub mod memory_limiter;
 pub mod resource;
+pub mod resource_detection;
 pub mod symbolize;
 
 mod actions;
@@ -20,7 +24,11 @@ use profpipe_pipeline::component::Factory;
 pub const COMPONENTS: &[Factory] = &[
     attributes::FACTORY,
     batch::FACTORY,
+    downsample::FACTORY,
+    filter::FACTORY,
+    governor::FACTORY,
     memory_limiter::FACTORY,
     resource::FACTORY,
+    resource_detection::FACTORY,
     symbolize::FACTORY,
 ];

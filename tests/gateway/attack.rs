@@ -39,8 +39,6 @@ impl Attack {
         let tries = Arc::new(AtomicUsize::new(0));
         let gzip = Arc::new(gzip_bomb());
         let zstd = Arc::new(zstd_bomb());
-        // Decoding takes more than the budget for these yet: they take part where that is asked for.
-        let swell = std::env::var_os("PROFPIPE_SWELL").is_some();
         let swelling: Vec<_> = swelling().into_iter().map(Arc::new).collect();
         let nonsense: Vec<_> = nonsense().into_iter().map(Arc::new).collect();
         let threads = (0..connections)
@@ -48,7 +46,7 @@ impl Attack {
                 let harm = match at % 4 {
                     0 => Harm::Bomb("gzip", Arc::clone(&gzip)),
                     1 => Harm::Bomb("zstd", Arc::clone(&zstd)),
-                    2 if swell && at % 12 == 2 => {
+                    2 if at % 12 == 2 => {
                         Harm::Swell(Arc::clone(&swelling[at / 12 % swelling.len()]))
                     }
                     2 => Harm::Drip,

@@ -324,3 +324,18 @@ async fn bombs_share_the_budget() {
     assert!(watching.await.unwrap() <= 29 * MIB);
     assert_eq!(budget.used(), 0);
 }
+
+/// Scenario: bombs that come in one piece, within a budget that has room for little more than what may
+/// unfold of their first kilobytes.
+/// Guarantees: they are refused as bombs; the budget is not used up before that is seen.
+#[tokio::test]
+async fn bombs_cost_little() {
+    for coding in [Coding::Gzip, Coding::Zlib] {
+        let bomb = compressed(coding, &vec![0; 20 * MIB]);
+        let budget = Budget::new(6 * MIB);
+        let taken = take(&bomb, bomb.len(), Framing::Plain, coding, 20 * MIB, &budget).await;
+        let refusal = taken.map(drop).unwrap_err();
+        assert_eq!(refusal.status, StatusCode::PAYLOAD_TOO_LARGE, "{refusal:?}");
+        assert!(refusal.message.contains("200 times"), "{refusal:?}");
+    }
+}

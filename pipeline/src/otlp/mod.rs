@@ -19,6 +19,7 @@
 //! Whether a message was missing or empty is not kept. A gateway that only forwards keeps the
 //! bytes as they are ([`crate::batch::Batch::from_wire`]) and loses nothing.
 
+mod ahead;
 mod budget;
 mod decode;
 mod encode;
@@ -26,6 +27,7 @@ mod error;
 mod inspect;
 mod json;
 mod lenient;
+mod process_context;
 mod schema;
 mod sink;
 mod summary;
@@ -35,10 +37,10 @@ mod wire;
 
 pub(crate) use encode::RowLengths;
 pub use error::DecodeError;
-pub use lenient::{Rejected, admit, decode_lenient};
+pub use lenient::{Rejected, admit, admit_clean, admit_within, decode_lenient};
 pub use summary::{Summary, summary};
 
-use crate::profile::Profiles;
+use crate::profile::{Profiles, Resource};
 
 /// Reads an `ExportProfilesServiceRequest` (or `ProfilesData`, which has the same fields).
 ///
@@ -65,6 +67,14 @@ pub fn encoded_len(profiles: &Profiles) -> usize {
 /// the same request in protobuf.
 pub fn decode_json(request: &[u8]) -> Result<Profiles, DecodeError> {
     decode(&json::to_protobuf(request)?)
+}
+
+/// Reads the resource of a `ProcessContext`, which an SDK publishes in the memory of its process.
+///
+/// # Errors
+/// If the payload is not one. The text may hold what the process wrote: do not show it.
+pub fn decode_process_context(payload: &[u8]) -> Result<Resource, DecodeError> {
+    process_context::decode(payload)
 }
 
 /// A request in OTLP JSON as protobuf, not looked at any further.

@@ -44,6 +44,8 @@ pub(super) enum FaultKind {
     Depth,
     /// More memory than the request may take.
     TooLarge,
+    /// Nobody had room for it.
+    NoRoom,
     /// An older protocol: which, and the sign.
     Dialect(&'static str, &'static str),
     /// A fault that was found in the tables, and is explained already.

@@ -435,6 +435,10 @@ impl Processor for Symbolize {
         Ok(())
     }
 
+    fn is_idle(&self) -> bool {
+        self.parked.is_empty()
+    }
+
     fn tick(&mut self, now: Instant, out: &mut Outbox) {
         self.receive();
         self.release(now, out);

@@ -46,7 +46,7 @@ const LONG_IDLE: Duration = Duration::from_secs(1);
 const RECENTLY: Duration = Duration::from_secs(5);
 /// Memory beside mapped files of a worker that rests. A C library with its debug information takes
 /// more than this, and is forgotten; a dozen programs with little or none take less.
-const REST_LIMIT: u64 = 16 << 20;
+const REST_LIMIT: u64 = 8 << 20;
 /// More modules than this are not kept loaded.
 const MAX_MODULES: usize = 512;
 
