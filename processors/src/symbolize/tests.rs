@@ -14,6 +14,7 @@
 )]
 
 mod batches;
+mod config;
 mod faults;
 mod fetched;
 mod hostile;
