@@ -8,6 +8,8 @@ pub mod attributes;
 pub mod batch;
 pub mod downsample;
 pub mod filter;
+#[cfg(feature = "kubernetes")]
+pub mod k8s_attributes;
 pub mod memory_limiter;
 pub mod resource;
 pub mod resource_detection;
@@ -25,6 +27,8 @@ pub const COMPONENTS: &[Factory] = &[
     batch::FACTORY,
     downsample::FACTORY,
     filter::FACTORY,
+    #[cfg(feature = "kubernetes")]
+    k8s_attributes::FACTORY,
     memory_limiter::FACTORY,
     resource::FACTORY,
     resource_detection::FACTORY,
