@@ -24,4 +24,5 @@ mod ranges;
 pub(super) mod server;
 mod sources;
 mod support;
+mod units;
 mod worker;

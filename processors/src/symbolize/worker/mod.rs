@@ -18,6 +18,7 @@ mod names;
 pub(super) mod perf_map;
 mod plt;
 pub(super) mod sandbox;
+mod units;
 
 use std::collections::HashMap;
 use std::io;
