@@ -1,7 +1,8 @@
 //! The debug information of a file, unit by unit.
 //!
 //! To know which unit an address is in, a reader of DWARF reads the beginning of every unit and the
-//! abbreviations of each: for a C library 46 ms and 21 MB, for the sake of a handful of functions.
+//! abbreviations of each: for a C library 34 ms and 21 MB; the units of 20 functions take 1.3 ms and
+//! 0.4 MB.
 //! Where the compiler has written `.debug_aranges` it says that at once, and only the units that are
 //! asked for are read, each as if it were the only one. All are read, as without that section, where
 //! it does not know, where two units claim an address, and where one refers to another.
@@ -46,6 +47,8 @@ pub(super) struct Units<'a> {
     supplementary: Option<Sections<'a>>,
     /// Which unit addresses are in, by the first address. None where only all can tell.
     index: Option<Vec<Entry>>,
+    /// An address that is not in the index is in no unit.
+    is_complete: bool,
     /// The units that were read, by where they begin; none for those that need others.
     read: HashMap<usize, Option<Context<Reader<'a>>>>,
     /// All units, once they were needed.
@@ -74,8 +77,10 @@ impl<'a> Units<'a> {
     /// The debug information in these sections.
     pub(super) fn new(sections: Sections<'a>, supplementary: Option<Sections<'a>>) -> Self {
         // What is shared with other files is referred to from everywhere.
-        let index = if supplementary.is_none() { index(&sections) } else { None };
-        Self { sections, supplementary, index, read: HashMap::new(), all: None }
+        let found = if supplementary.is_none() { index(&sections) } else { None };
+        let (index, is_complete) = found.unzip();
+        let is_complete = is_complete.unwrap_or_default();
+        Self { sections, supplementary, index, is_complete, read: HashMap::new(), all: None }
     }
 
     /// What knows about an address, if there is anything.
@@ -101,15 +106,16 @@ impl<'a> Units<'a> {
 
     fn place(&self, address: u64) -> Place {
         let Some(index) = &self.index else { return Place::Unknown };
+        let nowhere = if self.is_complete { Place::Nowhere } else { Place::Unknown };
         let after = index.partition_point(|entry| entry.from <= address);
         let Some(entry) = after.checked_sub(1).and_then(|at| index.get(at)) else {
-            return Place::Nowhere;
+            return nowhere;
         };
         let before = after.checked_sub(2).and_then(|at| index.get(at));
         let is_claimed_before = before.is_some_and(|before| address < before.reach);
         match (address < entry.to, is_claimed_before) {
             (true, false) => Place::Unit(entry.unit),
-            (false, false) => Place::Nowhere,
+            (false, false) => nowhere,
             (_, true) => Place::Unknown,
         }
     }
@@ -123,8 +129,9 @@ impl<'a> Units<'a> {
     }
 }
 
-/// Which unit addresses are in; none if some unit does not say where its code is.
-fn index(sections: &Sections<'_>) -> Option<Vec<Entry>> {
+/// Which unit addresses are in, and whether that is all there is to say; none if it is broken or
+/// says nothing.
+fn index(sections: &Sections<'_>) -> Option<(Vec<Entry>, bool)> {
     let reader = |id| Reader::new(sections.get(id), sections.endian);
     let aranges = gimli::DebugAranges::from(reader(SectionId::DebugAranges));
     let mut listed = Vec::new();
@@ -143,6 +150,10 @@ fn index(sections: &Sections<'_>) -> Option<Vec<Entry>> {
         }
     }
     listed.sort_unstable();
+    if index.is_empty() {
+        return None;
+    }
+    let mut is_complete = true;
     let info = gimli::DebugInfo::from(reader(SectionId::DebugInfo));
     let mut units = info.units();
     while let Some(unit) = units.next().ok()? {
@@ -151,9 +162,7 @@ fn index(sections: &Sections<'_>) -> Option<Vec<Entry>> {
             unit.type_(),
             gimli::UnitType::Type { .. } | gimli::UnitType::SplitType { .. }
         );
-        if !is_type && listed.binary_search(&at).is_err() {
-            return None;
-        }
+        is_complete &= is_type || listed.binary_search(&at).is_ok();
     }
     index.sort_unstable();
     // Parts of one unit that touch are one.
@@ -169,7 +178,7 @@ fn index(sections: &Sections<'_>) -> Option<Vec<Entry>> {
         reach = entry.to.max(reach);
         entry.reach = reach;
     }
-    Some(index)
+    Some((index, is_complete))
 }
 
 /// Reads one unit; none if it is broken or refers to others.
@@ -254,6 +263,7 @@ mod tests {
     fn places() {
         let content = std::collections::HashMap::new();
         let mut units = Units::new(Sections { content, endian: RunTimeEndian::Little }, None);
+        units.is_complete = true;
         units.index = Some(vec![
             entry(10, 20, 1, 20),
             entry(20, 60, 2, 60),
@@ -273,6 +283,8 @@ mod tests {
         ] {
             assert_eq!(units.place(address), place, "{address}");
         }
+        units.is_complete = false;
+        assert_eq!((units.place(9), units.place(10)), (Place::Unknown, Place::Unit(1)));
         units.index = None;
         assert_eq!(units.place(10), Place::Unknown);
     }
