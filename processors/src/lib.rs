@@ -2,13 +2,16 @@
 //!
 //! A component is a folder with `mod.rs` (the running thing), `config.rs` (what users type),
 //! `tests.rs` and `README.md`, and one name in the list below. It depends on the pipeline crate,
-//! on the network crate where it looks things up elsewhere, and never on another component.
+//! on the network crate where it looks things up elsewhere, and never on another component; only
+//! the worker that reads binaries is asked by others than `symbolize`, too.
 
 pub mod attributes;
 pub mod batch;
 pub mod downsample;
 pub mod filter;
 pub mod governor;
+#[cfg(feature = "kubernetes")]
+pub mod k8s_attributes;
 pub mod memory_limiter;
 pub mod resource;
 pub mod resource_detection;
@@ -27,6 +30,8 @@ pub const COMPONENTS: &[Factory] = &[
     downsample::FACTORY,
     filter::FACTORY,
     governor::FACTORY,
+    #[cfg(feature = "kubernetes")]
+    k8s_attributes::FACTORY,
     memory_limiter::FACTORY,
     resource::FACTORY,
     resource_detection::FACTORY,
