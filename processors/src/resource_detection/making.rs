@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use profpipe_pipeline::engine::{Services, WorkerCommand};
 use profpipe_pipeline::modules::{Content, ModuleId, ModuleStore};
-use profpipe_pipeline::overhead::Overhead;
 use profpipe_pipeline::profile::{Dictionary, MappingIx, ResourceProfiles, Value};
 
 use super::facts::Facts;
@@ -48,8 +47,7 @@ pub(super) struct Made {
 
 impl Makings {
     pub(super) fn new(services: &Services) -> Self {
-        let thread =
-            services.worker.clone().and_then(|it| start(it, Arc::clone(&services.overhead)));
+        let thread = services.worker.clone().and_then(start);
         Self { known: HashMap::new(), thread, modules: Arc::clone(&services.modules) }
     }
 
@@ -140,12 +138,11 @@ impl Makings {
 /// Starts the thread that asks the worker. Without it only file names tell.
 fn start(
     command: WorkerCommand,
-    overhead: Arc<Overhead>,
 ) -> Option<(Sender<Question>, Receiver<(ModuleId, Option<Build>)>)> {
     let (questions, inbox) = channel::<Question>();
     let (outbox, answers) = channel();
     let run = move || {
-        let mut describer = Describer::new(command, overhead);
+        let mut describer = Describer::new(command);
         loop {
             match inbox.recv_timeout(IDLE) {
                 Ok((id, file)) => {

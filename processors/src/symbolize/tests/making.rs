@@ -14,7 +14,7 @@ use super::support::*;
 #[test]
 fn binaries_say_how_they_were_made() {
     let files = Files::new();
-    let mut describer = Describer::new(worker_command("worker"), std::sync::Arc::default());
+    let mut describer = Describer::new(worker_command("worker"));
     let mut ask = |path: &std::path::Path| describer.describe(File::open(path).unwrap().as_fd());
     let program = ask(&files.compile_c(&["-O1"])).unwrap();
     assert!(program.compilers.iter().any(|note| note.contains("GCC") || note.contains("clang")));
