@@ -31,11 +31,12 @@ const IDLE: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(super) struct Makings {
     known: HashMap<ModuleId, Option<Arc<Option<Build>>>>,
-    thread: Option<(Sender<Question>, Receiver<(ModuleId, Option<Build>)>)>,
+    thread: Option<(Sender<Question>, Receiver<Answer>)>,
     modules: Arc<ModuleStore>,
 }
 
 type Question = (ModuleId, Arc<File>);
+type Answer = (ModuleId, Option<Build>);
 
 /// What was found about a process.
 #[derive(Debug, Clone, Default)]
@@ -136,9 +137,7 @@ impl Makings {
 }
 
 /// Starts the thread that asks the worker. Without it only file names tell.
-fn start(
-    command: WorkerCommand,
-) -> Option<(Sender<Question>, Receiver<(ModuleId, Option<Build>)>)> {
+fn start(command: WorkerCommand) -> Option<(Sender<Question>, Receiver<Answer>)> {
     let (questions, inbox) = channel::<Question>();
     let (outbox, answers) = channel();
     let run = move || {
