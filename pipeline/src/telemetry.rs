@@ -144,6 +144,40 @@ pub mod names {
     pub const DOWNSAMPLE_REFUSED: &str = "profpipe_downsample_profiles_refused_total";
     /// Time spent sampling (processor).
     pub const DOWNSAMPLE_MILLISECONDS: &str = "profpipe_downsample_milliseconds_total";
+    /// CPU time by stage, in nanoseconds: of this process and its worker, and of the profiled that
+    /// the kernel interrupts (`stage="kernel"`) (receiver).
+    pub const OVERHEAD_CPU: &str = "profpipe_overhead_cpu_nanoseconds_total";
+    /// What the last ten seconds of profiling cost, in millionths of a core (receiver, a gauge).
+    pub const OVERHEAD_SPENT: &str = "profpipe_overhead_spent_ppm";
+    /// What it may cost, in millionths of a core (receiver, a gauge).
+    pub const OVERHEAD_BUDGET: &str = "profpipe_overhead_budget_ppm";
+    /// The frequency in force, in thousandths of a hertz (receiver, a gauge).
+    pub const OVERHEAD_FREQUENCY: &str = "profpipe_overhead_frequency_millihertz";
+    /// Samples that the kernel may take in a window (receiver, a gauge).
+    pub const OVERHEAD_CREDITS: &str = "profpipe_overhead_credits";
+    /// The rung of quality, 0 is the best (receiver, a gauge).
+    pub const OVERHEAD_RUNG: &str = "profpipe_overhead_rung";
+    /// 0 steady, 1 limited, 2 paying, 3 infeasible, 4 stopped (receiver, a gauge).
+    pub const OVERHEAD_STATE: &str = "profpipe_overhead_state";
+    /// Control windows (receiver).
+    pub const OVERHEAD_WINDOWS: &str = "profpipe_overhead_windows_total";
+    /// Control windows that cost more than the budget (receiver).
+    pub const OVERHEAD_WINDOWS_OVER: &str = "profpipe_overhead_windows_over_total";
+    /// Control windows in which credits were used up (receiver).
+    pub const OVERHEAD_CAPPED: &str = "profpipe_overhead_windows_capped_total";
+    /// 1 while mappings and forks are not reported (receiver, a gauge).
+    pub const OVERHEAD_SIDEBAND_OFF: &str = "profpipe_overhead_sideband_off";
+    /// What a sample costs the kernel at most, in nanoseconds (receiver, a gauge).
+    pub const OVERHEAD_KERNEL_SAMPLE: &str = "profpipe_overhead_kernel_sample_nanoseconds";
+    /// 1 once that was measured on this host, 0 while it is a guess (receiver, a gauge).
+    pub const OVERHEAD_MEASURED: &str = "profpipe_overhead_kernel_sample_measured";
+    /// The CPU time that `/proc` tells by the one that the process clock tells, in millionths
+    /// (receiver, a gauge).
+    pub const OVERHEAD_AGREEMENT: &str = "profpipe_overhead_agreement_ppm";
+    /// Resident bytes of this process (receiver, a gauge).
+    pub const OVERHEAD_RESIDENT: &str = "profpipe_overhead_resident_bytes";
+    /// Bytes that exporters sent (receiver).
+    pub const OVERHEAD_SENT_BYTES: &str = "profpipe_overhead_sent_bytes_total";
 }
 
 /// A number that a component keeps up to date.

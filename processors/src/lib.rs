@@ -1,13 +1,15 @@
 //! The processors of profpipe.
 //!
 //! A component is a folder with `mod.rs` (the running thing), `config.rs` (what users type),
-//! `tests.rs` and `README.md`, and one name in the list below. It depends on the pipeline crate
-//! and never on another component.
+//! `tests.rs` and `README.md`, and one name in the list below. It depends on the pipeline crate,
+//! on the network crate where it looks things up elsewhere, and never on another component; only
+//! the worker that reads binaries is asked by others than `symbolize`, too.
 
 pub mod attributes;
 pub mod batch;
 pub mod downsample;
 pub mod filter;
+pub mod governor;
 #[cfg(feature = "kubernetes")]
 pub mod k8s_attributes;
 pub mod memory_limiter;
@@ -27,6 +29,7 @@ pub const COMPONENTS: &[Factory] = &[
     batch::FACTORY,
     downsample::FACTORY,
     filter::FACTORY,
+    governor::FACTORY,
     #[cfg(feature = "kubernetes")]
     k8s_attributes::FACTORY,
     memory_limiter::FACTORY,

@@ -27,6 +27,7 @@ mod error;
 mod inspect;
 mod json;
 mod lenient;
+mod process_context;
 mod schema;
 mod sink;
 mod summary;
@@ -39,7 +40,7 @@ pub use error::DecodeError;
 pub use lenient::{Rejected, admit, admit_clean, admit_within, decode_lenient};
 pub use summary::{Summary, summary};
 
-use crate::profile::Profiles;
+use crate::profile::{Profiles, Resource};
 
 /// Reads an `ExportProfilesServiceRequest` (or `ProfilesData`, which has the same fields).
 ///
@@ -66,6 +67,14 @@ pub fn encoded_len(profiles: &Profiles) -> usize {
 /// the same request in protobuf.
 pub fn decode_json(request: &[u8]) -> Result<Profiles, DecodeError> {
     decode(&json::to_protobuf(request)?)
+}
+
+/// Reads the resource of a `ProcessContext`, which an SDK publishes in the memory of its process.
+///
+/// # Errors
+/// If the payload is not one. The text may hold what the process wrote: do not show it.
+pub fn decode_process_context(payload: &[u8]) -> Result<Resource, DecodeError> {
+    process_context::decode(payload)
 }
 
 /// A request in OTLP JSON as protobuf, not looked at any further.

@@ -11,6 +11,7 @@ mod edges;
 mod generate;
 mod json;
 mod lenient;
+mod links;
 mod normalize;
 mod profcheck;
 mod protobuf;

@@ -42,6 +42,10 @@ impl Processor for Attributes {
         Ok(())
     }
 
+    fn is_idle(&self) -> bool {
+        true
+    }
+
     fn wants(&self) -> Access {
         Access::Samples
     }

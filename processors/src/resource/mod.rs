@@ -39,6 +39,10 @@ impl Processor for ResourceProcessor {
         Ok(())
     }
 
+    fn is_idle(&self) -> bool {
+        true
+    }
+
     fn wants(&self) -> Access {
         Access::Resources
     }

@@ -16,6 +16,7 @@ mod environment;
 mod facts;
 mod files;
 mod fingerprint;
+mod making;
 mod process;
 mod system;
 #[cfg(test)]
@@ -38,6 +39,7 @@ use build::Builds;
 use cgroup::Throttling;
 use facts::Facts;
 use files::Files;
+use making::Makings;
 use process::{Described, Processes, Wanted};
 use waiting::Waiting;
 
@@ -65,6 +67,7 @@ struct ResourceDetection {
     lookup: environment::Lookup,
     host: HostFacts,
     processes: Processes,
+    makings: Makings,
     /// What metadata services have said.
     clouds: Vec<(Detector, Facts)>,
     /// The batches that wait for that; none once it is known.
@@ -100,6 +103,7 @@ impl ResourceDetection {
         let mut this = Self {
             // Process ids are those of our own namespace, wherever the host's files are.
             processes: Processes::new(Files::new("/"), files.clone()),
+            makings: Makings::new(&setup.services),
             windows: 0,
             clouds: Vec::new(),
             waiting: Waiting::begin(&config, setup)?,
@@ -196,14 +200,26 @@ impl ResourceDetection {
             window: self.windows,
             build: build.as_ref(),
         };
-        let Some(described) = self.processes.describe(wanted, &self.config, now) else {
-            self.gone.add(1);
-            if let Some(build) = build {
-                build.apply(&mut of.resource, |_| false);
+        let described = self.processes.describe(wanted, &self.config, now);
+        let is_known = described.is_some();
+        let known = described.as_ref().and_then(|described| described.made.clone());
+        let made = match known {
+            _ if !on => Facts::default(),
+            Some(made) => made,
+            None => {
+                let mut made = self.makings.of(executable, of, dictionary);
+                made.facts.retain(|name| self.config.sets(Detector::Fingerprint, name));
+                if is_known { self.processes.learn(pid, made) } else { made.facts }
             }
+        };
+        let Some(Described { mut facts, throttling, .. }) = described else {
+            self.gone.add(1);
+            let mut facts = build.unwrap_or_default();
+            facts.merge(made);
+            facts.apply(&mut of.resource, |_| false);
             return;
         };
-        let Described { facts, throttling } = described;
+        facts.merge(made);
         let replace = self.config.replace.unwrap_or(false);
         facts.apply(&mut of.resource, |_| replace);
         let rows = throttling.map(|throttling| self.rows(throttling, dictionary));
@@ -312,6 +328,7 @@ impl ResourceDetection {
         let Profiles { dictionary, resources } = profiles;
         let now = Instant::now();
         self.windows += 1;
+        self.makings.listen();
         let builds = if native { Builds::read(dictionary) } else { Builds::default() };
         for of in resources {
             if native {

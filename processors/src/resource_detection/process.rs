@@ -14,11 +14,14 @@ use super::cgroup::{self, Groups, Limits, Throttling};
 use super::config::Config;
 use super::facts::Facts;
 use super::files::{self, Files};
+use super::making::Made;
 
 /// The most processes remembered.
 const MAX_PROCESSES: usize = 16_384;
 /// The most control groups remembered.
 const MAX_GROUPS: usize = 4096;
+/// How many profiles of a process are looked through for how its files were made.
+const MAX_ASKED: u32 = 16;
 /// Nanoseconds in a second.
 const SECOND: u64 = 1_000_000_000;
 
@@ -44,6 +47,9 @@ struct Process {
     facts: Facts,
     /// The executable's build, from the first profile that had a frame in it.
     build: Option<Facts>,
+    /// How its files were made, as far as that is known, and how often that was asked.
+    made: Made,
+    asked: u32,
     groups: Groups,
     read: Instant,
 }
@@ -78,6 +84,8 @@ pub(super) struct Described {
     pub(super) facts: Facts,
     /// What happened since the last window.
     pub(super) throttling: Option<Throttling>,
+    /// How its files were made, if that is known or was asked often enough.
+    pub(super) made: Option<Facts>,
 }
 
 impl Processes {
@@ -118,9 +126,11 @@ impl Processes {
                 stat.filter(|stat| wanted.end == 0 || self.started(stat.start) <= wanted.end)?;
             let mut process = self.read(wanted, &stat, config, now);
             let same = self.known.get(&wanted.pid).filter(|known| known.start == process.start);
-            process.build = same
-                .filter(|known| known.executable == process.executable)
-                .and_then(|known| known.build.clone());
+            if let Some(same) = same.filter(|known| known.executable == process.executable) {
+                process.build.clone_from(&same.build);
+                process.made = same.made.clone();
+                process.asked = same.asked;
+            }
             if self.known.len() >= MAX_PROCESSES {
                 self.known.clear();
             }
@@ -128,13 +138,31 @@ impl Processes {
         }
         let process = self.known.get_mut(&wanted.pid)?;
         process.build = wanted.build.cloned().or(process.build.take());
-        let mut described = Described { facts: process.facts.clone(), throttling: None };
+        let mut described =
+            Described { facts: process.facts.clone(), throttling: None, made: None };
+        if process.made.complete || process.asked >= MAX_ASKED {
+            described.made = Some(process.made.facts.clone());
+        }
         described.facts.merge(process.build.clone().unwrap_or_default());
         if config.has(Detector::Fingerprint) {
             let groups = process.groups.clone();
             self.add_limits(&mut described, groups, wanted.window, config, now);
         }
         Some(described)
+    }
+
+    /// Notes how the files of a process were made. Which these are shows in its stacks, so the first
+    /// few profiles may each have more.
+    pub(super) fn learn(&mut self, pid: u32, made: Made) -> Facts {
+        let mut facts = made.facts;
+        if let Some(process) = self.known.get_mut(&pid) {
+            process.asked += 1;
+            facts.merge(std::mem::take(&mut process.made.facts));
+            // Without a C library in its stacks it may come yet.
+            let complete = made.complete && facts.get("profpipe.environment.libc.name").is_some();
+            process.made = Made { facts: facts.clone(), complete };
+        }
+        facts
     }
 
     /// Forgets processes that no profile has passed of for long.
@@ -220,6 +248,8 @@ impl Processes {
             executable: wanted.executable.map(str::to_owned),
             facts: found,
             build: None,
+            made: Made::default(),
+            asked: 0,
             groups,
             read: now,
         }

@@ -12,6 +12,7 @@ use profpipe_network::server::{Handler, Refusal, Reply, Request, Transport};
 use profpipe_pipeline::batch::{Batch, Outcome, Receipt};
 use profpipe_pipeline::engine::{Charge, Sender};
 use profpipe_pipeline::otlp::{self, DecodeError, Rejected};
+use profpipe_pipeline::profile::Profiles;
 use profpipe_pipeline::telemetry::{Counter, Metrics, names};
 use tokio::sync::Semaphore;
 
@@ -21,13 +22,16 @@ const PROTOBUF: &str = "application/x-protobuf";
 const JSON: &str = "application/json";
 /// Requests up to this size are decoded where they are; larger ones would keep others waiting.
 const AT_ONCE: usize = 64 << 10;
+/// The same for looking whether they can be passed on as they are.
+const LARGE: usize = 1 << 20;
 
 /// Takes export requests, whichever way they come.
 pub(super) struct Export {
     out: Sender,
     counts: Counts,
-    /// Held by the large request that is decoded, of which there is one at a time: others would
-    /// only wait for memory, each with a part of it.
+    /// Held by the large request that is looked at or decoded, of which there is one at a time: that
+    /// leaves processors to small ones, and others would only wait for memory, each with a part of
+    /// it.
     turn: Arc<Semaphore>,
 }
 
@@ -105,11 +109,11 @@ impl Export {
     /// A request as a batch, what was refused of it, and its charge.
     pub(super) async fn read(&self, body: Bytes, form: Form, charge: Charge) -> Admitted {
         let body = match form {
-            Form::Json => body,
-            Form::Protobuf => match otlp::admit_clean(body) {
+            Form::Protobuf if body.len() <= LARGE => match otlp::admit_clean(body) {
                 Ok(batch) => return Ok((batch, Rejected::default(), charge)),
                 Err(body) => body,
             },
+            _ => body,
         };
         if body.len() <= AT_ONCE {
             return unfold(body, form, charge);
@@ -157,7 +161,7 @@ impl Export {
             }
             Outcome::Rejected(cause) => {
                 counts.refused.add(samples);
-                Err(Refusal::invalid(cause))
+                Err(Refusal::invalid(cause).of_others())
             }
         }
     }
@@ -166,7 +170,11 @@ impl Export {
 /// Decodes a request, paying for everything before it is there.
 pub(super) fn unfold(body: Bytes, form: Form, mut charge: Charge) -> Admitted {
     let body = match form {
-        Form::Protobuf => body,
+        Form::Protobuf if body.len() <= LARGE => body,
+        Form::Protobuf => match otlp::admit_clean(body) {
+            Ok(batch) => return Ok((batch, Rejected::default(), charge)),
+            Err(body) => body,
+        },
         Form::Json => {
             // For a moment there are both.
             grow(&mut charge, body.len())?;
@@ -182,6 +190,10 @@ pub(super) fn unfold(body: Bytes, form: Form, mut charge: Charge) -> Admitted {
             }
         }
     };
+    // Large tables that no sample needs are not worth the time they take.
+    if body.len() > AT_ONCE && otlp::summary(&body).is_ok_and(|found| found.samples == 0) {
+        return Ok((Batch::new(Profiles::new()), Rejected::default(), charge));
+    }
     let mut refusal = None;
     let admitted = otlp::admit_within(body, |more| match grow(&mut charge, more) {
         Ok(()) => true,

@@ -226,7 +226,7 @@ fn a_process_is_described_as_long_as_it_is_the_same() {
     let mut processes = Processes::new(files.clone(), files);
     let now = Instant::now();
     let end = 1_000_000_010_000_000_000;
-    let Described { facts, throttling } =
+    let Described { facts, throttling, .. } =
         processes.describe(wanted(7, end, 1), &config, now).unwrap();
     assert_eq!(throttling, None);
     for (key, value) in [

@@ -8,6 +8,7 @@
 
 mod clouds;
 mod hosts;
+mod making;
 
 use std::fmt::Write as _;
 use std::path::Path;

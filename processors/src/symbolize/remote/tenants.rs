@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 /// Tenants that are told apart; beyond, those that come new share one bucket.
 const MAX_TENANTS: usize = 4096;
+/// How often those who want nothing are forgotten, at most.
+const TIDY: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// What a tenant may have in a minute.
@@ -27,6 +29,8 @@ pub(super) struct Tenants {
     allowance: Allowance,
     buckets: HashMap<Arc<str>, Bucket>,
     others: Option<Bucket>,
+    /// When those with a full bucket were last forgotten.
+    tidied_at: Option<Instant>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -58,7 +62,7 @@ impl Bucket {
 impl Tenants {
     /// Nobody has had anything yet.
     pub(super) fn new(allowance: Allowance) -> Self {
-        Self { allowance, buckets: HashMap::new(), others: None }
+        Self { allowance, buckets: HashMap::new(), others: None, tidied_at: None }
     }
 
     /// Takes one file from what a tenant has left; false if that is nothing.
@@ -78,7 +82,9 @@ impl Tenants {
 
     fn bucket(&mut self, tenant: &Arc<str>, now: Instant) -> &mut Bucket {
         let allowance = self.allowance;
-        if self.buckets.len() >= MAX_TENANTS && !self.buckets.contains_key(tenant) {
+        let is_due = self.tidied_at.is_none_or(|at| now.saturating_duration_since(at) >= TIDY);
+        if self.buckets.len() >= MAX_TENANTS && !self.buckets.contains_key(tenant) && is_due {
+            self.tidied_at = Some(now);
             // Who has a full bucket is as good as new.
             self.buckets.retain(|_, bucket| {
                 bucket.fill(allowance, now);

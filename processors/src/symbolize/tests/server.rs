@@ -48,6 +48,7 @@ impl Server {
             for stream in listener.incoming().flatten() {
                 let (keep, answer) = (Arc::clone(&keep), Arc::clone(&answer));
                 let (now, top) = (Arc::clone(&now), Arc::clone(&top));
+                stream.set_nodelay(true).unwrap();
                 std::thread::spawn(move || {
                     let mut reader = BufReader::new(stream.try_clone().unwrap());
                     while let Some(path) = request(&mut reader) {

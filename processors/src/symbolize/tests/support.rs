@@ -126,7 +126,7 @@ fn probe() -> i32 {
 }
 
 /// Starts this test program as worker: `worker`, or one of the modes above.
-pub(super) fn worker_command(mode: &str) -> WorkerCommand {
+pub(crate) fn worker_command(mode: &str) -> WorkerCommand {
     let name = format!("{}::worker", module_path!().split_once("::").unwrap().1);
     let set = format!("{WORKER_ENVIRONMENT}={mode}");
     let program = std::env::current_exe().unwrap();

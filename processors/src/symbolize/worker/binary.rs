@@ -7,7 +7,7 @@ use std::time::Instant;
 use addr2line::Context;
 use gimli::{RunTimeEndian, SectionId};
 use object::read::elf::{ElfFile, FileHeader};
-use object::{CompressionFormat, Endianness, FileKind, Object, ObjectSection, SectionKind};
+use object::{CompressionFormat, Endianness, FileKind, Object, ObjectSection, SectionFlags};
 
 use super::super::protocol::{Facts, MAX_FRAMES, Refusal, Role, WireFunction};
 use super::arena::{Arena, Family, Owned};
@@ -121,10 +121,10 @@ impl<'a> Elf<'a> {
         data.decompress().ok().map(|inflated| arena.keep(inflated.into_owned()))
     }
 
-    /// The address ranges of code.
+    /// The address ranges of code. Debug files state them too, without the code.
     fn code(&self) -> Vec<(u64, u64)> {
         with_elf!(self, file => {
-            let sections = file.sections().filter(|section| section.kind() == SectionKind::Text);
+            let sections = file.sections().filter(|section| is_code(section.flags()));
             sections
                 .map(|section| (section.address(), section.address().saturating_add(section.size())))
                 .take(4096)
@@ -143,6 +143,11 @@ impl<'a> Elf<'a> {
         }
         with_elf!(self, file => add(file, search, code));
     }
+}
+
+fn is_code(flags: SectionFlags) -> bool {
+    let code = object::elf::SHF_EXECINSTR | object::elf::SHF_ALLOC;
+    matches!(flags, SectionFlags::Elf { sh_flags, .. } if sh_flags & code == code)
 }
 
 impl<'a> Binary<'a> {

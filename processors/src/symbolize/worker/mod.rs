@@ -9,6 +9,7 @@ mod arena;
 pub(super) mod binary;
 mod debugdata;
 mod demangle;
+pub(super) mod describe;
 mod dwarf;
 mod elf;
 mod go_image;
@@ -136,6 +137,10 @@ impl Worker {
                 }
             }
             Request::Resolve { module, addresses } => self.resolve(module, &addresses),
+            Request::Describe => {
+                let file = files.pop().filter(|file| self.make_room(file, None).is_ok());
+                Response::Described(file.and_then(|file| describe::describe(&file)))
+            }
         }
     }
 

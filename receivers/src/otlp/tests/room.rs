@@ -13,10 +13,10 @@ use crate::otlp::export::{Admitted, Counts, Export, Form, unfold};
 
 const MIB: usize = 1 << 20;
 
-/// So many empty locations, of two bytes each; tables have 21 for each.
+/// A sample, and so many empty locations, of two bytes each; tables have 21 for each.
 fn swelling(locations: usize) -> Bytes {
     let rows = [2 << 3 | 2, 0].repeat(locations);
-    let mut request = vec![2 << 3 | 2];
+    let mut request = vec![1 << 3 | 2, 6, 2 << 3 | 2, 4, 2 << 3 | 2, 2, 2 << 3 | 2, 0, 2 << 3 | 2];
     let mut length = rows.len();
     while length >= 0x80 {
         request.push(length as u8 | 0x80);
@@ -81,6 +81,19 @@ fn json_is_paid_for() {
     drop(others);
     assert_eq!(outcome(&take(&Budget::new(2 * json.len() - 1))), (413, false));
     assert_eq!(budget.used(), 0);
+}
+
+/// Scenario: tables of any size, and no sample.
+/// Guarantees: that is success, and takes no memory.
+#[tokio::test]
+async fn tables_without_samples_are_nothing() {
+    let (out, _batches) = Sender::detached(1);
+    let export = Export::new(out, Counts::new(&Metrics::default(), "otlp"));
+    let body = swelling(1_000_000).slice(8..);
+    let charge = Budget::new(body.len()).try_admit(body.len()).unwrap();
+    let (batch, rejected, charge) = export.read(body, Form::Protobuf, charge).await.unwrap();
+    assert_eq!((batch.samples(), rejected.profiles), (0, 0));
+    assert!(charge.bytes() > 0);
 }
 
 /// Scenario: many large requests at a time, good and bad, some of whose senders do not wait.
