@@ -21,7 +21,8 @@ use super::Config;
 
 /// A processor of this configuration, with the counters that it keeps.
 fn processor(text: &str) -> (Box<dyn Processor>, Arc<Metrics>) {
-    let config: Config = Section::from_yaml(text).unwrap().read_valid().unwrap();
+    let text = format!("{{{text}}}");
+    let config: Config = Section::from_yaml(&text).unwrap().read_valid().unwrap();
     let services = Services::default();
     let metrics = Arc::clone(&services.metrics);
     (config.build(&Setup::new("filter", services)).unwrap(), metrics)
@@ -339,12 +340,11 @@ fn conditions_without_an_answer() {
     assert_eq!(error.chain(), "profiles::sample::0: expected a text, found nil");
     assert_eq!(metrics.total(names::FILTER_FAULTS), 1);
     for mode in ["ignore", "silent"] {
-        let config = format!("error_mode: {mode}, {conditions}");
-        let left = shown(filtered(&format!("{{{config}}}"), usual()));
+        let left = shown(filtered(&format!("error_mode: {mode}, {conditions}"), usual()));
         assert_eq!(left, ["shop samples main;gc GC worker 5", "shop cpu main;gc GC worker 5"]);
     }
-    let keep = "{error_mode: silent, keep_samples: ['ToLowerCase(attributes[\"thread.name\"]) == \
-                \"http\"']}";
+    let keep = "error_mode: silent, keep_samples: ['ToLowerCase(attributes[\"thread.name\"]) == \
+                \"http\"']";
     assert_eq!(shown(filtered(keep, usual())).len(), 5);
 }
 

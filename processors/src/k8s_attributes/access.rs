@@ -242,7 +242,7 @@ fn kubeconfig(path: &Path, context: &str) -> Result<Known, Error> {
         file.as_ref().map(|file| path.parent().map_or_else(|| file.clone(), |at| at.join(file)))
     };
     let decoded = |what: &str, data: &Option<String>| -> Result<Option<Secret>, Error> {
-        let Some(data) = data else { return Ok(None) };
+        let Some(data) = data.as_deref().filter(|data| !data.is_empty()) else { return Ok(None) };
         let broken = || Error::new(format!("`{what}` is no base64 of a text"));
         let bytes = STANDARD.decode(data.trim()).map_err(|_| broken())?;
         String::from_utf8(bytes).map(|text| Some(Secret::new(text))).map_err(|_| broken())

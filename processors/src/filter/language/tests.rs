@@ -32,7 +32,7 @@ fn ask(text: &str) -> Outcome {
         ("a", Value::Array(vec![Value::Int(1), Value::from("x")])),
         ("b", Value::Bytes(vec![0xab, 1])),
     ]);
-    let text = text.replace('$', "attributes");
+    let text = text.replace("$[", "attributes[");
     let expression =
         parse(&text, Context::Resource).unwrap_or_else(|mistake| panic!("{text}: {mistake:?}"));
     expression.ask(&attributes)
