@@ -220,7 +220,8 @@ mod tests {
                 prop_assert_eq!(&group.resource, resource);
                 prop_assert_eq!(&group.schema_url, schema_url);
             }
-            prop_assert!(edit_resources(&request, |_| {}).unwrap().is_none());
+            let unchanged = edit_resources(&request, |_| {}).unwrap();
+            prop_assert!(unchanged.is_none());
             let edit = |resource: &mut Resource| resource.set("new", true);
             let edited = edit_resources(&request, edit).unwrap();
             let mut expected = whole;
@@ -241,7 +242,8 @@ mod tests {
             }
             let edited = edit_resources(&bytes, |resource| resource.set("a", 1));
             if decode(&bytes).is_ok() {
-                prop_assert!(decode(&edited.unwrap().unwrap_or(bytes)).is_ok());
+                let edited = decode(&edited.unwrap().unwrap_or(bytes));
+                prop_assert!(edited.is_ok());
             }
         }
     }

@@ -60,4 +60,8 @@ impl Target for Resource {
     fn remove(&mut self, key: &str) {
         self.attributes.retain(|attribute| attribute.key != key);
     }
+
+    fn keys(&self) -> Vec<String> {
+        self.attributes.iter().map(|attribute| attribute.key.clone()).collect()
+    }
 }
