@@ -55,8 +55,9 @@ struct Shared {
     receivers: Vec<Arc<str>>,
     /// The usual size of a piece of work of each stage, from above.
     typical: [f64; Stage::ALL.len()],
-    /// The largest piece since the last window.
+    /// The largest piece since the last window, and the largest of writing and sending profiles.
     lump: f64,
+    flush: f64,
     /// The longest wait since the last window, in seconds.
     waited: f64,
     workers: Workers,
@@ -131,6 +132,9 @@ impl Overhead {
         let mut shared = self.shared();
         let taken = nanoseconds as f64;
         shared.lump = shared.lump.max(taken);
+        if matches!(stage, Stage::Aggregate | Stage::Process | Stage::Send) {
+            shared.flush = shared.flush.max(taken);
+        }
         if let Some(typical) = shared.typical.get_mut(stage as usize) {
             *typical = taken.max(*typical * 0.9);
         }
