@@ -95,10 +95,55 @@ pub mod names {
     pub const EXPORTER_LEFT_OUT_SAMPLES: &str = "profpipe_exporter_left_out_samples_total";
     /// Frames that got a name (processor).
     pub const FRAMES_NAMED: &str = "profpipe_symbolize_frames_named_total";
-    /// Frames that got none (processor).
+    /// Frames that got none, by reason (processor).
     pub const FRAMES_UNNAMED: &str = "profpipe_symbolize_frames_unnamed_total";
+    /// Bytes of batches that wait for names (processor, a gauge).
+    pub const SYMBOLIZE_PARKED_BYTES: &str = "profpipe_symbolize_parked_bytes";
+    /// Files asked of debuginfod servers, by result (processor).
+    pub const DEBUGINFOD_FILES: &str = "profpipe_symbolize_debuginfod_files_total";
+    /// Bytes that came from debuginfod servers (processor).
+    pub const DEBUGINFOD_BYTES: &str = "profpipe_symbolize_debuginfod_bytes_total";
+    /// Files looked for in the cache on disk, by result (processor).
+    pub const SYMBOL_CACHE_LOOKUPS: &str = "profpipe_symbolize_cache_lookups_total";
+    /// Bytes of the files in the cache on disk (processor, a gauge).
+    pub const SYMBOL_CACHE_BYTES: &str = "profpipe_symbolize_cache_bytes";
+    /// Samples that a condition dropped, by the place of the condition in the configuration
+    /// (processor).
+    pub const FILTER_SAMPLES: &str = "profpipe_filter_dropped_samples_total";
+    /// The values of these samples, by the type of the profile too (processor).
+    pub const FILTER_VALUE: &str = "profpipe_filter_dropped_value_total";
+    /// Frames of dictionaries that were left out of stacks (processor).
+    pub const FILTER_FRAMES: &str = "profpipe_filter_frames_left_out_total";
+    /// Texts that were replaced (processor).
+    pub const FILTER_REDACTED: &str = "profpipe_filter_texts_redacted_total";
+    /// Times that a condition had no answer (processor).
+    pub const FILTER_FAULTS: &str = "profpipe_filter_condition_errors_total";
+    /// Pods that are known (processor, a gauge).
+    pub const KUBERNETES_PODS: &str = "profpipe_k8s_pods";
+    /// Events of watches (processor).
+    pub const KUBERNETES_EVENTS: &str = "profpipe_k8s_events_total";
+    /// Lists asked of the API server (processor).
+    pub const KUBERNETES_LISTS: &str = "profpipe_k8s_lists_total";
+    /// Requests to the API server that failed (processor).
+    pub const KUBERNETES_FAILURES: &str = "profpipe_k8s_failures_total";
+    /// Resources whose pod was found (processor).
+    pub const KUBERNETES_FOUND: &str = "profpipe_k8s_resources_found_total";
+    /// Resources that have what a pod is found by, but whose pod was not found (processor).
+    pub const KUBERNETES_MISSED: &str = "profpipe_k8s_resources_missed_total";
+    /// Bytes of batches that wait for their pods (processor, a gauge).
+    pub const KUBERNETES_PARKED_BYTES: &str = "profpipe_k8s_parked_bytes";
     /// Times the symbolizer's worker process ended unexpectedly (processor).
     pub const WORKER_RESTARTS: &str = "profpipe_symbolize_worker_restarts_total";
+    /// Stacks that came in for sampling (processor).
+    pub const DOWNSAMPLE_STACKS_IN: &str = "profpipe_downsample_stacks_in_total";
+    /// Stacks that were kept (processor).
+    pub const DOWNSAMPLE_STACKS_OUT: &str = "profpipe_downsample_stacks_out_total";
+    /// Profiles that were sampled (processor).
+    pub const DOWNSAMPLE_SAMPLED: &str = "profpipe_downsample_profiles_sampled_total";
+    /// Profiles that were not sampled, by reason (processor).
+    pub const DOWNSAMPLE_REFUSED: &str = "profpipe_downsample_profiles_refused_total";
+    /// Time spent sampling (processor).
+    pub const DOWNSAMPLE_MILLISECONDS: &str = "profpipe_downsample_milliseconds_total";
     /// CPU time by stage, in nanoseconds: of this process and its worker, and of the profiled that
     /// the kernel interrupts (`stage="kernel"`) (receiver).
     pub const OVERHEAD_CPU: &str = "profpipe_overhead_cpu_nanoseconds_total";

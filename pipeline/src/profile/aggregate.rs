@@ -108,18 +108,7 @@ struct Union {
 impl Union {
     fn unite(&mut self, other: Self) {
         let profile = &mut self.profile;
-        let end = |profile: &Profile| profile.time_unix_nano.saturating_add(profile.duration_nano);
-        let (ours, theirs) = (profile.time_unix_nano, other.profile.time_unix_nano);
-        // A time of 0 is an unknown one.
-        if theirs != 0 {
-            let last = end(profile).max(end(&other.profile));
-            let first = if ours == 0 { theirs } else { ours.min(theirs) };
-            let length = if ours == 0 { end(&other.profile) } else { last } - first;
-            profile.time_unix_nano = first;
-            profile.duration_nano = length.max(profile.duration_nano);
-        } else {
-            profile.duration_nano = profile.duration_nano.max(other.profile.duration_nano);
-        }
+        span(profile, &other.profile);
         profile.profile_id = [0; 16];
         let dropped = &mut profile.dropped_attributes_count;
         *dropped = other.profile.dropped_attributes_count.max(*dropped);
@@ -141,6 +130,22 @@ impl Union {
             self.profile.attributes.push(row);
         }
         self.profile
+    }
+}
+
+/// Makes the interval of a profile the one that spans another's, too.
+pub(super) fn span(profile: &mut Profile, other: &Profile) {
+    let end = |profile: &Profile| profile.time_unix_nano.saturating_add(profile.duration_nano);
+    let (ours, theirs) = (profile.time_unix_nano, other.time_unix_nano);
+    // A time of 0 is an unknown one.
+    if theirs != 0 {
+        let last = end(profile).max(end(other));
+        let first = if ours == 0 { theirs } else { ours.min(theirs) };
+        let length = if ours == 0 { end(other) } else { last } - first;
+        profile.time_unix_nano = first;
+        profile.duration_nano = length.max(profile.duration_nano);
+    } else {
+        profile.duration_nano = profile.duration_nano.max(other.duration_nano);
     }
 }
 

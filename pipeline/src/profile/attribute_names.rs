@@ -31,6 +31,24 @@ pub const CPU_LOGICAL_NUMBER: &str = "cpu.logical_number";
 pub const STACK_STATE: &str = "profpipe.stack.state";
 /// Samples that the kernel or the agent lost in this profile's interval (profile, int).
 pub const SAMPLES_LOST: &str = "profpipe.samples.lost";
+/// How the samples of a downsampled profile were chosen: `varopt-cube` or `varopt-systematic`
+/// (profile). It and the following tell the error, see [`downsample`](super::downsample); of
+/// several steps of sampling the method, the number kept and the seed are the last one's.
+pub const SAMPLING_METHOD: &str = "profile.sampling.method";
+/// The weight that stands for dropped ones: a kept sample of a larger value is exact, and the
+/// variance of the sum of others is at most this times the sum (profile, double).
+pub const SAMPLING_TAU: &str = "profile.sampling.tau";
+/// How many samples were kept (profile, int).
+pub const SAMPLING_KEPT: &str = "profile.sampling.k";
+/// How many samples there were, equal ones united (profile, int).
+pub const SAMPLING_ROWS_IN: &str = "profile.sampling.n_in";
+/// The sum of their values (profile, int).
+pub const SAMPLING_TOTAL_IN: &str = "profile.sampling.total_in";
+/// The seed of the choice (profile, int).
+pub const SAMPLING_SEED: &str = "profile.sampling.seed";
+/// Values were adjusted so that heavy functions are exact; others are unbiased only as the number
+/// of samples grows (profile, bool).
+pub const SAMPLING_CALIBRATED: &str = "profile.sampling.calibrated";
 /// What profiling this host cost in the last ten seconds, as a share of one core (profile, double).
 pub const OVERHEAD_CPU: &str = "profpipe.overhead.cpu";
 /// What it may cost, as a share of one core (profile, double).

@@ -36,6 +36,7 @@ mod switch;
 mod value;
 
 pub mod attribute_names;
+pub mod downsample;
 
 pub use aggregate::aggregate;
 pub use attributes::Attributes;

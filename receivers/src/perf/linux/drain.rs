@@ -347,6 +347,7 @@ impl Drain {
                 id: process.id,
                 pid: process.pid,
                 parent: process.parent,
+                start_time: process.start_time,
                 name: Arc::clone(&process.name),
                 executable: process.executable.clone(),
                 kernel: process.kernel,

@@ -8,6 +8,8 @@
 //! - [`loader`]: the thread that opens and reads images.
 //! - [`aggregate`]: the thread that adds up what it is told ([`handoff`]) and writes profiles, with
 //!   the attributes of [`resource`].
+//! - [`contexts`]: the thread that reads what SDKs publish about their process
+//!   ([`process_context`]).
 //! - [`mod@probe`]: what this host allows.
 //!
 //! `unsafe` is in [`ring`] and [`sys`] only.
@@ -17,6 +19,7 @@ mod arch;
 mod attr;
 mod calibrate;
 mod cfi;
+mod contexts;
 mod drain;
 mod elf;
 mod exposure;
@@ -31,6 +34,7 @@ mod maps;
 mod merge;
 mod probe;
 mod process;
+mod process_context;
 mod record;
 mod resource;
 mod ring;
@@ -55,6 +59,7 @@ use ringbuf::traits::Split;
 use tokio::sync::mpsc;
 
 use super::{Config, Unwind};
+use contexts::Contexts;
 use govern::Governed;
 pub(super) use probe::probe;
 use session::Session;
@@ -108,6 +113,10 @@ impl Receiver for Perf {
             modules: Arc::clone(&services.modules),
             frequency: config.frequency,
             service: config.service_name.clone(),
+            contexts: config.process_context.then(|| {
+                let counters = contexts::Counters::new(&services.metrics, &id);
+                Contexts::start(counters, config.service_name.is_some())
+            }),
             cpu: metric(AGGREGATE_CPU),
             overhead: Arc::clone(&services.overhead),
         };

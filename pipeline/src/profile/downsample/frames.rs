@@ -1,0 +1,107 @@
+//! What a frame is, for balancing: a function by name, or a location that has none.
+//!
+//! A location may stand for several frames, which were inlined into each other. Such a list is a
+//! *kind* of location; kinds are numbered so that those that begin with the same frame are
+//! neighbours. Only what is asked for is looked at: a batch's dictionary may be much larger.
+
+use std::collections::HashMap;
+
+use foldhash::fast::RandomState;
+
+use crate::profile::{Dictionary, Index, LocationIx, StackIx};
+
+/// The kinds of the locations that some stacks use.
+#[derive(Debug, Default)]
+pub(super) struct Kinds {
+    /// Of each location: its kind, counted from 1; 0 if nobody has asked.
+    of_location: Vec<u32>,
+    /// Of each kind: its frames, the outermost first.
+    frames: Vec<Vec<u32>>,
+    /// How many frames there are.
+    pub(super) frame_count: usize,
+}
+
+impl Kinds {
+    /// The kinds of all locations of these stacks.
+    pub(super) fn of(dictionary: &Dictionary, stacks: impl Iterator<Item = StackIx>) -> Self {
+        let mut kinds =
+            Self { of_location: vec![0; dictionary.locations.len()], ..Self::default() };
+        let mut frame_of_name = vec![u32::MAX; dictionary.strings.len()];
+        let mut kind_of_frame: Vec<u32> = Vec::new();
+        let mut kind_of_frames: HashMap<Vec<u32>, u32, RandomState> = HashMap::default();
+        let mut seen = vec![false; dictionary.stacks.len()];
+        for stack in stacks {
+            if std::mem::replace(&mut seen[stack.at()], true) {
+                continue;
+            }
+            for location in dictionary.stacks.get(stack) {
+                if kinds.of_location[location.at()] != 0 {
+                    continue;
+                }
+                let mut new_frame = || {
+                    kind_of_frame.push(0);
+                    kind_of_frame.len() as u32 - 1
+                };
+                let lines = dictionary.locations.get(*location).lines;
+                let named = lines.iter().rev().map(|line| {
+                    let name = dictionary.functions.get(line.function).name;
+                    let frame = &mut frame_of_name[name.at()];
+                    if *frame == u32::MAX {
+                        *frame = new_frame();
+                    }
+                    *frame
+                });
+                let mut frames: Vec<u32> = named.collect();
+                let nameless =
+                    lines.iter().all(|line| dictionary.functions.get(line.function).name.is_none());
+                if nameless {
+                    frames = vec![new_frame()];
+                }
+                let next = kinds.frames.len() as u32 + 1;
+                let kind = match frames.as_slice() {
+                    [one] => &mut kind_of_frame[*one as usize],
+                    _ => kind_of_frames.entry(frames.clone()).or_insert(0),
+                };
+                if *kind == 0 {
+                    *kind = next;
+                    kinds.frames.push(frames);
+                }
+                kinds.of_location[location.at()] = *kind;
+            }
+        }
+        kinds.frame_count = kind_of_frame.len();
+        kinds.sort();
+        kinds
+    }
+
+    /// Numbers the kinds in the order of their frames.
+    fn sort(&mut self) {
+        let mut order: Vec<u32> = (0..self.frames.len() as u32).collect();
+        order.sort_unstable_by(|a, b| self.frames[*a as usize].cmp(&self.frames[*b as usize]));
+        let mut number = vec![0; order.len() + 1];
+        let mut sorted = Vec::with_capacity(order.len());
+        for (at, kind) in order.into_iter().enumerate() {
+            number[kind as usize + 1] = at as u32 + 1;
+            sorted.push(std::mem::take(&mut self.frames[kind as usize]));
+        }
+        self.frames = sorted;
+        for kind in &mut self.of_location {
+            *kind = number[*kind as usize];
+        }
+    }
+
+    /// The number of kinds, which are counted from 1.
+    pub(super) fn len(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// The kind of a location of the stacks.
+    pub(super) fn get(&self, location: LocationIx) -> u32 {
+        self.of_location[location.at()]
+    }
+
+    /// The frames of a kind, the outermost first.
+    pub(super) fn frames(&self, kind: u32) -> &[u32] {
+        &self.frames[kind as usize - 1]
+    }
+}
