@@ -118,6 +118,20 @@ pub mod names {
     pub const FILTER_REDACTED: &str = "profpipe_filter_texts_redacted_total";
     /// Times that a condition had no answer (processor).
     pub const FILTER_FAULTS: &str = "profpipe_filter_condition_errors_total";
+    /// Pods that are known (processor, a gauge).
+    pub const KUBERNETES_PODS: &str = "profpipe_k8s_pods";
+    /// Events of watches (processor).
+    pub const KUBERNETES_EVENTS: &str = "profpipe_k8s_events_total";
+    /// Lists asked of the API server (processor).
+    pub const KUBERNETES_LISTS: &str = "profpipe_k8s_lists_total";
+    /// Requests to the API server that failed (processor).
+    pub const KUBERNETES_FAILURES: &str = "profpipe_k8s_failures_total";
+    /// Resources whose pod was found (processor).
+    pub const KUBERNETES_FOUND: &str = "profpipe_k8s_resources_found_total";
+    /// Resources that have what a pod is found by, but whose pod was not found (processor).
+    pub const KUBERNETES_MISSED: &str = "profpipe_k8s_resources_missed_total";
+    /// Bytes of batches that wait for their pods (processor, a gauge).
+    pub const KUBERNETES_PARKED_BYTES: &str = "profpipe_k8s_parked_bytes";
     /// Times the symbolizer's worker process ended unexpectedly (processor).
     pub const WORKER_RESTARTS: &str = "profpipe_symbolize_worker_restarts_total";
     /// Stacks that came in for sampling (processor).

@@ -10,6 +10,8 @@ pub mod batch;
 pub mod downsample;
 pub mod filter;
 pub mod governor;
+#[cfg(feature = "kubernetes")]
+pub mod k8s_attributes;
 pub mod memory_limiter;
 pub mod resource;
 pub mod resource_detection;
@@ -28,6 +30,8 @@ pub const COMPONENTS: &[Factory] = &[
     downsample::FACTORY,
     filter::FACTORY,
     governor::FACTORY,
+    #[cfg(feature = "kubernetes")]
+    k8s_attributes::FACTORY,
     memory_limiter::FACTORY,
     resource::FACTORY,
     resource_detection::FACTORY,

@@ -66,7 +66,7 @@ pub fn encoded_len(profiles: &Profiles) -> usize {
 /// If the text is not JSON, a known key has a value of the wrong type, or [`decode`] would refuse
 /// the same request in protobuf.
 pub fn decode_json(request: &[u8]) -> Result<Profiles, DecodeError> {
-    decode(&json::to_protobuf(request)?)
+    decode(&json::to_protobuf(request, None)?)
 }
 
 /// Reads the resource of a `ProcessContext`, which an SDK publishes in the memory of its process.
@@ -82,7 +82,19 @@ pub fn decode_process_context(payload: &[u8]) -> Result<Resource, DecodeError> {
 /// # Errors
 /// If the text is not JSON, or a known key has a value of the wrong type.
 pub fn json_to_protobuf(request: &[u8]) -> Result<Vec<u8>, DecodeError> {
-    json::to_protobuf(request)
+    json::to_protobuf(request, None)
+}
+
+/// As [`json_to_protobuf`], within memory that is shared with others: `room` is asked for bytes before
+/// they are taken.
+///
+/// # Errors
+/// As [`json_to_protobuf`], and [`DecodeError::NoRoom`] after `room` said no.
+pub fn json_to_protobuf_within(
+    request: &[u8],
+    mut room: impl FnMut(usize) -> bool,
+) -> Result<Vec<u8>, DecodeError> {
+    json::to_protobuf(request, Some(&mut room))
 }
 
 /// Writes a request in OTLP JSON, without spaces. Fields that have their default are left out.

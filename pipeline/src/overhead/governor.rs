@@ -337,6 +337,9 @@ impl Drop for Governor {
         shared.pacer = None;
         shared.status = None;
         drop(shared);
+        for gauge in [&self.meters.budget, &self.meters.spent, &self.meters.frequency] {
+            gauge.set(0);
+        }
         self.overhead.governed.store(false, Ordering::Release);
         self.overhead.hurry.notify_all();
     }

@@ -252,3 +252,69 @@ fn clean_requests_take_nothing() {
     }
     assert!(clean > 20, "{clean}");
 }
+
+/// Reads JSON within so much memory. Returns what was asked for, and what came of it.
+#[track_caller]
+fn json_within(json: &[u8], limit: usize) -> (usize, Result<Vec<u8>, DecodeError>) {
+    HELD.set(0);
+    ASKED.set(0);
+    WORST.set(0);
+    let result = otlp::json_to_protobuf_within(json, |more| {
+        let fits = ASKED.get() as usize + more <= limit;
+        if fits {
+            ASKED.set(ASKED.get() + more as isize);
+        }
+        fits
+    });
+    let (worst, asked) = (WORST.get(), ASKED.get() as usize);
+    assert!(worst <= SLACK, "{worst} bytes more than the {asked} asked for, of {}", json.len());
+    (asked, result)
+}
+
+#[track_caller]
+fn assert_json_paid(json: &[u8]) {
+    let (asked, result) = json_within(json, usize::MAX);
+    assert_eq!(result, otlp::json_to_protobuf(json));
+    if asked > 0 {
+        assert_eq!(json_within(json, asked - 1).1, Err(DecodeError::NoRoom));
+    }
+}
+
+/// Scenario: JSON of arbitrary requests; lists of the shortest numbers, empty messages, texts of
+/// escapes, base64, in numbers and lengths that are large.
+/// Guarantees: as for protobuf: what is held was asked for; one byte less, and there is no room.
+#[test]
+fn json_is_paid_for() {
+    for seed in 0..50 {
+        let shape = Shape { size: 40, references: false, strict: true };
+        let request = request(&mut Random(seed), shape).encode_to_vec();
+        if let Ok(profiles) = otlp::decode(&request) {
+            assert_json_paid(&otlp::encode_json(&profiles));
+        }
+    }
+    let sample = |inner: String| {
+        format!(
+            r#"{{"resourceProfiles":[{{"scopeProfiles":[{{"profiles":[{{"samples":[{inner}]}}]}}]}}]}}"#
+        )
+    };
+    let list = |key: &str, item: &str| {
+        sample(format!(r#"{{"{key}":[{}{item}]}}"#, format!("{item},").repeat(300_000)))
+    };
+    for json in [
+        list("timestampsUnixNano", "0"),
+        list("values", "-1"),
+        list("attributeIndices", "0"),
+        sample(format!("{}{{}}", "{},".repeat(300_000))),
+        sample(format!("{}null", "null,".repeat(300_000))),
+        format!(r#"{{"dictionary":{{"stringTable":["{}"]}}}}"#, r"\u0001".repeat(300_000)),
+        format!(r#"{{"dictionary":{{"stringTable":[{}""]}}}}"#, r#""","#.repeat(300_000)),
+        format!(
+            r#"{{"dictionary":{{"attributeTable":[{{"value":{{"bytesValue":"{}"}}}}]}}}}"#,
+            "AAAA".repeat(300_000)
+        ),
+        format!(r#"{{"{}":0}}"#, r"\n".repeat(300_000)),
+        format!(r#"{{"dictionary":{{"stringTable":["{}"#, r"\n".repeat(300_000)),
+    ] {
+        assert_json_paid(json.as_bytes());
+    }
+}

@@ -16,6 +16,8 @@ use profpipe_pipeline::engine::WorkerCommand;
 use profpipe_pipeline::modules::{Content, Module};
 use profpipe_pipeline::telemetry::Counter;
 
+use profpipe_pipeline::overhead::{Overhead, Stage, Work};
+
 use super::answer::{self, Answer, Known, Reason};
 use super::build_id::BuildId;
 use super::cache::ModuleNumber;
@@ -103,6 +105,8 @@ pub(super) struct Setup {
     pub(super) remote: Option<Remote>,
     /// Counts unexpected ends of the worker.
     pub(super) restarts: Counter,
+    /// What all this may cost.
+    pub(super) overhead: Arc<Overhead>,
 }
 
 /// Starts the thread. It ends when it is told, or nobody can tell it any more.
@@ -199,7 +203,10 @@ impl Client {
             }
             let Some(mut job) = queue.pop_front() else { continue };
             let begin = Instant::now();
-            let answers = match self.step(&job) {
+            let mut work = Work::in_turn(&self.setup.overhead, Stage::Symbolize);
+            let step = self.step(&job, &mut work);
+            drop(work);
+            let answers = match step {
                 Step::Answers(answers) => answers,
                 Step::Wait(wish) => {
                     self.wait(job, wish);
@@ -250,10 +257,10 @@ impl Client {
     }
 
     /// Answers for the first addresses of a job, at least one.
-    fn step(&mut self, job: &Job) -> Step {
+    fn step(&mut self, job: &Job, work: &mut Work) -> Step {
         let chunk = &job.addresses[..job.addresses.len().min(MAX_ADDRESSES)];
         if matches!(job.source.as_deref(), Some(Module { content: Content::Kernel, .. })) {
-            return Step::Answers(self.kernel.resolve(chunk, Instant::now()));
+            return Step::Answers(self.kernel.resolve(chunk, Instant::now(), work));
         }
         // Twice, because the first death may have been another's fault.
         loop {
@@ -343,7 +350,7 @@ impl Client {
             return Err(Trouble::Module(Reason::NoWorker));
         }
         std::thread::sleep(wait);
-        match Child::start(&command, self.setup.limits) {
+        match Child::start(&command, self.setup.limits, &self.setup.overhead) {
             Ok(child) => {
                 if !child.missing.is_empty() && !self.told {
                     self.told = true;

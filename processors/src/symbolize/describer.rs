@@ -2,6 +2,7 @@
 //! few questions and is ended after them.
 
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use profpipe_pipeline::engine::WorkerCommand;
@@ -31,7 +32,8 @@ impl Describer {
     /// reads it.
     pub(crate) fn describe(&mut self, file: BorrowedFd<'_>) -> Option<Build> {
         if self.child.as_mut().is_none_or(Child::has_ended) {
-            self.child = Child::start(&self.command, LIMITS).ok();
+            // A ledger of its own: the program's has room for one worker, that which gives names.
+            self.child = Child::start(&self.command, LIMITS, &Arc::default()).ok();
         }
         let child = self.child.as_ref()?;
         match child.ask(&Request::Describe, &[file], Instant::now() + TIMEOUT) {

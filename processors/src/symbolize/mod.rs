@@ -44,6 +44,7 @@ use profpipe_pipeline::batch::{Batch, Context};
 use profpipe_pipeline::component::{Error, Factory, Outbox, Processor, Setup, Stability};
 use profpipe_pipeline::modules::{ModuleId, ModuleStore};
 use profpipe_pipeline::profile::{MappingIx, Profiles};
+use profpipe_pipeline::overhead::Overhead;
 use profpipe_pipeline::telemetry::{Counter, names};
 
 pub use self::config::SymbolizeConfig;
@@ -71,6 +72,9 @@ pub const FACTORY: Factory = Factory::processor::<SymbolizeConfig>(
 /// worker by it. The worker reads no other.
 const WORKER_ENVIRONMENT: &str = "PROFPIPE_SYMBOLIZER_WORKER";
 
+/// How many times as long names may take where there is a budget for them.
+const PATIENCE: u32 = 4;
+
 /// Addresses under way at most; beyond, new ones stay without names.
 const MAX_ASKED: usize = 1 << 20;
 
@@ -79,6 +83,7 @@ const MAX_ASKED: usize = 1 << 20;
 pub struct Symbolize {
     config: SymbolizeConfig,
     modules: Arc<ModuleStore>,
+    overhead: Arc<Overhead>,
     cache: Cache,
     parked: VecDeque<Parked>,
     parked_bytes: usize,
@@ -203,12 +208,14 @@ impl Symbolize {
             finder: Finder::new(config.debug_directories.clone()),
             remote,
             restarts: metrics.counter(names::WORKER_RESTARTS, &setup.id),
+            overhead: Arc::clone(&setup.services.overhead),
         };
         if let Err(error) = client::start(client, queue, sender) {
             tracing::warn!("symbolize: cannot start a thread, so nothing gets a name: {error}");
         }
         Ok(Self {
             modules: Arc::clone(&setup.services.modules),
+            overhead: Arc::clone(&setup.services.overhead),
             cache: Cache::new(usize::try_from(config.cache_size.0).unwrap_or(usize::MAX)),
             parked: VecDeque::new(),
             parked_bytes: 0,
@@ -422,7 +429,9 @@ impl Processor for Symbolize {
             .profiles()
             .map_err(|error| Error::with_source("symbolize: cannot read a batch", error))?;
         let locations = &profiles.dictionary.locations;
-        if locations.iter().skip(1).all(|location| !location.lines.is_empty()) {
+        // Without leave to look for names a gateway may find them.
+        let named = locations.iter().skip(1).all(|location| !location.lines.is_empty());
+        if named || !self.overhead.allows_symbols() {
             out.push(batch);
             return Ok(());
         }
@@ -433,7 +442,9 @@ impl Processor for Symbolize {
             return Ok(());
         }
         let now = Instant::now();
-        let deadline = now + self.config.timeout.0;
+        // Names that must fit into a budget take longer.
+        let patience = if self.overhead.is_governed() { PATIENCE } else { 1 };
+        let deadline = now + self.config.timeout.0 * patience;
         self.parked_bytes += bytes;
         self.parked.push_back(Parked { batch, deadline, bytes, jobs, plan });
         self.release(now, out);

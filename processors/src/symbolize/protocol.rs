@@ -227,6 +227,12 @@ pub(super) struct Channel {
     socket: OwnedFd,
 }
 
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
 impl Channel {
     /// An end over this socket, which becomes non-blocking.
     ///

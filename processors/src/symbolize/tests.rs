@@ -14,6 +14,7 @@
 )]
 
 mod batches;
+mod config;
 mod faults;
 mod fetched;
 mod hostile;
@@ -24,4 +25,5 @@ mod ranges;
 pub(super) mod server;
 mod sources;
 pub(crate) mod support;
+mod units;
 mod worker;

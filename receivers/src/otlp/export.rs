@@ -176,14 +176,12 @@ pub(super) fn unfold(body: Bytes, form: Form, mut charge: Charge) -> Admitted {
             Err(body) => body,
         },
         Form::Json => {
-            // For a moment there are both.
-            grow(&mut charge, body.len())?;
-            let request = otlp::json_to_protobuf(&body).map_err(|error| invalid(&error))?;
+            let mut refusal = None;
+            let read =
+                otlp::json_to_protobuf_within(&body, |more| asked(&mut charge, more, &mut refusal));
+            let request = told(read, refusal)?;
             drop(body);
-            match request.len().checked_sub(charge.bytes()) {
-                Some(more) => grow(&mut charge, more)?,
-                None => charge.resize(request.len()),
-            }
+            charge.resize(request.capacity());
             match otlp::admit_clean(request.into()) {
                 Ok(batch) => return Ok((batch, Rejected::default(), charge)),
                 Err(request) => request,
@@ -195,18 +193,23 @@ pub(super) fn unfold(body: Bytes, form: Form, mut charge: Charge) -> Admitted {
         return Ok((Batch::new(Profiles::new()), Rejected::default(), charge));
     }
     let mut refusal = None;
-    let admitted = otlp::admit_within(body, |more| match grow(&mut charge, more) {
-        Ok(()) => true,
-        Err(no) => {
-            refusal = Some(no);
-            false
-        }
-    });
-    match (admitted, refusal) {
-        (Ok((batch, rejected)), _) => Ok((batch, rejected, charge)),
-        (Err(DecodeError::NoRoom), Some(refusal)) => Err(refusal),
-        (Err(error), _) => Err(invalid(&error)),
-    }
+    let admitted = otlp::admit_within(body, |more| asked(&mut charge, more, &mut refusal));
+    let (batch, rejected) = told(admitted, refusal)?;
+    Ok((batch, rejected, charge))
+}
+
+/// Takes so many bytes more; keeps why not.
+fn asked(charge: &mut Charge, more: usize, refusal: &mut Option<Refusal>) -> bool {
+    *refusal = grow(charge, more).err();
+    refusal.is_none()
+}
+
+/// What the sender is told.
+fn told<T>(read: Result<T, DecodeError>, refusal: Option<Refusal>) -> Result<T, Refusal> {
+    read.map_err(|error| match (error, refusal) {
+        (DecodeError::NoRoom, Some(refusal)) => refusal,
+        (error, _) => invalid(&error),
+    })
 }
 
 fn invalid(error: &DecodeError) -> Refusal {

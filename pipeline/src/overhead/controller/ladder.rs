@@ -1,16 +1,16 @@
 //! The rungs of quality, from the best to the cheapest.
 //!
 //! Frequency is lowered first, because that costs variance and nothing else. Only when it would
-//! fall below [`FEW`] is information given up, and only if that buys enough; it comes back when it
-//! could be had at [`MANY`] for [`PATIENCE`] windows. The gap between the two is wider than a rung
+//! fall below [`Rung::few`] is information given up, and only if that buys enough; it comes back
+//! when it could be had at [`MANY`] times that for [`PATIENCE`] windows. The gap between the two is wider than a rung
 //! is worth, so nothing swings.
 
-/// Below so many samples a second and CPU the next rung down is tried.
-const FEW: f64 = 9.5;
-/// The next rung up must promise so many.
-const MANY: f64 = 19.0;
+/// The next rung up must promise so many times [`Rung::few`] of the rung here.
+const MANY: f64 = 2.0;
 /// For so many windows.
 const PATIENCE: u32 = 20;
+/// A rung is left for a lower one after so many windows with too few samples.
+const HASTE: u32 = 5;
 /// A rung down must give so many times the samples to be worth it.
 const WORTH: f64 = 1.3;
 
@@ -57,6 +57,18 @@ impl Rung {
         }
     }
 
+    /// Samples a second and CPU below which this rung is better than the ones above: a shorter copy
+    /// of the stack cuts the deepest only, frame pointers are wrong for much code, and a leaf says
+    /// little.
+    pub(super) fn few(self) -> f64 {
+        match self {
+            Self::Full => 0.0,
+            Self::Half | Self::Quarter => 9.5,
+            Self::FramePointers => 3.0,
+            Self::Leaf => 0.5,
+        }
+    }
+
     pub(super) fn down(self) -> Option<Self> {
         Self::ALL.get(self as usize + 1).copied()
     }
@@ -72,37 +84,47 @@ pub(super) struct Ladder {
     pub(super) rung: Rung,
     /// Windows in a row in which the rung above looked good.
     good: u32,
+    /// And in which the one here looked bad.
+    bad: u32,
 }
 
 impl Ladder {
     pub(super) fn new() -> Self {
-        Self { rung: Rung::Full, good: 0 }
+        Self { rung: Rung::Full, good: 0, bad: 0 }
     }
 
-    /// Decides where to stand; `predicted` is the frequency that a rung would allow. `cheapest` is
-    /// as far as the receiver can go.
+    /// Decides where to stand; `predicted` is the frequency that a rung would allow.
     pub(super) fn step(&mut self, predicted: impl Fn(Rung) -> f64) -> Rung {
         let here = predicted(self.rung);
-        if let Some(up) = self.rung.up() {
-            self.good = if predicted(up) >= MANY { self.good + 1 } else { 0 };
-            if self.good >= PATIENCE {
-                self.good = 0;
-                self.rung = up;
-                return up;
+        let above = self.rung.up().filter(|up| predicted(*up) >= MANY * self.rung.few());
+        self.good = if above.is_some() { self.good + 1 } else { 0 };
+        if let Some(up) = above
+            && self.good >= PATIENCE
+        {
+            return self.stand(up);
+        }
+        // The nearest that is worth it: some rungs alone buy little.
+        let mut below = None;
+        let mut candidate = self.rung;
+        while let Some(down) = candidate.down() {
+            candidate = down;
+            if here < down.few() && predicted(down) >= here * WORTH {
+                below = Some(down);
+                break;
             }
         }
-        if here < FEW {
-            // The nearest that is worth it: some rungs alone buy little.
-            let mut candidate = self.rung;
-            while let Some(down) = candidate.down() {
-                candidate = down;
-                if predicted(down) >= here * WORTH {
-                    self.good = 0;
-                    self.rung = down;
-                    break;
-                }
-            }
+        self.bad = if below.is_some() { self.bad + 1 } else { 0 };
+        if let Some(down) = below
+            && self.bad >= HASTE
+        {
+            return self.stand(down);
         }
         self.rung
+    }
+
+    fn stand(&mut self, rung: Rung) -> Rung {
+        (self.good, self.bad) = (0, 0);
+        self.rung = rung;
+        rung
     }
 }

@@ -166,7 +166,11 @@ pub struct Controller {
     user: Cost,
     /// By second, as are `lump` and `deferrable`.
     base: Peak,
+    /// The base over a minute.
+    usual: f64,
     lump: Peak,
+    /// The same over minutes.
+    large: Peak,
     deferrable: f64,
     /// The share of the budget for work that can wait.
     reserve: f64,
@@ -195,7 +199,9 @@ impl Controller {
             wish,
             user: Cost::new(40_000.0, 15_000.0),
             base: Peak::default(),
+            usual: 0.0,
             lump: Peak::default(),
+            large: Peak::default(),
             deferrable: 0.0,
             reserve: RESERVE.1,
             busy: f64::from(wish.cpus),
@@ -243,7 +249,9 @@ impl Controller {
         }
         let base = (window.user - window.sampling - window.deferrable).max(0.0) / seconds;
         self.base.observe(base, seconds, 0.15);
+        self.usual += (0.05 * seconds).min(0.5) * (base - self.usual);
         self.lump.observe(window.lump, seconds, 0.03);
+        self.large.observe(window.lump, seconds, 0.002);
         self.deferrable +=
             (0.1 * seconds).min(0.5) * (window.deferrable / seconds - self.deferrable);
         self.busy = window.busy.max(self.busy * 0.9_f64.powf(seconds)).min(self.cpus());
@@ -318,11 +326,11 @@ impl Controller {
     }
 
     /// The samples that a window can pay for on a rung, by second.
-    fn affordable(&self, rung: Rung, available: f64) -> f64 {
+    fn affordable(&self, rung: Rung, available: f64, base: f64) -> f64 {
         let (user_here, kernel_here) = self.ladder.rung.relative();
         let (user, kernel) = rung.relative();
         let cost = self.user.upper() * user / user_here + self.kernel * kernel / kernel_here;
-        let room = PLANNED * available - self.base.get() - self.reserve * self.budget();
+        let room = PLANNED * available - base - self.reserve * self.budget();
         (room / cost.max(100.0)).max(0.0)
     }
 
@@ -336,18 +344,21 @@ impl Controller {
             let before = self.ladder.rung;
             let shared = (1.1 * self.busy).max(0.5);
             let fair = (1.0 - INHERITED) * budget;
-            let predicted = Rung::ALL.map(|rung| self.affordable(rung, fair) / shared);
+            let predicted = Rung::ALL.map(|rung| self.affordable(rung, fair, self.usual) / shared);
             let rung =
                 self.ladder.step(|rung| predicted.get(rung as usize).copied().unwrap_or(0.0));
             if rung != before {
                 self.user.scale(rung.relative().0 / before.relative().0);
             }
         }
-        let samples = self.affordable(self.ladder.rung, available);
+        let samples = self.affordable(self.ladder.rung, available, self.base.get());
         let wanted = (samples / (1.1 * self.busy).max(0.5)).min(self.wish.frequency);
-        let faster = self.frequency * 1.25_f64.powf(self.length.min(4.0));
-        self.frequency = wanted.min(faster).max(SLOWEST);
+        let faster = self.frequency.max(1.0) * 1.25_f64.powf(self.length.min(4.0));
         self.paying = self.tokens < -PAYING * budget;
+        // While nothing is sampled the frequency says nothing: it is kept for afterwards.
+        if !self.paying && samples > 0.0 {
+            self.frequency = wanted.min(faster).max(SLOWEST);
+        }
         let stopped = self.stopped > 0.0;
         let off = self.paying || stopped;
         let credits = if off { 0.0 } else { samples * self.length };
@@ -388,7 +399,7 @@ impl Controller {
     fn profile(&self) -> Duration {
         let longest = self.limits.longest_profile.max(self.wish.interval).as_secs_f64();
         let wanted = self.wish.interval.as_secs_f64();
-        let share = self.lump.get() / self.budget();
+        let share = self.large.get() / self.budget();
         let length = if share > RESERVE.1 { longest } else { wanted * (1.0 + 4.0 * share) };
         // Whole multiples of what was wished, so that boundaries stay put.
         let multiple = if share > 0.2 { (length / wanted).round().max(1.0) } else { 1.0 };

@@ -139,7 +139,8 @@ impl Library {
 
     fn turn(&self, key: &Key, tenant: &Arc<str>) -> Result<Turn, Reason> {
         let mut flights = lock(&self.flights);
-        if let Some(flight) = flights.get(key) {
+        // Unless who was at it has come to grief.
+        if let Some(flight) = flights.get(key).filter(|flight| flight.has_changed().is_ok()) {
             return Ok(Turn::Wait(flight.clone()));
         }
         if !lock(&self.tenants).admit(tenant, Instant::now()) {

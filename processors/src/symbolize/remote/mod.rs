@@ -80,6 +80,10 @@ pub(super) struct Provision {
     pub(super) debuginfo: Result<Arc<File>, Reason>,
 }
 
+/// What there is if something went wrong here.
+const NOTHING: Provision =
+    Provision { executable: Err(Reason::Unavailable), debuginfo: Err(Reason::Unavailable) };
+
 impl Provision {
     /// Why there is nothing, or not everything: what may be different soon before what is lasting.
     pub(super) fn reason(&self) -> Reason {
@@ -159,7 +163,9 @@ async fn serve(
 ) {
     while let Some((number, wish)) = queue.recv().await {
         let (library, answer) = (Arc::clone(&library), Arc::clone(&answer));
-        tokio::spawn(async move { answer(number, library.provide(wish).await) });
+        // A task of its own: whatever becomes of it, who asks gets an answer.
+        let provided = tokio::spawn(async move { library.provide(wish).await });
+        tokio::spawn(async move { answer(number, provided.await.unwrap_or_else(|_| NOTHING)) });
     }
 }
 

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hashbrown::{HashMap, HashSet};
 use profpipe_pipeline::modules::{Content, JIT, KERNEL, Module, ModuleId, ModuleStore, VDSO};
+use profpipe_pipeline::overhead::{Overhead, Stage, Work};
 use profpipe_pipeline::profile::attribute_names::{
     BUILD_ID_GNU, BUILD_ID_GO, BUILD_ID_HTLHASH, FRAME_TYPE, PPROF_DEFAULT_SAMPLE_TYPE,
     PROCESS_PID, SAMPLES_LOST, STACK_STATE, THREAD_ID, THREAD_NAME,
@@ -35,6 +36,8 @@ use super::resource;
 const NAP: Duration = Duration::from_millis(500);
 /// How long the end of a window waits for what processes say of themselves.
 const PATIENCE: Duration = Duration::from_millis(50);
+/// The same under a budget.
+const LONG_NAP: Duration = Duration::from_secs(30);
 
 /// What the thread is started with.
 pub(super) struct Setup {
@@ -46,11 +49,12 @@ pub(super) struct Setup {
     /// Reads what SDKs publish about their process, if wanted.
     pub(super) contexts: Option<Contexts>,
     pub(super) cpu: Counter,
+    pub(super) overhead: Arc<Overhead>,
 }
 
 /// Runs until the drain thread is gone and everything it told is sent on.
 pub(super) fn run(setup: Setup) {
-    let Setup { mut messages, out, modules, frequency, service, contexts, cpu } = setup;
+    let Setup { mut messages, out, modules, frequency, service, contexts, cpu, overhead } = setup;
     let mut aggregation = Aggregation {
         modules,
         frequency,
@@ -68,18 +72,26 @@ pub(super) fn run(setup: Setup) {
         use ringbuf::traits::Observer;
         // Asked before popping: what was told before the end is popped below.
         let last = !messages.write_is_held();
+        let mut work = Work::now(&overhead, Stage::Aggregate);
         while let Some(message) = messages.try_pop() {
+            // What takes longer than adding up, one by one as there is budget for it.
+            if matches!(message, Message::Process(_) | Message::Stack(..) | Message::Window { .. })
+            {
+                work.breathe();
+            }
             if let Some(profiles) = aggregation.take(message)
                 && out.blocking_send(profiles).is_err()
             {
                 return;
             }
         }
+        drop(work);
         cpu.set(super::sys::thread_cpu_time());
         if last {
             return;
         }
-        std::thread::park_timeout(NAP);
+        // Without a budget the other thread wakes this one ten times a second.
+        std::thread::park_timeout(if overhead.is_governed() { LONG_NAP } else { NAP });
     }
 }
 

@@ -15,7 +15,7 @@ use super::ring::{Records, Ring};
 use super::sys;
 
 /// Blocks with the event before there is an answer.
-const BLOCKS: usize = 24;
+const BLOCKS: usize = 8;
 /// The period while measuring.
 const PERIOD: u64 = 100_000;
 /// The ring of the event.

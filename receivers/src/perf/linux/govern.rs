@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use profpipe_pipeline::engine::Services;
 use profpipe_pipeline::overhead::{
-    Governor, Levers, Overhead, Rung, Sampled, Stage, Wish, monotonic,
+    Governor, Levers, Overhead, Rung, Sampled, Stage, Wish, thread_cpu,
 };
 
 use super::attr::{Choices, Clock};
@@ -27,7 +27,7 @@ use crate::perf::Config;
 /// The most samples kept for one window.
 const MAX_KEPT: usize = 1 << 16;
 /// How long measuring what a sample costs may take of a window's budget.
-const CALIBRATION: f64 = 0.2;
+const CALIBRATION: f64 = 0.12;
 /// The shortest block that has samples in it, in nanoseconds.
 const SHORTEST_BLOCK: f64 = 450_000.0;
 /// The period is changed if it is so far off, in either direction.
@@ -67,7 +67,7 @@ impl Discovery {
             return Self::Free;
         }
         match governed.overhead.wait(Stage::Discover) {
-            None => Self::Began(monotonic()),
+            None => Self::Began(thread_cpu()),
             Some(_) => Self::Refused,
         }
     }
@@ -195,12 +195,12 @@ impl Governed {
     }
 
     pub(super) fn begin_record(&mut self) {
-        self.record = monotonic();
+        self.record = thread_cpu();
         self.discovery = 0;
     }
 
     pub(super) fn end_record(&mut self, is_sample: bool) {
-        let took = monotonic().saturating_sub(self.record);
+        let took = thread_cpu().saturating_sub(self.record);
         if is_sample {
             let unwinding = took.saturating_sub(self.discovery);
             self.unwinding += unwinding as f64;
@@ -213,7 +213,7 @@ impl Governed {
 
     /// What was found out about a process since then is not part of unwinding.
     pub(super) fn discovered(&mut self, since: u64) {
-        let took = monotonic().saturating_sub(since);
+        let took = thread_cpu().saturating_sub(since);
         self.discovery += took;
         self.overhead.spend(Stage::Discover, took);
     }
@@ -334,6 +334,9 @@ impl Governed {
     /// Measures a little of what a sample costs here, if the window has room for it.
     fn calibrate(&mut self) {
         let Some(calibration) = &mut self.calibration else { return };
+        if self.levers.credits == 0 {
+            return;
+        }
         if self.rest > 0 {
             self.rest -= 1;
             return;
@@ -342,9 +345,9 @@ impl Governed {
         let room = CALIBRATION * budget.nanoseconds(self.levers.window);
         let length = room.clamp(SHORTEST_BLOCK, 4_000_000.0);
         self.rest = (length / room.max(1.0)).ceil() as u32 - 1;
-        let began = profpipe_pipeline::overhead::thread_cpu();
+        let began = thread_cpu();
         let found = calibration.block(length as u64);
-        let took = profpipe_pipeline::overhead::thread_cpu().saturating_sub(began);
+        let took = thread_cpu().saturating_sub(began);
         self.overhead.spend(Stage::Calibrate, took);
         if let Some(cost) = found {
             tracing::info!("a sample costs the kernel at most {:.1} µs here", cost / 1000.0);

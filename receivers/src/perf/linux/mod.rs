@@ -118,6 +118,7 @@ impl Receiver for Perf {
                 Contexts::start(counters, config.service_name.is_some())
             }),
             cpu: metric(AGGREGATE_CPU),
+            overhead: Arc::clone(&services.overhead),
         };
         let no_thread = |error| Error::with_source("no thread for the `perf` receiver", error);
         let aggregator = thread::Builder::new()
@@ -128,7 +129,11 @@ impl Receiver for Perf {
         let governed =
             session.governed.then(|| Governed::new(&config, &session, &services, &id)).flatten();
         let draining = drain::Setup {
-            loader: loader::Loader::start(session.slack() / 4, metric(LOAD_CPU))
+            loader: loader::Loader::start(
+                session.slack() / 4,
+                metric(LOAD_CPU),
+                Arc::clone(&services.overhead),
+            )
                 .map_err(no_thread)?,
             session,
             interval: config.interval.0,
