@@ -110,4 +110,9 @@ impl Target for Set<'_> {
             self.rows.remove(at);
         }
     }
+
+    fn keys(&self) -> Vec<String> {
+        let Dictionary { strings, attributes, .. } = &*self.dictionary;
+        self.rows.iter().map(|row| strings.get(attributes.key(*row)).to_owned()).collect()
+    }
 }

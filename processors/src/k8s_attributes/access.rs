@@ -217,13 +217,16 @@ struct UserEntry {
 
 fn kubeconfig(path: &Path, context: &str) -> Result<Known, Error> {
     let text = text_of(path)?;
-    let file: File =
-        Section::from_yaml(&text).and_then(|section| section.read()).map_err(|errors| {
-            // The file holds secrets: only what is wrong is told, not what stands there.
-            let first = errors.first();
-            let place = first.map(|error| format!("line {}, at {}", error.line, error.path));
-            Error::new(format!("it is no kubeconfig file: {}", place.unwrap_or_default()))
-        })?;
+    // There are keys in it that we do not know; the file holds secrets, so that only what is wrong is
+    // told, not what stands there.
+    let broken = |why: String| Error::new(format!("it is no kubeconfig file: {why}"));
+    let tree = Section::from_yaml(&text).and_then(|section| section.read::<serde_json::Value>());
+    let tree = tree.map_err(|errors| {
+        let line = errors.first().map_or(0, |error| error.line);
+        broken(format!("line {line} is no YAML"))
+    })?;
+    let file: File = serde_json::from_value(tree)
+        .map_err(|_| broken("a key has a value of the wrong type".to_owned()))?;
     let context = if context.is_empty() { &file.current_context } else { context };
     let entry = named(&file.contexts, "context", context)?;
     let cluster = named(&file.clusters, "cluster", &entry.cluster)?;
@@ -239,7 +242,7 @@ fn kubeconfig(path: &Path, context: &str) -> Result<Known, Error> {
         file.as_ref().map(|file| path.parent().map_or_else(|| file.clone(), |at| at.join(file)))
     };
     let decoded = |what: &str, data: &Option<String>| -> Result<Option<Secret>, Error> {
-        let Some(data) = data else { return Ok(None) };
+        let Some(data) = data.as_deref().filter(|data| !data.is_empty()) else { return Ok(None) };
         let broken = || Error::new(format!("`{what}` is no base64 of a text"));
         let bytes = STANDARD.decode(data.trim()).map_err(|_| broken())?;
         String::from_utf8(bytes).map(|text| Some(Secret::new(text))).map_err(|_| broken())
