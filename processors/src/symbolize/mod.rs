@@ -196,7 +196,7 @@ impl Symbolize {
             };
             Remote::start(settings, (metrics, &setup.id), answer).map_err(|error| {
                 Error::new(format!(
-                    "symbolize: cannot use the cache directory {}: {error}",
+                    "cannot use the cache directory {}: {error}",
                     directory.display()
                 ))
             })
