@@ -191,9 +191,10 @@ impl Governor {
         let sampling = (since(drain, &mut self.drain) as f64).min(user);
         let deferrable = (since(deferrable, &mut self.deferrable) as f64).min(user - sampling);
         let resident = (now - self.looked > LOOK).then(|| self.look(now)).flatten();
-        let (lump, waited) = {
+        let (lump, flush, waited) = {
             let mut shared = self.overhead.shared();
-            (std::mem::take(&mut shared.lump), std::mem::take(&mut shared.waited))
+            let take = std::mem::take::<f64>;
+            (take(&mut shared.lump), take(&mut shared.flush), take(&mut shared.waited))
         };
         let observation = Observation {
             seconds,
@@ -201,6 +202,7 @@ impl Governor {
             sampling,
             deferrable,
             lump,
+            flush,
             waited,
             samples: sampled.samples as f64,
             processed: sampled.processed as f64,

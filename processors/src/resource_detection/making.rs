@@ -32,11 +32,12 @@ const IDLE: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(super) struct Makings {
     known: HashMap<ModuleId, Option<Arc<Option<Build>>>>,
-    thread: Option<(Sender<Question>, Receiver<(ModuleId, Option<Build>)>)>,
+    thread: Option<(Sender<Question>, Receiver<Answer>)>,
     modules: Arc<ModuleStore>,
 }
 
 type Question = (ModuleId, Arc<File>);
+type Answer = (ModuleId, Option<Build>);
 
 /// What was found about a process.
 #[derive(Debug, Clone, Default)]
@@ -143,7 +144,7 @@ impl Makings {
 fn start(
     command: WorkerCommand,
     overhead: Arc<Overhead>,
-) -> Option<(Sender<Question>, Receiver<(ModuleId, Option<Build>)>)> {
+) -> Option<(Sender<Question>, Receiver<Answer>)> {
     let (questions, inbox) = channel::<Question>();
     let (outbox, answers) = channel();
     let run = move || {

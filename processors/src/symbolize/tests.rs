@@ -25,4 +25,5 @@ mod ranges;
 pub(super) mod server;
 mod sources;
 pub(crate) mod support;
+mod units;
 mod worker;

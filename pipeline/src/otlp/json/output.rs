@@ -6,7 +6,7 @@ use crate::otlp::budget::Room;
 use crate::otlp::sink::{Sink, set_length};
 
 /// What is asked for at least.
-const STEP: usize = 64 << 10;
+const STEP: usize = 1 << 10;
 /// What a key takes at most, and what a length does.
 const KEY: usize = 5;
 const LENGTH: usize = 5;

@@ -75,7 +75,7 @@ pub struct Options {
     pub keep: Keep,
     /// A stratum of at most so many samples stays as it is.
     pub floor: usize,
-    /// On how many sums a choice is balanced, at most 64; below 2 it goes by even steps only.
+    /// On how many sums a choice is balanced, at most 512; below 2 it goes by even steps only.
     pub balance: usize,
     /// Whether values are adjusted so that balanced sums are exact.
     pub calibrate: bool,
@@ -85,13 +85,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            keep: Keep::Share(0.1),
-            floor: 2000,
-            balance: balance::MOST,
-            calibrate: false,
-            unite: true,
-        }
+        Self { keep: Keep::Share(0.1), floor: 2000, balance: 512, calibrate: false, unite: true }
     }
 }
 
@@ -311,8 +305,7 @@ fn sample(
     if keep >= items.len() {
         return refuse(Refusal::Few);
     }
-    let balance = options.balance.min(items.len() / 20);
-    let Some(design) = Design::new(&profiles.dictionary, items, keep, balance) else {
+    let Some(design) = Design::new(&profiles.dictionary, items, keep, options.balance) else {
         return refuse(Refusal::Overflow);
     };
     let draw = design.draw(options.calibrate, random::mixed(seed ^ random::mixed(stream as u64)));

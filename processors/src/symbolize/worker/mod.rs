@@ -19,6 +19,7 @@ mod names;
 pub(super) mod perf_map;
 mod plt;
 pub(super) mod sandbox;
+mod units;
 
 use std::collections::HashMap;
 use std::io;
@@ -45,8 +46,9 @@ const IDLE: Duration = Duration::from_millis(250);
 const LONG_IDLE: Duration = Duration::from_secs(1);
 /// See there.
 const RECENTLY: Duration = Duration::from_secs(5);
-/// Memory beside mapped files of a worker that rests. A C library with its debug information takes
-/// more than this, and is forgotten; a dozen programs with little or none take less.
+/// Memory beside mapped files of a worker that rests. A C library of which a few functions were asked
+/// for takes 9 MiB, most of it inflated sections; a dozen programs with little debug information or
+/// none take less.
 const REST_LIMIT: u64 = 8 << 20;
 /// More modules than this are not kept loaded.
 const MAX_MODULES: usize = 512;
