@@ -155,7 +155,8 @@ fn extreme_values() {
         assert!(profile(&after).samples.len() <= 300);
         assert!(profile(&after).samples.iter().all(|sample| sample.weight() > 0));
     }
-    let bad: [(fn(u64) -> i64, Refusal); 2] = [
+    type Values = fn(u64) -> i64;
+    let bad: [(Values, Refusal); 2] = [
         (|at| if at == 9 { -1 } else { 5 }, Refusal::Negative),
         (|_| i64::MAX / 2, Refusal::Overflow),
     ];
