@@ -174,6 +174,9 @@ impl Status {
             format!("{} lost", grouped(self.metrics.total(names::SAMPLES_LOST))),
             format!("cpu {cpu:.1}%"),
         ];
+        if let Some(overhead) = overhead(&self.metrics) {
+            parts.push(overhead);
+        }
         if let Some(own) = usage.resident {
             let children = usage.children_resident >> 20;
             let worker = if children > 0 { format!(" + {children} worker") } else { String::new() };
@@ -200,6 +203,14 @@ impl Status {
         };
         self.metrics.snapshot().iter().filter(|row| of_exporter(row)).map(|(_, _, n)| n).sum()
     }
+}
+
+/// What profiling costs of what it may, if there is a budget.
+fn overhead(metrics: &Metrics) -> Option<String> {
+    let percent = |name| metrics.total(name) as f64 / 1e4;
+    let budget = percent(names::OVERHEAD_BUDGET);
+    let spent = percent(names::OVERHEAD_SPENT);
+    (budget > 0.0).then(|| format!("overhead {spent:.2} % of {budget} %"))
 }
 
 /// `1h02m03s`, `2m03s` or `3s`.
@@ -253,8 +264,13 @@ mod tests {
         metrics.counter(names::SAMPLES_LOST, "perf").add(1200);
         metrics.counter(names::FILES_WRITTEN, "file").add(3);
         let line = status.line();
+        assert!(!line.contains("overhead"), "{line}");
         for part in [" samples/s", "1,200 lost", "cpu ", "3 files in ./profiles"] {
             assert!(line.contains(part), "{line}");
         }
+        metrics.counter(names::OVERHEAD_BUDGET, "perf").set(10_000);
+        metrics.counter(names::OVERHEAD_SPENT, "perf").set(8_310);
+        let line = status.line();
+        assert!(line.contains("overhead 0.83 % of 1 %"), "{line}");
     }
 }

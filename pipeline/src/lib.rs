@@ -13,6 +13,7 @@
 //! - [`delivery`]: the queue on disk that survives this process and the machine.
 //! - [`config`]: the Collector's YAML with exact error positions.
 //! - [`modules`]: where receivers publish what a mapping is and symbolization finds it.
+//! - [`overhead`]: what profiling costs, and what keeps that within a budget.
 //! - [`report`]: which functions cost most, and the stacks of a flame graph.
 //! - [`settings`]: value types that configurations share: durations, sizes.
 //! - [`telemetry`]: the pipeline's counters about itself.
@@ -25,6 +26,7 @@ pub mod engine;
 pub mod folded;
 pub mod modules;
 pub mod otlp;
+pub mod overhead;
 pub mod pprof;
 pub mod profile;
 pub mod report;

@@ -1,14 +1,20 @@
 //! The processors of profpipe.
 //!
 //! A component is a folder with `mod.rs` (the running thing), `config.rs` (what users type),
-//! `tests.rs` and `README.md`, and one name in the list below. It depends on the pipeline crate
-//! and never on another component.
+//! `tests.rs` and `README.md`, and one name in the list below. It depends on the pipeline crate,
+//! on the network crate where it looks things up elsewhere, and never on another component; only
+//! the worker that reads binaries is asked by others than `symbolize`, too.
 
 pub mod attributes;
 pub mod batch;
 pub mod downsample;
+pub mod filter;
+pub mod governor;
+#[cfg(feature = "kubernetes")]
+pub mod k8s_attributes;
 pub mod memory_limiter;
 pub mod resource;
+pub mod resource_detection;
 pub mod symbolize;
 
 mod actions;
@@ -22,7 +28,12 @@ pub const COMPONENTS: &[Factory] = &[
     attributes::FACTORY,
     batch::FACTORY,
     downsample::FACTORY,
+    filter::FACTORY,
+    governor::FACTORY,
+    #[cfg(feature = "kubernetes")]
+    k8s_attributes::FACTORY,
     memory_limiter::FACTORY,
     resource::FACTORY,
+    resource_detection::FACTORY,
     symbolize::FACTORY,
 ];

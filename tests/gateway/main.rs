@@ -9,7 +9,7 @@
 //!
 //! Longer runs, in the environment: `PROFPIPE_KILL_ROUNDS=1000` for [`kill`],
 //! `PROFPIPE_QUEUE_MIB=1024` for [`restart`], `PROFPIPE_GOODPUT=1` for the paired measurement in
-//! [`limits`], `PROFPIPE_SWELL=1` for requests in [`attack`] that swell when they are decoded.
+//! [`limits`].
 //!
 //! Not proved here: what a power cut leaves, for which the log has a simulated file system.
 

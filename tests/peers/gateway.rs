@@ -76,6 +76,12 @@ impl Sinks {
         run(&config, directory, listens)
     }
 
+    /// The gateway as it was started before, with what is in its queues.
+    #[track_caller]
+    pub(crate) fn gateway_again(&self) -> Running {
+        start(self.directory.path())
+    }
+
     /// All sinks have of a service what `expected` says, with these labels; and every OTLP request that
     /// profpipe sent keeps the rules.
     #[track_caller]
@@ -152,11 +158,16 @@ impl Sinks {
 /// `profpipe run` with a configuration, waited for until it listens.
 #[track_caller]
 pub(crate) fn run(config: &str, directory: &Path, listens: &[SocketAddr]) -> Running {
-    let path = directory.join("gateway.yaml");
-    std::fs::write(&path, config).unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_profpipe"));
-    command.args(["run", "--config"]).arg(&path).current_dir(directory);
-    let mut running = Running::start("profpipe", &mut command, directory);
+    std::fs::write(directory.join(CONFIG), config).unwrap();
+    let mut running = start(directory);
     running.ready(|_| listens.iter().all(|at| TcpStream::connect(at).is_ok()).then_some(()));
     running
+}
+
+const CONFIG: &str = "gateway.yaml";
+
+fn start(directory: &Path) -> Running {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_profpipe"));
+    command.args(["run", "--config"]).arg(directory.join(CONFIG)).current_dir(directory);
+    Running::start("profpipe", &mut command, directory)
 }

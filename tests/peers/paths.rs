@@ -114,14 +114,15 @@ fn pyroscope_sdk() {
     let push = format!("http://{address}");
     let mut target = Target::start(oracles, &["-push", &push, "-name", &service, "-for", "2500ms"]);
     target.pushed();
-    // Stopped, so that all sinks have had the same.
     gateway.stop();
     agree_on_go(&sinks, &service);
 }
 
-/// What the files have of a Go service, all others have.
+/// What the files have of a Go service that is gone, all others have: the gateway has stopped, so nothing
+/// is added, and starts again, because what it has not sent yet waits in its queues.
 fn agree_on_go(sinks: &Sinks, service: &str) {
     let expected = sinks.in_files(service);
+    let _gateway = sinks.gateway_again();
     let cpu = &expected[&("cpu".into(), "nanoseconds".into())];
     assert!(cpu.functions["main.burnTwice"].total > 0, "{cpu:?}");
     assert!(cpu.functions["main.work"].total > cpu.functions["main.burnOnce"].total, "{cpu:?}");
@@ -169,8 +170,8 @@ fn pull_from_go() {
     );
     let gateway = sinks.gateway("pprof", &config, &[]);
     sinks.in_files(&service);
-    // Stopped, so that all sinks have had the same.
     gateway.stop();
+    drop(target);
     agree_on_go(&sinks, &service);
 }
 

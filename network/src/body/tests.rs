@@ -324,3 +324,17 @@ async fn bombs_share_the_budget() {
     assert!(watching.await.unwrap() <= 29 * MIB);
     assert_eq!(budget.used(), 0);
 }
+
+/// Scenario: a bomb that comes in one piece, within a budget that others use, and that has room for
+/// little more than what may unfold of its first kilobytes.
+/// Guarantees: it is refused as a bomb: the budget is not used up before that is seen.
+#[tokio::test]
+async fn bombs_cost_little() {
+    let bomb = gzip(&vec![0; 20 * MIB]);
+    let budget = Budget::new(6 * MIB);
+    let _others = budget.try_admit(1).unwrap();
+    let taken = take(&bomb, bomb.len(), Framing::Plain, Coding::Gzip, 20 * MIB, &budget).await;
+    let refusal = taken.map(drop).unwrap_err();
+    assert_eq!(refusal.status, StatusCode::PAYLOAD_TOO_LARGE, "{refusal:?}");
+    assert!(refusal.message.contains("200 times"), "{refusal:?}");
+}

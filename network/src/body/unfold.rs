@@ -16,6 +16,9 @@ const RATIO: usize = 200;
 const SLACK: usize = 1 << 20;
 /// The largest window of zstd, as a power of two.
 const WINDOW: u32 = 23;
+/// So much is unfolded before it is looked whether that is too much: what a bomb costs until it is
+/// refused is the slack above and this many times the ratio, however large its chunks are.
+const STEP: usize = 4 << 10;
 /// Output of zstd is taken in pieces of this size.
 const PIECE: usize = 32 << 10;
 
@@ -90,17 +93,19 @@ impl<'c> Unfold<'c> {
     pub(super) fn push(&mut self, chunk: &[u8]) -> Result<(), Refusal> {
         let result = match self {
             Self::Identity(output) => output.write_all(chunk),
-            Self::Gzip(decoder) => {
-                decoder.get_mut().took(chunk);
-                decoder.write_all(chunk)
-            }
-            Self::Zlib(decoder) => {
-                decoder.get_mut().took(chunk);
-                decoder.write_all(chunk)
-            }
-            Self::Zstd(zstd) => zstd.push(chunk),
+            _ => chunk.chunks(STEP).try_for_each(|step| self.unfold(step)),
         };
         result.map_err(|error| self.explain(&error))
+    }
+
+    fn unfold(&mut self, step: &[u8]) -> io::Result<()> {
+        self.output().took(step);
+        match self {
+            Self::Identity(output) => output.write_all(step),
+            Self::Gzip(decoder) => decoder.write_all(step),
+            Self::Zlib(decoder) => decoder.write_all(step),
+            Self::Zstd(zstd) => zstd.push(step),
+        }
     }
 
     /// The whole body.
@@ -151,7 +156,6 @@ impl<'c> Unfold<'c> {
 
 impl Zstd<'_> {
     fn push(&mut self, mut chunk: &[u8]) -> io::Result<()> {
-        self.output.took(chunk);
         loop {
             let status = self.decoder.run_on_buffers(chunk, &mut self.piece)?;
             let Some(piece) = self.piece.get(..status.bytes_written) else {

@@ -18,6 +18,7 @@ mod error;
 mod outcome;
 mod request;
 mod socket;
+mod stream;
 mod tls;
 
 pub use body::Payload;
@@ -29,6 +30,7 @@ pub use error::{ClientError, ErrorKind};
 pub use outcome::{http_failure, printable, retry_after, status_failure};
 pub use request::{Builder, Client, MAX_ERROR_TEXT, MAX_RESPONSE, Request, Response};
 pub use socket::get_over_socket;
+pub use stream::Stream;
 
 #[cfg(test)]
 mod tests;

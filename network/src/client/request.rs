@@ -33,7 +33,7 @@ const AGENT: &str = concat!("profpipe/", env!("CARGO_PKG_VERSION"));
 pub struct Client(pub(super) Arc<Inner>);
 
 pub(super) struct Inner {
-    http: legacy::Client<Connector, Payload>,
+    pub(super) http: legacy::Client<Connector, Payload>,
     headers: HeaderMap,
     auth: Option<(String, Arc<dyn Extension>)>,
     proxy: Option<Proxy>,
@@ -267,7 +267,7 @@ impl Client {
         })
     }
 
-    fn prepare(&self, request: Request) -> Result<http::Request<Payload>, ClientError> {
+    pub(super) fn prepare(&self, request: Request) -> Result<http::Request<Payload>, ClientError> {
         let inner = &*self.0;
         let mut made = http::Request::new(request.body);
         *made.method_mut() = request.method;
@@ -306,7 +306,7 @@ impl Client {
 }
 
 /// Why a request got no answer.
-fn no_answer(error: legacy::Error, host: &str) -> ClientError {
+pub(super) fn no_answer(error: legacy::Error, host: &str) -> ClientError {
     let mut cause: Option<&(dyn StdError + 'static)> = Some(&error);
     let mut kind = if error.is_connect() { ErrorKind::Connect } else { ErrorKind::Broken };
     while let Some(one) = cause {
@@ -347,6 +347,25 @@ impl Told {
     }
 }
 
+/// Does not go where an answer sends us.
+pub(super) fn refuse_redirect(head: &http::response::Parts, host: &str) -> Result<(), ClientError> {
+    if !head.status.is_redirection() {
+        return Ok(());
+    }
+    let to = head.headers.get(LOCATION).and_then(|to| to.to_str().ok()).unwrap_or_default();
+    let to: Option<Uri> = to.parse().ok();
+    // Only the host: what else the address holds may be a secret.
+    let to = match to.as_ref().and_then(Uri::host) {
+        Some(to) => format!("to {}", super::outcome::printable(to.as_bytes())),
+        None => "to another path".to_owned(),
+    };
+    let problem = format!(
+        "{host} redirects {to} (status {}), and redirects are not followed; correct the endpoint",
+        head.status.as_u16()
+    );
+    Err(ClientError::new(ErrorKind::Redirect, Error::new(problem)))
+}
+
 /// Reads an answer.
 pub(super) async fn read(
     response: http::Response<Incoming>,
@@ -354,20 +373,7 @@ pub(super) async fn read(
     host: &str,
 ) -> Result<Response, ClientError> {
     let (head, mut body) = response.into_parts();
-    if head.status.is_redirection() {
-        let to = head.headers.get(LOCATION).and_then(|to| to.to_str().ok()).unwrap_or_default();
-        let to: Option<Uri> = to.parse().ok();
-        // Only the host: what else the address holds may be a secret.
-        let to = match to.as_ref().and_then(Uri::host) {
-            Some(to) => format!("to {}", super::outcome::printable(to.as_bytes())),
-            None => "to another path".to_owned(),
-        };
-        let problem = format!(
-            "{host} redirects {to} (status {}), and redirects are not followed; correct the endpoint",
-            head.status.as_u16()
-        );
-        return Err(ClientError::new(ErrorKind::Redirect, Error::new(problem)));
-    }
+    refuse_redirect(&head, host)?;
     let limit =
         if head.status.is_success() { max_response } else { max_response.min(MAX_ERROR_TEXT) };
     let mut response = Response {

@@ -16,6 +16,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::serve::{Shared, serve};
+use super::tarpit::Peer;
 use crate::settings::server::ServerSettings;
 
 /// What an HTTP/2 connection may hold in data that nobody has asked for yet.
@@ -69,6 +70,7 @@ pub(super) type Alive = mpsc::Sender<Infallible>;
 /// Serves a connection until it ends, is quiet for too long, or is told to stop.
 pub(super) async fn connection<IO>(
     io: IO,
+    peer: Peer,
     builder: &Builder<TokioExecutor>,
     shared: Arc<Shared>,
     mut stop: Stop,
@@ -79,16 +81,17 @@ pub(super) async fn connection<IO>(
     let activity = Arc::new(Activity::new());
     let times = Times::of(&shared.settings);
     let watched = Watched { io, activity: Arc::clone(&activity) };
+    let peer = Arc::new(peer);
     let service = service_fn({
         let activity = Arc::clone(&activity);
         move |request| {
             let at_work = activity.begin();
-            let shared = Arc::clone(&shared);
+            let (shared, peer) = (Arc::clone(&shared), Arc::clone(&peer));
             // Taken at once: over HTTP/2 it may run later than the connection gives its own back.
             let alive = shared.sending.upgrade();
             let version = request.version();
             async move {
-                let mut response = serve(shared, request, alive).await;
+                let mut response = serve(shared, &peer, request, alive).await;
                 if let Ok(response) = &mut response
                     && version < http::Version::HTTP_2
                     && at_work.0.parting.load(Ordering::Acquire)

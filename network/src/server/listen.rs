@@ -14,6 +14,7 @@ use tokio::time::{Instant, timeout};
 use super::connection::{Alive, PATIENCE, Stop, connection, protocol, stopped};
 use super::route::Router;
 use super::serve::Shared;
+use super::tarpit::{Peer, Tarpit};
 use super::tls::Tls;
 use crate::settings::server::{ServerSettings, split};
 
@@ -89,9 +90,10 @@ impl Server {
             builder: Arc::new(protocol(&self.settings)),
             slots: Arc::new(Semaphore::new(self.settings.max_connections)),
             tls: self.tls,
-            stop,
+            stop: stop.clone(),
             alive: alive.clone(),
             shared: Arc::new(Shared {
+                tarpit: Tarpit::new(stop),
                 router,
                 budget,
                 auth: self.auth,
@@ -146,9 +148,9 @@ impl Listening {
             // The semaphore is never closed.
             let Ok(slot) = Arc::clone(&self.slots).acquire_owned().await else { return };
             match socket.accept().await {
-                Ok((stream, _)) => {
+                Ok((stream, from)) => {
                     wait = shortest;
-                    tokio::spawn(self.clone().serve(stream, slot));
+                    tokio::spawn(self.clone().serve(stream, Peer::new(from.ip()), slot));
                 }
                 // The client went away before it was taken.
                 Err(error) if is_of_client(&error) => {}
@@ -163,12 +165,12 @@ impl Listening {
         }
     }
 
-    async fn serve(self, stream: TcpStream, slot: OwnedSemaphorePermit) {
+    async fn serve(self, stream: TcpStream, peer: Peer, slot: OwnedSemaphorePermit) {
         // Answers are small and waited for; a socket that cannot do this works too.
         let _ = stream.set_nodelay(true);
         match &self.tls {
             None => {
-                connection(stream, &self.builder, self.shared, self.stop, self.alive).await;
+                connection(stream, peer, &self.builder, self.shared, self.stop, self.alive).await;
             }
             Some(tls) => {
                 let mut stop = self.stop.clone();
@@ -182,7 +184,8 @@ impl Listening {
                 };
                 match accepted {
                     Ok(Ok(stream)) => {
-                        connection(stream, &self.builder, self.shared, self.stop, self.alive).await;
+                        connection(stream, peer, &self.builder, self.shared, self.stop, self.alive)
+                            .await;
                     }
                     Ok(Err(error)) => tracing::debug!("a connection was not encrypted: {error}"),
                     Err(_) => tracing::debug!("a connection took too long to be encrypted"),

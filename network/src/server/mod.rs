@@ -9,6 +9,7 @@
 //! 4. The body is read and decompressed at once, chunk by chunk, and every chunk is paid for before
 //!    it is kept. What is too large, too slow, or unfolds like a bomb is refused there and then.
 //! 5. The handler gets the bytes together with what they cost ([`Request`]), and answers.
+//! 6. A refusal for good waits, if its address had many; nothing of the request is kept meanwhile.
 //!
 //! # What a handler does not need to know
 //! Whether it is asked by HTTP or by gRPC: it answers with bytes or with a [`Refusal`], and the server
@@ -26,6 +27,7 @@ mod listen;
 mod refusal;
 mod route;
 mod serve;
+mod tarpit;
 mod tls;
 
 pub use answer::Reply;

@@ -19,12 +19,15 @@ pub struct Refusal {
     pub retry_after: Option<Duration>,
     /// Codings to use instead, for a body whose coding is not taken.
     pub accept_encoding: Option<String>,
+    /// It is not the request that is wrong.
+    of_others: bool,
 }
 
 impl Refusal {
     /// A refusal for good.
     pub fn new(status: StatusCode, code: Code, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), retry_after: None, accept_encoding: None }
+        let message = message.into();
+        Self { status, code, message, retry_after: None, accept_encoding: None, of_others: false }
     }
 
     /// The request makes no sense: 400, `INVALID_ARGUMENT`.
@@ -65,6 +68,19 @@ impl Refusal {
     pub fn retry_after(mut self, after: Duration) -> Self {
         self.retry_after = Some(after);
         self
+    }
+
+    /// The same, where it is not the request that is wrong: its sender is not made to wait for this
+    /// answer, however often it comes.
+    #[must_use]
+    pub fn of_others(mut self) -> Self {
+        self.of_others = true;
+        self
+    }
+
+    /// Whether the request is wrong, for good.
+    pub(super) fn is_of_sender(&self) -> bool {
+        self.retry_after.is_none() && !self.of_others
     }
 
     /// The same as a status of gRPC: in protobuf or JSON, the body of an OTLP/HTTP error.

@@ -19,6 +19,7 @@ use super::answer::{ReplyBody, grpc, grpc_refusal};
 use super::connection::Alive;
 use super::refusal::Refusal;
 use super::route::{Handler, Request, Router, Sending, Transport};
+use super::tarpit::{Peer, Tarpit};
 use crate::body::{self, Coding, FIRST, Framing, Limits};
 use crate::grpc::{Code, headers, is_grpc, parse_timeout};
 use crate::settings::server::ServerSettings;
@@ -32,6 +33,7 @@ const AWAY_TIME: Duration = Duration::from_secs(1);
 pub(super) struct Shared {
     pub(super) settings: ServerSettings,
     pub(super) router: Router,
+    pub(super) tarpit: Tarpit,
     pub(super) budget: Arc<Budget>,
     pub(super) auth: Option<Arc<dyn Extension>>,
     pub(super) tenant_header: Option<http::HeaderName>,
@@ -42,6 +44,7 @@ pub(super) struct Shared {
 /// Answers a request.
 pub(super) async fn serve(
     shared: Arc<Shared>,
+    peer: &Peer,
     request: HttpRequest<Incoming>,
     alive: Option<Alive>,
 ) -> Result<Response<ReplyBody>, Infallible> {
@@ -55,18 +58,29 @@ pub(super) async fn serve(
             (Some(kept), result)
         }
         Err(refusal) => {
+            drop(alive);
             read_away(&head, body).await;
             (None, Err(refusal))
         }
     };
-    Ok(match (result, transport) {
+    let waits = result.as_ref().err().is_some_and(Refusal::is_of_sender);
+    if result.is_ok() {
+        peer.is_good();
+    }
+    let response = match (result, transport) {
         (Ok(reply), Transport::Http) => reply.into_http(),
         (Ok(reply), Transport::Grpc) => grpc(&reply.body),
         (Err(refusal), Transport::Grpc) => grpc_refusal(&refusal),
         (Err(refusal), Transport::Http) => handler
             .map_or_else(|| Reply::text(&refusal), |it| it.refuse(&head, &refusal))
             .into_http(),
-    })
+    };
+    drop(head);
+    if waits {
+        // Only the answer is left of the request.
+        shared.tarpit.refused(peer).await;
+    }
+    Ok(response)
 }
 
 fn transport(head: &request::Parts) -> Transport {
@@ -207,7 +221,8 @@ struct Before {
 }
 
 fn late() -> Refusal {
-    Refusal::new(StatusCode::GATEWAY_TIMEOUT, Code::DeadlineExceeded, "the caller's time is over")
+    let said = "the caller's time is over";
+    Refusal::new(StatusCode::GATEWAY_TIMEOUT, Code::DeadlineExceeded, said).of_others()
 }
 
 /// When the caller of a gRPC method stops waiting.

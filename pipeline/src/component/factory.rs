@@ -37,6 +37,12 @@ pub trait ReceiverConfig: Config {
 
 /// The configuration of a processor.
 pub trait ProcessorConfig: Config {
+    /// Types of receivers of which a pipeline needs at least one for this processor to do anything;
+    /// empty: any will do.
+    fn only_with() -> &'static [&'static str] {
+        &[]
+    }
+
     /// Builds the processor.
     ///
     /// # Errors
@@ -188,6 +194,8 @@ pub struct Factory {
     pub build: fn(Parsed, &Setup) -> Result<Built, Error>,
     /// How the batches of an exporter are delivered where its section says nothing.
     pub(crate) delivery: fn() -> DeliveryDefaults,
+    /// The receivers of which a processor needs one.
+    pub(crate) only_with: fn() -> &'static [&'static str],
     /// What an extension can be used for, if that is known before it is built.
     pub(crate) offers: fn() -> Option<&'static [Offer]>,
 }
@@ -216,9 +224,10 @@ impl Factory {
         stability: Stability,
         about: &'static str,
     ) -> Self {
-        Self::new::<C>(Kind::Processor, name, stability, about, |parsed, setup| {
+        let factory = Self::new::<C>(Kind::Processor, name, stability, about, |parsed, setup| {
             own::<C>(parsed)?.build(setup).map(Built::Processor)
-        })
+        });
+        Self { only_with: C::only_with, ..factory }
     }
 
     /// Registers an exporter by its configuration.
@@ -281,6 +290,7 @@ impl Factory {
             build,
             delivery: DeliveryDefaults::default,
             offers: || None,
+            only_with: || &[],
         }
     }
 }

@@ -23,6 +23,12 @@ pub trait Processor: Send {
         let _ = (now, out);
     }
 
+    /// True if [`Processor::tick`] has nothing to do until another batch comes. A pipeline in which
+    /// all say so is not woken.
+    fn is_idle(&self) -> bool {
+        false
+    }
+
     /// Called once, after the last batch: emits everything still held, at the latest at
     /// `deadline`. The one method that may wait.
     fn finish(&mut self, deadline: Instant, out: &mut Outbox) {

@@ -98,4 +98,10 @@ impl Problems {
     pub fn push(&mut self, field: &str, message: impl Into<String>) {
         self.found.push((field.to_owned(), message.into()));
     }
+
+    /// Reports what was found in the part of the component's section that is called `part`.
+    pub fn append(&mut self, part: &str, found: Problems) {
+        let found = found.found.into_iter();
+        self.found.extend(found.map(|(field, message)| (format!("{part}::{field}"), message)));
+    }
 }

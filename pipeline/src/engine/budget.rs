@@ -97,6 +97,12 @@ impl Charge {
         self.bytes
     }
 
+    /// Whether so many bytes more would make it more than the whole budget. It may have them once it is
+    /// alone ([`Self::try_grow`]); who must stay within the budget asks here first.
+    pub fn would_exceed(&self, more: usize) -> bool {
+        self.bytes.saturating_add(more) > self.budget.limit()
+    }
+
     /// Takes so many bytes more, if there is room.
     #[must_use]
     pub fn try_grow(&mut self, more: usize) -> bool {

@@ -175,6 +175,7 @@ impl Builder {
     }
 
     fn build_all(&mut self, plan: &Plan) -> Result<Parts, EngineError> {
+        self.services.overhead.begin();
         let mut parts = Parts::default();
         let mut extensions = BTreeMap::new();
         for id in &plan.extensions {
@@ -265,6 +266,7 @@ impl Builder {
         let around = Surroundings {
             metrics: Arc::clone(metrics),
             budget: Arc::clone(&budget),
+            overhead: Arc::clone(&self.services.overhead),
             stop: stopped,
             finish: finished,
         };
@@ -299,6 +301,7 @@ impl Builder {
                 links: links.collect(),
                 exporters: ways,
                 budget: Arc::clone(&budget),
+                overhead: Arc::clone(&self.services.overhead),
                 queued: queued.clone(),
             };
             let (queue, messages) = mpsc::channel::<Message>();
@@ -341,6 +344,7 @@ impl Builder {
         self.services.health.set(true);
         Ok(RunningEngine {
             health: Arc::clone(&self.services.health),
+            overhead: Arc::clone(&self.services.overhead),
             receivers,
             stoppers,
             extensions,

@@ -12,10 +12,13 @@ use super::quiet::Quiet;
 use super::sender::Edge;
 use crate::batch::{Batch, Outcome};
 use crate::component::{Outbox, Processor};
+use crate::overhead::{Overhead, Stage, Work};
 use crate::telemetry::Counter;
 
 /// How often processors are ticked.
 pub(super) const TICK: Duration = Duration::from_millis(100);
+/// How often a pipeline looks around in which all have nothing to do.
+const IDLE: Duration = Duration::from_secs(60);
 
 /// The way into a pipeline.
 #[derive(Debug, Clone)]
@@ -75,6 +78,7 @@ pub(super) struct Chain {
     pub(super) links: Vec<Link>,
     pub(super) exporters: Vec<Way>,
     pub(super) budget: Arc<Budget>,
+    pub(super) overhead: Arc<Overhead>,
     pub(super) queued: Counter,
 }
 
@@ -83,7 +87,11 @@ impl Chain {
     pub(super) fn run(mut self, inbox: mpsc::Receiver<Message>) {
         let mut next_tick = Instant::now() + TICK;
         loop {
-            let wait = next_tick.saturating_duration_since(Instant::now());
+            let idle = self.links.iter().all(|link| link.processor.is_idle());
+            let wait = match idle {
+                true => IDLE,
+                false => next_tick.saturating_duration_since(Instant::now()),
+            };
             match inbox.recv_timeout(wait) {
                 Ok(Message::Batch(batch, bytes)) => {
                     self.queued.sub(bytes);
@@ -119,6 +127,9 @@ impl Chain {
             return;
         };
         link.edge.took(&batch);
+        // A sampler with a budget: one step at a time, as the budget allows.
+        let paced = self.overhead.paces(&batch.context.receiver);
+        let work = paced.then(|| Work::in_turn(&self.overhead, Stage::Process));
         let receipt = batch.receipt.clone();
         let mut out = Outbox::default();
         let processed = catch_unwind(AssertUnwindSafe(|| link.processor.process(batch, &mut out)));
@@ -137,6 +148,7 @@ impl Chain {
             return;
         }
         drop(receipt);
+        drop(work);
         self.emit(at, out);
     }
 

@@ -252,6 +252,7 @@ impl<'a> Check<'a> {
         self.references(entry, &path, Kind::Receiver, &plan.receivers);
         self.references(entry, &path, Kind::Processor, &plan.processors);
         self.references(entry, &path, Kind::Exporter, &plan.exporters);
+        self.needed_receivers(entry, &path, &plan);
         self.plan.pipelines.push(plan);
     }
 
@@ -280,6 +281,27 @@ impl<'a> Check<'a> {
             let of_kind = there.filter(|(other, _)| *other == kind).map(|(_, id)| id.as_str());
             let hint = did_you_mean(id, of_kind);
             self.error(&mark, path, format!("`{id}` is not defined under `{key}`{hint}"));
+        }
+    }
+
+    /// Checks that processors that work with some receivers only have one.
+    fn needed_receivers(&mut self, pipeline: &Entry, path: &str, plan: &PipelinePlan) {
+        for (at, id) in plan.processors.iter().enumerate() {
+            let defined = self.plan.components.get(&(Kind::Processor, id.clone()));
+            let needed = defined.map(|defined| (defined.factory.only_with)()).unwrap_or_default();
+            let is_needed = |receiver: &String| {
+                needed.contains(&receiver.split('/').next().unwrap_or_default())
+            };
+            if needed.is_empty() || plan.receivers.iter().any(is_needed) {
+                continue;
+            }
+            let mark = item_mark(&pipeline.value, "processors", at);
+            let names = needed.join("` or `");
+            let message = format!(
+                "`{id}` does nothing without the receiver `{names}`; list it in this pipeline or \
+                 take `{id}` out"
+            );
+            self.error(&mark, format!("{path}::processors::{at}"), message);
         }
     }
 

@@ -16,6 +16,7 @@ use super::export::panic_text;
 use super::health::Health;
 use super::sender::Sender;
 use crate::component::{Error, Extension, Lifecycle, Receiver, Stopper};
+use crate::overhead::Overhead;
 use crate::telemetry::Metrics;
 
 /// An engine at work. Dropping it stops everything at once.
@@ -36,6 +37,7 @@ pub struct RunningEngine {
     pub(super) budget: Arc<Budget>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) health: Arc<Health>,
+    pub(super) overhead: Arc<Overhead>,
 }
 
 /// The way to a pipeline's thread.
@@ -124,6 +126,7 @@ impl RunningEngine {
     pub async fn hand_over(mut self, grace: Duration) -> Leaving {
         let start = tokio::time::Instant::now();
         let last = start + grace;
+        self.overhead.hurry();
         // Each stage may use up to its share; what one leaves over, the next ones have.
         let receivers_until = start + grace.mul_f64(0.5);
         self.stop.send_replace(Some(last.into_std()));

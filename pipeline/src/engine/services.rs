@@ -8,6 +8,7 @@ use super::health::Health;
 use super::listeners::Listeners;
 use super::logs::Logs;
 use crate::modules::ModuleStore;
+use crate::overhead::Overhead;
 use crate::telemetry::Metrics;
 
 /// What the host program offers to components; cheap to clone.
@@ -25,6 +26,8 @@ pub struct Services {
     pub budget: Arc<Budget>,
     /// Whether the pipelines run.
     pub health: Arc<Health>,
+    /// What profiling costs and may cost.
+    pub overhead: Arc<Overhead>,
     /// How to start the symbolizer's worker process; without it nothing is symbolized from files.
     pub worker: Option<WorkerCommand>,
 }
@@ -38,6 +41,7 @@ impl Default for Services {
             logs: Arc::default(),
             budget: Budget::new(MEMORY),
             health: Arc::default(),
+            overhead: Arc::default(),
             worker: None,
         }
     }

@@ -1,6 +1,7 @@
 //! Decoding a request: the dictionary first, wherever it stands, then what points into it.
 
-use super::budget::Budget;
+use super::ahead::{Ahead, Exact, SAMPLE_KEY};
+use super::budget::{Budget, Room};
 use super::error::DecodeError;
 use super::lenient::Lenient;
 use super::schema;
@@ -21,7 +22,7 @@ const PROTO_1_7: &str = "1.7 or older";
 
 /// See [`super::decode`].
 pub(super) fn decode(request: &[u8]) -> Result<Profiles, DecodeError> {
-    read(request, None).map(|read| read.profiles)
+    read(request, None, None).map(|read| read.profiles)
 }
 
 /// What was read, and how.
@@ -34,13 +35,17 @@ pub(super) struct Decoded {
 }
 
 /// Reads a request; with `lenient`, profiles that point outside of the tables are left out and
-/// counted there.
-pub(super) fn read(request: &[u8], lenient: Option<&mut Lenient>) -> Result<Decoded, DecodeError> {
+/// counted there; with `room`, memory is asked for before it is taken.
+pub(super) fn read(
+    request: &[u8],
+    lenient: Option<&mut Lenient>,
+    room: Option<Room<'_>>,
+) -> Result<Decoded, DecodeError> {
     // Protobuf itself stops at 2 GiB, and row ends are 32 bits wide.
     if request.len() > i32::MAX as usize {
         return Err(DecodeError::TooLarge { request: request.len(), limit: i32::MAX as usize });
     }
-    let mut budget = Budget::new(request.len());
+    let mut budget = Budget::new(request.len(), room);
     let read = dictionary(request, &mut budget, lenient.is_some());
     let (mut dictionary, unresolved, complete) = read.map_err(|fault| explain(*fault, request))?;
     let mut lenient = lenient;
@@ -67,16 +72,18 @@ pub(super) fn read(request: &[u8], lenient: Option<&mut Lenient>) -> Result<Deco
 /// tolerated), and whether every table has a row 0.
 fn dictionary(
     request: &[u8],
-    budget: &mut Budget,
+    budget: &mut Budget<'_>,
     lenient: bool,
 ) -> Read<(Dictionary, Vec<usize>, bool)> {
     let mut tables = Tables::default();
+    let asked = budget.is_asked();
     fields(&schema::REQUEST, request, |number, raw| match (number, raw) {
-        (2, Raw::Bytes(bytes)) => tables.count(bytes).map(|()| Took::Yes),
+        (2, Raw::Bytes(bytes)) => tables.count(bytes, asked).map(|()| Took::Yes),
         (1, Raw::Bytes(_)) => Ok(Took::Yes),
         _ => Ok(Took::No),
     })?;
-    tables.reserve();
+    budget.ask(request, tables.bytes())?;
+    tables.reserve(asked);
     fields(&schema::REQUEST, request, |number, raw| match (number, raw) {
         (2, Raw::Bytes(bytes)) => tables.read(bytes).map(|()| Took::Yes),
         _ => Ok(Took::Yes),
@@ -115,15 +122,16 @@ pub(super) fn explain(fault: Fault, request: &[u8]) -> DecodeError {
         FaultKind::TooLarge => {
             DecodeError::TooLarge { request: request.len(), limit: Budget::limit(request.len()) }
         }
+        FaultKind::NoRoom => DecodeError::NoRoom,
         FaultKind::Dialect(dialect, sign) => DecodeError::Dialect { dialect, sign },
         FaultKind::Checked(error) => error,
     }
 }
 
 /// What is known while the profiles are read.
-struct Decoder<'a> {
+struct Decoder<'a, 'r> {
     dictionary: &'a Dictionary,
-    budget: Budget,
+    budget: Budget<'r>,
     lenient: Option<&'a mut Lenient>,
     /// Samples read.
     samples: usize,
@@ -132,7 +140,7 @@ struct Decoder<'a> {
     valueless: usize,
 }
 
-impl Decoder<'_> {
+impl Decoder<'_, '_> {
     fn resources(&mut self, request: &[u8]) -> Result<Vec<ResourceProfiles>, DecodeError> {
         let mut resources = Vec::new();
         fields(&schema::REQUEST, request, |number, raw| {
@@ -155,7 +163,7 @@ impl Decoder<'_> {
     }
 
     fn resource_profiles(&mut self, bytes: &[u8]) -> Read<ResourceProfiles> {
-        self.budget.charge(bytes, size_of::<ResourceProfiles>())?;
+        self.budget.item(bytes, size_of::<ResourceProfiles>())?;
         let mut into = ResourceProfiles::default();
         fields(&schema::RESOURCE_PROFILES, bytes, |number, raw| {
             match (number, raw) {
@@ -167,12 +175,17 @@ impl Decoder<'_> {
                     }
                     into.scopes.push(self.scope_profiles(bytes)?);
                 }
-                (3, Raw::Bytes(bytes)) => into.schema_url = text(bytes)?.to_owned(),
+                (3, Raw::Bytes(bytes)) => into.schema_url = self.text(bytes)?,
                 _ => return Ok(Took::No),
             }
             Ok(Took::Yes)
         })?;
         Ok(into)
+    }
+
+    fn text(&mut self, bytes: &[u8]) -> Read<String> {
+        self.budget.ask_text(bytes, bytes.len())?;
+        Ok(text(bytes)?.to_owned())
     }
 
     fn key_value(&mut self, bytes: &[u8]) -> Read<KeyValue> {
@@ -201,7 +214,7 @@ impl Decoder<'_> {
     }
 
     fn scope_profiles(&mut self, bytes: &[u8]) -> Read<ScopeProfiles> {
-        self.budget.charge(bytes, size_of::<ScopeProfiles>())?;
+        self.budget.item(bytes, size_of::<ScopeProfiles>())?;
         let mut into = ScopeProfiles::default();
         fields(&schema::SCOPE_PROFILES, bytes, |number, raw| {
             match (number, raw) {
@@ -223,7 +236,7 @@ impl Decoder<'_> {
                         (Err(fault), _) => return Err(fault),
                     }
                 }
-                (3, Raw::Bytes(bytes)) => into.schema_url = text(bytes)?.to_owned(),
+                (3, Raw::Bytes(bytes)) => into.schema_url = self.text(bytes)?,
                 _ => return Ok(Took::No),
             }
             Ok(Took::Yes)
@@ -234,9 +247,14 @@ impl Decoder<'_> {
     fn scope(&mut self, bytes: &[u8], into: &mut Scope) -> Read<()> {
         fields(&schema::SCOPE, bytes, |number, raw| {
             match (number, raw) {
-                (1, Raw::Bytes(bytes)) => into.name = text(bytes)?.to_owned(),
-                (2, Raw::Bytes(bytes)) => into.version = text(bytes)?.to_owned(),
-                (3, Raw::Bytes(bytes)) => into.attributes.push(self.key_value(bytes)?),
+                (1, Raw::Bytes(bytes)) => into.name = self.text(bytes)?,
+                (2, Raw::Bytes(bytes)) => into.version = self.text(bytes)?,
+                (3, Raw::Bytes(bytes)) => {
+                    if into.attributes.is_empty() {
+                        into.attributes.reserve_exact(1);
+                    }
+                    into.attributes.push(self.key_value(bytes)?);
+                }
                 (4, Raw::Varint(count)) => into.dropped_attributes_count = count as u32,
                 _ => return Ok(Took::No),
             }
@@ -245,9 +263,16 @@ impl Decoder<'_> {
     }
 
     fn profile(&mut self, bytes: &[u8]) -> Read<Profile> {
-        self.budget.charge(bytes, size_of::<Profile>())?;
+        self.budget.item(bytes, size_of::<Profile>())?;
         let mut into = Profile::default();
-        Ahead::of(bytes)?.reserve(&mut into.samples);
+        match self.budget.is_asked() {
+            true => {
+                let exact = Exact::of(bytes)?;
+                self.budget.ask(bytes, exact.bytes())?;
+                exact.reserve(&mut into);
+            }
+            false => Ahead::of(bytes)?.reserve(&mut into.samples),
+        }
         runs(&schema::PROFILE, bytes, |number, raw, run| {
             match (number, raw) {
                 (1, Raw::Bytes(bytes)) => value_type(bytes, &mut into.sample_type)?,
@@ -305,64 +330,6 @@ impl Decoder<'_> {
 
 fn old(bytes: &[u8], sign: &'static str) -> Box<Fault> {
     Reader::new(bytes).fault(FaultKind::Dialect(PROTO_1_7, sign))
-}
-
-/// The key of a sample in a profile.
-const SAMPLE_KEY: u8 = 2 << 3 | 2;
-
-/// What is known of a profile's samples before they are read.
-#[derive(Default)]
-struct Ahead<'a> {
-    rows: usize,
-    bytes: usize,
-    first: &'a [u8],
-}
-
-impl<'a> Ahead<'a> {
-    fn of(profile: &'a [u8]) -> Read<Self> {
-        let mut ahead = Self::default();
-        runs(&schema::PROFILE, profile, |number, raw, run| {
-            if let (2, Raw::Bytes(row)) = (number, raw) {
-                if ahead.rows == 0 {
-                    ahead.first = row;
-                }
-                ahead.rows += 1;
-                ahead.bytes += row.len();
-                while let Some(row) = run.row(SAMPLE_KEY) {
-                    ahead.rows += 1;
-                    ahead.bytes += row.len();
-                }
-            }
-            Ok(Took::Yes)
-        })?;
-        Ok(ahead)
-    }
-
-    /// Makes room for the samples. What the first has, all are taken to have; an item takes one
-    /// byte at least, and a timestamp eight.
-    fn reserve(&self, into: &mut Samples) {
-        let Self { rows, bytes, .. } = *self;
-        let (attributes, values, timed) = self.shape().unwrap_or_default();
-        into.stacks.reserve(rows);
-        into.links.reserve(rows);
-        into.attributes.reserve(rows, rows.saturating_mul(attributes).min(bytes));
-        into.values.reserve(rows, rows.saturating_mul(values).min(bytes));
-        let times = if timed { bytes.saturating_sub(rows.saturating_mul(8)) / 8 } else { 0 };
-        into.timestamps.reserve(rows, times);
-    }
-
-    /// How many attributes and values the first sample has, and whether it has timestamps.
-    fn shape(&self) -> Option<(usize, usize, bool)> {
-        let mut message = Usual::new(self.first);
-        message.number(1)?;
-        let attributes = message.bytes(2)?;
-        message.number(3)?;
-        let values = message.bytes(4)?;
-        let times = message.bytes(5)?;
-        // Every number has one byte without a continuation bit.
-        let count = |packed: &[u8]| packed.iter().filter(|byte| **byte < 0x80).count();
-        Some((count(attributes), count(values), !times.is_empty()))
-    }
 }
 
 fn value_type(bytes: &[u8], into: &mut ValueType) -> Read<()> {

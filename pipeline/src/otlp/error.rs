@@ -78,6 +78,9 @@ pub enum DecodeError {
         /// The most that it may unfold to.
         limit: usize,
     },
+    /// There was no room for what the request unfolds to, when it was asked for.
+    #[error("there is no room for what the request unfolds to")]
+    NoRoom,
     /// The request is of an older, incompatible version of the protocol.
     #[error(
         "the sender speaks OTLP proto {dialect} ({sign}): upgrade it to OTLP proto 1.10 or later"

@@ -7,6 +7,7 @@
 
 use bytes::Bytes;
 
+use super::budget::Room;
 use super::decode::{self, Decoded, out_of_range};
 use super::error::DecodeError;
 use super::inspect::samples_if_clean;
@@ -32,7 +33,7 @@ pub struct Rejected {
 /// If the bytes are not a request, or are of a dialect that cannot be read.
 pub fn decode_lenient(request: &[u8]) -> Result<(Profiles, Rejected), DecodeError> {
     let mut lenient = Lenient::default();
-    let decoded = decode::read(request, Some(&mut lenient))?;
+    let decoded = decode::read(request, Some(&mut lenient), None)?;
     Ok((decoded.profiles, lenient.rejected))
 }
 
@@ -45,11 +46,39 @@ pub fn decode_lenient(request: &[u8]) -> Result<(Profiles, Rejected), DecodeErro
 /// # Errors
 /// As [`decode_lenient`].
 pub fn admit(request: Bytes) -> Result<(Batch, Rejected), DecodeError> {
-    if let Some(samples) = samples_if_clean(&request) {
-        return Ok((Batch::from_counted_wire(request, samples), Rejected::default()));
+    match admit_clean(request) {
+        Ok(batch) => Ok((batch, Rejected::default())),
+        Err(request) => admit_unclean(request, None),
     }
+}
+
+/// As [`admit`], for requests that need no change; gives the others back. Takes no memory.
+///
+/// # Errors
+/// The request, if it has to be decoded: by [`admit_within`].
+pub fn admit_clean(request: Bytes) -> Result<Batch, Bytes> {
+    match samples_if_clean(&request) {
+        Some(samples) => Ok(Batch::from_counted_wire(request, samples)),
+        None => Err(request),
+    }
+}
+
+/// As [`admit`], for requests that are not clean, within memory that is shared with others: `room`
+/// is asked for bytes, a mebibyte or more at a time, before they are taken.
+///
+/// # Errors
+/// As [`decode_lenient`], and [`DecodeError::NoRoom`] after `room` said no.
+pub fn admit_within(
+    request: Bytes,
+    mut room: impl FnMut(usize) -> bool,
+) -> Result<(Batch, Rejected), DecodeError> {
+    admit_unclean(request, Some(&mut room))
+}
+
+fn admit_unclean(request: Bytes, room: Option<Room<'_>>) -> Result<(Batch, Rejected), DecodeError> {
     let mut lenient = Lenient::default();
-    let Decoded { profiles, resolved, complete } = decode::read(&request, Some(&mut lenient))?;
+    let Decoded { profiles, resolved, complete } =
+        decode::read(&request, Some(&mut lenient), room)?;
     let changed = lenient.changed;
     let rejected = lenient.rejected;
     let samples = profiles.sample_count();
@@ -93,12 +122,8 @@ fn mend<I: Index>(items: &mut [I], rows: usize, broken: &[bool], mut wrong: impl
 
 /// As [`mend`], for a column of lists; marks their rows.
 fn mend_lists<I: Index>(lists: &mut Lists<I>, rows: usize, broken: &[bool], into: &mut [bool]) {
-    let mut items = Vec::new();
-    mend(lists.items_mut(), rows, broken, |item| items.push(item));
-    for item in items {
-        if let Some(place) = lists.row_of_item(item).and_then(|row| into.get_mut(row)) {
-            *place = true;
-        }
+    for (row, place) in into.iter_mut().enumerate().take(lists.len()) {
+        mend(lists.get_mut(row), rows, broken, |_| *place = true);
     }
 }
 
@@ -148,14 +173,10 @@ impl Lenient {
         let table = &mut dictionary.locations;
         mend(&mut table.mappings, mappings.len(), &mappings, |row| set(&mut locations, row));
         mend_lists(&mut table.attributes, attributes.len(), &attributes, &mut locations);
-        let mut lines = Vec::new();
-        for (item, line) in table.lines.items_mut().iter_mut().enumerate() {
-            let function = std::slice::from_mut(&mut line.function);
-            mend(function, functions.len(), &functions, |_| lines.push(item));
-        }
-        for item in lines {
-            if let Some(row) = table.lines.row_of_item(item) {
-                set(&mut locations, row);
+        for row in 0..table.lines.len() {
+            for line in table.lines.get_mut(row) {
+                let function = std::slice::from_mut(&mut line.function);
+                mend(function, functions.len(), &functions, |_| set(&mut locations, row));
             }
         }
         mend_lists(&mut dictionary.stacks.locations, locations.len(), &locations, &mut stacks);

@@ -19,6 +19,7 @@
 //! Whether a message was missing or empty is not kept. A gateway that only forwards keeps the
 //! bytes as they are ([`crate::batch::Batch::from_wire`]) and loses nothing.
 
+mod ahead;
 mod budget;
 mod decode;
 mod encode;
@@ -26,6 +27,8 @@ mod error;
 mod inspect;
 mod json;
 mod lenient;
+mod resources;
+mod process_context;
 mod schema;
 mod sink;
 mod summary;
@@ -35,10 +38,11 @@ mod wire;
 
 pub(crate) use encode::RowLengths;
 pub use error::DecodeError;
-pub use lenient::{Rejected, admit, decode_lenient};
+pub use lenient::{Rejected, admit, admit_clean, admit_within, decode_lenient};
+pub use resources::{edit_resources, resources};
 pub use summary::{Summary, summary};
 
-use crate::profile::Profiles;
+use crate::profile::{Profiles, Resource};
 
 /// Reads an `ExportProfilesServiceRequest` (or `ProfilesData`, which has the same fields).
 ///
@@ -64,7 +68,15 @@ pub fn encoded_len(profiles: &Profiles) -> usize {
 /// If the text is not JSON, a known key has a value of the wrong type, or [`decode`] would refuse
 /// the same request in protobuf.
 pub fn decode_json(request: &[u8]) -> Result<Profiles, DecodeError> {
-    decode(&json::to_protobuf(request)?)
+    decode(&json::to_protobuf(request, None)?)
+}
+
+/// Reads the resource of a `ProcessContext`, which an SDK publishes in the memory of its process.
+///
+/// # Errors
+/// If the payload is not one. The text may hold what the process wrote: do not show it.
+pub fn decode_process_context(payload: &[u8]) -> Result<Resource, DecodeError> {
+    process_context::decode(payload)
 }
 
 /// A request in OTLP JSON as protobuf, not looked at any further.
@@ -72,7 +84,19 @@ pub fn decode_json(request: &[u8]) -> Result<Profiles, DecodeError> {
 /// # Errors
 /// If the text is not JSON, or a known key has a value of the wrong type.
 pub fn json_to_protobuf(request: &[u8]) -> Result<Vec<u8>, DecodeError> {
-    json::to_protobuf(request)
+    json::to_protobuf(request, None)
+}
+
+/// As [`json_to_protobuf`], within memory that is shared with others: `room` is asked for bytes before
+/// they are taken.
+///
+/// # Errors
+/// As [`json_to_protobuf`], and [`DecodeError::NoRoom`] after `room` said no.
+pub fn json_to_protobuf_within(
+    request: &[u8],
+    mut room: impl FnMut(usize) -> bool,
+) -> Result<Vec<u8>, DecodeError> {
+    json::to_protobuf(request, Some(&mut room))
 }
 
 /// Writes a request in OTLP JSON, without spaces. Fields that have their default are left out.

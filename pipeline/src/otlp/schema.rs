@@ -108,6 +108,10 @@ messages! {
         1 attributes: Message(KEY_VALUE) *list;
         2 dropped_attributes_count: Uint32;
     }
+    PROCESS_CONTEXT "ProcessContext" {
+        1 resource: Message(RESOURCE);
+        2 attributes: Message(KEY_VALUE) *list;
+    }
     SCOPE_PROFILES "ScopeProfiles" {
         1 scope: Message(SCOPE);
         2 profiles: Message(PROFILE) *list;

@@ -166,7 +166,7 @@ fn long_varint(out: &mut Vec<u8>, mut number: u64) {
 
 /// Writes a length at `start`, where `room` bytes were left for it.
 #[inline(never)]
-fn set_length(out: &mut Vec<u8>, start: usize, room: usize, length: usize) {
+pub(super) fn set_length(out: &mut Vec<u8>, start: usize, room: usize, length: usize) {
     let needed = varint_length(length as u64);
     let content = start + room..start + room + length;
     if needed > room {

@@ -7,6 +7,7 @@
 //! the zero value: an index 0 cannot be told from one that is not set. A table without any row is
 //! read as one that has only row 0, because older senders leave tables out that they do not use.
 
+use super::ahead::{Counts, Listed};
 use super::budget::Budget;
 use super::schema;
 use super::values::Values;
@@ -17,15 +18,6 @@ use crate::profile::{
     Dictionary, Function, FunctionIx, Functions, Index, Line, Link, Links, Locations, MappingIx,
     Mappings, Stacks, StringIx, Strings, Value,
 };
-
-/// Rows of each table, by field number, the bytes of all strings, and about the locations of all
-/// stacks.
-#[derive(Debug, Default)]
-struct Counts {
-    rows: [usize; 8],
-    text: usize,
-    locations: usize,
-}
 
 /// The dictionary under construction. A request may carry it in several pieces; protobuf says
 /// that their tables are then concatenated.
@@ -41,41 +33,54 @@ pub(super) struct Tables<'a> {
 }
 
 impl<'a> Tables<'a> {
-    /// Counts the rows of one piece, so that columns are allocated once.
-    pub(super) fn count(&mut self, bytes: &'a [u8]) -> Read<()> {
+    /// Counts the rows of one piece, so that columns are allocated once; with `exact`, what their
+    /// lists hold, too.
+    pub(super) fn count(&mut self, bytes: &'a [u8], exact: bool) -> Read<()> {
         let counts = &mut self.counts;
         runs(&schema::DICTIONARY, bytes, |number, raw, run| {
             let (1..=7, Raw::Bytes(row)) = (number, raw) else { return Ok(Took::No) };
+            let at = number as usize;
+            let (Some(count), Some(listed)) = (counts.rows.get_mut(at), counts.listed.get_mut(at))
+            else {
+                return Ok(Took::No);
+            };
+            if exact {
+                let into = if *count == 0 { &mut counts.zero } else { &mut *listed };
+                into.add(Listed::of(number, row));
+            }
             let (mut rows, mut length) = (1, row.len());
             while let Some(row) = run.row(row_key(number)) {
                 rows += 1;
                 length += row.len();
+                if exact {
+                    listed.add(Listed::of(number, row));
+                }
             }
-            if let Some(count) = counts.rows.get_mut(number as usize) {
-                *count += rows;
-            }
+            *count += rows;
             match number {
                 5 => counts.text += length,
-                // Most indices take two bytes.
-                7 => counts.locations += length / 2,
+                7 if !exact => listed.indices += length,
                 _ => {}
             }
             Ok(Took::Yes)
         })
     }
 
+    /// What the columns of what was counted take, if it was counted exactly.
+    pub(super) fn bytes(&self) -> usize {
+        self.counts.bytes()
+    }
+
     /// Makes room for what was counted.
-    pub(super) fn reserve(&mut self) {
-        let [_, mappings, locations, functions, links, strings, attributes, stacks] =
-            self.counts.rows;
+    pub(super) fn reserve(&mut self, exact: bool) {
+        if !exact {
+            self.counts.guess();
+        }
+        let [_, _, _, _, _, strings, attributes, _] = self.counts.rows;
         self.arena.reserve(self.counts.text);
         self.ends.reserve(strings);
         self.attributes.reserve(attributes);
-        self.dictionary.mappings.reserve(mappings);
-        self.dictionary.locations.reserve(locations);
-        self.dictionary.functions.reserve(functions);
-        self.dictionary.links.reserve(links);
-        self.dictionary.stacks.reserve(stacks, self.counts.locations);
+        self.counts.reserve(&mut self.dictionary);
     }
 
     /// Reads the rows of one piece.
@@ -112,6 +117,7 @@ impl<'a> Tables<'a> {
     #[inline(never)]
     fn row_0(&mut self, number: u32, row: &'a [u8]) -> Read<()> {
         let mut zero = Dictionary::default();
+        Counts::reserve_row_0(number, row, &mut zero);
         match number {
             1 => mapping(&mut zero.mappings, row),
             2 => location(&mut zero.locations, row),
@@ -136,7 +142,7 @@ impl<'a> Tables<'a> {
     pub(super) fn finish(
         mut self,
         request: &[u8],
-        budget: &mut Budget,
+        budget: &mut Budget<'_>,
         lenient: bool,
     ) -> Read<(Dictionary, Vec<usize>, bool)> {
         let mut unresolved = Vec::new();
@@ -149,7 +155,7 @@ impl<'a> Tables<'a> {
         table.reserve(self.attributes.len());
         for (row, bytes) in self.attributes.into_iter().enumerate() {
             let (mut key, mut unit, mut value) = (0, 0, Value::Empty);
-            budget.charge(bytes, size_of::<Value>())?;
+            budget.limited(bytes, size_of::<Value>())?;
             let mut values = Values { strings: &self.dictionary.strings, budget };
             let read = fields(&schema::ATTRIBUTE, bytes, |number, raw| {
                 match (number, raw) {

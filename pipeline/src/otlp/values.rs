@@ -10,12 +10,12 @@ use crate::profile::{Index, KeyValue, StringIx, Strings, Value};
 pub(super) const MAX_VALUE_DEPTH: usize = 30;
 
 /// Reads values against the string table that they may refer to.
-pub(super) struct Values<'a> {
+pub(super) struct Values<'a, 'r> {
     pub(super) strings: &'a Strings,
-    pub(super) budget: &'a mut Budget,
+    pub(super) budget: &'a mut Budget<'r>,
 }
 
-impl Values<'_> {
+impl Values<'_, '_> {
     /// Reads an `AnyValue` into `into`. Called again it merges, as protobuf wants of a field that
     /// comes twice.
     pub(super) fn value(&mut self, bytes: &[u8], into: &mut Value, depth: usize) -> Read<()> {
@@ -45,7 +45,7 @@ impl Values<'_> {
                     }
                 }
                 (7, Raw::Bytes(bytes)) => {
-                    self.budget.charge(bytes, bytes.len())?;
+                    self.budget.text(bytes, bytes.len())?;
                     *into = Value::Bytes(bytes.to_vec());
                 }
                 (8, Raw::Varint(row)) => *into = Value::String(self.resolve(bytes, index(row))?),
@@ -58,7 +58,10 @@ impl Values<'_> {
     fn array(&mut self, bytes: &[u8], values: &mut Vec<Value>, depth: usize) -> Read<()> {
         fields(&schema::ARRAY_VALUE, bytes, |number, raw| match (number, raw) {
             (1, Raw::Bytes(bytes)) => {
-                self.budget.charge(bytes, size_of::<Value>())?;
+                self.budget.item(bytes, size_of::<Value>())?;
+                if values.is_empty() {
+                    values.reserve_exact(1);
+                }
                 let mut value = Value::Empty;
                 self.value(bytes, &mut value, depth + 1)?;
                 values.push(value);
@@ -72,6 +75,9 @@ impl Values<'_> {
         fields(&schema::KEY_VALUE_LIST, bytes, |number, raw| match (number, raw) {
             (1, Raw::Bytes(bytes)) => {
                 let pair = self.key_value(bytes, depth + 1)?;
+                if pairs.is_empty() {
+                    pairs.reserve_exact(1);
+                }
                 pairs.push((pair.key, pair.value));
                 Ok(Took::Yes)
             }
@@ -81,7 +87,7 @@ impl Values<'_> {
 
     /// Reads a `KeyValue`. A key that stands there itself wins over a reference.
     pub(super) fn key_value(&mut self, bytes: &[u8], depth: usize) -> Read<KeyValue> {
-        self.budget.charge(bytes, size_of::<KeyValue>())?;
+        self.budget.item(bytes, size_of::<KeyValue>())?;
         let mut pair = KeyValue::default();
         let mut key_row = 0;
         fields(&schema::KEY_VALUE, bytes, |number, raw| {
@@ -101,7 +107,7 @@ impl Values<'_> {
     }
 
     fn text(&mut self, bytes: &[u8]) -> Read<String> {
-        self.budget.charge(bytes, bytes.len())?;
+        self.budget.text(bytes, bytes.len())?;
         Ok(text(bytes)?.to_owned())
     }
 
@@ -114,7 +120,7 @@ impl Values<'_> {
         };
         let text = self.strings.get(row);
         self.budget.resolved = true;
-        self.budget.charge(bytes, text.len())?;
+        self.budget.text(bytes, text.len())?;
         Ok(text.to_owned())
     }
 }

@@ -44,6 +44,8 @@ pub(super) enum FaultKind {
     Depth,
     /// More memory than the request may take.
     TooLarge,
+    /// Nobody had room for it.
+    NoRoom,
     /// An older protocol: which, and the sign.
     Dialect(&'static str, &'static str),
     /// A fault that was found in the tables, and is explained already.
@@ -89,6 +91,11 @@ impl<'a> Reader<'a> {
     /// True at the end.
     pub(super) fn is_empty(&self) -> bool {
         self.rest.is_empty()
+    }
+
+    /// What was not read yet.
+    pub(super) fn rest(&self) -> &'a [u8] {
+        self.rest
     }
 
     /// A fault at this position.

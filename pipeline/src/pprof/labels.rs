@@ -11,6 +11,29 @@ use crate::profile::Value;
 const NUMBER: &str = "num";
 const UNIT: &str = "unit";
 
+/// The labels of a link to a trace span, as hex.
+pub(super) const TRACE_ID: &str = "trace_id";
+pub(super) const SPAN_ID: &str = "span_id";
+
+/// An id in small hex digits, unless it is zero.
+pub(super) fn from_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let digits = text.as_bytes();
+    let digit = |digit: &u8| match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        _ => None,
+    };
+    let mut id = [0; N];
+    if digits.len() != 2 * N {
+        return None;
+    }
+    for (byte, pair) in id.iter_mut().zip(digits.chunks_exact(2)) {
+        let [high, low] = pair else { return None };
+        *byte = digit(high)? << 4 | digit(low)?;
+    }
+    (id != [0; N]).then_some(id)
+}
+
 /// The content of one label.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Label<'a> {

@@ -14,6 +14,7 @@
 //! | label with a text | sample attribute, text |
 //! | label with a number (also 0) and a unit | sample attribute, int, with the unit |
 //! | several labels with one key | sample attribute, array |
+//! | labels `trace_id` and `span_id`, in small hex digits and not zero | the sample's link |
 //! | mapping's build id | `…build_id.go` if it has a slash, else `…build_id.gnu` |
 //! | last comment `profpipe.samples.lost=N` | profile attribute `profpipe.samples.lost` |
 //! | no sample type at all | one profile without a type, `pprof.scope.sample_type_order` = [] |

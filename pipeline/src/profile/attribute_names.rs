@@ -49,6 +49,22 @@ pub const SAMPLING_SEED: &str = "profile.sampling.seed";
 /// Values were adjusted so that heavy functions are exact; others are unbiased only as the number
 /// of samples grows (profile, bool).
 pub const SAMPLING_CALIBRATED: &str = "profile.sampling.calibrated";
+/// What profiling this host cost in the last ten seconds, as a share of one core (profile, double).
+pub const OVERHEAD_CPU: &str = "profpipe.overhead.cpu";
+/// What it may cost, as a share of one core (profile, double).
+pub const OVERHEAD_BUDGET: &str = "profpipe.overhead.budget";
+/// How the governor fares: `steady`, `limited`, `paying`, `infeasible`, `stopped` (profile).
+pub const OVERHEAD_STATE: &str = "profpipe.overhead.state";
+/// How user stacks are taken: `full`, `stack_16k`, `stack_8k`, `frame_pointers`, `leaf` (profile).
+pub const OVERHEAD_RUNG: &str = "profpipe.overhead.rung";
+/// Whether what a sample costs the kernel was `measured` on this host, or is a guess: `low`
+/// (profile).
+pub const OVERHEAD_CONFIDENCE: &str = "profpipe.overhead.confidence";
+/// Samples a second and CPU that were in force at the end (profile, double).
+pub const SAMPLING_FREQUENCY: &str = "profpipe.sampling.frequency";
+/// Control windows whose credits were used up; the weights of their samples stand for what was not
+/// seen, too (profile, int).
+pub const SAMPLING_CAPPED: &str = "profpipe.sampling.capped";
 /// What a profile is called where the sample types do not tell, as `__name__` of Pyroscope does:
 /// `mutex` or `block` have equal types (profile).
 pub const PROFILE_NAME: &str = "profpipe.profile.name";

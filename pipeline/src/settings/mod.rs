@@ -1,9 +1,11 @@
 //! Value types that configurations share.
 
 mod duration;
+mod percent;
 mod secret;
 mod size;
 
 pub use duration::Duration;
+pub use percent::Percent;
 pub use secret::Secret;
 pub use size::ByteSize;

@@ -316,6 +316,45 @@ fn timestamps_and_links() {
     assert_eq!(labels, &expected);
 }
 
+/// Scenario: a file with labels that look like a trace span: good ones, zero, in capitals, too short,
+/// one alone, one twice, numbers.
+/// Guarantees: the good ones are a link; everything else stays a label and is written as it was.
+#[test]
+fn labels_of_a_span_are_a_link() {
+    let (trace, span) = ("ab".repeat(16), "01".repeat(8));
+    let texts = [
+        (vec![("trace_id", trace.clone()), ("span_id", span.clone())], true),
+        (vec![("span_id", span.clone()), ("trace_id", trace.clone())], true),
+        (vec![("trace_id", "0".repeat(32)), ("span_id", span.clone())], false),
+        (vec![("trace_id", trace.to_uppercase()), ("span_id", span.clone())], false),
+        (vec![("trace_id", trace.clone()), ("span_id", "01".into())], false),
+        (vec![("trace_id", trace.clone()), ("other", span.clone())], false),
+        (vec![("span_id", span.clone())], false),
+    ];
+    for (labels, is_link) in texts {
+        let mut profiles = Profiles::new();
+        let dictionary = &mut profiles.dictionary;
+        let sample_type = value_type(dictionary, "events", "count");
+        let rows: Vec<_> =
+            labels.iter().map(|(key, text)| attribute(dictionary, key, text.as_str())).collect();
+        let mut profile = Profile { sample_type, ..Profile::default() };
+        profile.samples.push(SampleRef { attributes: &rows, values: &[1], ..SampleRef::default() });
+        let scope = ScopeProfiles { profiles: vec![profile], ..ScopeProfiles::default() };
+        profiles.resources.push(ResourceProfiles { scopes: vec![scope], ..Default::default() });
+        let read = pprof::decode(&pprof::encode(&profiles).unwrap()).unwrap();
+        let sample = read.resources[0].scopes[0].profiles[0].samples.get(0);
+        let link = Link { trace_id: [0xab; 16], span_id: [1; 8] };
+        assert_eq!(read.dictionary.links.get(sample.link) == link, is_link, "{labels:?}");
+        assert_eq!(sample.attributes.is_empty(), is_link, "{labels:?}");
+        let written = |profiles: &Profiles| {
+            let mut labels = meaning(profiles).samples[0].2.clone();
+            labels.sort_by(|(a, _), (b, _)| a.cmp(b));
+            labels
+        };
+        assert_eq!(written(&read), written(&profiles));
+    }
+}
+
 /// Scenario: a batch without anything.
 /// Guarantees: a valid file without sample types, which is read and written again.
 #[test]

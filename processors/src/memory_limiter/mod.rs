@@ -28,6 +28,10 @@ impl Processor for MemoryLimiter {
         Ok(())
     }
 
+    fn is_idle(&self) -> bool {
+        true
+    }
+
     fn wants(&self) -> Access {
         Access::Bytes
     }

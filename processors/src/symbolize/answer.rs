@@ -36,6 +36,12 @@ pub(super) enum Reason {
     NotFound,
     /// The module has no symbol at this address.
     NoSymbol,
+    /// The file for this module is of another build.
+    WrongBuildId,
+    /// The file for this module is broken.
+    Unreadable,
+    /// No server answers for the module now.
+    Unavailable,
     /// The kernel hides its addresses from this process.
     KernelHidden,
     /// Reading the module takes too much memory or time, or kills the worker.
@@ -47,6 +53,21 @@ pub(super) enum Reason {
 }
 
 impl Reason {
+    /// All of them.
+    pub(super) const ALL: [Self; 11] = [
+        Self::NoMapping,
+        Self::NoBuildId,
+        Self::NotFound,
+        Self::NoSymbol,
+        Self::WrongBuildId,
+        Self::Unreadable,
+        Self::Unavailable,
+        Self::KernelHidden,
+        Self::Limit,
+        Self::NoWorker,
+        Self::Timeout,
+    ];
+
     /// The reason as the attribute `profpipe.unsymbolized.reason` states it.
     pub(super) fn text(self) -> &'static str {
         match self {
@@ -54,6 +75,9 @@ impl Reason {
             Self::NoBuildId => "no build id",
             Self::NotFound => "not found",
             Self::NoSymbol => "no symbol",
+            Self::WrongBuildId => "wrong build id",
+            Self::Unreadable => "unreadable",
+            Self::Unavailable => "unavailable",
             Self::KernelHidden => "refused: kptr_restrict",
             Self::Limit => "refused: limit",
             Self::NoWorker => "no worker",

@@ -6,11 +6,18 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use profpipe_pipeline::engine::WorkerCommand;
+use profpipe_pipeline::overhead::{Overhead, Stage};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::protocol::{Channel, Limits, Request, Response};
+
+/// How often one looks at what the worker has taken, where there is a budget, in nanoseconds.
+const SLICE: i64 = 2_000_000;
 
 /// A running worker.
 #[derive(Debug)]
@@ -19,6 +26,7 @@ pub(super) struct Child {
     channel: Channel,
     /// The parts of the sandbox that this host does not allow.
     pub(super) missing: Vec<String>,
+    overhead: Arc<Overhead>,
 }
 
 impl Child {
@@ -26,7 +34,11 @@ impl Child {
     ///
     /// # Errors
     /// If the program cannot be started or does not say that it is ready.
-    pub(super) fn start(command: &WorkerCommand, limits: Limits) -> io::Result<Self> {
+    pub(super) fn start(
+        command: &WorkerCommand,
+        limits: Limits,
+        overhead: &Arc<Overhead>,
+    ) -> io::Result<Self> {
         let (ours, theirs) = UnixStream::pair()?;
         let theirs = OwnedFd::from(theirs);
         // Nothing of this process goes with it: no environment (it may hold secrets), no output.
@@ -41,7 +53,10 @@ impl Child {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()?;
-        let mut child = Self { process, channel: Channel::new(ours.into())?, missing: Vec::new() };
+        overhead.worker_began(process.id());
+        let overhead = Arc::clone(overhead);
+        let channel = Channel::new(ours.into())?;
+        let mut child = Self { process, channel, missing: Vec::new(), overhead };
         let deadline = Instant::now() + Duration::from_secs(10);
         match child.ask(&Request::Start(limits), &[], deadline)? {
             Response::Ready(missing) => child.missing = missing,
@@ -60,8 +75,38 @@ impl Child {
         files: &[BorrowedFd<'_>],
         deadline: Instant,
     ) -> io::Result<Response> {
+        let before = self.overhead.worker_cpu_of(self.process.id());
         self.channel.send(request, files, Some(deadline))?;
+        let deadline = self.let_work(before, deadline);
         self.channel.receive(Some(deadline)).map(|(response, _)| response)
+    }
+
+    /// Where there is a budget: lets the worker work as much as its turn allows, and holds it in
+    /// between, until it has an answer. Returns the deadline, later by as long as it was held.
+    fn let_work(&self, mut before: u64, mut deadline: Instant) -> Instant {
+        let Some(process) = Pid::from_raw(self.process.id().cast_signed()) else { return deadline };
+        if !self.overhead.is_governed() {
+            return deadline;
+        }
+        loop {
+            let time = Timespec { tv_sec: 0, tv_nsec: SLICE };
+            let ready = poll(&mut [PollFd::new(&self.channel, PollFlags::IN)], Some(&time));
+            let now = self.overhead.worker_cpu_of(self.process.id());
+            self.overhead.spend(Stage::Symbolize, now.saturating_sub(before));
+            before = now;
+            // An answer, an end or an error: whoever reads the channel finds out.
+            if !matches!(ready, Ok(0)) || Instant::now() >= deadline {
+                return deadline;
+            }
+            if self.overhead.wait(Stage::Symbolize).is_some() {
+                let began = Instant::now();
+                // One that has ended is not held; the next look at the channel tells.
+                let _ = kill_process(process, Signal::STOP);
+                self.overhead.pause(Stage::Symbolize);
+                let _ = kill_process(process, Signal::CONT);
+                deadline += began.elapsed();
+            }
+        }
     }
 
     /// True if the worker has ended by itself.
@@ -72,6 +117,7 @@ impl Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
+        self.overhead.worker_ends(self.process.id());
         // An error means that it has ended already.
         let _ = self.process.kill();
         let deadline = Instant::now() + Duration::from_secs(2);

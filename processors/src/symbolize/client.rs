@@ -2,27 +2,30 @@
 //! so that the pipeline never waits.
 //!
 //! Jobs are served in turns of one chunk of addresses, so that a large binary does not keep the
-//! small ones waiting. A worker that dies costs the binary it was reading a strike; two strikes
+//! small ones waiting. A job that needs files from elsewhere waits aside until these have come; the
+//! others go on. A worker that dies costs the binary it was reading a strike; two strikes
 //! and that binary is left alone for a while. Everybody else sees a pause of milliseconds.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
-use std::os::fd::AsFd;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::time::{Duration, Instant};
 
 use profpipe_pipeline::engine::WorkerCommand;
-use profpipe_pipeline::modules::{Content, Module, ModuleId};
+use profpipe_pipeline::modules::{Content, Module};
 use profpipe_pipeline::telemetry::Counter;
 
+use profpipe_pipeline::overhead::{Overhead, Stage, Work};
+
 use super::answer::{self, Answer, Known, Reason};
+use super::build_id::BuildId;
 use super::cache::ModuleNumber;
 use super::child::Child;
-use super::companion::{Finder, Wanted};
+use super::companion::Finder;
 use super::kernel::Kernel;
-use super::protocol::{Facts, Kind, Limits, MAX_ADDRESSES, Refusal, Request, Response, Role};
+use super::protocol::{Limits, MAX_ADDRESSES, Request, Response};
+use super::remote::{Provision, Remote, Wish};
 
 /// A worker that nobody asked for this long is ended, which frees its memory.
 /// Until then it rests with little.
@@ -32,13 +35,13 @@ const MAX_STRIKES: u32 = 2;
 /// How long it is left alone, and how long a strike is remembered.
 const QUARANTINE: Duration = Duration::from_secs(600);
 /// How long a file that was not found is not looked for again.
-const ABSENT: Duration = Duration::from_secs(60);
+pub(super) const ABSENT: Duration = Duration::from_secs(60);
 /// The longest pause before a worker that keeps dying is started again.
 const MAX_PAUSE: Duration = Duration::from_secs(5);
 /// The longest pause that a job waits for; beyond, it goes without names.
 const MAX_WAIT: Duration = Duration::from_millis(250);
 /// Entries of the tables below before they are cleared.
-const MAX_NOTES: usize = 16_384;
+pub(super) const MAX_NOTES: usize = 16_384;
 
 /// Names wanted.
 #[derive(Debug)]
@@ -47,12 +50,27 @@ pub(super) struct Job {
     pub(super) number: u64,
     /// The module's number.
     pub(super) module: ModuleNumber,
-    /// The module's identity.
-    pub(super) id: ModuleId,
     /// The module, if this host has seen it.
     pub(super) source: Option<Arc<Module>>,
+    /// Its build id, by which files are found that this host has not seen mapped.
+    pub(super) build_id: Option<BuildId>,
+    /// Whose batch asks, and the number of that tenant.
+    pub(super) tenant: (Arc<str>, u32),
     /// The addresses, ascending.
     pub(super) addresses: Vec<u64>,
+    /// What was fetched for it.
+    pub(super) provisions: HashMap<BuildId, Provision>,
+}
+
+/// What the client is told.
+#[derive(Debug)]
+pub(super) enum Message {
+    /// Names are wanted.
+    Job(Job),
+    /// What a job waits for has come, or will not.
+    Provided(u64, Provision),
+    /// Nobody wants anything any more.
+    End,
 }
 
 /// Answers to a part of a job.
@@ -62,6 +80,8 @@ pub(super) struct Progress {
     pub(super) job: u64,
     /// The module's number.
     pub(super) module: ModuleNumber,
+    /// The number of the tenant that asked.
+    pub(super) tenant: u32,
     /// Answers.
     pub(super) answers: Vec<Known>,
     /// The same question will have the same answer.
@@ -81,17 +101,21 @@ pub(super) struct Setup {
     pub(super) timeout: Duration,
     /// Finds separate debug files.
     pub(super) finder: Finder,
+    /// Fetches files that are not on this host.
+    pub(super) remote: Option<Remote>,
     /// Counts unexpected ends of the worker.
     pub(super) restarts: Counter,
+    /// What all this may cost.
+    pub(super) overhead: Arc<Overhead>,
 }
 
-/// Starts the thread. It ends when the sender of its jobs is dropped.
+/// Starts the thread. It ends when it is told, or nobody can tell it any more.
 ///
 /// # Errors
 /// If no thread can be started.
 pub(super) fn start(
     setup: Setup,
-    jobs: Receiver<Job>,
+    messages: Receiver<Message>,
     progress: Sender<Progress>,
 ) -> io::Result<()> {
     let client = Client {
@@ -101,25 +125,33 @@ pub(super) fn start(
         opened: HashSet::new(),
         strikes: HashMap::new(),
         absent: HashMap::new(),
+        partial: HashMap::new(),
+        waiting: HashMap::new(),
+        next_wish: 1,
         kernel: Kernel::default(),
         pause: Duration::ZERO,
         start_at: Instant::now(),
         told: false,
     };
-    std::thread::Builder::new().name("symbolize".into()).spawn(move || client.run(&jobs))?;
+    std::thread::Builder::new().name("symbolize".into()).spawn(move || client.run(&messages))?;
     Ok(())
 }
 
-struct Client {
-    setup: Setup,
+pub(super) struct Client {
+    pub(super) setup: Setup,
     progress: Sender<Progress>,
     child: Option<Child>,
     /// The modules that the worker has.
-    opened: HashSet<ModuleNumber>,
+    pub(super) opened: HashSet<ModuleNumber>,
     /// Deaths of the worker by module, and when the last was.
     strikes: HashMap<ModuleNumber, (u32, Instant)>,
     /// Modules that were looked for in vain.
-    absent: HashMap<ModuleNumber, Instant>,
+    pub(super) absent: HashMap<ModuleNumber, Instant>,
+    /// Modules of which a file could not be had, when they were opened all the same, and for whom.
+    pub(super) partial: HashMap<ModuleNumber, (Instant, Arc<str>)>,
+    /// Jobs that wait for files, by the number of the wish.
+    waiting: HashMap<u64, (Job, BuildId)>,
+    next_wish: u64,
     kernel: Kernel,
     /// The pause after the last death, and when the worker may be started again.
     pause: Duration,
@@ -130,11 +162,19 @@ struct Client {
 }
 
 /// The worker cannot answer now.
-enum Trouble {
+pub(super) enum Trouble {
     /// For this reason, which is the module's.
     Module(Reason),
     /// The worker died over it.
     Death(io::Error),
+    /// Files must be fetched before.
+    Wait(Wish),
+}
+
+/// What came of a turn.
+enum Step {
+    Answers(Vec<Known>),
+    Wait(Wish),
 }
 
 impl From<io::Error> for Trouble {
@@ -144,34 +184,47 @@ impl From<io::Error> for Trouble {
 }
 
 impl Client {
-    fn run(mut self, jobs: &Receiver<Job>) {
+    fn run(mut self, messages: &Receiver<Message>) {
         let mut queue: VecDeque<Job> = VecDeque::new();
         loop {
             if queue.is_empty() {
-                match jobs.recv_timeout(IDLE) {
-                    Ok(job) => queue.push_back(job),
+                match messages.recv_timeout(IDLE) {
+                    Ok(Message::End) | Err(RecvTimeoutError::Disconnected) => return,
+                    Ok(message) => queue.extend(self.job_of(message)),
                     Err(RecvTimeoutError::Timeout) => self.end_worker(),
-                    Err(RecvTimeoutError::Disconnected) => return,
                 }
             }
             loop {
-                match jobs.try_recv() {
-                    Ok(job) => queue.push_back(job),
-                    Err(std::sync::mpsc::TryRecvError::Empty) => break,
-                    Err(std::sync::mpsc::TryRecvError::Disconnected) => return,
+                match messages.try_recv() {
+                    Ok(Message::End) | Err(TryRecvError::Disconnected) => return,
+                    Ok(message) => queue.extend(self.job_of(message)),
+                    Err(TryRecvError::Empty) => break,
                 }
             }
             let Some(mut job) = queue.pop_front() else { continue };
             let begin = Instant::now();
-            let answers = self.step(&job);
+            let mut work = Work::in_turn(&self.setup.overhead, Stage::Symbolize);
+            let step = self.step(&job, &mut work);
+            drop(work);
+            let answers = match step {
+                Step::Answers(answers) => answers,
+                Step::Wait(wish) => {
+                    self.wait(job, wish);
+                    continue;
+                }
+            };
             tell(&job, answers.len(), begin.elapsed());
             let answered = answers.len();
             job.addresses.drain(..answered.min(job.addresses.len()));
             let done = job.addresses.is_empty();
-            // Code that is compiled as it runs moves.
-            let lasting =
-                !matches!(job.source.as_deref(), Some(Module { content: Content::PerfMap(_), .. }));
-            let progress = Progress { job: job.number, module: job.module, answers, lasting, done };
+            // Code that is compiled as it runs moves, and what is missing now may come later.
+            let lasting = !self.partial.contains_key(&job.module)
+                && !matches!(
+                    job.source.as_deref(),
+                    Some(Module { content: Content::PerfMap(_), .. })
+                );
+            let (module, tenant) = (job.module, job.tenant.1);
+            let progress = Progress { job: job.number, module, tenant, answers, lasting, done };
             if self.progress.send(progress).is_err() {
                 return;
             }
@@ -181,11 +234,33 @@ impl Client {
         }
     }
 
+    /// The job that a message is about.
+    fn job_of(&mut self, message: Message) -> Option<Job> {
+        match message {
+            Message::Job(job) => Some(job),
+            Message::Provided(wish, provision) => {
+                let (mut job, build_id) = self.waiting.remove(&wish)?;
+                job.provisions.insert(build_id, provision);
+                Some(job)
+            }
+            Message::End => None,
+        }
+    }
+
+    /// Puts a job aside until its files have come.
+    fn wait(&mut self, job: Job, wish: Wish) {
+        let Some(remote) = &self.setup.remote else { return };
+        let number = self.next_wish;
+        self.next_wish += 1;
+        self.waiting.insert(number, (job, wish.build_id.clone()));
+        remote.ask(number, wish);
+    }
+
     /// Answers for the first addresses of a job, at least one.
-    fn step(&mut self, job: &Job) -> Vec<Known> {
+    fn step(&mut self, job: &Job, work: &mut Work) -> Step {
         let chunk = &job.addresses[..job.addresses.len().min(MAX_ADDRESSES)];
         if matches!(job.source.as_deref(), Some(Module { content: Content::Kernel, .. })) {
-            return self.kernel.resolve(chunk, Instant::now());
+            return Step::Answers(self.kernel.resolve(chunk, Instant::now(), work));
         }
         // Twice, because the first death may have been another's fault.
         loop {
@@ -193,15 +268,18 @@ impl Client {
                 if last.elapsed() >= QUARANTINE {
                     self.strikes.remove(&job.module);
                 } else if *deaths >= MAX_STRIKES {
-                    return unnamed(&job.addresses, Reason::Limit);
+                    return Step::Answers(unnamed(&job.addresses, Reason::Limit));
                 }
             }
             match self.resolve(job, chunk) {
                 Ok(answers) => {
                     self.pause = Duration::ZERO;
-                    return answers;
+                    return Step::Answers(answers);
                 }
-                Err(Trouble::Module(reason)) => return unnamed(&job.addresses, reason),
+                Err(Trouble::Module(reason)) => {
+                    return Step::Answers(unnamed(&job.addresses, reason));
+                }
+                Err(Trouble::Wait(wish)) => return Step::Wait(wish),
                 Err(Trouble::Death(error)) => self.bury(job, &error),
             }
         }
@@ -209,6 +287,14 @@ impl Client {
 
     fn resolve(&mut self, job: &Job, chunk: &[u64]) -> Result<Vec<Known>, Trouble> {
         self.revive()?;
+        // What one tenant was refused may be there for another, and for all after a while.
+        let again = |(since, tenant): &(Instant, Arc<str>)| {
+            since.elapsed() >= ABSENT || *tenant != job.tenant.0
+        };
+        if self.partial.get(&job.module).is_some_and(again) {
+            self.partial.remove(&job.module);
+            self.opened.remove(&job.module);
+        }
         if !self.opened.contains(&job.module) {
             self.open(job)?;
         }
@@ -236,106 +322,7 @@ impl Client {
         Ok(answers)
     }
 
-    /// Gives the worker a module, with the files that belong to it.
-    fn open(&mut self, job: &Job) -> Result<(), Trouble> {
-        let Some(source) = &job.source else { return self.open_by_identity(job) };
-        let pid = Some(source.pid);
-        let facts = match &source.content {
-            Content::Elf(file) => self.offer(job.module, Kind::Elf, Some(file.as_fd()))?,
-            Content::PerfMap(file) => {
-                // Not noted as opened: it is offered each time, as it may have grown.
-                let offered = self.offer(job.module, Kind::PerfMap, Some(file.as_fd()))?;
-                return offered.map(|_| ()).map_err(|_| Trouble::Module(Reason::Limit));
-            }
-            Content::Image(image) => self.offer(job.module, Kind::Image(image.to_vec()), None)?,
-            Content::Kernel => return Err(Trouble::Module(Reason::NotFound)),
-        };
-        let mut facts = facts.map_err(|refusal| {
-            Trouble::Module(match refusal {
-                Refusal::Mismatch => Reason::NoSymbol,
-                Refusal::Limit => Reason::Limit,
-            })
-        })?;
-        self.opened.insert(job.module);
-        let path = PathBuf::from(&source.path);
-        if !facts.has_debug_info {
-            let mut wanted = vec![Wanted::BuildId(facts.build_id.clone())];
-            if let Some(link) = facts.debug_link.clone() {
-                wanted.push(Wanted::Link { link, path: path.clone() });
-            }
-            if let Some(found) = self.offer_companions(job.module, Role::Debug, wanted, pid)? {
-                facts = found;
-            }
-        }
-        self.offer_supplementary(job.module, facts, path, pid)
-    }
-
-    /// Without the module itself its debug file will do, if there is one with its build id.
-    fn open_by_identity(&mut self, job: &Job) -> Result<(), Trouble> {
-        if self.absent.get(&job.module).is_some_and(|since| since.elapsed() < ABSENT) {
-            return Err(Trouble::Module(Reason::NotFound));
-        }
-        let build_id = match &job.id {
-            ModuleId::Gnu(hex) => from_hex(hex).unwrap_or_default(),
-            _ => Vec::new(),
-        };
-        for file in self.setup.finder.find(Wanted::BuildId(build_id.clone()), None) {
-            let Ok(facts) = self.offer(job.module, Kind::Elf, Some(file.as_fd()))? else {
-                continue;
-            };
-            if facts.build_id == build_id {
-                self.opened.insert(job.module);
-                return self.offer_supplementary(job.module, facts, "/".into(), None);
-            }
-        }
-        if self.absent.len() >= MAX_NOTES {
-            self.absent.clear();
-        }
-        self.absent.insert(job.module, Instant::now());
-        Err(Trouble::Module(Reason::NotFound))
-    }
-
-    fn offer_supplementary(
-        &mut self,
-        module: ModuleNumber,
-        facts: Facts,
-        path: PathBuf,
-        pid: Option<u32>,
-    ) -> Result<(), Trouble> {
-        let Some((name, build_id)) = facts.supplementary else { return Ok(()) };
-        let wanted = vec![Wanted::BuildId(build_id), Wanted::Supplementary { name, path }];
-        self.offer_companions(module, Role::Supplementary, wanted, pid).map(|_| ())
-    }
-
-    /// Offers the files that are found until one is the right one.
-    fn offer_companions(
-        &mut self,
-        module: ModuleNumber,
-        role: Role,
-        wanted: Vec<Wanted>,
-        pid: Option<u32>,
-    ) -> Result<Option<Facts>, Trouble> {
-        for wanted in wanted {
-            for file in self.setup.finder.find(wanted, pid) {
-                let request = Request::Companion { module, role };
-                if let Ok(facts) = verdict(self.ask(&request, &[file.as_fd()])?)? {
-                    return Ok(Some(facts));
-                }
-            }
-        }
-        Ok(None)
-    }
-
-    fn offer(
-        &mut self,
-        module: ModuleNumber,
-        content: Kind,
-        file: Option<std::os::fd::BorrowedFd<'_>>,
-    ) -> Result<Result<Facts, Refusal>, Trouble> {
-        verdict(self.ask(&Request::Open { module, content }, file.as_slice())?)
-    }
-
-    fn ask(
+    pub(super) fn ask(
         &mut self,
         request: &Request,
         files: &[std::os::fd::BorrowedFd<'_>],
@@ -363,7 +350,7 @@ impl Client {
             return Err(Trouble::Module(Reason::NoWorker));
         }
         std::thread::sleep(wait);
-        match Child::start(&command, self.setup.limits) {
+        match Child::start(&command, self.setup.limits, &self.setup.overhead) {
             Ok(child) => {
                 if !child.missing.is_empty() && !self.told {
                     self.told = true;
@@ -422,26 +409,10 @@ fn tell(job: &Job, answered: usize, took: Duration) {
     tracing::debug!("symbolize: asked for {answered} addresses of {path}, which took {took:?}");
 }
 
-fn verdict(response: Response) -> Result<Result<Facts, Refusal>, Trouble> {
-    match response {
-        Response::Opened(facts) => Ok(Ok(facts)),
-        Response::Refused(refusal) => Ok(Err(refusal)),
-        _ => Err(nonsense()),
-    }
-}
-
-fn nonsense() -> Trouble {
+pub(super) fn nonsense() -> Trouble {
     Trouble::Death(io::Error::new(io::ErrorKind::InvalidData, "an answer that makes no sense"))
 }
 
 fn unnamed(addresses: &[u64], reason: Reason) -> Vec<Known> {
     addresses.iter().map(|address| Known::only(*address, Answer::Unnamed(reason))).collect()
-}
-
-fn from_hex(hex: &str) -> Option<Vec<u8>> {
-    if !hex.len().is_multiple_of(2) || hex.len() > 128 {
-        return None;
-    }
-    let pairs = (0..hex.len()).step_by(2);
-    pairs.map(|at| u8::from_str_radix(hex.get(at..at + 2)?, 16).ok()).collect()
 }

@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use rustix::fs::{FileType, Mode, OFlags};
 
+use super::build_id::BuildId;
+
 /// How long one search may take. A file system of the profiled process may be one that never
 /// answers, by accident or on purpose.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -22,7 +24,9 @@ const MAX_STUCK: u32 = 8;
 #[derive(Debug, Clone)]
 pub(super) enum Wanted {
     /// The debug information of the module with this build id.
-    BuildId(Vec<u8>),
+    BuildId(BuildId),
+    /// The module with this build id itself, which some distributions have there too.
+    Executable(BuildId),
     /// The file that the module at `path` names as its debug file.
     Link {
         /// The name.
@@ -106,9 +110,12 @@ fn places(wanted: &Wanted, directories: &[PathBuf]) -> Vec<PathBuf> {
     let mut places = Vec::new();
     match wanted {
         Wanted::BuildId(build_id) => {
-            if let Some(name) = build_id_name(build_id) {
-                places.extend(directories.iter().map(|directory| directory.join(&name)));
-            }
+            let name = build_id.path(".debug");
+            places.extend(directories.iter().map(|directory| directory.join(&name)));
+        }
+        Wanted::Executable(build_id) => {
+            let name = build_id.path("");
+            places.extend(directories.iter().map(|directory| directory.join(&name)));
         }
         Wanted::Link { link, path } => {
             if let (Some(link), Some(beside)) = (plain_name(link), path.parent()) {
@@ -132,15 +139,6 @@ fn places(wanted: &Wanted, directories: &[PathBuf]) -> Vec<PathBuf> {
         }
     }
     places
-}
-
-fn build_id_name(build_id: &[u8]) -> Option<PathBuf> {
-    let (first, rest) = build_id.split_first()?;
-    if rest.is_empty() {
-        return None;
-    }
-    let rest: String = rest.iter().map(|byte| format!("{byte:02x}")).collect();
-    Some(PathBuf::from(format!(".build-id/{first:02x}/{rest}.debug")))
 }
 
 /// The name, if it is one: no path, not a way up.

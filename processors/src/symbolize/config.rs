@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Symbolize;
+use super::remote::config::{CacheConfig, DebuginfodConfig};
 
 /// Gives frames their function names, files and lines.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -22,8 +23,12 @@ pub struct SymbolizeConfig {
     /// How many bytes of answers are kept.
     pub cache_size: ByteSize,
     /// Where separate debug files are looked for, by build id (`.build-id/ab/cdef.debug`) and by
-    /// name; in the file system of the profiled process first, then of this one.
+    /// name, and executables by build id (`.build-id/ab/cdef`); in the file system of the profiled process first, then of this one.
     pub debug_directories: Vec<PathBuf>,
+    /// Servers that have the files of modules that are not on this host.
+    pub debuginfod: DebuginfodConfig,
+    /// Where the files from these servers are kept.
+    pub cache: CacheConfig,
     /// Memory that the worker process may use beside mapped files before it forgets the binaries
     /// unused for longest.
     pub worker_memory: ByteSize,
@@ -42,6 +47,8 @@ impl Default for SymbolizeConfig {
             max_parked: ByteSize::mib(32),
             cache_size: ByteSize::mib(16),
             debug_directories: vec!["/usr/lib/debug".into()],
+            debuginfod: DebuginfodConfig::default(),
+            cache: CacheConfig::default(),
             worker_memory: ByteSize::mib(256),
             worker_address_space: ByteSize::mib(2048),
             worker_timeout: Duration::from_secs(20),
@@ -64,6 +71,7 @@ impl Config for SymbolizeConfig {
                  and the mapped files too",
             );
         }
+        self.debuginfod.validate(&self.cache, problems);
         for (at, directory) in self.debug_directories.iter().enumerate() {
             if !directory.is_absolute() {
                 problems.push(
@@ -77,6 +85,6 @@ impl Config for SymbolizeConfig {
 
 impl ProcessorConfig for SymbolizeConfig {
     fn build(self, setup: &Setup) -> Result<Box<dyn Processor>, Error> {
-        Ok(Box::new(Symbolize::new(self, setup)))
+        Ok(Box::new(Symbolize::new(self, setup)?))
     }
 }

@@ -9,6 +9,8 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use profpipe_pipeline::overhead::Work;
+
 use super::answer::{Answer, Frame, Known, Reason};
 use super::protocol::WireFunction;
 
@@ -28,12 +30,17 @@ pub(super) struct Kernel {
 
 impl Kernel {
     /// The answers for addresses in the kernel.
-    pub(super) fn resolve(&mut self, addresses: &[u64], now: Instant) -> Vec<Known> {
-        self.refresh(now, false);
+    pub(super) fn resolve(
+        &mut self,
+        addresses: &[u64],
+        now: Instant,
+        work: &mut Work,
+    ) -> Vec<Known> {
+        self.refresh(now, false, work);
         let unknown =
             |symbols: &Symbols| addresses.iter().any(|address| symbols.find(*address).is_none());
         if self.symbols.as_ref().is_some_and(unknown) {
-            self.refresh(now, true);
+            self.refresh(now, true, work);
         }
         let answers = addresses.iter().map(|address| {
             let reason = match &self.symbols {
@@ -49,7 +56,7 @@ impl Kernel {
         answers.collect()
     }
 
-    fn refresh(&mut self, now: Instant, again: bool) {
+    fn refresh(&mut self, now: Instant, again: bool, work: &mut Work) {
         let due = match self.read_at {
             None => true,
             Some(read_at) => again && now.saturating_duration_since(read_at) >= REFRESH,
@@ -60,7 +67,9 @@ impl Kernel {
         self.read_at = Some(now);
         let list = std::fs::File::open("/proc/kallsyms");
         // The kernel hands out a page at a time, whatever the buffer: a larger one saves nothing.
-        let read = list.and_then(|list| Symbols::read(BufReader::new(list.take(MAX_LIST))));
+        let read = list.and_then(|list| {
+            Symbols::read(BufReader::new(list.take(MAX_LIST)), &mut || work.breathe())
+        });
         if let Ok(symbols) = read {
             self.symbols = Some(symbols);
         }
@@ -105,12 +114,17 @@ impl Symbols {
     ///
     /// # Errors
     /// If it cannot be read to its end.
-    pub(super) fn read(mut list: impl BufRead) -> io::Result<Self> {
+    pub(super) fn read(mut list: impl BufRead, breathe: &mut dyn FnMut()) -> io::Result<Self> {
         let mut symbols = Self { rows: Vec::new(), names: String::new(), hidden: false };
         let mut line = Vec::new();
+        let mut lines = 0_u64;
         while list.read_until(b'\n', &mut line)? > 0 {
             symbols.add(line.trim_ascii_end());
             line.clear();
+            lines += 1;
+            if lines % 1024 == 0 {
+                breathe();
+            }
         }
         symbols.hidden = symbols.rows.iter().all(|row| row.0 == 0);
         // Code before data, and the first line of several: the order of the file is the kernel's.

@@ -11,21 +11,28 @@
 //! # Layout
 //! - [`mod@config`]: what users type. `rewrite`: what a batch lacks, and putting it there.
 //! - `answer`, `cache`: what is known about addresses.
-//! - `client`, `child`, `companion`, `kernel`: the thread that finds files and asks the worker.
+//! - `client`, `opening`, `child`, `companion`, `kernel`: the thread that finds files and asks the
+//!   worker.
+//! - `describer`: what binaries say of their own making, for others who want to know.
+//! - `build_id`, [`mod@remote`]: files by build id, from a cache on disk and debuginfod servers.
 //! - `protocol`: what the two processes say to each other.
 //! - `worker`: the other process; reads ELF, DWARF, Go's tables, JIT maps.
 
 mod answer;
+mod build_id;
 mod cache;
 mod child;
 mod client;
 mod companion;
 pub mod config;
+mod describer;
 mod kernel;
+mod opening;
 mod protocol;
+pub mod remote;
 mod rewrite;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod worker;
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -36,17 +43,23 @@ use std::time::Instant;
 use profpipe_pipeline::batch::{Batch, Context};
 use profpipe_pipeline::component::{Error, Factory, Outbox, Processor, Setup, Stability};
 use profpipe_pipeline::modules::{ModuleId, ModuleStore};
+use profpipe_pipeline::overhead::Overhead;
 use profpipe_pipeline::profile::{MappingIx, Profiles};
 use profpipe_pipeline::telemetry::{Counter, names};
 
 pub use self::config::SymbolizeConfig;
 pub use self::worker::worker_main;
 
+pub(crate) use self::describer::Describer;
+pub(crate) use self::protocol::Build;
+
 use self::answer::{Answer, Known, Reason};
+use self::build_id::BuildId;
 use self::cache::{Cache, Key, ModuleNumber};
-use self::client::{Job, Progress};
+use self::client::{Job, Message, Progress};
 use self::companion::Finder;
 use self::protocol::Limits;
+use self::remote::Remote;
 
 /// How the component is registered.
 pub const FACTORY: Factory = Factory::processor::<SymbolizeConfig>(
@@ -59,6 +72,9 @@ pub const FACTORY: Factory = Factory::processor::<SymbolizeConfig>(
 /// worker by it. The worker reads no other.
 const WORKER_ENVIRONMENT: &str = "PROFPIPE_SYMBOLIZER_WORKER";
 
+/// How many times as long names may take where there is a budget for them.
+const PATIENCE: u32 = 4;
+
 /// Addresses under way at most; beyond, new ones stay without names.
 const MAX_ASKED: usize = 1 << 20;
 
@@ -67,16 +83,73 @@ const MAX_ASKED: usize = 1 << 20;
 pub struct Symbolize {
     config: SymbolizeConfig,
     modules: Arc<ModuleStore>,
+    overhead: Arc<Overhead>,
     cache: Cache,
     parked: VecDeque<Parked>,
     parked_bytes: usize,
-    /// The job that will answer for an address.
-    asked: HashMap<Key, u64>,
+    /// The job that will answer for an address to a tenant.
+    asked: HashMap<(Tenant, Key), u64>,
+    tenants: HashMap<Arc<str>, Tenant>,
+    /// The jobs that are under way for each tenant.
+    under_way: HashMap<Tenant, usize>,
     next_job: u64,
-    jobs: Sender<Job>,
+    client: ClientHandle,
     progress: Receiver<Progress>,
+    /// Files can be fetched.
+    fetches: bool,
+    counts: Counts,
+}
+
+/// The number of a tenant in this process. What one asks for another does not wait for: it may be
+/// refused.
+type Tenant = u32;
+
+/// Modules of one tenant under way at most: who sends many that nobody knows must not keep the
+/// thread from the others.
+const MAX_JOBS: usize = 4096;
+
+/// Tenants that have a number at most; beyond, all numbers are given out afresh.
+const MAX_TENANTS: usize = 65_536;
+
+/// The way to the thread; dropped, it ends.
+#[derive(Debug)]
+struct ClientHandle(Sender<Message>);
+
+impl Drop for ClientHandle {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.0.send(Message::End);
+    }
+}
+
+/// What is counted.
+#[derive(Debug)]
+struct Counts {
     named: Counter,
-    unnamed: Counter,
+    unnamed: Vec<(Reason, Counter)>,
+    parked: Counter,
+}
+
+impl Counts {
+    fn new(setup: &Setup) -> Self {
+        let metrics = &setup.services.metrics;
+        let of = |reason: Reason| {
+            let labels = [("reason", reason.text())];
+            (reason, metrics.labelled(names::FRAMES_UNNAMED, &setup.id, &labels))
+        };
+        Self {
+            named: metrics.counter(names::FRAMES_NAMED, &setup.id),
+            unnamed: Reason::ALL.into_iter().map(of).collect(),
+            parked: metrics.counter(names::SYMBOLIZE_PARKED_BYTES, &setup.id),
+        }
+    }
+
+    fn tally(&self, tally: &rewrite::Tally) {
+        self.named.add(tally.named);
+        for (reason, counter) in &self.unnamed {
+            counter.add(tally.unnamed.get(reason).copied().unwrap_or_default());
+        }
+    }
 }
 
 /// A batch that waits for names.
@@ -98,12 +171,38 @@ struct Plan {
     answers: HashMap<Key, Answer>,
 }
 
+/// What is not known of a module.
+struct Wanted {
+    id: ModuleId,
+    build_id: Option<BuildId>,
+    addresses: Vec<u64>,
+}
+
 impl Symbolize {
     /// The processor; its thread and worker start when first needed.
-    pub(crate) fn new(config: SymbolizeConfig, setup: &Setup) -> Self {
-        let (jobs, queue) = channel();
+    ///
+    /// # Errors
+    /// If the cache for fetched files cannot be used.
+    pub(crate) fn new(config: SymbolizeConfig, setup: &Setup) -> Result<Self, Error> {
+        let (messages, queue) = channel();
         let (sender, progress) = channel();
         let metrics = &setup.services.metrics;
+        let remote = config.debuginfod.settings(&config.cache, setup)?.map(|settings| {
+            let directory = settings.disk.directory.clone();
+            let reply = messages.clone();
+            let answer = move |wish, provision| {
+                // Nobody may want it any more.
+                let _ = reply.send(Message::Provided(wish, provision));
+            };
+            Remote::start(settings, (metrics, &setup.id), answer).map_err(|error| {
+                Error::new(format!(
+                    "cannot use the cache directory {}: {error}",
+                    directory.display()
+                ))
+            })
+        });
+        let remote = remote.transpose()?;
+        let fetches = remote.is_some();
         let client = client::Setup {
             command: setup.services.worker.clone(),
             limits: Limits {
@@ -113,24 +212,29 @@ impl Symbolize {
             },
             timeout: config.worker_timeout.0,
             finder: Finder::new(config.debug_directories.clone()),
+            remote,
             restarts: metrics.counter(names::WORKER_RESTARTS, &setup.id),
+            overhead: Arc::clone(&setup.services.overhead),
         };
         if let Err(error) = client::start(client, queue, sender) {
             tracing::warn!("symbolize: cannot start a thread, so nothing gets a name: {error}");
         }
-        Self {
+        Ok(Self {
             modules: Arc::clone(&setup.services.modules),
+            overhead: Arc::clone(&setup.services.overhead),
             cache: Cache::new(usize::try_from(config.cache_size.0).unwrap_or(usize::MAX)),
             parked: VecDeque::new(),
             parked_bytes: 0,
             asked: HashMap::new(),
+            tenants: HashMap::new(),
+            under_way: HashMap::new(),
             next_job: 1,
-            jobs,
+            client: ClientHandle(messages),
             progress,
-            named: metrics.counter(names::FRAMES_NAMED, &setup.id),
-            unnamed: metrics.counter(names::FRAMES_UNNAMED, &setup.id),
+            fetches,
+            counts: Counts::new(setup),
             config,
-        }
+        })
     }
 
     /// How long batches wait from now on.
@@ -143,14 +247,19 @@ impl Symbolize {
     fn plan(&mut self, profiles: &Profiles, context: &Context) -> (Plan, HashSet<u64>) {
         let mut plan = Plan::default();
         let mut jobs = HashSet::new();
-        let mut wanted: HashMap<ModuleNumber, (ModuleId, Vec<u64>)> = HashMap::new();
+        let mut wanted: HashMap<ModuleNumber, Wanted> = HashMap::new();
         for (mapping, ids) in rewrite::unnamed_modules(&profiles.dictionary) {
             let module = self.identify(&ids, context);
-            if let Ok((number, id)) = &module {
-                wanted.entry(*number).or_insert_with(|| (id.clone(), Vec::new()));
-            }
-            plan.modules.insert(mapping, module.map(|(number, _)| number));
+            plan.modules.insert(
+                mapping,
+                module.map(|(number, id, build_id)| {
+                    let wanted_of = || Wanted { id, build_id, addresses: Vec::new() };
+                    wanted.entry(number).or_insert_with(wanted_of);
+                    number
+                }),
+            );
         }
+        let (tenant_name, tenant) = self.tenant(context);
         for location in profiles.dictionary.locations.iter().skip(1) {
             let Some(Ok(number)) = plan.modules.get(&location.mapping) else { continue };
             let key = (*number, location.address);
@@ -159,24 +268,30 @@ impl Symbolize {
             }
             if let Some(answer) = self.cache.get(key) {
                 plan.answers.insert(key, answer);
-            } else if let Some(job) = self.asked.get(&key) {
+            } else if let Some(job) = self.asked.get(&(tenant, key)) {
                 jobs.insert(*job);
-            } else if let Some((_, addresses)) = wanted.get_mut(number) {
-                addresses.push(location.address);
+            } else if let Some(wanted) = wanted.get_mut(number) {
+                wanted.addresses.push(location.address);
             }
         }
-        for (module, (id, mut addresses)) in wanted {
+        for (module, Wanted { id, build_id, mut addresses }) in wanted {
             addresses.sort_unstable();
             addresses.dedup();
             if addresses.is_empty() {
                 continue;
             }
             let source = self.modules.find(&id);
-            let reason = if source.is_none() && !matches!(id, ModuleId::Gnu(_)) {
-                // Debug directories go by the GNU build id.
-                Some(Reason::NotFound)
+            let reason = if source.is_none() && build_id.is_none() {
+                // Debug files go by the GNU build id.
+                Some(if matches!(id, ModuleId::Gnu(_)) {
+                    Reason::NoBuildId
+                } else {
+                    Reason::NotFound
+                })
             } else {
-                (self.asked.len() + addresses.len() > MAX_ASKED).then_some(Reason::Limit)
+                let under_way = self.under_way.get(&tenant).copied().unwrap_or_default();
+                let is_much = self.asked.len() + addresses.len() > MAX_ASKED;
+                (is_much || under_way >= MAX_JOBS).then_some(Reason::Limit)
             };
             if let Some(reason) = reason {
                 let refused = addresses.into_iter().map(|address| (module, address));
@@ -185,12 +300,40 @@ impl Symbolize {
             }
             let number = self.next_job;
             self.next_job += 1;
-            self.asked.extend(addresses.iter().map(|address| ((module, *address), number)));
+            let keys = addresses.iter().map(|address| (tenant, (module, *address)));
+            self.asked.extend(keys.map(|key| (key, number)));
             jobs.insert(number);
+            *self.under_way.entry(tenant).or_default() += 1;
+            let job = Job {
+                number,
+                module,
+                source,
+                build_id,
+                tenant: (Arc::clone(&tenant_name), tenant),
+                addresses,
+                provisions: HashMap::new(),
+            };
             // Without the thread the batch goes on when its time is up.
-            let _ = self.jobs.send(Job { number, module, id, source, addresses });
+            let _ = self.client.0.send(Message::Job(job));
         }
         (plan, jobs)
+    }
+
+    /// Whose batch it is. Where nothing is fetched, nothing is refused to one and given to another:
+    /// all are one.
+    fn tenant(&mut self, context: &Context) -> (Arc<str>, Tenant) {
+        let Some(name) = context.tenant.as_ref().filter(|_| self.fetches) else {
+            return (Arc::default(), 0);
+        };
+        if let Some(number) = self.tenants.get(name) {
+            return (Arc::clone(name), *number);
+        }
+        if self.tenants.len() >= MAX_TENANTS {
+            self.tenants.clear();
+        }
+        let number = self.tenants.len() as Tenant + 1;
+        self.tenants.insert(Arc::clone(name), number);
+        (Arc::clone(name), number)
     }
 
     /// The module of a mapping with these identities.
@@ -198,21 +341,27 @@ impl Symbolize {
         &mut self,
         ids: &[ModuleId],
         context: &Context,
-    ) -> Result<(ModuleNumber, ModuleId), Reason> {
+    ) -> Result<(ModuleNumber, ModuleId, Option<BuildId>), Reason> {
         let local = is_local(context);
         let mut ids = ids.iter().filter(|id| {
             // The kernel, the vdso and processes of another host are not ours.
             local || matches!(id, ModuleId::Gnu(_) | ModuleId::Htl(_))
         });
         let Some(first) = ids.clone().next() else { return Err(Reason::NoBuildId) };
+        let build_id = ids.clone().find_map(|id| match id {
+            ModuleId::Gnu(hex) => BuildId::parse(hex),
+            _ => None,
+        });
         let seen = ids.clone().find(|id| self.modules.find(id).is_some());
-        // The store may have forgotten what the cache still knows. What neither knows may have a
-        // debug file, which is found by the GNU build id.
-        let id = seen
-            .or_else(|| ids.clone().find(|id| self.cache.number(id).is_some()))
-            .or_else(|| ids.find(|id| matches!(id, ModuleId::Gnu(_))))
-            .unwrap_or(first);
-        Ok((self.cache.assign(id), id.clone()))
+        // The store may have forgotten what the cache still knows. Of a batch from elsewhere only
+        // the build id counts then: its identities may belong to different files, and what is found
+        // by one must not be told about the other.
+        let known = || ids.clone().find(|id| local && self.cache.number(id).is_some());
+        let id = seen.or_else(known).cloned();
+        let by_build_id = || build_id.as_ref().map(|id| ModuleId::Gnu(id.hex().to_owned()));
+        let id = id.or_else(by_build_id).or_else(|| ids.next().cloned());
+        let id = id.unwrap_or_else(|| first.clone());
+        Ok((self.cache.assign(&id), id, build_id))
     }
 
     /// Takes what the client has sent.
@@ -226,7 +375,7 @@ impl Symbolize {
         let module = progress.module;
         for Known { address, same, answer } in progress.answers {
             let key = (module, address);
-            self.asked.remove(&key);
+            self.asked.remove(&(progress.tenant, key));
             let answer = match answer {
                 Answer::Unnamed(reason) if !reason.is_lasting() => Answer::Unnamed(reason),
                 answer if !progress.lasting => answer,
@@ -239,6 +388,12 @@ impl Symbolize {
             }
         }
         if progress.done {
+            if let Some(jobs) = self.under_way.get_mut(&progress.tenant) {
+                *jobs -= 1;
+                if *jobs == 0 {
+                    self.under_way.remove(&progress.tenant);
+                }
+            }
             for parked in &mut self.parked {
                 parked.jobs.remove(&progress.job);
             }
@@ -259,6 +414,7 @@ impl Symbolize {
             }
         }
         self.parked = waiting;
+        self.counts.parked.set(self.parked_bytes as u64);
     }
 
     /// Puts the answers into a batch and emits it.
@@ -275,8 +431,7 @@ impl Symbolize {
                     Some(Err(reason)) => Answer::Unnamed(*reason),
                     None => Answer::Unnamed(Reason::NoBuildId),
                 });
-            self.named.add(tally.named);
-            self.unnamed.add(tally.unnamed);
+            self.counts.tally(&tally);
         }
         out.push(batch);
     }
@@ -290,7 +445,9 @@ impl Processor for Symbolize {
             .profiles()
             .map_err(|error| Error::with_source("symbolize: cannot read a batch", error))?;
         let locations = &profiles.dictionary.locations;
-        if locations.iter().skip(1).all(|location| !location.lines.is_empty()) {
+        // Without leave to look for names a gateway may find them.
+        let named = locations.iter().skip(1).all(|location| !location.lines.is_empty());
+        if named || !self.overhead.allows_symbols() {
             out.push(batch);
             return Ok(());
         }
@@ -301,11 +458,17 @@ impl Processor for Symbolize {
             return Ok(());
         }
         let now = Instant::now();
-        let deadline = now + self.config.timeout.0;
+        // Names that must fit into a budget take longer.
+        let patience = if self.overhead.is_governed() { PATIENCE } else { 1 };
+        let deadline = now + self.config.timeout.0 * patience;
         self.parked_bytes += bytes;
         self.parked.push_back(Parked { batch, deadline, bytes, jobs, plan });
         self.release(now, out);
         Ok(())
+    }
+
+    fn is_idle(&self) -> bool {
+        self.parked.is_empty()
     }
 
     fn tick(&mut self, now: Instant, out: &mut Outbox) {
@@ -336,6 +499,7 @@ impl Processor for Symbolize {
             self.emit(parked.batch, &parked.plan, out);
         }
         self.parked_bytes = 0;
+        self.counts.parked.set(0);
     }
 }
 

@@ -69,6 +69,9 @@ pub(super) enum Request {
         /// The addresses, at most [`MAX_ADDRESSES`].
         addresses: Vec<u64>,
     },
+    /// Say of a file, which comes as descriptor, how it was made. Answered by
+    /// [`Response::Described`].
+    Describe,
 }
 
 /// What the worker may use.
@@ -115,6 +118,19 @@ pub(super) enum Response {
     Unknown,
     /// Names.
     Resolved(Names),
+    /// How a file was made; nothing if it is no ELF file.
+    Described(Option<Build>),
+}
+
+/// What a binary says of its own making.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Build {
+    /// The compilers and linkers that had a part in it, as they call themselves.
+    pub(crate) compilers: Vec<String>,
+    /// The version of Go it was built with.
+    pub(crate) go: Option<String>,
+    /// The name and version of the C library that it is or holds; the version may be empty.
+    pub(crate) libc: Option<(String, String)>,
 }
 
 /// What a module turned out to be.
@@ -209,6 +225,12 @@ pub(super) struct WireFrame {
 #[derive(Debug)]
 pub(super) struct Channel {
     socket: OwnedFd,
+}
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
 }
 
 impl Channel {

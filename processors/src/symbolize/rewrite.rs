@@ -36,8 +36,8 @@ pub(super) fn unnamed_modules(dictionary: &Dictionary) -> HashMap<MappingIx, Vec
 pub(super) struct Tally {
     /// Named.
     pub(super) named: u64,
-    /// Not named.
-    pub(super) unnamed: u64,
+    /// Not named, by reason.
+    pub(super) unnamed: HashMap<Reason, u64>,
 }
 
 /// Gives every location without lines what `answer` says about its mapping and address.
@@ -68,7 +68,7 @@ pub(super) fn apply(
         attributes.extend(own.filter(|row| dictionary.attributes.key(*row) != writer.reason));
         match answer {
             Answer::Unnamed(reason) => {
-                tally.unnamed += 1;
+                *tally.unnamed.entry(reason).or_default() += 1;
                 attributes.push(writer.reason(dictionary, reason));
             }
             Answer::Named(frames) => {

@@ -14,10 +14,16 @@
 )]
 
 mod batches;
+mod config;
+mod faults;
+mod fetched;
 mod hostile;
 mod languages;
+mod making;
 mod pseudo;
 mod ranges;
+pub(super) mod server;
 mod sources;
-mod support;
+pub(crate) mod support;
+mod units;
 mod worker;

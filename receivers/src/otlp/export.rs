@@ -1,5 +1,7 @@
 //! One export request: from bytes to an answer.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
@@ -7,20 +9,30 @@ use http::{StatusCode, request};
 use profpipe_network::grpc::Code;
 use profpipe_network::protobuf::{put_bytes, put_int};
 use profpipe_network::server::{Handler, Refusal, Reply, Request, Transport};
-use profpipe_pipeline::batch::{Outcome, Receipt};
-use profpipe_pipeline::engine::Sender;
-use profpipe_pipeline::otlp::{self, Rejected};
+use profpipe_pipeline::batch::{Batch, Outcome, Receipt};
+use profpipe_pipeline::engine::{Charge, Sender};
+use profpipe_pipeline::otlp::{self, DecodeError, Rejected};
+use profpipe_pipeline::profile::Profiles;
 use profpipe_pipeline::telemetry::{Counter, Metrics, names};
+use tokio::sync::Semaphore;
 
 use super::version;
 
 const PROTOBUF: &str = "application/x-protobuf";
 const JSON: &str = "application/json";
+/// Requests up to this size are decoded where they are; larger ones would keep others waiting.
+const AT_ONCE: usize = 64 << 10;
+/// The same for looking whether they can be passed on as they are.
+const LARGE: usize = 1 << 20;
 
 /// Takes export requests, whichever way they come.
 pub(super) struct Export {
     out: Sender,
     counts: Counts,
+    /// Held by the large request that is looked at or decoded, of which there is one at a time: that
+    /// leaves processors to small ones, and others would only wait for memory, each with a part of
+    /// it.
+    turn: Arc<Semaphore>,
 }
 
 /// What became of samples.
@@ -57,9 +69,12 @@ impl Counts {
     }
 }
 
+/// A request that was let in, what was refused of it, and its charge.
+pub(super) type Admitted = Result<(Batch, Rejected, Charge), Refusal>;
+
 /// How a request is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Form {
+pub(super) enum Form {
     Protobuf,
     Json,
 }
@@ -88,34 +103,44 @@ impl Form {
 
 impl Export {
     pub(super) fn new(out: Sender, counts: Counts) -> Self {
-        Self { out, counts }
+        Self { out, counts, turn: Arc::new(Semaphore::new(1)) }
+    }
+
+    /// A request as a batch, what was refused of it, and its charge.
+    pub(super) async fn read(&self, body: Bytes, form: Form, charge: Charge) -> Admitted {
+        let body = match form {
+            Form::Protobuf if body.len() <= LARGE => match otlp::admit_clean(body) {
+                Ok(batch) => return Ok((batch, Rejected::default(), charge)),
+                Err(body) => body,
+            },
+            _ => body,
+        };
+        if body.len() <= AT_ONCE {
+            return unfold(body, form, charge);
+        }
+        let stopping = || Refusal::unavailable("the server is stopping");
+        let turn = Arc::clone(&self.turn).acquire_owned().await.map_err(|_| stopping())?;
+        // It goes on if the sender does not wait, and so do its charge and its turn. It waits for
+        // nothing: who has the turn either gets memory at once or gives all of it back.
+        let unfolding = tokio::task::spawn_blocking(move || {
+            let admitted = unfold(body, form, charge);
+            drop(turn);
+            admitted
+        });
+        unfolding.await.map_err(|_| stopping())?
     }
 
     async fn take(&self, request: Request, form: Form) -> Result<Rejected, Refusal> {
-        let Request { body, mut charge, tenant, sending, transport, .. } = request;
+        let Request { body, charge, tenant, sending, transport, .. } = request;
         let counts = self.counts.of(transport);
-        let body = match form {
-            Form::Protobuf => body,
-            Form::Json => {
-                // For a moment there are both.
-                if !charge.try_grow(body.len()) {
-                    return Err(Refusal::busy());
-                }
-                from_json(body).await?
-            }
-        };
-        let (mut batch, rejected) =
-            otlp::admit(body).map_err(|error| Refusal::invalid(error.to_string()))?;
+        let (mut batch, rejected, mut charge) = self.read(body, form, charge).await?;
         counts.failed.add(rejected.samples as u64);
         let samples = batch.samples() as u64;
         if samples == 0 {
             return Ok(rejected);
         }
-        // Tables may take more than the bytes they came from.
-        let more = batch.bytes().saturating_sub(charge.bytes());
-        if more > 0 && !charge.try_grow(more) {
-            return Err(Refusal::busy());
-        }
+        // More was asked for than is needed now.
+        charge.resize(batch.bytes());
         let (receipt, acknowledgement) = Receipt::new();
         batch.receipt = receipt;
         batch.context.tenant = tenant;
@@ -136,20 +161,68 @@ impl Export {
             }
             Outcome::Rejected(cause) => {
                 counts.refused.add(samples);
-                Err(Refusal::invalid(cause))
+                Err(Refusal::invalid(cause).of_others())
             }
         }
     }
 }
 
-/// JSON takes long enough to keep others waiting.
-async fn from_json(body: Bytes) -> Result<Bytes, Refusal> {
-    let read = tokio::task::spawn_blocking(move || otlp::json_to_protobuf(&body)).await;
-    match read {
-        Ok(Ok(request)) => Ok(request.into()),
-        Ok(Err(error)) => Err(Refusal::invalid(error.to_string())),
-        Err(_) => Err(Refusal::unavailable("the server is stopping")),
+/// Decodes a request, paying for everything before it is there.
+pub(super) fn unfold(body: Bytes, form: Form, mut charge: Charge) -> Admitted {
+    let body = match form {
+        Form::Protobuf if body.len() <= LARGE => body,
+        Form::Protobuf => match otlp::admit_clean(body) {
+            Ok(batch) => return Ok((batch, Rejected::default(), charge)),
+            Err(body) => body,
+        },
+        Form::Json => {
+            let mut refusal = None;
+            let read =
+                otlp::json_to_protobuf_within(&body, |more| asked(&mut charge, more, &mut refusal));
+            let request = told(read, refusal)?;
+            drop(body);
+            charge.resize(request.capacity());
+            match otlp::admit_clean(request.into()) {
+                Ok(batch) => return Ok((batch, Rejected::default(), charge)),
+                Err(request) => request,
+            }
+        }
+    };
+    // Large tables that no sample needs are not worth the time they take.
+    if body.len() > AT_ONCE && otlp::summary(&body).is_ok_and(|found| found.samples == 0) {
+        return Ok((Batch::new(Profiles::new()), Rejected::default(), charge));
     }
+    let mut refusal = None;
+    let admitted = otlp::admit_within(body, |more| asked(&mut charge, more, &mut refusal));
+    let (batch, rejected) = told(admitted, refusal)?;
+    Ok((batch, rejected, charge))
+}
+
+/// Takes so many bytes more; keeps why not.
+fn asked(charge: &mut Charge, more: usize, refusal: &mut Option<Refusal>) -> bool {
+    *refusal = grow(charge, more).err();
+    refusal.is_none()
+}
+
+/// What the sender is told.
+fn told<T>(read: Result<T, DecodeError>, refusal: Option<Refusal>) -> Result<T, Refusal> {
+    read.map_err(|error| match (error, refusal) {
+        (DecodeError::NoRoom, Some(refusal)) => refusal,
+        (error, _) => invalid(&error),
+    })
+}
+
+fn invalid(error: &DecodeError) -> Refusal {
+    Refusal::invalid(error.to_string())
+}
+
+/// Takes so many bytes more: it is for the sender to know whether there is no room now, or never.
+fn grow(charge: &mut Charge, more: usize) -> Result<(), Refusal> {
+    if charge.would_exceed(more) {
+        let message = "the request unfolds to more than the whole memory budget; send smaller ones";
+        return Err(Refusal::too_large(message));
+    }
+    if charge.try_grow(more) { Ok(()) } else { Err(Refusal::busy()) }
 }
 
 #[async_trait]

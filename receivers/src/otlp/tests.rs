@@ -6,4 +6,5 @@
 )]
 
 mod requests;
+mod room;
 mod support;

@@ -31,6 +31,9 @@ pub struct Config {
     /// The service name of every process. By default it is found by rule: the container, else the
     /// systemd unit, else the executable.
     pub service_name: Option<String>,
+    /// Whether what OpenTelemetry SDKs publish about their process (its service's name and other
+    /// attributes) goes into its resource.
+    pub process_context: bool,
 }
 
 /// What to sample.
@@ -78,6 +81,7 @@ impl Default for Config {
             stack_size: ByteSize(32 << 10),
             buffer_size: ByteSize::mib(4),
             service_name: None,
+            process_context: true,
         }
     }
 }

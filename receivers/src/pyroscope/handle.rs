@@ -127,7 +127,7 @@ impl Intake {
             }
             Outcome::Rejected(cause) => {
                 counts.refused.add(samples);
-                Err(Refusal::invalid(cause))
+                Err(Refusal::invalid(cause).of_others())
             }
         }
     }

@@ -44,6 +44,39 @@ async fn a_request_arrives() {
     }
 }
 
+/// Scenario: an answer in pieces, one that sends us elsewhere, one whose server is silent; each read
+/// piece by piece.
+/// Guarantees: the pieces are the body, whatever their number; the redirect is refused, the silence
+/// ends in time.
+#[tokio::test]
+async fn an_answer_comes_piece_by_piece() {
+    let server = Server::start(|seen| match seen.uri.as_str() {
+        "/elsewhere" => {
+            let mut answer = answer(302, "");
+            answer.headers_mut().insert("location", "http://elsewhere.example/x".parse().unwrap());
+            answer
+        }
+        _ => pieces(vec![Bytes::from(vec![1; 100_000]), Bytes::from_static(b"end")], None),
+    })
+    .await;
+    let client = client(&ClientSettings::default());
+    let mut stream = client.open(Request::get(server.url("/"))).await.unwrap();
+    assert_eq!((stream.status.as_u16(), stream.length()), (200, None));
+    let mut body = Vec::new();
+    while let Some(piece) = stream.piece().await.unwrap() {
+        body.extend_from_slice(&piece);
+    }
+    assert_eq!((body.len(), &body[100_000..]), (100_003, &b"end"[..]));
+
+    let error = client.open(Request::get(server.url("/elsewhere"))).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Redirect);
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", silent.local_addr().unwrap());
+    let mut request = Request::get(url.parse().unwrap());
+    request.timeout = Some(Duration::from_millis(50));
+    assert_eq!(client.open(request).await.unwrap_err().kind(), ErrorKind::Timeout);
+}
+
 /// Scenario: keep-alive is switched off.
 /// Guarantees: every request has a connection of its own.
 #[tokio::test]

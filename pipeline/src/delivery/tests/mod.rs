@@ -1,4 +1,4 @@
-//! Tests of the log: whole, over a simulated disk that loses power, and with damaged files.
+//! Tests of the log: whole, at its limits, over a simulated disk that loses power, and with damaged files.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -8,6 +8,7 @@
 )]
 
 mod damage;
+mod limits;
 mod model;
 mod simulated;
 mod whole;

@@ -18,6 +18,7 @@ use crate::batch::{Batch, Receipt};
 use crate::component::{Exporter, Failure};
 use crate::engine::retry::RetryPolicy;
 use crate::engine::settings::Batching;
+use crate::overhead::{Metered, Overhead, Stage};
 use crate::telemetry::Counter;
 
 /// How long an attempt with a durable item may go on once the engine stops.
@@ -28,6 +29,7 @@ pub(super) struct Consumer {
     pub(super) exporter: Box<dyn Exporter>,
     pub(super) gather: Arc<Gather>,
     pub(super) passage: Arc<Passage>,
+    pub(super) overhead: Arc<Overhead>,
     pub(super) timeout: Option<Duration>,
     pub(super) retry: Option<RetryPolicy>,
     pub(super) batching: Option<Batching>,
@@ -244,8 +246,15 @@ impl Consumer {
         let _flying = Flying::new(&self.passage.counters.in_flight);
         let mut stop = self.passage.stop.clone();
         let timeout = self.timeout;
+        let overhead = Arc::clone(&self.overhead);
+        let paced = overhead.paces(&batch.context.receiver);
+        let bytes = batch.bytes() as u64;
         let attempt = AssertUnwindSafe(self.exporter.export(batch)).catch_unwind();
         let limited = async {
+            if paced {
+                overhead.sendable(bytes).await;
+            }
+            let attempt = Metered::new(&overhead, Stage::Send, attempt);
             match timeout {
                 Some(timeout) => {
                     tokio::time::timeout(timeout, attempt).await.unwrap_or_else(|_| {

@@ -43,6 +43,7 @@ use super::plan::PipelinePlan;
 use super::settings::Delivery;
 use crate::batch::{Batch, Outcome};
 use crate::component::{Durability, Error, Exporter};
+use crate::overhead::Overhead;
 use crate::telemetry::Metrics;
 
 /// How often the depth of a durable queue is looked at.
@@ -83,6 +84,7 @@ impl Way {
 pub(super) struct Surroundings {
     pub(super) metrics: Arc<Metrics>,
     pub(super) budget: Arc<Budget>,
+    pub(super) overhead: Arc<Overhead>,
     /// Set when the engine stops: the instant by which everything must be over.
     pub(super) stop: watch::Receiver<Option<Instant>>,
     /// True once nothing more will come, whoever still holds a way in.
@@ -149,6 +151,7 @@ impl Destination {
             exporter,
             gather: Arc::new(Gather::new(source, batching, Arc::clone(&around.budget))),
             passage: Arc::new(passage),
+            overhead: Arc::clone(&around.overhead),
             timeout: delivery.timeout,
             retry: delivery.retry,
             batching,
@@ -265,6 +268,7 @@ impl Consumer {
             exporter: self.exporter.fork()?,
             gather: Arc::clone(&self.gather),
             passage: Arc::clone(&self.passage),
+            overhead: Arc::clone(&self.overhead),
             timeout: self.timeout,
             retry: self.retry,
             batching: self.batching,

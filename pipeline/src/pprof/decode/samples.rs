@@ -9,7 +9,9 @@ use super::{Reader, each, malformed, within};
 use crate::pprof::DecodeError;
 use crate::pprof::labels::{self, Label};
 use crate::pprof::wire::{Payload, WireError};
-use crate::profile::{AttributeIx, Index, LinkIx, LocationIx, Profile, SampleRef, StringIx, Value};
+use crate::profile::{
+    AttributeIx, Index, Link, LinkIx, LocationIx, Profile, SampleRef, StringIx, Value,
+};
 
 /// One label as it stands in the file, its key looked up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -58,6 +60,10 @@ impl Reader {
                 let what = format!("sample {at} has {values} values for {types} sample types");
                 return Err(malformed(what));
             }
+            let link = self.take_link(&mut labels);
+            if !link.is_none() {
+                self.budget.take(2 * size_of::<Link>())?;
+            }
             self.sample_attributes(&labels, &mut keys, &mut attributes)?;
             self.budget.take(attributes.len().saturating_mul(types).saturating_mul(4))?;
             let stack = self.dictionary.stacks.intern(&stack);
@@ -65,7 +71,7 @@ impl Reader {
                 profile.samples.push(SampleRef {
                     stack,
                     attributes: &attributes,
-                    link: LinkIx::NONE,
+                    link,
                     values: std::slice::from_ref(value),
                     timestamps_unix_nano: &[],
                 });
@@ -98,6 +104,28 @@ impl Reader {
         // Not even a key: nothing was said.
         let is_nothing = key.is_none() && label == RawLabel::Number(0, StringIx::NONE);
         Ok((!is_nothing).then_some((key, label)))
+    }
+
+    /// The trace span that two of a sample's labels name, which are then no labels any more. Only
+    /// what would be written in the same way is taken for one.
+    fn take_link(&mut self, all: &mut Vec<(StringIx, RawLabel)>) -> LinkIx {
+        if all.len() < 2 {
+            return LinkIx::NONE;
+        }
+        let strings = &self.dictionary.strings;
+        let is = |key: &StringIx, name: &str| strings.get(*key) == name;
+        let only = |name: &str| {
+            let mut named = all.iter().filter(|(key, _)| is(key, name));
+            match (named.next(), named.next()) {
+                (Some((_, RawLabel::Text(text))), None) => Some(strings.get(*text)),
+                _ => None,
+            }
+        };
+        let ids = only(labels::TRACE_ID).zip(only(labels::SPAN_ID));
+        let ids = ids.and_then(|(trace, span)| labels::from_hex(trace).zip(labels::from_hex(span)));
+        let Some((trace_id, span_id)) = ids else { return LinkIx::NONE };
+        all.retain(|(key, _)| !is(key, labels::TRACE_ID) && !is(key, labels::SPAN_ID));
+        self.dictionary.links.intern(Link { trace_id, span_id })
     }
 
     /// The attributes that stand for a sample's labels. `keys` is only lent, to be used again.

@@ -24,10 +24,6 @@ use crate::profile::{
     StringIx, Value,
 };
 
-/// Labels of a link to a trace span, as hex.
-const TRACE_ID: &str = "trace_id";
-const SPAN_ID: &str = "span_id";
-
 pub(super) fn encode(profiles: &Profiles) -> Result<Vec<u8>, EncodeError> {
     let rows = Rows::of(profiles)?;
     let mut writer = MessageWriter::new(&profiles.dictionary, Numbers::of(profiles, &rows));
@@ -251,7 +247,7 @@ impl<'a> MessageWriter<'a> {
         }
         if !row.link.is_none() {
             let Link { trace_id, span_id } = dictionary.links.get(row.link);
-            for (key, id) in [(TRACE_ID, trace_id.as_slice()), (SPAN_ID, span_id.as_slice())] {
+            for (key, id) in [(labels::TRACE_ID, trace_id.as_slice()), (labels::SPAN_ID, span_id.as_slice())] {
                 let fields = self.label_fields(key, &Value::Bytes(id.to_vec()), "");
                 self.scratch.0.extend(fields);
             }

@@ -22,7 +22,7 @@ fn publish(bench: &Bench, id: ModuleId, path: &str, content: Content) {
 #[test]
 fn kernel_symbols_end_at_the_next() {
     let text = "ffff10 T first\nffff20 t second\nffff20 T alias\nffff30 D data\nffff40 t ext4_read\t[ext4]\n";
-    let symbols = Symbols::read(text.as_bytes()).unwrap();
+    let symbols = Symbols::read(text.as_bytes(), &mut || ()).unwrap();
     let name = |address| symbols.find(address).map(|symbol| (symbol.name, symbol.module));
     assert_eq!(name(0xffff0f), None);
     assert_eq!(name(0xffff1f), Some(("first", "")));
@@ -30,7 +30,10 @@ fn kernel_symbols_end_at_the_next() {
     assert_eq!(name(0xffff30), None);
     assert_eq!(name(0xffff4f), Some(("ext4_read", "[ext4]")));
     assert_eq!(name(0xffff40 + (64 << 20)), None);
-    assert_eq!(Symbols::read(&b"0 T first\n0 t second\n"[..]).unwrap().find(u64::MAX), None);
+    assert_eq!(
+        Symbols::read(&b"0 T first\n0 t second\n"[..], &mut || ()).unwrap().find(u64::MAX),
+        None
+    );
 }
 
 /// Scenario: an address in the running kernel. Guarantees: the name that the kernel lists, or the

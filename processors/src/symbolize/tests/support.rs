@@ -126,7 +126,7 @@ fn probe() -> i32 {
 }
 
 /// Starts this test program as worker: `worker`, or one of the modes above.
-pub(super) fn worker_command(mode: &str) -> WorkerCommand {
+pub(crate) fn worker_command(mode: &str) -> WorkerCommand {
     let name = format!("{}::worker", module_path!().split_once("::").unwrap().1);
     let set = format!("{WORKER_ENVIRONMENT}={mode}");
     let program = std::env::current_exe().unwrap();
@@ -221,7 +221,7 @@ impl Bench {
 
     fn build(config: SymbolizeConfig, services: Services) -> Self {
         let setup = Setup::new("symbolize", services.clone());
-        Self { processor: Symbolize::new(config.clone(), &setup), config, services }
+        Self { processor: Symbolize::new(config.clone(), &setup).unwrap(), config, services }
     }
 
     /// The same with a worker of another mode.
@@ -326,9 +326,11 @@ pub(super) fn batch_by_pid(file: &str, pid: i64, addresses: &[u64]) -> Batch {
     build(&[(file, vec![(PROCESS_PID, Value::from(pid))], addresses)])
 }
 
-type FileOf<'a> = (&'a str, Vec<(&'a str, Value)>, &'a [u64]);
+/// A file's path, attributes and addresses.
+pub(super) type FileOf<'a> = (&'a str, Vec<(&'a str, Value)>, &'a [u64]);
 
-fn build(files: &[FileOf<'_>]) -> Batch {
+/// A batch of files with these attributes and addresses.
+pub(super) fn build(files: &[FileOf<'_>]) -> Batch {
     let mut profiles = Profiles::new();
     let dictionary = &mut profiles.dictionary;
     let mut stack = Vec::new();

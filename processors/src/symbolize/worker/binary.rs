@@ -7,7 +7,7 @@ use std::time::Instant;
 use addr2line::Context;
 use gimli::{RunTimeEndian, SectionId};
 use object::read::elf::{ElfFile, FileHeader};
-use object::{CompressionFormat, Endianness, FileKind, Object, ObjectSection, SectionKind};
+use object::{CompressionFormat, Endianness, FileKind, Object, ObjectSection, SectionFlags};
 
 use super::super::protocol::{Facts, MAX_FRAMES, Refusal, Role, WireFunction};
 use super::arena::{Arena, Family, Owned};
@@ -19,6 +19,7 @@ use super::go_image;
 use super::gopclntab::{GoFrame, GoTable};
 use super::names::{NamesWriter, one};
 use super::plt::{self, Stubs};
+use super::units::{Sections, Units};
 
 /// A module, loaded.
 pub(super) type LoadedBinary = Owned<BinaryFamily>;
@@ -49,7 +50,7 @@ struct Tables<'a> {
     stubs: Option<Stubs<'a>>,
     go: Option<GoTable<'a>>,
     /// Read when an address first needs it; the outer `None` means not yet.
-    dwarf: Option<Option<Context<Reader<'a>>>>,
+    debug: Option<Option<Units<'a>>>,
     /// What sections may still be inflated to.
     budget: u64,
 }
@@ -121,10 +122,10 @@ impl<'a> Elf<'a> {
         data.decompress().ok().map(|inflated| arena.keep(inflated.into_owned()))
     }
 
-    /// The address ranges of code.
+    /// The address ranges of code. Debug files state them too, without the code.
     fn code(&self) -> Vec<(u64, u64)> {
         with_elf!(self, file => {
-            let sections = file.sections().filter(|section| section.kind() == SectionKind::Text);
+            let sections = file.sections().filter(|section| is_code(section.flags()));
             sections
                 .map(|section| (section.address(), section.address().saturating_add(section.size())))
                 .take(4096)
@@ -143,6 +144,11 @@ impl<'a> Elf<'a> {
         }
         with_elf!(self, file => add(file, search, code));
     }
+}
+
+fn is_code(flags: SectionFlags) -> bool {
+    let code = object::elf::SHF_EXECINSTR | object::elf::SHF_ALLOC;
+    matches!(flags, SectionFlags::Elf { sh_flags, .. } if sh_flags & code == code)
 }
 
 impl<'a> Binary<'a> {
@@ -227,11 +233,12 @@ impl<'a> Binary<'a> {
                     let debug = self.debug.as_ref().unwrap_or(&self.main);
                     let supplementary = self.supplementary.as_ref();
                     let budget = &mut tables.budget;
-                    let dwarf = tables
-                        .dwarf
-                        .get_or_insert_with(|| read_dwarf(debug, supplementary, arena, budget));
-                    let is_go = tables.go.is_some();
-                    write_native(dwarf.as_ref(), found, is_go, address, names)
+                    let debug = tables.debug.get_or_insert_with(|| {
+                        read_debug_information(debug, supplementary, arena, budget)
+                    });
+                    let may_differ = tables.go.is_some() || debug.is_some();
+                    let dwarf = debug.as_mut().and_then(|units| units.at(address));
+                    write_native(dwarf, found, may_differ, address, names)
                 }
             };
             if !names.finish_address(address, &same) || Instant::now() > until {
@@ -286,7 +293,7 @@ fn write_go(frames: &[GoFrame<'_>], names: &mut NamesWriter) {
 fn write_native(
     dwarf: Option<&Context<Reader<'_>>>,
     found: Option<Found<'_>>,
-    is_go: bool,
+    may_differ: bool,
     address: u64,
     names: &mut NamesWriter,
 ) -> Range<u64> {
@@ -303,40 +310,40 @@ fn write_native(
         names.frame_at((symbol, &[]), (0, 0), || demangle::function(symbol, "", false));
     }
     // Of the next address another table may know more.
-    if is_go || dwarf.is_some() { one(address) } else { around }
+    if may_differ { one(address) } else { around }
 }
 
-fn read_dwarf<'a>(
+fn read_debug_information<'a>(
     debug: &Elf<'a>,
     supplementary: Option<&Elf<'a>>,
     arena: &'a Arena,
     budget: &mut u64,
-) -> Option<Context<Reader<'a>>> {
+) -> Option<Units<'a>> {
     if !debug.has_section(".debug_info") {
         return None;
     }
     let mut load = |elf: &Elf<'a>| {
-        let endian = elf.endian();
-        gimli::Dwarf::load(|id: SectionId| {
-            // Call frames, variables and macros are of no use here.
-            let unwanted = [
-                SectionId::EhFrame,
-                SectionId::DebugFrame,
-                SectionId::DebugLoc,
-                SectionId::DebugLocLists,
-                SectionId::DebugMacinfo,
-                SectionId::DebugMacro,
-            ];
-            let wanted = !unwanted.contains(&id);
-            let data = wanted.then(|| elf.section(arena, id.name(), budget)).flatten();
-            Ok::<_, gimli::Error>(Reader::new(data.unwrap_or_default(), endian))
-        })
+        // Call frames, variables and macros are of no use here.
+        let wanted = [
+            SectionId::DebugAbbrev,
+            SectionId::DebugAddr,
+            SectionId::DebugAranges,
+            SectionId::DebugInfo,
+            SectionId::DebugLine,
+            SectionId::DebugLineStr,
+            SectionId::DebugRanges,
+            SectionId::DebugRngLists,
+            SectionId::DebugStr,
+            SectionId::DebugStrOffsets,
+        ];
+        let content = wanted.into_iter().filter_map(|id| {
+            let data = elf.section(arena, id.name(), budget)?;
+            Some((id, data))
+        });
+        Sections { content: content.collect(), endian: elf.endian() }
     };
-    let mut dwarf = load(debug).ok()?;
-    if let Some(supplementary) = supplementary {
-        dwarf.set_sup(load(supplementary).ok()?);
-    }
-    Context::from_dwarf(dwarf).ok()
+    let sections = load(debug);
+    Some(Units::new(sections, supplementary.map(load)))
 }
 
 /// Writes what debug information knows about an address; false if that is nothing.

@@ -6,10 +6,11 @@
 
 use std::fs::File;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hashbrown::{HashMap, HashSet};
 use profpipe_pipeline::modules::{Content, JIT, KERNEL, Module, ModuleId, ModuleStore, VDSO};
+use profpipe_pipeline::overhead::{Overhead, Stage, Work};
 use profpipe_pipeline::profile::attribute_names::{
     BUILD_ID_GNU, BUILD_ID_GO, BUILD_ID_HTLHASH, FRAME_TYPE, PPROF_DEFAULT_SAMPLE_TYPE,
     PROCESS_PID, SAMPLES_LOST, STACK_STATE, THREAD_ID, THREAD_NAME,
@@ -24,6 +25,7 @@ use ringbuf::HeapCons;
 use ringbuf::traits::Consumer;
 use tokio::sync::mpsc;
 
+use super::contexts::Contexts;
 use super::handoff::{
     Extent, FileFacts, Frame, KERNEL_ROW, Message, ProcessFacts, REMEMBERED, RowFacts, Source,
 };
@@ -32,6 +34,11 @@ use super::resource;
 
 /// How long the thread sleeps if nobody wakes it.
 const NAP: Duration = Duration::from_millis(500);
+/// How long the end of a window waits for what processes say of themselves.
+const PATIENCE: Duration = Duration::from_millis(50);
+/// The same under a budget.
+const LONG_NAP: Duration = Duration::from_secs(30);
+
 /// What the thread is started with.
 pub(super) struct Setup {
     pub(super) messages: HeapCons<Message>,
@@ -39,16 +46,20 @@ pub(super) struct Setup {
     pub(super) modules: Arc<ModuleStore>,
     pub(super) frequency: u32,
     pub(super) service: Option<String>,
+    /// Reads what SDKs publish about their process, if wanted.
+    pub(super) contexts: Option<Contexts>,
     pub(super) cpu: Counter,
+    pub(super) overhead: Arc<Overhead>,
 }
 
 /// Runs until the drain thread is gone and everything it told is sent on.
 pub(super) fn run(setup: Setup) {
-    let Setup { mut messages, out, modules, frequency, service, cpu } = setup;
+    let Setup { mut messages, out, modules, frequency, service, contexts, cpu, overhead } = setup;
     let mut aggregation = Aggregation {
         modules,
         frequency,
         service,
+        contexts,
         host: resource::host_name(),
         rows: HashMap::new(),
         stacks: HashMap::new(),
@@ -61,18 +72,26 @@ pub(super) fn run(setup: Setup) {
         use ringbuf::traits::Observer;
         // Asked before popping: what was told before the end is popped below.
         let last = !messages.write_is_held();
+        let mut work = Work::now(&overhead, Stage::Aggregate);
         while let Some(message) = messages.try_pop() {
+            // What takes longer than adding up, one by one as there is budget for it.
+            if matches!(message, Message::Process(_) | Message::Stack(..) | Message::Window { .. })
+            {
+                work.breathe();
+            }
             if let Some(profiles) = aggregation.take(message)
                 && out.blocking_send(profiles).is_err()
             {
                 return;
             }
         }
+        drop(work);
         cpu.set(super::sys::thread_cpu_time());
         if last {
             return;
         }
-        std::thread::park_timeout(NAP);
+        // Without a budget the other thread wakes this one ten times a second.
+        std::thread::park_timeout(if overhead.is_governed() { LONG_NAP } else { NAP });
     }
 }
 
@@ -80,6 +99,7 @@ struct Aggregation {
     modules: Arc<ModuleStore>,
     frequency: u32,
     service: Option<String>,
+    contexts: Option<Contexts>,
     host: String,
     rows: HashMap<RowIx, Row>,
     stacks: HashMap<u32, Arc<[Frame]>>,
@@ -99,6 +119,9 @@ struct Row {
 }
 
 struct Process {
+    /// What the kernel says.
+    base: Resource,
+    /// The same with what the process says of itself.
     resource: Resource,
     threads: HashMap<u32, Arc<str>>,
     used: u64,
@@ -168,8 +191,13 @@ impl Aggregation {
     }
 
     fn add_process(&mut self, facts: &ProcessFacts) {
-        let resource = resource::describe(facts, self.service.as_deref(), &self.host);
-        let process = Process { resource, threads: HashMap::new(), used: self.windows };
+        let base = resource::describe(facts, self.service.as_deref(), &self.host);
+        let mut resource = base.clone();
+        if let Some(contexts) = &mut self.contexts {
+            contexts.begin(facts, self.windows);
+            contexts.describe(facts.id, &mut resource);
+        }
+        let process = Process { base, resource, threads: HashMap::new(), used: self.windows };
         self.processes.insert(facts.id, process);
     }
 
@@ -181,6 +209,7 @@ impl Aggregation {
             return None;
         }
         sums.sort_unstable_by_key(|(key, _)| *key);
+        self.read_contexts(&sums);
         let mut writer = Writer::new(self, start, end, lost);
         for of_process in sums.chunk_by(|(a, _), (b, _)| a.process == b.process) {
             writer.process(of_process);
@@ -199,7 +228,26 @@ impl Aggregation {
             }
         }
         self.processes.retain(|_, process| process.used + REMEMBERED >= windows);
+        if let Some(contexts) = &mut self.contexts {
+            contexts.forget(|process| self.processes.contains_key(&process));
+        }
         Some(profiles)
+    }
+
+    /// Hears what the processes of a window say of themselves.
+    fn read_contexts(&mut self, sums: &[(Key, Sum)]) {
+        let Some(contexts) = &mut self.contexts else { return };
+        for of_process in sums.chunk_by(|(a, _), (b, _)| a.process == b.process) {
+            if let Some((key, _)) = of_process.first() {
+                contexts.sampled(key.process, self.windows);
+            }
+        }
+        for new in contexts.settle(Instant::now() + PATIENCE) {
+            if let Some(process) = self.processes.get_mut(&new) {
+                process.resource = process.base.clone();
+                contexts.describe(new, &mut process.resource);
+            }
+        }
     }
 
     /// Publishes what a row stands for, unless that was done already.

@@ -47,12 +47,18 @@ impl Entries {
 }
 
 /// Checks a table; returns where its FDEs begin.
-pub(super) fn check(table: &[u8], kind: Kind) -> Option<Entries> {
+/// `breathe` is called now and then: a large table takes long.
+pub(super) fn check(table: &[u8], kind: Kind, breathe: &mut dyn FnMut()) -> Option<Entries> {
     let mut common = Entries::new(table.len());
     let mut frames = Entries::new(table.len());
     let mut augmented = CommonEntries::default();
     let mut at = 0;
+    let mut entries = 0_u32;
     while at < table.len() {
+        entries = entries.wrapping_add(1);
+        if entries.is_multiple_of(1024) {
+            breathe();
+        }
         let mut cursor = Cursor(table.get(at..)?);
         let length = cursor.u32()?;
         if length == 0 && kind == Kind::EhFrame {

@@ -4,6 +4,7 @@
 //! symbolizes and never waits for anybody: when the aggregation thread falls behind, samples are
 //! counted as lost.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::Thread;
@@ -14,6 +15,7 @@ use ringbuf::HeapProd;
 use ringbuf::traits::{Observer, Producer};
 
 use super::attr::{Clock, Layout};
+use super::govern::{Counted, Discovery, Governed};
 use super::handoff::{Extent, Frame, Message, ProcessFacts};
 use super::host::ThisHost;
 use super::loader::Loader;
@@ -60,14 +62,28 @@ pub(super) struct Setup {
     /// Woken when there are messages.
     pub(super) consumer: Thread,
     pub(super) stop: Arc<AtomicBool>,
+    /// Readable when it is set.
+    pub(super) waker: Option<Arc<OwnedFd>>,
+    /// What keeps the budget, if there is one.
+    pub(super) governed: Option<Governed>,
 }
 
 /// Runs until told to stop, or until every process of the session has ended.
 pub(super) fn run(setup: Setup) {
     let priority = sys::raise_priority();
     tracing::debug!(priority, "draining perf rings");
-    let Setup { mut session, loader, interval, use_rules, counters, messages, consumer, stop } =
-        setup;
+    let Setup {
+        mut session,
+        loader,
+        interval,
+        use_rules,
+        counters,
+        messages,
+        consumer,
+        stop,
+        waker,
+        governed,
+    } = setup;
     let choices = session.choices;
     let interval = interval.as_nanos() as u64;
     let mut drain = Drain {
@@ -92,14 +108,20 @@ pub(super) fn run(setup: Setup) {
         windows: 0,
         counters,
         lost_exactly: 0,
+        governed,
+        length: interval,
     };
+    if let Some(governed) = &mut drain.governed {
+        governed.start(&mut session, &mut drain.unwinding);
+    }
     let mut merge = Merge::default();
     loop {
-        session.wait(ROUND);
+        let patience = drain.governed.as_ref().map_or(ROUND, Governed::patience);
+        session.wait(patience, waker.as_ref());
         let last = stop.load(Ordering::Acquire) || session.is_over();
         let horizon = if last { u64::MAX } else { now().saturating_sub(HORIZON) };
         // Asking interrupts the CPU that an event is bound to: not more often than it is told.
-        if (last || horizon >= drain.window + drain.interval)
+        if (last || horizon >= drain.window + drain.length)
             && let Some(lost) = session.lost_samples()
         {
             drain.lost_exactly = lost;
@@ -107,7 +129,7 @@ pub(super) fn run(setup: Setup) {
         session.refresh();
         merge.restart(session.rings.len());
         let mut since_release = 0;
-        while merge.step(&mut session.rings, horizon, |_, record| drain.take(record)) {
+        while merge.step(&mut session.rings, horizon, |_, record| drain.take_measured(record)) {
             since_release += 1;
             if since_release >= RELEASE_EVERY {
                 since_release = 0;
@@ -115,16 +137,22 @@ pub(super) fn run(setup: Setup) {
             }
         }
         session.release();
+        let told = drain.govern(&mut session, last);
         drain.end_round(if last { u64::MAX } else { horizon });
         session.inherited(&drain.began, &drain.ended);
         drain.began.clear();
         drain.ended.clear();
         session.follow_new_threads();
-        consumer.unpark();
+        if told {
+            consumer.unpark();
+        }
         if last {
             break;
         }
     }
+    // The other thread ends when nobody can tell it any more.
+    drop(drain);
+    consumer.unpark();
 }
 
 struct Drain {
@@ -141,7 +169,7 @@ struct Drain {
     last_stack: u32,
     out: HeapProd<Message>,
     /// Samples put off until the rules that they need are read.
-    deferred: Vec<Box<[u8]>>,
+    deferred: Vec<(Box<[u8]>, u64)>,
     /// Threads that began and ended in this round.
     began: Vec<u32>,
     ended: Vec<u32>,
@@ -156,6 +184,9 @@ struct Drain {
     interval: u64,
     windows: u64,
     counters: Counters,
+    governed: Option<Governed>,
+    /// How long the next window is: a multiple of `interval`.
+    length: u64,
 }
 
 impl Drain {
@@ -165,7 +196,10 @@ impl Drain {
             return;
         };
         match record {
-            Record::Sample(sample) => self.sample(&sample, Some(bytes)),
+            Record::Sample(sample) => {
+                let weight = self.weigh(&sample);
+                self.sample(&sample, weight, Some(bytes));
+            }
             Record::Map(map) => self.processes.map(&map, &mut self.host),
             Record::Name { pid, tid, exec, name } => {
                 if exec {
@@ -190,14 +224,73 @@ impl Drain {
         }
     }
 
+    /// What a sample stands for, as far as that is known before its window ends.
+    fn weigh(&mut self, sample: &Sample<'_>) -> u64 {
+        match &mut self.governed {
+            Some(governed) => governed.weigh(sample),
+            None => self.fixed_weight.unwrap_or(sample.period),
+        }
+    }
+
+    /// Takes a record, and where there is a budget notes what that took.
+    fn take_measured(&mut self, bytes: &[u8]) {
+        let Some(governed) = &mut self.governed else { return self.take(bytes) };
+        let is_sample = record::is_sample(bytes);
+        governed.begin_record();
+        self.take(bytes);
+        if let Some(governed) = &mut self.governed {
+            governed.end_record(is_sample);
+        }
+    }
+
+    /// Tells the samples that were kept until their weight was certain.
+    fn tell_kept(&mut self) {
+        let Some(governed) = &mut self.governed else { return };
+        for counted in governed.end_exposures(now()) {
+            if self.out.try_push(counted.into()).is_err() {
+                self.dropped += 1;
+            }
+        }
+    }
+
+    /// Where there is a budget: ends its window if it is time, and sets what the next one may do.
+    /// True if the aggregation thread has something to do.
+    fn govern(&mut self, session: &mut Session, last: bool) -> bool {
+        let Some(governed) = &mut self.governed else { return true };
+        if governed.is_storm() {
+            governed.stop_reports(session);
+            self.processes.doubt();
+        }
+        if last {
+            return true;
+        }
+        let now = now();
+        if !governed.is_due(now) {
+            return false;
+        }
+        self.tell_kept();
+        let Some(governed) = &mut self.governed else { return true };
+        let change = governed.window(session, &mut self.unwinding);
+        if change.doubt {
+            self.processes.doubt();
+        }
+        let multiple = (change.profile / self.interval.max(1)).max(1);
+        self.length = self.interval * multiple;
+        if now + self.interval / 8 >= self.window + self.length {
+            self.end_window(now);
+        }
+        true
+    }
+
     /// Counts a sample. `deferrable` are its bytes, if it may be put off until the rules that it
     /// needs are read.
-    fn sample(&mut self, sample: &Sample<'_>, deferrable: Option<&[u8]>) {
+    fn sample(&mut self, sample: &Sample<'_>, weight: u64, deferrable: Option<&[u8]>) {
         // The idle task, which some clocks count in spite of being told not to.
         if sample.pid == 0 {
             return;
         }
-        while sample.time >= self.window + self.interval {
+        // With a budget windows end with its windows.
+        while self.governed.is_none() && sample.time >= self.window + self.interval {
             self.end_window(self.window + self.interval);
         }
         // Everything that this sample may have to tell, so that nothing is told by half.
@@ -206,7 +299,15 @@ impl Drain {
             self.dropped += 1;
             return;
         }
-        let Some(process) = self.processes.sampled(sample.pid, sample.tid, &mut self.host) else {
+        let discovery = Discovery::of(self.governed.as_ref(), &self.processes, sample.pid);
+        let known = match discovery {
+            Discovery::Refused => self.processes.unread(sample.pid),
+            _ => self.processes.sampled(sample.pid, sample.tid, &mut self.host),
+        };
+        if let (Discovery::Began(at), Some(governed)) = (&discovery, &mut self.governed) {
+            governed.discovered(*at);
+        }
+        let Some(process) = known else {
             self.counters.samples.add(1);
             self.dropped += 1;
             return;
@@ -214,12 +315,18 @@ impl Drain {
         if process.announced.jit.is_none() {
             process.announced.jit = Some(self.host.jit_row(process.id, process.pid));
         }
+        let cheap = matches!(discovery, Discovery::Refused)
+            || self.governed.as_ref().is_some_and(Governed::is_spent);
+        let before = cheap.then(|| self.unwinding.only_leaf(true));
         let extent = self.unwinding.unwind(sample, process, &mut self.host.images);
+        if let Some(before) = before {
+            self.unwinding.only_leaf(before);
+        }
         if let Some(bytes) = deferrable
             && self.unwinding.waiting
             && self.deferred.len() < MAX_DEFERRED
         {
-            self.deferred.push(bytes.into());
+            self.deferred.push((bytes.into(), weight));
             return;
         }
         self.counters.samples.add(1);
@@ -244,6 +351,7 @@ impl Drain {
                 id: process.id,
                 pid: process.pid,
                 parent: process.parent,
+                start_time: process.start_time,
                 name: Arc::clone(&process.name),
                 executable: process.executable.clone(),
                 kernel: process.kernel,
@@ -272,21 +380,21 @@ impl Drain {
                 stack
             }
         };
-        tell(Message::Sample {
-            process: id,
-            tid: sample.tid,
-            stack,
-            extent: extent.unwrap_or(Extent::Complete),
-            weight: self.fixed_weight.unwrap_or(sample.period),
-        });
+        let extent = extent.unwrap_or(Extent::Complete);
+        let counted = Counted { process: id, tid: sample.tid, stack, extent, weight };
+        match &mut self.governed {
+            // Its weight is certain when the window has ended.
+            Some(governed) => governed.keep(sample.cpu, counted),
+            None => tell(counted.into()),
+        }
     }
 
     /// Tries again what was put off, for the last time what is not to be put off `again`.
     fn retry(&mut self, again: impl Fn(&Sample<'_>) -> bool) {
         let records = std::mem::take(&mut self.deferred);
-        for bytes in &records {
+        for (bytes, weight) in &records {
             if let Ok(Record::Sample(sample)) = record::parse(bytes, self.layout) {
-                self.sample(&sample, again(&sample).then_some(bytes));
+                self.sample(&sample, *weight, again(&sample).then_some(bytes));
             }
         }
     }
@@ -297,10 +405,11 @@ impl Drain {
         self.counters.processes.set(self.processes.len() as u64);
         self.counters.drain_cpu.set(sys::thread_cpu_time());
         if horizon == u64::MAX {
+            self.tell_kept();
             self.end_window(now());
             return;
         }
-        while horizon >= self.window + self.interval {
+        while self.governed.is_none() && horizon >= self.window + self.interval {
             self.end_window(self.window + self.interval);
         }
     }

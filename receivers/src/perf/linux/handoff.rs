@@ -61,6 +61,8 @@ pub(super) struct ProcessFacts {
     pub(super) id: u32,
     pub(super) pid: u32,
     pub(super) parent: u32,
+    /// The start time in the kernel's ticks; 0 if unknown.
+    pub(super) start_time: u64,
     pub(super) name: Arc<str>,
     pub(super) executable: Option<Arc<str>>,
     /// It has no user half.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use profpipe_pipeline::overhead::{Overhead, Stage, Work};
 use profpipe_pipeline::telemetry::Counter;
 
 use super::elf::{self, Content, Elf, Sections};
@@ -55,15 +56,21 @@ pub(super) struct Loader {
 
 impl Loader {
     /// Starts the thread. `patience` is how long may be waited for answers in a second.
-    pub(super) fn start(patience: Duration, cpu: Counter) -> std::io::Result<Self> {
+    pub(super) fn start(
+        patience: Duration,
+        cpu: Counter,
+        overhead: Arc<Overhead>,
+    ) -> std::io::Result<Self> {
         let (questions, asked) = mpsc::sync_channel(QUESTIONS);
         let (answer, answers) = mpsc::channel();
         std::thread::Builder::new().name("perf-load".into()).spawn(move || {
             sys::prefer();
             for question in asked {
-                if answer.send(reply(question)).is_err() {
+                let mut work = Work::in_turn(&overhead, Stage::Load);
+                if answer.send(reply(question, &mut work)).is_err() {
                     return;
                 }
+                drop(work);
                 cpu.set(sys::thread_cpu_time());
             }
         })?;
@@ -94,19 +101,22 @@ impl Loader {
     }
 }
 
-fn reply(question: Question) -> Answer {
+fn reply(question: Question, work: &mut Work) -> Answer {
     match question {
         Question::Open(key, place) => {
             let image = if key == FileKey::Vdso { vdso() } else { open(&key, &place) };
             Answer::Opened(key, image.map(Box::new))
         }
         Question::Rules(image, content, false) => {
-            Answer::Rules(image, trusted(Elf::read_rules(&*content)))
+            let sections = Elf::read_rules(&*content);
+            work.breathe();
+            Answer::Rules(image, trusted(sections, work))
         }
         // Go writes no rules for its own code, and the rules that the C parts of a program have
         // do not cover it.
         Question::Rules(image, content, true) => {
             let sections = Elf::read_rules(&*content);
+            work.breathe();
             let text = sections.text.map_or(0, |range| range.start);
             let table = sections.gopclntab.as_deref();
             let functions = table.and_then(|table| go::Functions::read(table, text));
@@ -116,9 +126,9 @@ fn reply(question: Question) -> Answer {
 }
 
 /// Leaves out the sections that may not be used.
-fn trusted(mut sections: Sections) -> Sections {
+fn trusted(mut sections: Sections, work: &mut Work) -> Sections {
     if let Some((range, rules)) = &sections.eh_frame {
-        let frames = cfi::check(rules, cfi::Kind::EhFrame);
+        let frames = cfi::check(rules, cfi::Kind::EhFrame, &mut || work.breathe());
         let search = sections.eh_frame_hdr.as_ref().map(|(range, bytes)| (range.start, &**bytes));
         match (frames, search) {
             // Without the search table one is made from the entries themselves.
@@ -130,7 +140,7 @@ fn trusted(mut sections: Sections) -> Sections {
         }
     }
     if let Some(rules) = &sections.debug_frame
-        && cfi::check(rules, cfi::Kind::DebugFrame).is_none()
+        && cfi::check(rules, cfi::Kind::DebugFrame, &mut || work.breathe()).is_none()
     {
         sections.debug_frame = None;
     }

@@ -8,6 +8,8 @@
 //! - [`loader`]: the thread that opens and reads images.
 //! - [`aggregate`]: the thread that adds up what it is told ([`handoff`]) and writes profiles, with
 //!   the attributes of [`resource`].
+//! - [`contexts`]: the thread that reads what SDKs publish about their process
+//!   ([`process_context`]).
 //! - [`mod@probe`]: what this host allows.
 //!
 //! `unsafe` is in [`ring`] and [`sys`] only.
@@ -15,18 +17,24 @@
 mod aggregate;
 mod arch;
 mod attr;
+mod calibrate;
 mod cfi;
+mod contexts;
 mod drain;
 mod elf;
+mod exposure;
 mod go;
+mod govern;
 mod handoff;
 mod host;
 mod image;
+mod levers;
 mod loader;
 mod maps;
 mod merge;
 mod probe;
 mod process;
+mod process_context;
 mod record;
 mod resource;
 mod ring;
@@ -37,6 +45,7 @@ mod unwind;
 #[cfg(test)]
 mod tests;
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -51,6 +60,8 @@ use ringbuf::traits::Split;
 use tokio::sync::mpsc;
 
 use super::{Config, Unwind};
+use contexts::Contexts;
+use govern::Governed;
 pub(super) use probe::probe;
 use session::Session;
 
@@ -61,7 +72,8 @@ const BATCHES: usize = 2;
 
 pub(super) fn build(config: Config, setup: &Setup) -> Result<Box<dyn Receiver>, Error> {
     sys::raise_file_limit();
-    let session = Session::open(&config)?;
+    let limits = setup.services.overhead.limits();
+    let session = Session::open(&config, limits.map(|limits| limits.cpu))?;
     for remark in &session.remarks {
         tracing::warn!(receiver = %setup.id, "{remark}");
     }
@@ -102,7 +114,12 @@ impl Receiver for Perf {
             modules: Arc::clone(&services.modules),
             frequency: config.frequency,
             service: config.service_name.clone(),
+            contexts: config.process_context.then(|| {
+                let counters = contexts::Counters::new(&services.metrics, &id);
+                Contexts::start(counters, config.service_name.is_some())
+            }),
             cpu: metric(AGGREGATE_CPU),
+            overhead: Arc::clone(&services.overhead),
         };
         let no_thread = |error| Error::with_source("no thread for the `perf` receiver", error);
         let aggregator = thread::Builder::new()
@@ -110,9 +127,19 @@ impl Receiver for Perf {
             .spawn(move || aggregate::run(aggregation))
             .map_err(no_thread)?;
         let stop = Arc::new(AtomicBool::new(false));
+        // Without one the thread notices a stop when it wakes up next.
+        let waker = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC).ok();
+        let waker = waker.map(Arc::new);
+        let end = Stop { flag: Arc::clone(&stop), waker: waker.clone() };
+        let governed =
+            session.governed.then(|| Governed::new(&config, &session, &services, &id)).flatten();
         let draining = drain::Setup {
-            loader: loader::Loader::start(session.slack() / 4, metric(LOAD_CPU))
-                .map_err(no_thread)?,
+            loader: loader::Loader::start(
+                session.slack() / 4,
+                metric(LOAD_CPU),
+                Arc::clone(&services.overhead),
+            )
+            .map_err(no_thread)?,
             session,
             interval: config.interval.0,
             use_rules: config.unwind != Unwind::FramePointers,
@@ -120,6 +147,8 @@ impl Receiver for Perf {
             messages: producer,
             consumer: aggregator.thread().clone(),
             stop: Arc::clone(&stop),
+            waker,
+            governed,
         };
         let _drain = thread::Builder::new()
             .name("perf-drain".into())
@@ -131,7 +160,7 @@ impl Receiver for Perf {
             let profiles = tokio::select! {
                 _ = life.stopping(), if !told => {
                     told = true;
-                    stop.store(true, Ordering::Release);
+                    end.now();
                     continue;
                 }
                 profiles = finished.recv() => profiles,
@@ -141,10 +170,32 @@ impl Receiver for Perf {
             let mut batch = Batch::new(profiles);
             batch.context.receiver = Arc::clone(&context);
             if out.send(batch).await.is_err() {
-                stop.store(true, Ordering::Release);
+                end.now();
                 return Ok(());
             }
         }
+    }
+}
+
+/// Ends the drain thread.
+struct Stop {
+    flag: Arc<AtomicBool>,
+    waker: Option<Arc<OwnedFd>>,
+}
+
+impl Stop {
+    fn now(&self) {
+        self.flag.store(true, Ordering::Release);
+        if let Some(waker) = &self.waker {
+            // A waker that is not written to is a thread that wakes up a little later.
+            let _ = rustix::io::write(&**waker, &1_u64.to_ne_bytes());
+        }
+    }
+}
+
+impl Drop for Stop {
+    fn drop(&mut self) {
+        self.now();
     }
 }
 

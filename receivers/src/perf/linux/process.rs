@@ -176,6 +176,26 @@ impl Processes {
         Some(process)
     }
 
+    /// Whether a sample of a process would have its mappings read.
+    pub(super) fn is_unread(&self, pid: u32) -> bool {
+        self.by_pid.get(&pid).is_none_or(|process| !process.complete)
+    }
+
+    /// A process as far as it is known: nothing is read.
+    pub(super) fn unread(&mut self, pid: u32) -> Option<&mut Process> {
+        if !self.by_pid.contains_key(&pid) {
+            self.begin(pid, 0);
+        }
+        self.by_pid.get_mut(&pid)
+    }
+
+    /// Records are missing from now on: what is known of processes is read again when needed.
+    pub(super) fn doubt(&mut self) {
+        for process in self.by_pid.values_mut() {
+            process.complete = false;
+        }
+    }
+
     /// Reads what is not known of a process; if it is gone already, it was most likely what its
     /// parent is.
     fn complete(&mut self, pid: u32, host: &mut impl Host) -> Option<()> {
@@ -185,7 +205,8 @@ impl Processes {
             process.scan(host);
             return Some(());
         }
-        if process.complete || process.scan(host) {
+        // What is known of one that is gone is better than what its parent is now.
+        if process.complete || process.scan(host) || !process.mappings.is_empty() {
             return Some(());
         }
         let parent = process.parent;
@@ -384,6 +405,9 @@ impl Process {
     fn scan(&mut self, host: &mut impl Host) -> bool {
         // Also if it cannot be read: asking again at every sample would not help.
         self.complete = true;
+        // What was told of it so far may have been less.
+        self.announced.process = false;
+        self.announced.threads.clear();
         self.hasty = false;
         let Some(stat) = host.stat(self.pid) else { return false };
         self.start_time = stat.start_time;

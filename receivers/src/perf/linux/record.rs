@@ -41,6 +41,8 @@ pub(super) struct Sample<'a> {
     pub(super) tid: u32,
     /// In nanoseconds of the monotonic clock.
     pub(super) time: u64,
+    /// The CPU it ran on.
+    pub(super) cpu: u32,
     /// The instruction pointer.
     pub(super) instruction: u64,
     /// The number of clock events since the sample before.
@@ -120,6 +122,11 @@ pub(super) fn time(record: &[u8]) -> u64 {
     at.and_then(|at| Fields(record.get(at..)?).u64()).unwrap_or_default()
 }
 
+/// Whether a record is a sample.
+pub(super) fn is_sample(record: &[u8]) -> bool {
+    Fields(record).u32() == Some(perf::PERF_RECORD_SAMPLE)
+}
+
 /// Reads a record, header included.
 pub(super) fn parse<'a>(record: &'a [u8], layout: Layout) -> Result<Record<'a>, Malformed> {
     let mut fields = Fields(record);
@@ -158,12 +165,12 @@ fn sample<'a>(mut fields: Fields<'a>, layout: Layout) -> Option<Sample<'a>> {
     let instruction = fields.u64()?;
     let (pid, tid) = (fields.u32()?, fields.u32()?);
     let time = fields.u64()?;
-    let _cpu = fields.u64()?;
+    let (cpu, _) = (fields.u32()?, fields.u32()?);
     let period = fields.u64()?;
     let length = usize::try_from(fields.u64()?).ok()?.checked_mul(8)?;
     let chain = fields.bytes(length)?;
     let mut sample =
-        Sample { pid, tid, time, instruction, period, chain, registers: None, stack: &[] };
+        Sample { pid, tid, time, cpu, instruction, period, chain, registers: None, stack: &[] };
     if !layout.registers {
         return Some(sample);
     }

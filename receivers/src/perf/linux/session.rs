@@ -8,6 +8,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hashbrown::HashSet;
@@ -16,9 +17,11 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::attr::{Choices, Clock};
 use super::ring::Ring;
-use super::sys;
+use super::sys::{self, Attr};
 use crate::perf::{Config, Scope};
 
+/// The ring for mappings and forks, where they have their own.
+const SIDE_RING: usize = 256 << 10;
 /// The smallest ring that is of use: a sample with a full stack dump needs 33 KiB.
 const SMALLEST_RING: usize = 128 << 10;
 /// How often threads are looked for that no record told of.
@@ -31,9 +34,12 @@ const MAX_THREADS: usize = 16_384;
 pub(super) struct Session {
     /// One for each CPU.
     pub(super) rings: Vec<Ring>,
-    owners: Vec<OwnedFd>,
+    pub(super) owners: Vec<OwnedFd>,
+    /// The events that report mappings and forks into rings of their own, where there is a budget;
+    /// otherwise the owners report them too.
+    pub(super) reporters: Vec<OwnedFd>,
     /// The sampling events of the whole host.
-    samplers: Vec<OwnedFd>,
+    pub(super) samplers: Vec<OwnedFd>,
     /// The sampling events of threads; one for each CPU.
     threads: Vec<(u32, Vec<OwnedFd>)>,
     /// Threads that are sampled: attached to, or children of such.
@@ -41,7 +47,11 @@ pub(super) struct Session {
     /// Threads that were not covered when last looked for.
     candidates: HashSet<u32>,
     next_look: Instant,
-    cpus: Vec<i32>,
+    pub(super) cpus: Vec<i32>,
+    /// Samples lost by samplers that were closed since.
+    pub(super) lost_before: u64,
+    /// There is a budget: samplers run on credits.
+    pub(super) governed: bool,
     scope: Scope,
     /// What the events were opened with.
     pub(super) choices: Choices,
@@ -51,7 +61,7 @@ pub(super) struct Session {
 
 impl Session {
     /// Opens the events for a configuration, with as much as the host allows.
-    pub(super) fn open(config: &Config) -> Result<Self, Error> {
+    pub(super) fn open(config: &Config, budget: Option<f64>) -> Result<Self, Error> {
         let cpus = online_cpus();
         let mut remarks = Vec::new();
         let wanted = Choices {
@@ -70,7 +80,7 @@ impl Session {
         if config.scope == Scope::System {
             match negotiate(wanted, -1, &cpus) {
                 Ok(choices) => {
-                    return Self::open_rings(config, choices, cpus, remarks)?.sample_host();
+                    return Self::open_rings(config, choices, cpus, remarks, budget)?.sample_host();
                 }
                 Err(error) if is_denied(&error) => remarks.push(
                     "profiling the whole host is not permitted here: only the processes of this \
@@ -107,7 +117,13 @@ impl Session {
             scope => scope,
         };
         let config = Config { scope, ..config.clone() };
-        let mut session = Self::open_rings(&config, choices, cpus, remarks)?;
+        if budget.is_some() {
+            remarks.push(
+                "a budget can be kept for the whole host only: here the frequency stays what it is"
+                    .into(),
+            );
+        }
+        let mut session = Self::open_rings(&config, choices, cpus, remarks, None)?;
         session.attach_all()?;
         Ok(session)
     }
@@ -117,14 +133,25 @@ impl Session {
         mut choices: Choices,
         cpus: Vec<i32>,
         mut remarks: Vec<String>,
+        budget: Option<f64>,
     ) -> Result<Self, Error> {
         let whole_host = config.scope == Scope::System;
         let wanted = (config.buffer_size.0 as usize).max(rustix::param::page_size());
         let mut size = 1 << wanted.ilog2();
         loop {
             choices.watermark = (size / 4) as u32;
-            match map_rings(choices, &cpus, size, whole_host) {
-                Ok((owners, rings, cpus)) => {
+            let owning = choices.reporting(whole_host && budget.is_none());
+            match map_rings(&owning, &cpus, size, whole_host) {
+                Ok((owners, mut rings, cpus)) => {
+                    let mut reporters = Vec::new();
+                    if let Some(budget) = budget {
+                        let quick = Choices { watermark: side_watermark(budget), ..choices };
+                        let (events, more, _) =
+                            map_rings(&quick.reporting(true), &cpus, SIDE_RING, true)
+                                .map_err(|error| unusable(&error))?;
+                        reporters = events;
+                        rings.extend(more);
+                    }
                     if size < wanted / 2 {
                         remarks.push(format!(
                             "only {} KiB of ring buffer per CPU are permitted; samples may be \
@@ -136,6 +163,9 @@ impl Session {
                     return Ok(Self {
                         rings,
                         owners,
+                        reporters,
+                        governed: budget.is_some(),
+                        lost_before: 0,
                         samplers: Vec::new(),
                         threads: Vec::new(),
                         covered: HashSet::new(),
@@ -166,7 +196,8 @@ impl Session {
 
     /// Starts sampling, where that did not happen when a thread was attached.
     pub(super) fn start(&self) -> Result<(), Error> {
-        for event in self.owners.iter().chain(&self.samplers) {
+        let samplers = if self.governed { &[][..] } else { &self.samplers };
+        for event in self.owners.iter().chain(&self.reporters).chain(samplers) {
             sys::enable(event.as_fd()).map_err(|error| unusable(&error))?;
         }
         Ok(())
@@ -235,11 +266,12 @@ impl Session {
         Duration::from_secs_f64(seconds.min(2.0))
     }
 
-    /// Waits until a ring has filled to its watermark, at most `time`.
-    pub(super) fn wait(&self, time: Duration) {
-        let mut watched: Vec<_> =
-            self.owners.iter().map(|event| PollFd::new(event, PollFlags::IN)).collect();
-        let time = Timespec { tv_sec: 0, tv_nsec: i64::from(time.subsec_nanos()) };
+    /// Waits until a ring has filled to its watermark or `waker` is readable, at most `time`.
+    pub(super) fn wait(&self, time: Duration, waker: Option<&Arc<OwnedFd>>) {
+        let events = self.owners.iter().chain(&self.reporters).chain(waker.map(|waker| &**waker));
+        let mut watched: Vec<_> = events.map(|event| PollFd::new(event, PollFlags::IN)).collect();
+        let seconds = i64::try_from(time.as_secs()).unwrap_or(1);
+        let time = Timespec { tv_sec: seconds, tv_nsec: i64::from(time.subsec_nanos()) };
         // An interruption or an error makes this round early, no more.
         let _ = poll(&mut watched, Some(&time));
     }
@@ -269,7 +301,7 @@ impl Session {
             rustix::io::read(event, &mut values).ok().filter(|read| *read == 16)?;
             values.get(8..16)?.try_into().ok().map(u64::from_ne_bytes)
         };
-        Some(self.samplers.iter().filter_map(lost).sum())
+        Some(self.lost_before + self.samplers.iter().filter_map(lost).sum::<u64>())
     }
 
     /// Threads began that are sampled because their parents are.
@@ -366,17 +398,11 @@ fn negotiate(mut choices: Choices, pid: i32, cpus: &[i32]) -> io::Result<Choices
 type MappedRings = (Vec<OwnedFd>, Vec<Ring>, Vec<i32>);
 
 /// Opens and maps the ring-owning events. CPUs that went offline are left out.
-fn map_rings(
-    choices: Choices,
-    cpus: &[i32],
-    size: usize,
-    whole_host: bool,
-) -> io::Result<MappedRings> {
-    let attr = choices.reporting(whole_host);
+fn map_rings(attr: &Attr, cpus: &[i32], size: usize, whole_host: bool) -> io::Result<MappedRings> {
     let pid = if whole_host { -1 } else { 0 };
     let mut mapped: MappedRings = Default::default();
     for cpu in cpus {
-        let event = match sys::open_event(&attr, pid, *cpu) {
+        let event = match sys::open_event(attr, pid, *cpu) {
             Err(error) if error.raw_os_error() == Some(libc::ENODEV) => continue,
             other => other?,
         };
@@ -387,11 +413,19 @@ fn map_rings(
     Ok(mapped)
 }
 
-fn is_denied(error: &io::Error) -> bool {
+/// How much of the side band wakes the reader: what a fifth of a second's share of the budget pays
+/// for. A storm is seen before it has cost much.
+fn side_watermark(budget: f64) -> u32 {
+    // Some 120 bytes and 5 microseconds each.
+    let records = 0.15 * budget * 1e9 / 5_000.0 / 2.0;
+    (records * 120.0).clamp(2048.0, 32_768.0) as u32
+}
+
+pub(super) fn is_denied(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EPERM | libc::EACCES))
 }
 
-fn unusable(error: &io::Error) -> Error {
+pub(super) fn unusable(error: &io::Error) -> Error {
     let advice = match error.raw_os_error() {
         Some(libc::EPERM | libc::EACCES) => {
             "perf events are not permitted; run as root, or `sudo sysctl \

@@ -32,6 +32,28 @@ pub(super) fn enable(event: BorrowedFd<'_>) -> io::Result<()> {
     done(unsafe { sys::ioctls::ENABLE(event.as_raw_fd(), 0) })
 }
 
+/// Stops counting.
+pub(super) fn disable(event: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: this request takes no pointer.
+    done(unsafe { sys::ioctls::DISABLE(event.as_raw_fd(), 0) })
+}
+
+/// Lets an event take so many samples more, and starts it; after the last the kernel stops it.
+pub(super) fn refresh(event: BorrowedFd<'_>, samples: u32) -> io::Result<()> {
+    // None means without limit, once it is used up.
+    let samples = samples.clamp(1, 1 << 24).cast_signed();
+    // SAFETY: this request takes a number.
+    done(unsafe { sys::ioctls::REFRESH(event.as_raw_fd(), samples) })
+}
+
+/// Sets the period of an event, or its frequency if it was opened with one.
+pub(super) fn set_period(event: BorrowedFd<'_>, mut period: u64) -> io::Result<()> {
+    // The bindings take a number where the kernel wants its address.
+    let address = (&raw mut period).addr() as u64;
+    // SAFETY: the request reads a number of 64 bits, which outlives the call.
+    done(unsafe { sys::ioctls::PERIOD(event.as_raw_fd(), address) })
+}
+
 /// Sends the records of `event` into the ring of `target`.
 pub(super) fn set_output(event: BorrowedFd<'_>, target: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: this request takes a descriptor, not a pointer.

@@ -17,6 +17,7 @@ use super::handoff::{Extent, Frame, KERNEL_ROW, NO_ROW};
 use super::image::{ImageIx, Images, Unwinder};
 use super::process::{Code, Process};
 use super::record::{Half, Sample};
+use profpipe_pipeline::overhead::Rung;
 
 /// The most frames of a stack.
 const MAX_FRAMES: usize = 512;
@@ -40,6 +41,10 @@ pub(super) struct Unwinding {
     /// The bytes of stack that a full dump has.
     dump: usize,
     use_rules: bool,
+    /// Only the interrupted function is wanted.
+    leaf_only: bool,
+    /// Registers are ignored: the kernel's chain is what there is.
+    chain_only: bool,
 }
 
 impl Unwinding {
@@ -54,7 +59,21 @@ impl Unwinding {
             plain: Unwinder { rules, cache: CacheNative::new() },
             dump,
             use_rules,
+            leaf_only: false,
+            chain_only: false,
         }
+    }
+
+    /// From now on stacks are taken as a rung of quality says.
+    pub(super) fn set_rung(&mut self, rung: Rung, dump: usize) {
+        self.dump = dump;
+        self.leaf_only = rung == Rung::Leaf;
+        self.chain_only = rung == Rung::FramePointers;
+    }
+
+    /// Whether only the interrupted function is wanted; returns what was wanted before.
+    pub(super) fn only_leaf(&mut self, leaf_only: bool) -> bool {
+        std::mem::replace(&mut self.leaf_only, leaf_only)
     }
 
     /// Unwinds a sample into `self.frames`; says how far its user half goes, if it has one.
@@ -86,6 +105,14 @@ impl Unwinding {
                     && process.find(arch::instruction(registers)).is_none() =>
             {
                 None
+            }
+            Some(registers) if self.leaf_only => {
+                self.walk.push(arch::instruction(registers));
+                Some(Extent::Truncated)
+            }
+            Some(_) if self.chain_only && !self.chain.is_empty() => {
+                self.walk.extend_from_slice(&self.chain);
+                Some(self.chain_extent(process, images))
             }
             Some(registers) => Some(self.user_half(registers, sample.stack, process, images)),
             None if self.chain.is_empty() => None,

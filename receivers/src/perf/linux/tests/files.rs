@@ -217,7 +217,7 @@ fn real_unwinding_tables_pass() {
         let bytes = std::fs::read(line.path).unwrap();
         let rules = Elf::read_rules(&bytes[..]);
         let (range, eh_frame) = rules.eh_frame.unwrap();
-        let frames = cfi::check(&eh_frame, cfi::Kind::EhFrame);
+        let frames = cfi::check(&eh_frame, cfi::Kind::EhFrame, &mut || ());
         let frames = frames.unwrap_or_else(|| panic!("{} is refused", line.path));
         let (search_range, search) = rules.eh_frame_hdr.unwrap();
         let search = (search_range.start, &*search);
@@ -241,14 +241,15 @@ fn table(instructions: &[u8]) -> Vec<u8> {
 /// Guarantees: none is accepted; the same table without the jump is.
 #[test]
 fn a_table_that_never_ends_is_refused() {
-    let check = |instructions: &[u8]| cfi::check(&table(instructions), cfi::Kind::EhFrame);
+    let check =
+        |instructions: &[u8]| cfi::check(&table(instructions), cfi::Kind::EhFrame, &mut || ());
     assert!(check(&[0x0f, 0x03, 0x77, 0x28, 0x06]).is_some());
     assert!(check(&[0x0f, 0x03, 0x2f, 0xfd, 0xff]).is_none());
     assert!(check(&[0x3f]).is_none());
     assert!(check(&[0x0f, 0x7f]).is_none());
     let whole = table(&[0x44, 0x0e, 0x10]);
-    assert!(cfi::check(&whole, cfi::Kind::EhFrame).is_some());
-    assert!(cfi::check(&whole[..whole.len() - 6], cfi::Kind::EhFrame).is_none());
+    assert!(cfi::check(&whole, cfi::Kind::EhFrame, &mut || ()).is_some());
+    assert!(cfi::check(&whole[..whole.len() - 6], cfi::Kind::EhFrame, &mut || ()).is_none());
 }
 
 proptest! {
@@ -261,11 +262,11 @@ proptest! {
         rules: u64,
     ) {
         for kind in [cfi::Kind::EhFrame, cfi::Kind::DebugFrame] {
-            if let Some(frames) = cfi::check(&bytes, kind) {
+            if let Some(frames) = cfi::check(&bytes, kind, &mut || ()) {
                 let _ = cfi::check_search((address, &bytes), rules, &frames);
             }
         }
-        let _ = cfi::check(&table(&bytes), cfi::Kind::EhFrame);
+        let _ = cfi::check(&table(&bytes), cfi::Kind::EhFrame, &mut || ());
     }
 }
 

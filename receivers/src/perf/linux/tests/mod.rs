@@ -1,11 +1,14 @@
-//! Tests of the parts that do not need the kernel.
+//! Tests of the parts, mostly of those that do not need the kernel.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "a test fails by panicking"
+    clippy::print_stderr,
+    reason = "a test fails by panicking and may say why it does nothing"
 )]
 
+mod contexts;
 mod files;
 mod processes;
 mod records;
+mod weights;

@@ -1,47 +1,73 @@
-//! OTLP JSON, by way of the protobuf form.
-//!
-//! Reading writes protobuf as the JSON streams by, and [`super::decode`] does the rest, so that
-//! there is one place where requests are checked; writing goes the other way. Both follow the
-//! schema in `schema.rs`.
-//!
-//! The rules are those of the OTLP specification, which differ from protobuf's own JSON: keys in
-//! lowerCamelCase only, ids in hex, other bytes in base64, 64-bit numbers as texts (read as
-//! numbers, too), unknown keys ignored, `null` and a missing key mean the default. The depth is
-//! bounded by the parser, at 128.
+//! JSON to protobuf.
 
 use base64::Engine;
 use base64::alphabet::{STANDARD, URL_SAFE};
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::error::DecodeError;
-use super::schema::{self, Field, Kind, Message};
-use super::sink::Sink;
-use super::wire::{Raw, Reader};
+use super::camel_case;
+use super::output::Output;
+use crate::otlp::budget::Room;
+use crate::otlp::error::DecodeError;
+use crate::otlp::schema::{self, Field, Kind, Message};
+use crate::otlp::sink::Sink;
 
 const LENIENT: GeneralPurposeConfig =
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
-const BASE64: GeneralPurpose = GeneralPurpose::new(&STANDARD, LENIENT);
+pub(super) const BASE64: GeneralPurpose = GeneralPurpose::new(&STANDARD, LENIENT);
 const BASE64_URL: GeneralPurpose = GeneralPurpose::new(&URL_SAFE, LENIENT);
+/// What a number takes with its key, at most.
+const NUMBER: usize = 16;
 
-/// The request as protobuf.
-pub(super) fn to_protobuf(json: &[u8]) -> Result<Vec<u8>, DecodeError> {
-    let mut out = Vec::with_capacity(json.len() / 4);
+/// The request as protobuf; with `room`, memory is asked for before it is taken.
+pub(in crate::otlp) fn to_protobuf(
+    json: &[u8],
+    room: Option<Room<'_>>,
+) -> Result<Vec<u8>, DecodeError> {
+    let mut out = Output::new(room);
+    let read = read(json, &mut out);
+    match read {
+        Ok(()) => Ok(out.finish()),
+        Err(_) if out.is_refused() => Err(DecodeError::NoRoom),
+        Err(error) => Err(DecodeError::Json(error.to_string())),
+    }
+}
+
+fn read(json: &[u8], out: &mut Output<'_>) -> Result<(), serde_json::Error> {
+    // A text with escapes is copied, into a buffer that doubles, and once more if it is base64.
+    out.ask::<serde_json::Error>(longest_text(json).saturating_mul(3))?;
+    out.spare::<serde_json::Error>(json.len() / 4)?;
     let mut deserializer = serde_json::Deserializer::from_slice(json);
-    MessageSeed { message: &schema::REQUEST, out: &mut out }
-        .deserialize(&mut deserializer)
-        .and_then(|()| deserializer.end())
-        .map_err(|error| DecodeError::Json(error.to_string()))?;
-    Ok(out)
+    MessageSeed { message: &schema::REQUEST, out }.deserialize(&mut deserializer)?;
+    deserializer.end()
+}
+
+/// The length of the longest text, as it stands there.
+fn longest_text(json: &[u8]) -> usize {
+    let (mut longest, mut start, mut escaped) = (0, None, false);
+    for (at, byte) in json.iter().enumerate() {
+        match (byte, start) {
+            _ if escaped => escaped = false,
+            (b'\\', Some(_)) => escaped = true,
+            (b'"', None) => start = Some(at),
+            (b'"', Some(from)) => {
+                longest = longest.max(at - from);
+                start = None;
+            }
+            _ => {}
+        }
+    }
+    // The last may have no end.
+    longest.max(start.map_or(0, |from| json.len() - from))
 }
 
 /// A JSON object to be written as a message, without its length.
-struct MessageSeed<'a> {
+struct MessageSeed<'a, 'r> {
     message: &'static Message,
-    out: &'a mut Vec<u8>,
+    out: &'a mut Output<'r>,
 }
 
-impl<'de> DeserializeSeed<'de> for MessageSeed<'_> {
+impl<'de> DeserializeSeed<'de> for MessageSeed<'_, '_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -49,7 +75,7 @@ impl<'de> DeserializeSeed<'de> for MessageSeed<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for MessageSeed<'_> {
+impl<'de> Visitor<'de> for MessageSeed<'_, '_> {
     type Value = ();
 
     fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -96,27 +122,14 @@ impl Visitor<'_> for KeySeed {
     }
 }
 
-/// A name of the proto file in lowerCamelCase.
-fn camel_case(name: &str) -> impl Iterator<Item = char> {
-    let mut after_underscore = false;
-    name.chars().filter_map(move |letter| {
-        if letter == '_' {
-            after_underscore = true;
-            return None;
-        }
-        let upper = std::mem::take(&mut after_underscore);
-        Some(if upper { letter.to_ascii_uppercase() } else { letter })
-    })
-}
-
 /// The value of a field, to be written with its key.
-struct FieldSeed<'a> {
+struct FieldSeed<'a, 'r> {
     message: &'static Message,
     field: &'static Field,
-    out: &'a mut Vec<u8>,
+    out: &'a mut Output<'r>,
 }
 
-impl<'de> DeserializeSeed<'de> for FieldSeed<'_> {
+impl<'de> DeserializeSeed<'de> for FieldSeed<'_, '_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -124,7 +137,7 @@ impl<'de> DeserializeSeed<'de> for FieldSeed<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for FieldSeed<'_> {
+impl<'de> Visitor<'de> for FieldSeed<'_, '_> {
     type Value = ();
 
     fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -151,16 +164,15 @@ impl<'de> Visitor<'de> for FieldSeed<'_> {
             return Err(Error::invalid_type(serde::de::Unexpected::Seq, &self));
         }
         let packed = matches!(self.field.kind, Kind::Int32 | Kind::Int64 | Kind::Fixed64);
-        let mut items = Vec::new();
-        let into = if packed { &mut items } else { &mut *self.out };
+        let start = if packed { Some(self.out.begin(self.field.number)?) } else { None };
         while let Some(()) = seq.next_element_seed(ItemSeed {
             message: self.message,
             field: self.field,
             with_key: !packed,
-            out: into,
+            out: &mut *self.out,
         })? {}
-        if packed {
-            self.out.bytes(self.field.number, &items);
+        if let Some(start) = start {
+            self.out.end_unless_empty(start)?;
         }
         Ok(())
     }
@@ -190,9 +202,9 @@ impl<'de> Visitor<'de> for FieldSeed<'_> {
     }
 }
 
-impl<'a> FieldSeed<'a> {
+impl<'a, 'r> FieldSeed<'a, 'r> {
     /// The value of a field that is not a list.
-    fn single<E: Error>(self) -> Result<ItemSeed<'a>, E> {
+    fn single<E: Error>(self) -> Result<ItemSeed<'a, 'r>, E> {
         if self.field.repeated {
             return Err(E::custom(format_args!(
                 "{} must be a list",
@@ -204,15 +216,15 @@ impl<'a> FieldSeed<'a> {
 }
 
 /// One value.
-struct ItemSeed<'a> {
+struct ItemSeed<'a, 'r> {
     message: &'static Message,
     field: &'static Field,
     /// Whether the field's key goes before it; it does not in packed lists.
     with_key: bool,
-    out: &'a mut Vec<u8>,
+    out: &'a mut Output<'r>,
 }
 
-impl ItemSeed<'_> {
+impl ItemSeed<'_, '_> {
     fn path(&self) -> String {
         self.message.path(self.field.number)
     }
@@ -231,18 +243,21 @@ impl ItemSeed<'_> {
         }
         // Negative numbers are extended to 64 bits on the wire, in fields of 32 bits, too.
         let word = number as u64;
+        let out = self.out.spare(NUMBER)?;
         match (self.field.kind, self.with_key) {
-            (Kind::Fixed64, true) => self.out.fixed64(self.field.number, word),
-            (Kind::Fixed64, false) => self.out.raw(&word.to_le_bytes()),
-            (_, true) => self.out.always_number(self.field.number, word),
-            (_, false) => self.out.varint(word),
+            (Kind::Fixed64, true) => out.fixed64(self.field.number, word),
+            (Kind::Fixed64, false) => out.raw(&word.to_le_bytes()),
+            (_, true) => out.always_number(self.field.number, word),
+            (_, false) => out.varint(word),
         }
         Ok(())
     }
 
     fn double<E: Error>(self, number: f64) -> Result<(), E> {
         match self.field.kind {
-            Kind::Double => self.out.fixed64(self.field.number, number.to_bits()),
+            Kind::Double => {
+                self.out.spare(NUMBER)?.fixed64(self.field.number, number.to_bits());
+            }
             // Every integral number of this size is an exact i128.
             _ if number.fract() == 0.0 && number.abs() < 1e20 => {
                 return self.integer(number as i128);
@@ -255,7 +270,7 @@ impl ItemSeed<'_> {
     }
 }
 
-impl<'de> DeserializeSeed<'de> for ItemSeed<'_> {
+impl<'de> DeserializeSeed<'de> for ItemSeed<'_, '_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -263,18 +278,20 @@ impl<'de> DeserializeSeed<'de> for ItemSeed<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for ItemSeed<'_> {
+impl<'de> Visitor<'de> for ItemSeed<'_, '_> {
     type Value = ();
 
     fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (message, field) = (self.message, self.field);
-        FieldSeed { message, field, out: &mut Vec::new() }.expecting(formatter)
+        FieldSeed { message, field, out: &mut Output::new(None) }.expecting(formatter)
     }
 
     /// An item of a list is there even if it is the default.
     fn visit_unit<E: Error>(self) -> Result<(), E> {
         match self.field.kind {
-            Kind::Message(_) | Kind::Text => self.out.always_bytes(self.field.number, &[]),
+            Kind::Message(_) | Kind::Text => {
+                self.out.spare(NUMBER)?.always_bytes(self.field.number, &[]);
+            }
             _ => return self.integer(0),
         }
         Ok(())
@@ -284,15 +301,16 @@ impl<'de> Visitor<'de> for ItemSeed<'_> {
         let Kind::Message(message) = self.field.kind else {
             return Err(Error::invalid_type(serde::de::Unexpected::Map, &self));
         };
-        let mut content = Vec::new();
-        MessageSeed { message, out: &mut content }.visit_map(map)?;
-        self.out.always_bytes(self.field.number, &content);
-        Ok(())
+        let start = self.out.begin(self.field.number)?;
+        MessageSeed { message, out: &mut *self.out }.visit_map(map)?;
+        self.out.end(start)
     }
 
     fn visit_bool<E: Error>(self, truth: bool) -> Result<(), E> {
         match self.field.kind {
-            Kind::Bool => self.out.always_number(self.field.number, u64::from(truth)),
+            Kind::Bool => {
+                self.out.spare(NUMBER)?.always_number(self.field.number, u64::from(truth));
+            }
             _ => return Err(E::invalid_type(serde::de::Unexpected::Bool(truth), &self)),
         }
         Ok(())
@@ -318,16 +336,16 @@ impl<'de> Visitor<'de> for ItemSeed<'_> {
     fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
         let number = self.field.number;
         match self.field.kind {
-            Kind::Text => self.out.always_bytes(number, text.as_bytes()),
+            Kind::Text => self.out.bytes(number, text.as_bytes())?,
             Kind::Bytes => {
                 let engine = if text.contains(['-', '_']) { BASE64_URL } else { BASE64 };
                 match engine.decode(text) {
-                    Ok(bytes) => self.out.always_bytes(number, &bytes),
+                    Ok(bytes) => self.out.bytes(number, &bytes)?,
                     Err(error) => return Err(E::custom(format_args!("{}: {error}", self.path()))),
                 }
             }
             Kind::Id => match from_hex(text) {
-                Some(bytes) => self.out.always_bytes(number, &bytes),
+                Some(bytes) => self.out.bytes(number, &bytes)?,
                 None => return Err(E::custom(format_args!("{}: not hex", self.path()))),
             },
             Kind::Bool | Kind::Message(_) => {
@@ -357,115 +375,4 @@ fn from_hex(text: &str) -> Option<Vec<u8>> {
         return None;
     }
     pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?)).collect()
-}
-
-/// A request in protobuf, written by [`super::encode`], as JSON.
-pub(super) fn from_protobuf(request: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(request.len() * 3);
-    object(&schema::REQUEST, request, &mut out);
-    out
-}
-
-/// Writes a message. Its fields are in order, and lists in one run, because we wrote it.
-fn object(message: &'static Message, bytes: &[u8], out: &mut Vec<u8>) {
-    let mut reader = Reader::new(bytes);
-    let mut open = None;
-    out.push(b'{');
-    while !reader.is_empty() {
-        let Ok((number, raw)) = reader.field() else { break };
-        let Some(field) = message.field(number) else { continue };
-        if field.repeated && open == Some(number) {
-            out.push(b',');
-        } else {
-            close(&mut open, message, out);
-            if out.last() != Some(&b'{') {
-                out.push(b',');
-            }
-            out.push(b'"');
-            out.extend(camel_case(field.name).map(|letter| letter as u8));
-            out.extend_from_slice(b"\":");
-            if field.repeated {
-                out.push(b'[');
-            }
-            open = Some(number);
-        }
-        value(field, raw, out);
-    }
-    close(&mut open, message, out);
-    out.push(b'}');
-}
-
-fn close(open: &mut Option<u32>, message: &'static Message, out: &mut Vec<u8>) {
-    if open.take().and_then(|number| message.field(number)).is_some_and(|field| field.repeated) {
-        out.push(b']');
-    }
-}
-
-fn value(field: &Field, raw: Raw<'_>, out: &mut Vec<u8>) {
-    match (field.kind, raw) {
-        (Kind::Message(message), Raw::Bytes(bytes)) => object(message, bytes, out),
-        (Kind::Text, Raw::Bytes(bytes)) => quoted(&String::from_utf8_lossy(bytes), out),
-        (Kind::Bytes, Raw::Bytes(bytes)) => quoted(&BASE64.encode(bytes), out),
-        (Kind::Id, Raw::Bytes(bytes)) => {
-            let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-            quoted(&hex, out);
-        }
-        (Kind::Bool, Raw::Varint(truth)) => {
-            out.extend_from_slice(if truth == 0 { b"false" } else { b"true" });
-        }
-        (Kind::Double, Raw::Fixed64(bits)) => double(f64::from_bits(bits), out),
-        (kind, Raw::Varint(word) | Raw::Fixed64(word)) => integer(kind, word, out),
-        (kind, Raw::Bytes(packed)) => {
-            let mut reader = Reader::new(packed);
-            let mut first = true;
-            while !reader.is_empty() {
-                let next =
-                    if matches!(kind, Kind::Fixed64) { reader.fixed64() } else { reader.varint() };
-                let Ok(word) = next else { break };
-                if !std::mem::take(&mut first) {
-                    out.push(b',');
-                }
-                integer(kind, word, out);
-            }
-        }
-        (_, Raw::Other) => out.extend_from_slice(b"null"),
-    }
-}
-
-fn integer(kind: Kind, word: u64, out: &mut Vec<u8>) {
-    let text = match kind {
-        Kind::Int64 => format!("\"{}\"", word as i64),
-        Kind::Uint64 | Kind::Fixed64 => format!("\"{word}\""),
-        Kind::Uint32 => (word as u32).to_string(),
-        _ => (word as i32).to_string(),
-    };
-    out.extend_from_slice(text.as_bytes());
-}
-
-fn double(number: f64, out: &mut Vec<u8>) {
-    let text = if number.is_nan() {
-        "\"NaN\"".to_owned()
-    } else if number.is_infinite() {
-        let sign = if number < 0.0 { "-" } else { "" };
-        format!("\"{sign}Infinity\"")
-    } else {
-        // The shortest form that reads as the same number, with an exponent where it is large.
-        format!("{number:?}")
-    };
-    out.extend_from_slice(text.as_bytes());
-}
-
-fn quoted(text: &str, out: &mut Vec<u8>) {
-    out.push(b'"');
-    for letter in text.chars() {
-        match letter {
-            '"' => out.extend_from_slice(b"\\\""),
-            '\\' => out.extend_from_slice(b"\\\\"),
-            control if control < ' ' => {
-                out.extend_from_slice(format!("\\u{:04x}", u32::from(control)).as_bytes());
-            }
-            _ => out.extend_from_slice(letter.encode_utf8(&mut [0; 4]).as_bytes()),
-        }
-    }
-    out.push(b'"');
 }

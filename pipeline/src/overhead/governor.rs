@@ -1,0 +1,367 @@
+//! The control law with real clocks: what the sampler asks at the end of every window.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::Overhead;
+use super::controller::{Controller, Levers, Observation, State, Wish};
+use super::ledger::{Stage, monotonic, process_cpu};
+use super::limits::Limits;
+use super::pacer::Pacer;
+use crate::telemetry::{Counter, Metrics, names};
+
+/// What a sample costs the kernel until it was measured: more than on most hosts, real or virtual.
+const KERNEL_SAMPLE: f64 = 80_000.0;
+/// What a record of the side band costs the kernel, from above: it looks for the path and the build
+/// id of a file.
+const KERNEL_RECORD: f64 = 5_000.0;
+/// How often resident memory and the second clock are looked at.
+const LOOK: u64 = 10_000_000_000;
+
+/// What the sampler saw in a window.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Sampled {
+    /// Interruptions by samples.
+    pub samples: u64,
+    /// Samples that were unwound and counted.
+    pub processed: u64,
+    /// Records of mappings, names, forks and ends.
+    pub sideband: u64,
+    /// The CPUs that were busy, as far as the samples say.
+    pub busy: f64,
+    /// CPUs whose credits were used up.
+    pub capped: u32,
+}
+
+/// What the governor did last.
+#[derive(Debug, Clone, Copy)]
+pub struct Status {
+    /// What it set.
+    pub levers: Levers,
+    /// The budget: 0.01 is one percent of one core.
+    pub budget: f64,
+    /// What the last window cost, in the same unit.
+    pub spent: f64,
+    /// What the last ten seconds cost.
+    pub spent_lately: f64,
+    /// What a sample costs the kernel at most, in nanoseconds.
+    pub kernel_sample: f64,
+    /// Whether that was measured on this host.
+    pub is_measured: bool,
+    /// Windows so far whose credits were used up.
+    pub capped: u64,
+}
+
+/// The governor of one sampler.
+#[derive(Debug)]
+pub struct Governor {
+    overhead: Arc<Overhead>,
+    controller: Controller,
+    receiver: Arc<str>,
+    /// When the window began, and the ledger then.
+    began: u64,
+    user: u64,
+    drain: u64,
+    deferrable: u64,
+    kernel_sample: f64,
+    is_measured: bool,
+    looked: u64,
+    /// Spent and length of the last windows, for ten seconds.
+    lately: Vec<(f64, f64)>,
+    told: Option<(State, &'static str, bool)>,
+    meters: Meters,
+}
+
+#[derive(Debug)]
+struct Meters {
+    stages: Vec<(Stage, Counter)>,
+    base: Counter,
+    kernel: Counter,
+    spent: Counter,
+    budget: Counter,
+    frequency: Counter,
+    credits: Counter,
+    rung: Counter,
+    state: Counter,
+    windows: Counter,
+    over: Counter,
+    capped: Counter,
+    sideband_off: Counter,
+    kernel_sample: Counter,
+    is_measured: Counter,
+    agreement: Counter,
+    resident: Counter,
+    sent: Counter,
+}
+
+impl Meters {
+    fn new(metrics: &Metrics, receiver: &str) -> Self {
+        let one = |name| metrics.counter(name, receiver);
+        let stages = Stage::ALL.iter().map(|stage| {
+            let label = [("stage", stage.name())];
+            (*stage, metrics.labelled(names::OVERHEAD_CPU, receiver, &label))
+        });
+        Self {
+            stages: stages.collect(),
+            base: metrics.labelled(names::OVERHEAD_CPU, receiver, &[("stage", "base")]),
+            kernel: metrics.labelled(names::OVERHEAD_CPU, receiver, &[("stage", "kernel")]),
+            spent: one(names::OVERHEAD_SPENT),
+            budget: one(names::OVERHEAD_BUDGET),
+            frequency: one(names::OVERHEAD_FREQUENCY),
+            credits: one(names::OVERHEAD_CREDITS),
+            rung: one(names::OVERHEAD_RUNG),
+            state: one(names::OVERHEAD_STATE),
+            windows: one(names::OVERHEAD_WINDOWS),
+            over: one(names::OVERHEAD_WINDOWS_OVER),
+            capped: one(names::OVERHEAD_CAPPED),
+            sideband_off: one(names::OVERHEAD_SIDEBAND_OFF),
+            kernel_sample: one(names::OVERHEAD_KERNEL_SAMPLE),
+            is_measured: one(names::OVERHEAD_MEASURED),
+            agreement: one(names::OVERHEAD_AGREEMENT),
+            resident: one(names::OVERHEAD_RESIDENT),
+            sent: one(names::OVERHEAD_SENT_BYTES),
+        }
+    }
+}
+
+impl Governor {
+    pub(super) fn new(
+        overhead: Arc<Overhead>,
+        receiver: &str,
+        limits: Limits,
+        wish: Wish,
+        metrics: &Metrics,
+    ) -> Self {
+        let controller = Controller::new(limits, wish, KERNEL_SAMPLE);
+        let ledger = overhead.ledger();
+        let mut governor = Self {
+            controller,
+            receiver: receiver.into(),
+            began: monotonic(),
+            user: process_cpu() + overhead.worker_cpu(),
+            drain: ledger.of(Stage::Drain),
+            deferrable: ledger.deferrable(),
+            kernel_sample: KERNEL_SAMPLE,
+            is_measured: false,
+            looked: 0,
+            lately: Vec::new(),
+            told: None,
+            meters: Meters::new(metrics, receiver),
+            overhead,
+        };
+        governor.meters.budget.set(ppm(limits.cpu));
+        let levers = governor.controller.plan();
+        governor.publish(levers, 0.0, 0.0);
+        let mut shared = governor.overhead.shared();
+        shared.pacer = Some(Pacer::new(levers.pace, levers.lump, governor.began));
+        shared.network = limits.network.map(|bytes| {
+            let second = bytes as f64;
+            Pacer::new(second / 1e9, second / 2.0, governor.began)
+        });
+        shared.receivers.push(Arc::clone(&governor.receiver));
+        drop(shared);
+        governor
+    }
+
+    /// What the first window may do.
+    pub fn levers(&mut self) -> Levers {
+        self.controller.plan()
+    }
+
+    /// What a sample costs the kernel at most was measured, in nanoseconds.
+    pub fn calibrated(&mut self, kernel_sample: f64) {
+        self.kernel_sample = kernel_sample;
+        self.is_measured = true;
+        self.meters.is_measured.set(1);
+    }
+
+    /// A storm in the side band was seen and it is off already.
+    pub fn storm(&mut self) {
+        self.controller.storm();
+    }
+
+    /// A window has ended: what the next one may do.
+    pub fn window(&mut self, sampled: &Sampled) -> Levers {
+        let now = monotonic();
+        let ledger = self.overhead.ledger();
+        ledger.add_kernel(sampled.samples, sampled.sideband);
+        let user = process_cpu() + self.overhead.worker_cpu();
+        let drain = ledger.of(Stage::Drain);
+        let deferrable = ledger.deferrable();
+        let since = |now: u64, before: &mut u64| now.saturating_sub(std::mem::replace(before, now));
+        let seconds = since(now, &mut self.began) as f64 / 1e9;
+        let user = since(user, &mut self.user) as f64;
+        let sampling = (since(drain, &mut self.drain) as f64).min(user);
+        let deferrable = (since(deferrable, &mut self.deferrable) as f64).min(user - sampling);
+        let resident = (now - self.looked > LOOK).then(|| self.look(now)).flatten();
+        let (lump, flush, waited) = {
+            let mut shared = self.overhead.shared();
+            let take = std::mem::take::<f64>;
+            (take(&mut shared.lump), take(&mut shared.flush), take(&mut shared.waited))
+        };
+        let observation = Observation {
+            seconds,
+            user,
+            sampling,
+            deferrable,
+            lump,
+            flush,
+            waited,
+            samples: sampled.samples as f64,
+            processed: sampled.processed as f64,
+            sideband: sampled.sideband as f64,
+            busy: sampled.busy,
+            capped: sampled.capped,
+            kernel_sample: self.kernel_sample,
+            kernel_record: KERNEL_RECORD,
+            resident,
+        };
+        self.controller.observe(&observation);
+        let levers = self.controller.plan();
+        let total = observation.total();
+        self.count(&observation, total);
+        tracing::debug!(?observation, ?levers, balance = self.controller.balance(), "window");
+        self.lately.push((total, seconds));
+        while self.lately.iter().skip(1).map(|(_, seconds)| seconds).sum::<f64>() >= 10.0 {
+            self.lately.remove(0);
+        }
+        let (spent, passed) =
+            self.lately.iter().fold((0.0, 0.0), |sum, window| (sum.0 + window.0, sum.1 + window.1));
+        self.publish(levers, total / 1e9 / seconds.max(1e-3), spent / 1e9 / passed.max(1e-3));
+        let mut shared = self.overhead.shared();
+        if let Some(pacer) = &mut shared.pacer {
+            pacer.set(levers.pace, levers.lump, now);
+        }
+        levers
+    }
+
+    fn count(&self, window: &Observation, total: f64) {
+        let meters = &self.meters;
+        let ledger = self.overhead.ledger();
+        for (stage, counter) in &meters.stages {
+            counter.set(ledger.of(*stage));
+        }
+        let whole = |nanoseconds: f64| nanoseconds.max(0.0) as u64;
+        meters.base.add(whole(window.user - window.sampling - window.deferrable));
+        meters.kernel.add(whole(total - window.user));
+        meters.windows.add(1);
+        let budget = self.controller.limits().nanoseconds(Duration::from_secs_f64(window.seconds));
+        meters.over.add(u64::from(total > budget));
+        meters.capped.add(u64::from(window.capped > 0));
+        meters.sent.set(ledger.bytes());
+    }
+
+    /// Looks at what changes slowly: resident memory, and whether another clock agrees.
+    fn look(&mut self, now: u64) -> Option<u64> {
+        self.looked = now;
+        let own = process_cpu();
+        if let Some(ticks) = stat_ticks()
+            && own > 1_000_000_000
+        {
+            // The kernel counts these in hundredths of a second.
+            let other = ticks as f64 * 1e7;
+            self.meters.agreement.set(ppm(other / own as f64));
+        }
+        let text = std::fs::read_to_string("/proc/self/statm").ok()?;
+        let pages: u64 = text.split_ascii_whitespace().nth(1)?.parse().ok()?;
+        let resident = pages * rustix::param::page_size() as u64;
+        self.meters.resident.set(resident);
+        Some(resident)
+    }
+
+    fn publish(&mut self, levers: Levers, spent: f64, spent_lately: f64) {
+        let budget = self.controller.limits().cpu;
+        let meters = &self.meters;
+        meters.spent.set(ppm(spent_lately));
+        meters.frequency.set((levers.frequency * 1000.0) as u64);
+        meters.credits.set(u64::from(levers.credits));
+        meters.rung.set(levers.rung as u64);
+        meters.state.set(levers.state as u64);
+        meters.sideband_off.set(u64::from(!levers.sideband));
+        meters.kernel_sample.set(self.kernel_sample as u64);
+        let status = Status {
+            levers,
+            budget,
+            spent,
+            spent_lately,
+            kernel_sample: self.kernel_sample,
+            is_measured: self.is_measured,
+            capped: self.meters.capped.get(),
+        };
+        self.overhead.shared().status = Some(status);
+        self.tell(&status);
+    }
+
+    /// Logs what has changed, once.
+    fn tell(&mut self, status: &Status) {
+        let levers = &status.levers;
+        // Debts come and go; they are in the metrics.
+        let state = match levers.state {
+            State::Paying | State::Steady => State::Limited,
+            state => state,
+        };
+        let now = (state, levers.rung.name(), levers.sideband);
+        let Some(before) = self.told.replace(now) else { return };
+        let receiver = &self.receiver;
+        let budget = status.budget * 100.0;
+        if before.0 != state {
+            match state {
+                State::Stopped => tracing::error!(
+                    "receivers::{receiver}: profiling within {budget} % of a core is not possible \
+                     here: it is off and will be tried again in {:?}; allow more with \
+                     `governor::cpu`",
+                    self.controller.limits().retry
+                ),
+                State::Infeasible => tracing::warn!(
+                    "receivers::{receiver}: profiling costs too much of {budget} % of a core \
+                     before the first sample: windows are {:?} long now",
+                    levers.window
+                ),
+                _ => tracing::info!("receivers::{receiver}: within {budget} % of a core again"),
+            }
+        }
+        if before.1 != levers.rung.name() {
+            tracing::info!("receivers::{receiver}: stacks are taken as {}", levers.rung.name());
+        }
+        if before.2 != levers.sideband {
+            match levers.sideband {
+                true => tracing::info!("receivers::{receiver}: mappings and forks are reported"),
+                false => tracing::info!(
+                    "receivers::{receiver}: a storm of mappings or forks: they are not reported \
+                     for a while; mappings are read when needed"
+                ),
+            }
+        }
+    }
+}
+
+impl Drop for Governor {
+    fn drop(&mut self) {
+        let mut shared = self.overhead.shared();
+        shared.receivers.retain(|receiver| *receiver != self.receiver);
+        shared.pacer = None;
+        shared.network = None;
+        shared.status = None;
+        drop(shared);
+        for gauge in [&self.meters.budget, &self.meters.spent, &self.meters.frequency] {
+            gauge.set(0);
+        }
+        self.overhead.governed.store(false, Ordering::Release);
+        self.overhead.hurry.notify_all();
+    }
+}
+
+/// Parts in a million.
+fn ppm(share: f64) -> u64 {
+    (share.max(0.0) * 1e6).round() as u64
+}
+
+/// What `/proc/self/stat` says of user and system time.
+fn stat_ticks() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/stat").ok()?;
+    let (_, fields) = text.rsplit_once(')')?;
+    let mut fields = fields.split_ascii_whitespace().skip(11);
+    let user: u64 = fields.next()?.parse().ok()?;
+    Some(user + fields.next()?.parse::<u64>().ok()?)
+}

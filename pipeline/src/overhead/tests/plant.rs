@@ -1,0 +1,219 @@
+//! A host that is profiled, as far as cost goes: the model of the evaluation in the method notes,
+//! with costs drawn anew in every window. Deterministic by its seed.
+
+use crate::overhead::{Controller, Levers, Limits, Observation, Rung, Wish};
+
+/// A small generator of random numbers; the tests need no good one, only the same each time.
+pub(super) struct Random(u64);
+
+impl Random {
+    pub(super) fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
+    }
+
+    /// Between 0 and 1.
+    pub(super) fn uniform(&mut self) -> f64 {
+        // xorshift64*
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
+    fn normal(&mut self) -> f64 {
+        let radius = (-2.0 * self.uniform().max(1e-12).ln()).sqrt();
+        radius * (std::f64::consts::TAU * self.uniform()).cos()
+    }
+
+    /// Around 1, on a logarithmic scale.
+    fn noise(&mut self, deviation: f64) -> f64 {
+        (deviation * self.normal()).exp()
+    }
+}
+
+/// What happens on the host.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Scenario {
+    Idle,
+    Steady,
+    /// All CPUs are busy after 120 s.
+    Step,
+    /// 1500 short-lived processes a second for a minute.
+    Forks,
+    /// 4000 new mappings a second for a minute.
+    Mappings,
+    /// Stacks become ten times as deep after 120 s.
+    Deep,
+    /// Everything takes eight times as long after 120 s.
+    SlowHost,
+    /// Busy and idle in turns of 7 s.
+    Bursts,
+    /// 300 new processes at once after 120 s.
+    Crowd,
+}
+
+pub(super) const ALL: [Scenario; 9] = [
+    Scenario::Idle,
+    Scenario::Steady,
+    Scenario::Step,
+    Scenario::Forks,
+    Scenario::Mappings,
+    Scenario::Deep,
+    Scenario::SlowHost,
+    Scenario::Bursts,
+    Scenario::Crowd,
+];
+
+/// What came out.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    /// The cost of every second, in budgets.
+    pub(super) seconds: Vec<f64>,
+    pub(super) frequencies: Vec<f64>,
+    pub(super) last: Option<Levers>,
+    pub(super) rungs: u32,
+}
+
+impl Outcome {
+    /// The share of seconds that cost more than the budget.
+    pub(super) fn over(&self) -> f64 {
+        self.share(1)
+    }
+
+    /// The share of means over so many seconds that cost more than the budget.
+    pub(super) fn share(&self, length: usize) -> f64 {
+        let windows = self.seconds.windows(length);
+        let count = windows.len().max(1) as f64;
+        let over = windows.filter(|window| window.iter().sum::<f64>() > length as f64);
+        over.count() as f64 / count
+    }
+
+    /// The first time from `from` on after which ten seconds stay within 5 % above the budget.
+    pub(super) fn settled(&self, from: usize) -> usize {
+        let good = |at: &usize| self.seconds.iter().skip(*at).take(10).all(|cost| *cost <= 1.05);
+        (from..self.seconds.len()).find(good).unwrap_or(self.seconds.len()) - from
+    }
+
+    pub(super) fn mean(&self) -> f64 {
+        self.seconds.iter().sum::<f64>() / self.seconds.len() as f64
+    }
+}
+
+/// What cannot be refused, each second and each wake-up.
+const BASE: f64 = 60_000.0;
+const WAKE: f64 = 90_000.0;
+/// What writing and sending one profile takes, in pieces.
+const FLUSH: [f64; 4] = [500_000.0, 300_000.0, 400_000.0, 700_000.0];
+
+/// Runs a controller on a host for so many seconds.
+pub(super) fn run(scenario: Scenario, cpu: f64, seed: u64, seconds: usize) -> Outcome {
+    let cpus = 32.0;
+    let limits = Limits { cpu, ..Limits::default() };
+    let interval = std::time::Duration::from_secs(10);
+    let wish = Wish { frequency: 99.0, cpus: cpus as u32, interval, ladder: true };
+    let mut random = Random::new(seed);
+    let kernel_at_most = 20_000.0;
+    let mut controller = Controller::new(limits, wish, kernel_at_most);
+    let mut levers = controller.plan();
+    let mut outcome = Outcome::default();
+    let budget = cpu * 1e9;
+    // Work that can wait: pieces in order, and for how long they have waited.
+    let mut pieces: std::collections::VecDeque<f64> = std::collections::VecDeque::new();
+    let (mut bucket, mut waited, mut flushed) = (0.0_f64, 0.0, 0.0);
+    let mut window = Observation::default();
+    let mut ended = 0.0;
+    for second in 0..seconds {
+        let time = second as f64;
+        let late = second >= 120;
+        let storm = late && second < 180;
+        let factor = if scenario == Scenario::SlowHost && late { 8.0 } else { 1.0 };
+        let jitter = factor * random.noise(0.25);
+        let busy = match scenario {
+            Scenario::Idle => 0.2,
+            Scenario::Step if late => 31.0,
+            Scenario::Bursts if (second / 7) % 2 == 1 => 31.0,
+            Scenario::Bursts => 4.0,
+            _ => 12.0 + 2.0 * (time / 40.0).sin(),
+        } * random.noise(0.05);
+        let depth = if scenario == Scenario::Deep && late { 250.0 } else { 30.0 };
+        let (user, kernel) = match levers.rung {
+            Rung::Full => (12.0 + 1.1 * depth, 8.0 + 0.02 * depth),
+            Rung::Half => (10.0 + 0.7 * depth, 7.0 + 0.02 * depth),
+            Rung::Quarter => (8.0 + 0.4 * depth, 6.5 + 0.02 * depth),
+            Rung::FramePointers => (3.0 + 0.02 * depth, 6.0 + 0.03 * depth),
+            Rung::Leaf => (2.0, 5.0),
+        };
+        let (user, kernel) = (user * 1000.0 * jitter, kernel * 1000.0 * jitter);
+        let length = levers.window.as_secs_f64();
+        let credits = f64::from(levers.credits) / length;
+        let samples =
+            if levers.credits == 0 { 0.0 } else { (levers.frequency * busy).min(credits) };
+        // Beyond what the window has for unwinding a stack is its leaf only.
+        let full = (levers.unwinding / length / user).min(samples);
+        let sampling = full * user + (samples - full) * 1500.0;
+        let records = match scenario {
+            Scenario::Forks if storm => 1500.0 * 9.0,
+            Scenario::Mappings if storm => 4000.0,
+            _ => 4.0,
+        } * random.noise(0.2);
+        // The breaker acts within the window.
+        let most = levers.sideband_records * 1.2 + 64.0;
+        let seen = if levers.sideband { records.min(most) } else { 0.0 };
+        if levers.sideband && records > most {
+            controller.storm();
+        }
+        pieces.extend((0..(seen / 50.0) as usize).map(|_| 60_000.0 * jitter));
+        if scenario == Scenario::Crowd && second == 120 {
+            pieces.extend((0..300).map(|_| 300_000.0 * jitter));
+        }
+        flushed += 1.0;
+        if flushed >= levers.profile.as_secs_f64() {
+            flushed = 0.0;
+            pieces.extend(FLUSH.map(|piece| piece * jitter));
+        }
+        // The pacer, in twenty steps.
+        let cap = (1.1 * levers.lump).clamp(0.25 * levers.pace * 1e9, 0.7 * levers.pace * 1e9);
+        let rate = levers.pace * 1e9 - cap;
+        let (mut deferrable, mut lump) = (0.0, 0.0_f64);
+        for _ in 0..20 {
+            bucket = (bucket + rate / 20.0).min(cap);
+            while let Some(piece) = pieces.front().copied()
+                && bucket >= piece.min(0.95 * cap)
+            {
+                pieces.pop_front();
+                bucket -= piece;
+                deferrable += piece;
+                lump = lump.max(piece);
+            }
+        }
+        waited = if pieces.is_empty() { 0.0 } else { waited + 1.0 };
+        let base = (BASE + WAKE / length) * factor * random.noise(0.1);
+        let total = sampling + samples * kernel + seen * 600.0 * factor + deferrable + base;
+        outcome.seconds.push(total / budget);
+        outcome.frequencies.push(levers.frequency);
+        window.seconds += 1.0;
+        window.user += sampling + deferrable + base;
+        window.sampling += sampling;
+        window.deferrable += deferrable;
+        window.lump = window.lump.max(lump);
+        window.flush = window.lump;
+        window.waited = waited;
+        window.samples += samples;
+        window.processed += samples;
+        window.sideband += seen;
+        window.busy = busy;
+        window.capped = u32::from(samples >= credits);
+        window.kernel_sample = kernel_at_most.max(kernel);
+        window.kernel_record = 5_000.0;
+        if time + 1.0 >= ended + length - 0.01 {
+            ended = time + 1.0;
+            controller.observe(&window);
+            let rung = levers.rung;
+            levers = controller.plan();
+            outcome.rungs += u32::from(levers.rung != rung);
+            window = Observation::default();
+        }
+    }
+    outcome.last = Some(levers);
+    outcome
+}

@@ -1,0 +1,78 @@
+//! Work that is measured, and waits for its turn if it can.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use super::ledger::thread_cpu;
+use super::{Overhead, Stage};
+
+/// A piece of work on this thread; what it took is told when it is dropped.
+#[derive(Debug)]
+pub struct Work {
+    overhead: Arc<Overhead>,
+    stage: Stage,
+    since: u64,
+}
+
+impl Work {
+    /// Begins now.
+    pub fn now(overhead: &Arc<Overhead>, stage: Stage) -> Self {
+        Self { overhead: Arc::clone(overhead), stage, since: thread_cpu() }
+    }
+
+    /// Begins when its turn has come.
+    pub fn in_turn(overhead: &Arc<Overhead>, stage: Stage) -> Self {
+        overhead.pause(stage);
+        Self::now(overhead, stage)
+    }
+
+    /// Between two steps of long work: tells what was taken so far, and waits for the next turn if
+    /// that is enough for now. Cheap enough for every few microseconds of work.
+    pub fn breathe(&mut self) {
+        if !self.overhead.is_governed() {
+            return;
+        }
+        let now = thread_cpu();
+        let taken = now.saturating_sub(self.since);
+        if taken < 100_000 {
+            return;
+        }
+        self.since = now;
+        self.overhead.spend(self.stage, taken);
+        self.overhead.pause(self.stage);
+    }
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        self.overhead.spend(self.stage, thread_cpu().saturating_sub(self.since));
+    }
+}
+
+/// A future whose polls are work of a stage.
+#[derive(Debug)]
+pub struct Metered<F> {
+    overhead: Arc<Overhead>,
+    stage: Stage,
+    future: F,
+}
+
+impl<F> Metered<F> {
+    /// Counts what the future takes, on whatever threads it is polled.
+    pub fn new(overhead: &Arc<Overhead>, stage: Stage, future: F) -> Self {
+        Self { overhead: Arc::clone(overhead), stage, future }
+    }
+}
+
+impl<F: Future + Unpin> Future for Metered<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let since = thread_cpu();
+        let polled = Pin::new(&mut self.future).poll(context);
+        self.overhead.spend(self.stage, thread_cpu().saturating_sub(since));
+        polled
+    }
+}

@@ -1,0 +1,92 @@
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+use std::sync::Arc;
+
+use profpipe_pipeline::batch::Batch;
+use profpipe_pipeline::component::{Outbox, ProcessorConfig, Setup};
+use profpipe_pipeline::config::Section;
+use profpipe_pipeline::engine::Services;
+use profpipe_pipeline::overhead::Wish;
+use profpipe_pipeline::profile::{Profile, Profiles, ResourceProfiles, ScopeProfiles, Value};
+
+use super::Config;
+
+fn read(text: &str) -> Result<Config, String> {
+    Section::from_yaml(text).unwrap().read_valid().map_err(|errors| format!("{errors:?}"))
+}
+
+/// Scenario: budgets as the README shows them, and those that make no sense.
+/// Guarantees: they mean what they say; the rest are mistakes at their key.
+#[test]
+fn budgets_are_read() {
+    assert_eq!(read("{}").unwrap(), Config::default());
+    let config = read("{cpu: 0.5%, memory: 64MiB, network: 100KiB, window: {max: 10s}}").unwrap();
+    assert_eq!(config.cpu.0, 0.005);
+    assert_eq!(config.window.max.0.as_secs(), 10);
+    let wrong = [
+        ("cpu: 0%", "cpu"),
+        ("cpu: 0.001%", "cpu"),
+        ("cpu: 1000000%", "more than this host has"),
+        ("cpu: 1", "write it in percent"),
+        ("memory: 1MiB", "memory"),
+        ("network: 1", "network"),
+        ("window: {min: 1ms}", "window::min"),
+        ("window: {min: 5s, max: 1s}", "window::max"),
+        ("retry: 1s", "retry"),
+    ];
+    for (text, expected) in wrong {
+        let errors = read(text).unwrap_err();
+        assert!(errors.contains(expected), "{text}: {errors}");
+    }
+}
+
+/// A batch with one profile, of this receiver.
+fn batch(receiver: &str) -> Batch {
+    let mut profiles = Profiles::new();
+    let scope = ScopeProfiles { profiles: vec![Profile::default()], ..Default::default() };
+    profiles.resources.push(ResourceProfiles { scopes: vec![scope], ..Default::default() });
+    let mut batch = Batch::new(profiles);
+    batch.context.receiver = receiver.into();
+    batch
+}
+
+fn attributes(batch: &mut Batch) -> Vec<(String, Value)> {
+    let profiles = batch.profiles().unwrap();
+    let dictionary = &profiles.dictionary;
+    let (_, _, profile) = profiles.iter().next().unwrap();
+    let pair = |ix| {
+        let key = dictionary.strings.get(dictionary.attributes.key(ix)).to_owned();
+        (key, dictionary.attributes.value(ix).clone())
+    };
+    profile.attributes.iter().map(|ix| pair(*ix)).collect()
+}
+
+/// Scenario: batches of the governed sampler and of another receiver pass.
+/// Guarantees: the first say what profiling costs and how it is done; the others are not touched.
+#[test]
+fn profiles_tell_what_they_cost() {
+    let setup = Setup::new("governor", Services::default());
+    let mut governor = read("cpu: 0.5%").unwrap().build(&setup).unwrap();
+    let overhead = &setup.services.overhead;
+    let second = std::time::Duration::from_secs(1);
+    let wish = Wish { frequency: 99.0, cpus: 2, interval: second, ladder: true };
+    let _sampler = overhead.govern("perf", wish, &setup.services.metrics).unwrap();
+    assert!(Arc::clone(overhead).govern("perf/2", wish, &setup.services.metrics).is_none());
+    let mut pass = |batch| {
+        let mut out = Outbox::default();
+        governor.process(batch, &mut out).unwrap();
+        attributes(&mut out.drain().next().unwrap())
+    };
+    assert!(pass(batch("otlp")).is_empty());
+    let told = pass(batch("perf"));
+    let of = |key: &str| &told.iter().find(|(known, _)| known == key).expect(key).1;
+    assert_eq!(of("profpipe.overhead.budget"), &Value::Double(0.005));
+    assert_eq!(of("profpipe.overhead.state"), &Value::from("limited"));
+    assert_eq!(of("profpipe.overhead.confidence"), &Value::from("low"));
+    assert!(matches!(of("profpipe.sampling.frequency"), Value::Double(hertz) if *hertz <= 2.0));
+}

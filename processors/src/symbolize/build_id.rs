@@ -1,0 +1,60 @@
+//! The GNU build id: what an executable is known by where nobody has it.
+//!
+//! Ids come from senders, and end up in paths and URLs: only hex digits get past this.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// A GNU build id, in lower-case hex digits; cheap to clone.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct BuildId(Arc<str>);
+
+/// The shortest id in bytes: what is shorter says nothing.
+const SHORTEST: usize = 4;
+/// The longest: no linker makes more than 32 bytes.
+const LONGEST: usize = 64;
+
+impl BuildId {
+    /// An id from its hex digits; none if it is not one.
+    pub(super) fn parse(hex: &str) -> Option<Self> {
+        let length = hex.len() / 2;
+        let good = (SHORTEST..=LONGEST).contains(&length)
+            && hex.len().is_multiple_of(2)
+            && hex.bytes().all(|digit| digit.is_ascii_hexdigit());
+        good.then(|| Self(hex.to_ascii_lowercase().into()))
+    }
+
+    /// An id from its bytes; none if it is not one.
+    pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        Self::parse(&hex)
+    }
+
+    /// Its hex digits, an even number of them.
+    pub(super) fn hex(&self) -> &str {
+        &self.0
+    }
+
+    /// True if it is this one.
+    pub(super) fn is(&self, bytes: &[u8]) -> bool {
+        Self::from_bytes(bytes).is_some_and(|other| other == *self)
+    }
+
+    /// Where debug directories keep the file, with this ending.
+    pub(super) fn path(&self, ending: &str) -> String {
+        let (first, rest) = self.0.split_at_checked(2).unwrap_or_default();
+        format!(".build-id/{first}/{rest}{ending}")
+    }
+}
+
+impl fmt::Debug for BuildId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for BuildId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}

@@ -1,0 +1,258 @@
+//! Which files make a module, and giving them to the worker.
+//!
+//! A module that this host has seen mapped is there; its debug information may be in another file.
+//! Of a module that came with a profile from elsewhere there is only the build id: its executable
+//! and its debug file are looked for in debug directories, then fetched. Both are wanted, as on the
+//! host: the executable alone has Go's table, the stubs and where code is.
+
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use profpipe_pipeline::modules::{Content, Module};
+
+use super::answer::Reason;
+use super::build_id::BuildId;
+use super::cache::ModuleNumber;
+use super::client::{ABSENT, Client, Job, MAX_NOTES, Trouble, nonsense};
+use super::companion::Wanted;
+use super::protocol::{Facts, Kind, Refusal, Request, Response, Role};
+use super::remote::{Provision, Wish};
+
+/// A file that was fetched, or why there is none.
+type Fetched = Result<Arc<File>, Reason>;
+
+impl Client {
+    /// Gives the worker a module, with the files that belong to it.
+    pub(super) fn open(&mut self, job: &Job) -> Result<(), Trouble> {
+        self.partial.remove(&job.module);
+        match &job.source {
+            Some(source) => self.open_seen(job, source),
+            None => self.open_by_identity(job),
+        }
+    }
+
+    fn open_seen(&mut self, job: &Job, source: &Module) -> Result<(), Trouble> {
+        let pid = Some(source.pid);
+        let facts = match &source.content {
+            Content::Elf(file) => self.offer(job.module, Kind::Elf, Some(file.as_fd()))?,
+            Content::PerfMap(file) => {
+                // Not noted as opened: it is offered each time, as it may have grown.
+                let offered = self.offer(job.module, Kind::PerfMap, Some(file.as_fd()))?;
+                return offered.map(|_| ()).map_err(|_| Trouble::Module(Reason::Limit));
+            }
+            Content::Image(image) => self.offer(job.module, Kind::Image(image.to_vec()), None)?,
+            Content::Kernel => return Err(Trouble::Module(Reason::NotFound)),
+        };
+        let mut facts = facts.map_err(|refusal| {
+            Trouble::Module(match refusal {
+                Refusal::Mismatch => Reason::NoSymbol,
+                Refusal::Limit => Reason::Limit,
+            })
+        })?;
+        let path = PathBuf::from(&source.path);
+        if !facts.has_debug_info {
+            let build_id = BuildId::from_bytes(&facts.build_id);
+            let mut wanted: Vec<_> = build_id.clone().map(Wanted::BuildId).into_iter().collect();
+            if let Some(link) = facts.debug_link.clone() {
+                wanted.push(Wanted::Link { link, path: path.clone() });
+            }
+            let mut found = self.offer_companions(job.module, Role::Debug, wanted, pid)?;
+            if found.is_none()
+                && let Some(build_id) = build_id
+                && matches!(source.content, Content::Elf(_))
+            {
+                found = self.offer_fetched(job, &build_id, Role::Debug)?;
+            }
+            facts = found.unwrap_or(facts);
+        }
+        self.offer_supplementary(job, facts, path, pid)?;
+        self.opened.insert(job.module);
+        Ok(())
+    }
+
+    /// Opens a module of which only the build id is known.
+    fn open_by_identity(&mut self, job: &Job) -> Result<(), Trouble> {
+        if self.absent.get(&job.module).is_some_and(|since| since.elapsed() < ABSENT) {
+            return Err(Trouble::Module(Reason::NotFound));
+        }
+        let Some(build_id) = &job.build_id else { return Err(Trouble::Module(Reason::NoBuildId)) };
+        let mut reason = Reason::NotFound;
+        let mut main = None;
+        for file in self.setup.finder.find(Wanted::Executable(build_id.clone()), None) {
+            main = self.offer_main(job.module, build_id, file.as_fd(), &mut reason)?;
+            if main.is_some() {
+                break;
+            }
+        }
+        let debug = self.setup.finder.find(Wanted::BuildId(build_id.clone()), None);
+        let has_debug_info = main.as_ref().is_some_and(|facts| facts.has_debug_info);
+        let (executable, debuginfo) = (main.is_none(), debug.is_empty() && !has_debug_info);
+        if let Some(provision) = self.provision(job, build_id, executable, debuginfo)? {
+            if let (true, Ok(file)) = (executable, &provision.executable) {
+                main = self.offer_main(job.module, build_id, file.as_fd(), &mut reason)?;
+            }
+            if reason == Reason::NotFound {
+                reason = provision.reason();
+            }
+            let debug = debug.iter().map(AsFd::as_fd);
+            let fetched = provision.debuginfo.as_ref().ok().map(AsFd::as_fd);
+            main = self.offer_debug(job, build_id, main, debug.chain(fetched), &mut reason)?;
+        } else {
+            let debug = debug.iter().map(AsFd::as_fd);
+            main = self.offer_debug(job, build_id, main, debug, &mut reason)?;
+        }
+        let Some(facts) = main else {
+            if reason == Reason::NotFound {
+                if self.absent.len() >= MAX_NOTES {
+                    self.absent.clear();
+                }
+                self.absent.insert(job.module, Instant::now());
+            }
+            return Err(Trouble::Module(reason));
+        };
+        self.offer_supplementary(job, facts, "/".into(), None)?;
+        self.opened.insert(job.module);
+        Ok(())
+    }
+
+    /// Offers debug files until one is the right one: beside the module, or in its place.
+    fn offer_debug<'f>(
+        &mut self,
+        job: &Job,
+        build_id: &BuildId,
+        mut main: Option<Facts>,
+        files: impl Iterator<Item = BorrowedFd<'f>>,
+        reason: &mut Reason,
+    ) -> Result<Option<Facts>, Trouble> {
+        for file in files {
+            if main.as_ref().is_some_and(|facts| facts.has_debug_info) {
+                break;
+            }
+            if main.is_none() {
+                main = self.offer_main(job.module, build_id, file, reason)?;
+                continue;
+            }
+            let request = Request::Companion { module: job.module, role: Role::Debug };
+            if let Ok(facts) = verdict(self.ask(&request, &[file])?)? {
+                main = Some(facts);
+                break;
+            }
+        }
+        Ok(main)
+    }
+
+    /// Offers a file as the module itself; what is wrong with it otherwise goes to `reason`.
+    fn offer_main(
+        &mut self,
+        module: ModuleNumber,
+        build_id: &BuildId,
+        file: BorrowedFd<'_>,
+        reason: &mut Reason,
+    ) -> Result<Option<Facts>, Trouble> {
+        match self.offer(module, Kind::Elf, Some(file))? {
+            Ok(facts) if build_id.is(&facts.build_id) => return Ok(Some(facts)),
+            Ok(_) => *reason = Reason::WrongBuildId,
+            Err(Refusal::Mismatch) => *reason = Reason::Unreadable,
+            Err(Refusal::Limit) => *reason = Reason::Limit,
+        }
+        Ok(None)
+    }
+
+    fn offer_supplementary(
+        &mut self,
+        job: &Job,
+        facts: Facts,
+        path: PathBuf,
+        pid: Option<u32>,
+    ) -> Result<(), Trouble> {
+        let Some((name, build_id)) = facts.supplementary else { return Ok(()) };
+        let build_id = BuildId::from_bytes(&build_id);
+        let mut wanted: Vec<_> = build_id.clone().map(Wanted::BuildId).into_iter().collect();
+        wanted.push(Wanted::Supplementary { name, path });
+        let found = self.offer_companions(job.module, Role::Supplementary, wanted, pid)?;
+        if found.is_none()
+            && let Some(build_id) = build_id
+        {
+            self.offer_fetched(job, &build_id, Role::Supplementary)?;
+        }
+        Ok(())
+    }
+
+    /// Offers the files that are found until one is the right one.
+    fn offer_companions(
+        &mut self,
+        module: ModuleNumber,
+        role: Role,
+        wanted: Vec<Wanted>,
+        pid: Option<u32>,
+    ) -> Result<Option<Facts>, Trouble> {
+        for wanted in wanted {
+            for file in self.setup.finder.find(wanted, pid) {
+                let request = Request::Companion { module, role };
+                if let Ok(facts) = verdict(self.ask(&request, &[file.as_fd()])?)? {
+                    return Ok(Some(facts));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Offers a debug file that is fetched.
+    fn offer_fetched(
+        &mut self,
+        job: &Job,
+        build_id: &BuildId,
+        role: Role,
+    ) -> Result<Option<Facts>, Trouble> {
+        let provision = self.provision(job, build_id, false, true)?;
+        let file: Option<Fetched> = provision.map(|provision| provision.debuginfo);
+        let Some(Ok(file)) = file else { return Ok(None) };
+        let request = Request::Companion { module: job.module, role };
+        Ok(verdict(self.ask(&request, &[file.as_fd()])?)?.ok())
+    }
+
+    /// What was fetched for a job; none where nothing can be, or need be.
+    fn provision(
+        &mut self,
+        job: &Job,
+        build_id: &BuildId,
+        executable: bool,
+        debuginfo: bool,
+    ) -> Result<Option<Provision>, Trouble> {
+        if self.setup.remote.is_none() || !(executable || debuginfo) {
+            return Ok(None);
+        }
+        let Some(provision) = job.provisions.get(build_id) else {
+            let (build_id, tenant) = (build_id.clone(), Arc::clone(&job.tenant.0));
+            return Err(Trouble::Wait(Wish { build_id, executable, debuginfo, tenant }));
+        };
+        if provision.is_partial() {
+            if self.partial.len() >= MAX_NOTES {
+                self.partial.clear();
+            }
+            let since = (Instant::now(), Arc::clone(&job.tenant.0));
+            self.partial.insert(job.module, since);
+        }
+        Ok(Some(provision.clone()))
+    }
+
+    fn offer(
+        &mut self,
+        module: ModuleNumber,
+        content: Kind,
+        file: Option<BorrowedFd<'_>>,
+    ) -> Result<Result<Facts, Refusal>, Trouble> {
+        verdict(self.ask(&Request::Open { module, content }, file.as_slice())?)
+    }
+}
+
+fn verdict(response: Response) -> Result<Result<Facts, Refusal>, Trouble> {
+    match response {
+        Response::Opened(facts) => Ok(Ok(facts)),
+        Response::Refused(refusal) => Ok(Err(refusal)),
+        _ => Err(nonsense()),
+    }
+}

@@ -1,0 +1,357 @@
+//! The thread that reads process contexts, and what is known of them.
+//!
+//! Reading the memory of a process can take for ever: the memory may lie in a file system that a
+//! program serves, or be filled on demand by the process itself. So a thread of its own does it,
+//! and whoever asks never waits. A thread that got stuck is left behind and another started, a few
+//! times; then no more contexts are read.
+//!
+//! A process is looked at when its first sample comes, and again at ends of windows, ever more
+//! rarely until a context is found: an SDK starts later than its program. Once found, only its
+//! header is read again.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::os::unix::fs::FileExt as _;
+use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, channel, sync_channel};
+use std::time::{Duration, Instant};
+
+use hashbrown::HashMap;
+use profpipe_pipeline::profile::{KeyValue, Resource};
+use profpipe_pipeline::telemetry::{Counter, Metrics};
+
+use super::handoff::ProcessFacts;
+use super::process_context::{self, Found, Memory, Refusal};
+
+/// The questions that wait for the thread; what is too much is asked in another window.
+const QUESTIONS: usize = 4096;
+/// The most of `/proc/PID/maps` that is read: some ten thousand mappings.
+const MAX_MAPS: u64 = 4 << 20;
+/// Windows between two looks for a context that is not there, at most.
+const MAX_PAUSE: u64 = 64;
+/// How often the context of a process may change before it is not read any more: every change
+/// makes a new resource.
+const MAX_CHANGES: u32 = 16;
+/// Looks for a context a second, where there are many new processes, and how many at once: to look
+/// is to read all of a process's mappings.
+const LOOKS_A_SECOND: f64 = 10.0;
+/// See there.
+const MOST_LOOKS: f64 = 512.0;
+/// After how long without an answer the thread is taken for stuck.
+const STUCK: Duration = Duration::from_secs(10);
+/// How many threads are left behind before no more are started.
+const MAX_STUCK: u32 = 3;
+
+/// Contexts that were read and used.
+const READ: &str = "profpipe_perf_process_contexts_total";
+/// What had the name of a context and was none, by reason.
+const REFUSED: &str = "profpipe_perf_process_contexts_refused_total";
+/// Threads that got stuck in the memory of a process.
+const STUCK_THREADS: &str = "profpipe_perf_process_contexts_stuck_total";
+/// CPU time of the thread in nanoseconds.
+const CONTEXT_CPU: &str = "profpipe_perf_context_cpu_nanoseconds";
+
+/// What counts.
+#[derive(Debug, Clone)]
+pub(super) struct Counters {
+    read: Counter,
+    refused: [Counter; Refusal::ALL.len()],
+    stuck: Counter,
+    cpu: Counter,
+}
+
+impl Counters {
+    /// The counters of a receiver.
+    pub(super) fn new(metrics: &Metrics, id: &str) -> Self {
+        let refused =
+            |reason: Refusal| metrics.labelled(REFUSED, id, &[("reason", reason.label())]);
+        Self {
+            read: metrics.counter(READ, id),
+            refused: Refusal::ALL.map(refused),
+            stuck: metrics.counter(STUCK_THREADS, id),
+            cpu: metrics.counter(CONTEXT_CPU, id),
+        }
+    }
+
+    fn refuse(&self, reason: Refusal) {
+        if let Some(counter) = self.refused.get(reason as usize) {
+            counter.add(1);
+        }
+    }
+}
+
+/// The contexts of processes, by our number for them.
+#[derive(Debug)]
+pub(super) struct Contexts {
+    counters: Counters,
+    /// The name of services is given by the configuration.
+    fixed: bool,
+    known: HashMap<u32, Known>,
+    thread: Option<Thread>,
+    stuck: u32,
+    /// Looks that are allowed now, and when that was counted.
+    looks: f64,
+    counted: Instant,
+}
+
+#[derive(Debug)]
+struct Thread {
+    questions: SyncSender<Question>,
+    answers: Receiver<Answer>,
+    /// Questions without an answer, and when the last answer came or the first question went.
+    open: usize,
+    since: Instant,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    pid: u32,
+    start_time: u64,
+    /// Where the header is, and when it was published.
+    place: Option<(u64, u64)>,
+    attributes: Vec<KeyValue>,
+    changes: u32,
+    asked: bool,
+    /// The window of the next look, and the pause after it.
+    next: u64,
+    pause: u64,
+}
+
+#[derive(Debug)]
+struct Question {
+    process: u32,
+    pid: u32,
+    start_time: u64,
+    place: Option<(u64, u64)>,
+}
+
+#[derive(Debug)]
+struct Answer {
+    process: u32,
+    /// Where the header is.
+    address: u64,
+    found: Option<Found>,
+}
+
+impl Contexts {
+    /// Starts the thread.
+    pub(super) fn start(counters: Counters, fixed: bool) -> Self {
+        let thread = Thread::start(counters.cpu.clone());
+        Self {
+            counters,
+            fixed,
+            known: HashMap::new(),
+            thread,
+            stuck: 0,
+            looks: MOST_LOOKS,
+            counted: Instant::now(),
+        }
+    }
+
+    /// A process has its first sample.
+    pub(super) fn begin(&mut self, facts: &ProcessFacts, window: u64) {
+        if facts.kernel {
+            return;
+        }
+        let known = self.known.entry(facts.id).or_insert_with(|| Known {
+            pid: facts.pid,
+            start_time: facts.start_time,
+            next: window,
+            pause: 1,
+            ..Known::default()
+        });
+        known.next = known.next.min(window);
+        // Where the sampler itself reads nothing of new processes, there are too many.
+        if facts.start_time != 0 {
+            self.ask(facts.id, window);
+        }
+    }
+
+    /// A process had samples in a window that ends: looks again if it is time.
+    pub(super) fn sampled(&mut self, process: u32, window: u64) {
+        self.ask(process, window);
+    }
+
+    /// Puts what a process says of itself into its resource.
+    pub(super) fn describe(&self, process: u32, resource: &mut Resource) {
+        if let Some(known) = self.known.get(&process) {
+            process_context::apply(&known.attributes, self.fixed, resource);
+        }
+    }
+
+    /// Forgets a process.
+    pub(super) fn forget(&mut self, keep: impl Fn(u32) -> bool) {
+        self.known.retain(|process, _| keep(*process));
+    }
+
+    fn ask(&mut self, process: u32, window: u64) {
+        let Some(known) = self.known.get_mut(&process) else { return };
+        let Some(thread) = &mut self.thread else { return };
+        if known.asked || window < known.next || known.changes >= MAX_CHANGES {
+            return;
+        }
+        if known.place.is_none() {
+            let now = Instant::now();
+            let earned = now.saturating_duration_since(self.counted).as_secs_f64() * LOOKS_A_SECOND;
+            self.looks = (self.looks + earned).min(MOST_LOOKS);
+            self.counted = now;
+            if self.looks < 1.0 {
+                return;
+            }
+            self.looks -= 1.0;
+        }
+        let question =
+            Question { process, pid: known.pid, start_time: known.start_time, place: known.place };
+        match thread.questions.try_send(question) {
+            Ok(()) => {
+                if thread.open == 0 {
+                    thread.since = Instant::now();
+                }
+                thread.open += 1;
+                known.asked = true;
+                known.next = window.saturating_add(known.pause);
+                if known.place.is_none() {
+                    known.pause = (known.pause * 2).min(MAX_PAUSE);
+                }
+            }
+            Err(TrySendError::Full(_)) => {}
+            Err(TrySendError::Disconnected(_)) => self.thread = None,
+        }
+    }
+
+    /// Hears what the thread has found out; the numbers of processes whose context is new.
+    pub(super) fn listen(&mut self) -> Vec<u32> {
+        let mut new = Vec::new();
+        let Some(thread) = &mut self.thread else { return new };
+        while let Ok(answer) = thread.answers.try_recv() {
+            thread.open = thread.open.saturating_sub(1);
+            thread.since = Instant::now();
+            let Some(known) = self.known.get_mut(&answer.process) else { continue };
+            known.asked = false;
+            match answer.found {
+                Some(Found::Context { published, attributes }) => {
+                    known.place = Some((answer.address, published));
+                    known.pause = 1;
+                    known.changes += 1;
+                    self.counters.read.add(1);
+                    if known.attributes != attributes {
+                        known.attributes = attributes;
+                        new.push(answer.process);
+                    }
+                }
+                Some(Found::Nothing(refusal)) => {
+                    self.counters.refuse(refusal);
+                    // Unmapped or mapped elsewhere: it is looked for again. What it said was true.
+                    known.place = None;
+                }
+                // Soon again.
+                Some(Found::Changing) => known.pause = 1,
+                Some(Found::Same) | None => {}
+            }
+        }
+        let stuck = thread.open > 0 && thread.since.elapsed() > STUCK;
+        if stuck {
+            self.replace_thread();
+        }
+        new
+    }
+
+    /// Waits a little for answers; for tests and for the end of a short recording.
+    pub(super) fn settle(&mut self, deadline: Instant) -> Vec<u32> {
+        let mut new = self.listen();
+        while self.thread.as_ref().is_some_and(|thread| thread.open > 0)
+            && Instant::now() < deadline
+        {
+            std::thread::sleep(Duration::from_millis(1));
+            new.extend(self.listen());
+        }
+        new
+    }
+
+    fn replace_thread(&mut self) {
+        self.counters.stuck.add(1);
+        self.stuck += 1;
+        if self.stuck >= MAX_STUCK {
+            tracing::warn!(
+                "perf: reading process contexts got stuck {MAX_STUCK} times; no more are read"
+            );
+            self.thread = None;
+            return;
+        }
+        // Which process it was is not known for sure, so all that were asked about are left alone.
+        for known in self.known.values_mut().filter(|known| known.asked) {
+            known.changes = MAX_CHANGES;
+        }
+        self.thread = Thread::start(self.counters.cpu.clone());
+    }
+}
+
+impl Thread {
+    fn start(cpu: Counter) -> Option<Self> {
+        let (questions, inbox) = sync_channel(QUESTIONS);
+        let (outbox, answers) = channel();
+        let run = move || work(&inbox, &outbox, &cpu);
+        // Without the thread there are no contexts, and everything else is as it was.
+        std::thread::Builder::new().name("perf-contexts".into()).spawn(run).ok()?;
+        Some(Self { questions, answers, open: 0, since: Instant::now() })
+    }
+}
+
+fn work(questions: &Receiver<Question>, answers: &Sender<Answer>, cpu: &Counter) {
+    while let Ok(question) = questions.recv() {
+        let process = question.process;
+        let (address, found) = look(&question).map_or((0, None), |(at, found)| (at, Some(found)));
+        if answers.send(Answer { process, address, found }).is_err() {
+            return;
+        }
+        cpu.set(super::sys::thread_cpu_time());
+    }
+}
+
+/// Looks for the context of a process; nothing if it has none or is not the process meant.
+fn look(question: &Question) -> Option<(u64, Found)> {
+    let Question { pid, start_time, place, .. } = *question;
+    let is_same = || {
+        let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+        let stat = super::host::stat(&String::from_utf8_lossy(&stat))?;
+        (start_time == 0 || stat.start_time == start_time).then_some(())
+    };
+    is_same()?;
+    let addresses = match place {
+        Some((address, _)) => vec![address],
+        None => {
+            let mut maps = Vec::new();
+            let file = File::open(format!("/proc/{pid}/maps")).ok()?;
+            file.take(MAX_MAPS).read_to_end(&mut maps).ok()?;
+            process_context::candidates(&String::from_utf8_lossy(&maps))
+        }
+    };
+    if addresses.is_empty() {
+        return None;
+    }
+    let known = place.map(|(_, published)| published);
+    let Ok(file) = File::open(format!("/proc/{pid}/mem")) else {
+        return Some((0, Found::Nothing(Refusal::Unreadable)));
+    };
+    let mut memory = OtherMemory(file);
+    let mut last = None;
+    for address in addresses {
+        let found = process_context::read(&mut memory, address, known);
+        let is_context = !matches!(found, Found::Nothing(_));
+        last = Some((address, found));
+        if is_context {
+            break;
+        }
+    }
+    // The descriptor shows the memory of the process that had the id when it was opened.
+    is_same()?;
+    last
+}
+
+/// The memory of another process.
+struct OtherMemory(File);
+
+impl Memory for OtherMemory {
+    fn read(&mut self, address: u64, into: &mut [u8]) -> bool {
+        self.0.read_exact_at(into, address).is_ok()
+    }
+}

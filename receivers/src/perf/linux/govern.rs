@@ -1,0 +1,361 @@
+//! The sampler under a budget: what the drain thread does for it, window by window.
+//!
+//! The governor decides; this carries its decisions out with the events' levers, keeps samples until
+//! the weight of their window is certain, breaks storms in the side band within the window, and
+//! measures what a sample costs here.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use profpipe_pipeline::engine::Services;
+use profpipe_pipeline::overhead::{
+    Governor, Levers, Overhead, Rung, Sampled, Stage, Wish, thread_cpu,
+};
+
+use super::attr::Choices;
+use super::calibrate::Calibration;
+use super::drain::now;
+use super::exposure::Exposure;
+use super::handoff::{Extent, Message};
+use super::levers::{at_rung, period};
+use super::process::Processes;
+use super::record::Sample;
+use super::session::Session;
+use super::unwind::Unwinding;
+use crate::perf::Config;
+
+/// The most samples kept for one window.
+const MAX_KEPT: usize = 1 << 16;
+/// How long measuring what a sample costs may take of a window's budget.
+const CALIBRATION: f64 = 0.12;
+/// The shortest block that has samples in it, in nanoseconds.
+const SHORTEST_BLOCK: f64 = 450_000.0;
+/// The period is changed if it is so far off, in either direction.
+const NEAR: f64 = 0.08;
+
+/// A sample that was unwound.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Counted {
+    pub(super) process: u32,
+    pub(super) tid: u32,
+    pub(super) stack: u32,
+    pub(super) extent: Extent,
+    pub(super) weight: u64,
+}
+
+impl From<Counted> for Message {
+    fn from(counted: Counted) -> Self {
+        let Counted { process, tid, stack, extent, weight } = counted;
+        Self::Sample { process, tid, stack, extent, weight }
+    }
+}
+
+/// Whether finding out about a process is affordable now.
+pub(super) enum Discovery {
+    /// There is nothing to find out, or nobody counts.
+    Free,
+    /// It began at this time.
+    Began(u64),
+    /// Not now.
+    Refused,
+}
+
+impl Discovery {
+    pub(super) fn of(governed: Option<&Governed>, processes: &Processes, pid: u32) -> Self {
+        let Some(governed) = governed else { return Self::Free };
+        if !processes.is_unread(pid) {
+            return Self::Free;
+        }
+        match governed.overhead.wait(Stage::Discover) {
+            None => Self::Began(thread_cpu()),
+            Some(_) => Self::Refused,
+        }
+    }
+}
+
+/// What changes with a window, beyond the events.
+pub(super) struct Change {
+    /// Records are or were missing: what is known of processes is to be doubted.
+    pub(super) doubt: bool,
+    /// How long profiles are, in nanoseconds.
+    pub(super) profile: u64,
+}
+
+/// A sampler under a budget.
+pub(super) struct Governed {
+    governor: Governor,
+    overhead: Arc<Overhead>,
+    /// What the configuration asks for.
+    wanted: Choices,
+    levers: Levers,
+    /// The numbers of the CPUs, and what is known of each.
+    cpus: Vec<(u32, Exposure)>,
+    kept: Vec<(usize, Counted)>,
+    began: u64,
+    end: u64,
+    /// Samples a second and CPU in force.
+    frequency: f64,
+    samples: u64,
+    processed: u64,
+    sideband: u64,
+    reporting: bool,
+    stormy: bool,
+    capped: u32,
+    busy: f64,
+    calibration: Option<Calibration>,
+    /// Windows until the next block.
+    rest: u32,
+    /// When the record at hand was begun, and what of its time is discovery.
+    record: u64,
+    discovery: u64,
+    /// CPU time of this window.
+    unwinding: f64,
+}
+
+impl Governed {
+    /// Takes hold of the governor; none without a budget.
+    pub(super) fn new(
+        config: &Config,
+        session: &Session,
+        services: &Services,
+        id: &str,
+    ) -> Option<Self> {
+        let wish = Wish {
+            frequency: f64::from(config.frequency),
+            cpus: session.cpus.len() as u32,
+            interval: config.interval.0,
+            ladder: true,
+        };
+        let overhead = Arc::clone(&services.overhead);
+        let mut governor = overhead.govern(id, wish, &services.metrics)?;
+        let levers = governor.levers();
+        let start = now();
+        let first = period(levers.frequency);
+        let cpus = session.cpus.iter().map(|cpu| (*cpu as u32, Exposure::new(start, first)));
+        Some(Self {
+            governor,
+            overhead,
+            wanted: session.choices,
+            cpus: cpus.collect(),
+            kept: Vec::new(),
+            began: start,
+            end: start,
+            frequency: levers.frequency,
+            samples: 0,
+            processed: 0,
+            sideband: 0,
+            reporting: true,
+            stormy: false,
+            capped: 0,
+            busy: 0.0,
+            // Opened by the thread that is to be measured.
+            calibration: None,
+            rest: 0,
+            record: 0,
+            discovery: 0,
+            unwinding: 0.0,
+            levers,
+        })
+    }
+
+    /// Begins the first window.
+    pub(super) fn start(&mut self, session: &mut Session, unwinding: &mut Unwinding) {
+        self.calibration = Calibration::new(&self.wanted);
+        let rung = self.levers.rung;
+        self.frequency = session.possible(self.levers.frequency);
+        if let Err(error) = session.reopen(&self.wanted, rung, self.frequency) {
+            tracing::warn!("{error}");
+        }
+        unwinding.set_rung(rung, at_rung(self.wanted, rung).stack as usize);
+        self.apply(session, now());
+    }
+
+    /// How long the drain thread may sleep.
+    pub(super) fn patience(&self) -> Duration {
+        Duration::from_nanos(self.end.saturating_sub(now()).clamp(200_000, 60_000_000_000))
+    }
+
+    pub(super) fn is_due(&self, now: u64) -> bool {
+        now >= self.end
+    }
+
+    /// Counts a sample; returns what it stands for before the window's correction.
+    pub(super) fn weigh(&mut self, sample: &Sample<'_>) -> u64 {
+        if sample.pid == 0 {
+            return 0;
+        }
+        self.samples += 1;
+        match self.cpus.iter_mut().find(|(cpu, _)| *cpu == sample.cpu) {
+            Some((_, exposure)) => exposure.sample(sample.time),
+            None => period(self.frequency),
+        }
+    }
+
+    pub(super) fn begin_record(&mut self) {
+        self.record = thread_cpu();
+        self.discovery = 0;
+    }
+
+    pub(super) fn end_record(&mut self, is_sample: bool) {
+        let took = thread_cpu().saturating_sub(self.record);
+        if is_sample {
+            let unwinding = took.saturating_sub(self.discovery);
+            self.unwinding += unwinding as f64;
+            self.overhead.ledger().add(Stage::Drain, unwinding);
+        } else {
+            self.sideband += 1;
+            self.overhead.spend(Stage::Discover, took);
+        }
+    }
+
+    /// What was found out about a process since then is not part of unwinding.
+    pub(super) fn discovered(&mut self, since: u64) {
+        let took = thread_cpu().saturating_sub(since);
+        self.discovery += took;
+        self.overhead.spend(Stage::Discover, took);
+    }
+
+    /// Whether unwinding has used up its part of the window.
+    pub(super) fn is_spent(&self) -> bool {
+        self.unwinding > self.levers.unwinding
+    }
+
+    /// Keeps a sample until the weights of its window are certain.
+    pub(super) fn keep(&mut self, cpu: u32, counted: Counted) {
+        self.processed += 1;
+        let at = self.cpus.iter().position(|(known, _)| *known == cpu);
+        if self.kept.len() < MAX_KEPT {
+            self.kept.push((at.unwrap_or(usize::MAX), counted));
+        }
+    }
+
+    /// Ends the window for all CPUs; returns the samples with their weights.
+    pub(super) fn end_exposures(&mut self, now: u64) -> impl Iterator<Item = Counted> + use<> {
+        let length = now.saturating_sub(self.began).max(1) as f64;
+        self.capped = 0;
+        self.busy = 0.0;
+        let mut factors = Vec::with_capacity(self.cpus.len());
+        for (_, exposure) in &mut self.cpus {
+            let samples = f64::from(exposure.samples());
+            let (factor, capped) = exposure.end(now);
+            self.capped += u32::from(capped);
+            self.busy += samples * exposure.period() as f64 * factor / length;
+            factors.push(factor);
+        }
+        let kept = std::mem::take(&mut self.kept);
+        kept.into_iter().map(move |(at, mut counted)| {
+            let factor = factors.get(at).copied().unwrap_or(1.0);
+            counted.weight = (counted.weight as f64 * factor).round() as u64;
+            counted
+        })
+    }
+
+    /// Whether the side band has cost more than a window can bear.
+    pub(super) fn is_storm(&self) -> bool {
+        self.reporting && self.sideband as f64 > self.levers.sideband_records
+    }
+
+    /// Turns the side band off before the window ends.
+    pub(super) fn stop_reports(&mut self, session: &Session) {
+        session.report(false);
+        self.reporting = false;
+        self.stormy = true;
+        self.governor.storm();
+    }
+
+    /// Ends a window and begins the next.
+    pub(super) fn window(&mut self, session: &mut Session, unwinding: &mut Unwinding) -> Change {
+        self.calibrate();
+        let sampled = Sampled {
+            samples: std::mem::take(&mut self.samples),
+            processed: std::mem::take(&mut self.processed),
+            sideband: std::mem::take(&mut self.sideband),
+            busy: self.busy,
+            capped: self.capped,
+        };
+        self.unwinding = 0.0;
+        let before = self.levers.rung;
+        self.levers = self.governor.window(&sampled);
+        let rung = self.levers.rung;
+        if rung != before {
+            self.change_rung(rung, session, unwinding);
+        }
+        let doubt = self.stormy || self.levers.sideband != self.reporting;
+        self.stormy = false;
+        if self.levers.sideband != self.reporting {
+            self.reporting = self.levers.sideband;
+            session.report(self.reporting);
+        }
+        self.apply(session, now());
+        Change { doubt, profile: self.levers.profile.as_nanos() as u64 }
+    }
+
+    fn change_rung(&mut self, rung: Rung, session: &mut Session, unwinding: &mut Unwinding) {
+        session.hold();
+        match session.reopen(&self.wanted, rung, self.frequency) {
+            Ok(()) => {
+                self.cpus.iter_mut().for_each(|(_, exposure)| exposure.reopened());
+                unwinding.set_rung(rung, at_rung(self.wanted, rung).stack as usize);
+            }
+            // The events there are go on.
+            Err(error) => tracing::warn!("{error}"),
+        }
+    }
+
+    /// Gives the events what the levers say.
+    fn apply(&mut self, session: &Session, now: u64) {
+        let Levers { credits, window, .. } = self.levers;
+        let frequency = session.possible(self.levers.frequency);
+        self.began = now;
+        self.end = now + window.as_nanos() as u64;
+        if credits == 0 {
+            session.hold();
+            self.cpus.iter_mut().for_each(|(_, exposure)| exposure.hold());
+            return;
+        }
+        let change = frequency / self.frequency;
+        if !(1.0 - NEAR..1.0 + NEAR).contains(&change) && session.set_frequency(frequency) {
+            self.frequency = frequency;
+        }
+        let in_force = period(self.frequency);
+        // Half of the credits go where the work is, half to every CPU alike.
+        let all: f64 = self.cpus.iter().map(|(_, exposure)| share(exposure)).sum();
+        let count = self.cpus.len().max(1) as f64;
+        for (at, (_, exposure)) in self.cpus.iter_mut().enumerate() {
+            let part = 0.5 * share(exposure) / all.max(1e-9) + 0.5 / count;
+            let granted = (f64::from(credits) * part).floor() as u32;
+            exposure.change(now, in_force);
+            session.refill(at, exposure.begin(now, granted));
+        }
+    }
+
+    /// Measures a little of what a sample costs here, if the window has room for it.
+    fn calibrate(&mut self) {
+        let Some(calibration) = &mut self.calibration else { return };
+        if self.levers.credits == 0 {
+            return;
+        }
+        if self.rest > 0 {
+            self.rest -= 1;
+            return;
+        }
+        let budget = self.overhead.limits().unwrap_or_default();
+        let room = CALIBRATION * budget.nanoseconds(self.levers.window);
+        let length = room.clamp(SHORTEST_BLOCK, 4_000_000.0);
+        self.rest = (length / room.max(1.0)).ceil() as u32 - 1;
+        let began = thread_cpu();
+        let found = calibration.block(length as u64);
+        let took = thread_cpu().saturating_sub(began);
+        self.overhead.spend(Stage::Calibrate, took);
+        if let Some(cost) = found {
+            tracing::info!("a sample costs the kernel at most {:.1} µs here", cost / 1000.0);
+            self.governor.calibrated(cost);
+            self.calibration = None;
+        }
+    }
+}
+
+/// How much of the work is on a CPU, by its last window.
+fn share(exposure: &Exposure) -> f64 {
+    f64::from(exposure.before()) + 0.5
+}

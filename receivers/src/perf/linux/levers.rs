@@ -1,0 +1,97 @@
+//! What can be changed while the events of the whole host are open.
+//!
+//! Credits are the hard limit: the kernel stops a sampling event when they are used up. They are
+//! counted here too, because the kernel only lets one add to them.
+
+use std::os::fd::AsFd;
+
+use profpipe_pipeline::component::Error;
+use profpipe_pipeline::overhead::Rung;
+
+use super::attr::{Choices, Clock};
+use super::session::{Session, unusable};
+use super::sys;
+
+/// A stack dump that is none: it keeps the layout of the records.
+const NO_STACK: u32 = 64;
+
+impl Session {
+    /// The frequency that an event would have: that of a counter is a whole number.
+    pub(super) fn possible(&self, hertz: f64) -> f64 {
+        match self.choices.clock {
+            Clock::Cycles => hertz.ceil().max(1.0),
+            Clock::Timer => hertz,
+        }
+    }
+
+    /// Sets samples a second and CPU. False if the kernel refuses.
+    pub(super) fn set_frequency(&self, hertz: f64) -> bool {
+        let value = match self.choices.clock {
+            Clock::Cycles => hertz as u64,
+            Clock::Timer => period(hertz),
+        };
+        self.samplers.iter().all(|event| sys::set_period(event.as_fd(), value).is_ok())
+    }
+
+    /// Lets the sampler of the CPU at this place take so many samples more, at least one.
+    pub(super) fn refill(&self, at: usize, samples: u32) {
+        if let Some(event) = self.samplers.get(at) {
+            // An event whose CPU went offline takes no samples.
+            let _ = sys::refresh(event.as_fd(), samples);
+        }
+    }
+
+    /// Stops sampling until the next refill.
+    pub(super) fn hold(&self) {
+        for event in &self.samplers {
+            let _ = sys::disable(event.as_fd());
+        }
+    }
+
+    /// Turns reports of mappings, names, forks and ends on or off.
+    pub(super) fn report(&self, on: bool) {
+        for event in &self.reporters {
+            let _ = if on { sys::enable(event.as_fd()) } else { sys::disable(event.as_fd()) };
+        }
+    }
+
+    /// Opens the sampling events anew for a rung of quality; they do not run yet.
+    pub(super) fn reopen(&mut self, wanted: &Choices, rung: Rung, hertz: f64) -> Result<(), Error> {
+        let choices = at_rung(*wanted, rung);
+        let mut attr = choices.sampling();
+        if choices.clock == Clock::Timer {
+            attr.set_freq(0);
+            attr.__bindgen_anon_1.sample_period = period(hertz);
+        } else {
+            attr.__bindgen_anon_1.sample_freq = hertz.ceil().max(1.0) as u64;
+        }
+        let mut samplers = Vec::with_capacity(self.cpus.len());
+        for (cpu, owner) in self.cpus.iter().zip(&self.owners) {
+            let event = sys::open_event(&attr, -1, *cpu).map_err(|error| unusable(&error))?;
+            sys::set_output(event.as_fd(), owner.as_fd()).map_err(|error| unusable(&error))?;
+            samplers.push(event);
+        }
+        self.lost_before = self.lost_samples().unwrap_or(self.lost_before);
+        self.samplers = samplers;
+        self.choices = Choices { watermark: self.choices.watermark, ..choices };
+        Ok(())
+    }
+}
+
+/// The period of a frequency, in nanoseconds.
+pub(super) fn period(hertz: f64) -> u64 {
+    (1e9 / hertz.max(0.001)) as u64
+}
+
+/// The choices of a rung of quality.
+pub(super) fn at_rung(wanted: Choices, rung: Rung) -> Choices {
+    let stack = |most: u32| wanted.stack.min(most);
+    let (stack, user_chain) = match rung {
+        Rung::Full => (wanted.stack, wanted.user_chain),
+        Rung::Half => (stack(16 << 10), wanted.user_chain),
+        Rung::Quarter => (stack(8 << 10), wanted.user_chain),
+        Rung::FramePointers => (stack(NO_STACK), true),
+        Rung::Leaf => (stack(NO_STACK), false),
+    };
+    Choices { stack, user_chain, ..wanted }
+}
