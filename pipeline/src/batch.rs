@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use crate::engine::Charge;
 use crate::otlp;
-use crate::profile::Profiles;
+use crate::profile::{Profiles, Resource};
 
 /// Profiles on their way through a pipeline.
 #[derive(Debug, Clone)]
@@ -152,6 +152,30 @@ impl Batch {
             Body::Wire(request) => Some(request),
             Body::Table(_) => None,
         }
+    }
+
+    /// Changes every resource, without decoding a batch that is still bytes. A batch in which nothing
+    /// changes stays as it is.
+    ///
+    /// # Errors
+    /// If the bytes are not an OTLP request as far as they are looked at.
+    pub fn edit_resources(
+        &mut self,
+        mut edit: impl FnMut(&mut Resource),
+    ) -> Result<(), otlp::DecodeError> {
+        match &mut self.body {
+            Body::Wire(request) => {
+                if let Some(edited) = otlp::edit_resources(request, edit)? {
+                    *request = edited.into();
+                }
+            }
+            Body::Table(profiles) => {
+                for group in &mut Arc::make_mut(profiles).resources {
+                    edit(&mut group.resource);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// How much the batch holds, without decoding it.

@@ -20,7 +20,7 @@ enum Harm {
     /// Bytes that are no request, or a request that is no OTLP.
     Nonsense(Arc<Vec<u8>>),
     /// Messages of two bytes by the million, each of which is a structure for whoever decodes it.
-    Swell(Arc<Vec<u8>>),
+    Swell(&'static str, Arc<Vec<u8>>),
 }
 
 /// Connections at work.
@@ -39,7 +39,8 @@ impl Attack {
         let tries = Arc::new(AtomicUsize::new(0));
         let gzip = Arc::new(gzip_bomb());
         let zstd = Arc::new(zstd_bomb());
-        let swelling: Vec<_> = swelling().into_iter().map(Arc::new).collect();
+        let swelling: Vec<_> =
+            swelling().into_iter().map(|(form, bytes)| (form, Arc::new(bytes))).collect();
         let nonsense: Vec<_> = nonsense().into_iter().map(Arc::new).collect();
         let threads = (0..connections)
             .map(|at| {
@@ -47,7 +48,8 @@ impl Attack {
                     0 => Harm::Bomb("gzip", Arc::clone(&gzip)),
                     1 => Harm::Bomb("zstd", Arc::clone(&zstd)),
                     2 if at % 12 == 2 => {
-                        Harm::Swell(Arc::clone(&swelling[at / 12 % swelling.len()]))
+                        let (form, bytes) = &swelling[at / 12 % swelling.len()];
+                        Harm::Swell(form, Arc::clone(bytes))
                     }
                     2 => Harm::Drip,
                     _ => Harm::Nonsense(Arc::clone(&nonsense[at / 4 % nonsense.len()])),
@@ -90,7 +92,7 @@ impl Harm {
                 assert_ne!(answer.status, 200, "a bomb was taken");
             }
             // Some are good for nothing, but no mistake: whatever the answer is, there is one.
-            Self::Swell(bytes) => drop(connection.post(bytes, "")?),
+            Self::Swell(form, bytes) => drop(connection.post_as(form, bytes, "")?),
             Self::Drip => {
                 let head = format!(
                     "POST {PATH} HTTP/1.1\r\nhost: gateway\r\n\
@@ -147,7 +149,7 @@ fn zstd_bomb() -> Vec<u8> {
 }
 
 /// Four megabytes of the smallest parts that a request can have, of several kinds.
-fn swelling() -> Vec<Vec<u8>> {
+fn swelling() -> Vec<(&'static str, Vec<u8>)> {
     const SIZE: usize = 4 << 20;
     let field = |number: u8, body: Vec<u8>| {
         let mut field = vec![number << 3 | 2];
@@ -177,7 +179,18 @@ fn swelling() -> Vec<Vec<u8>> {
     // Every table of the dictionary, and the locations of a stack.
     all.extend((1..=7).map(|table| field(2, empty(table))));
     all.push(field(2, field(7, field(1, vec![0; SIZE]))));
-    all
+    let list = |start: &str, item: &str, end: &str| {
+        [start, &format!("{item},").repeat(SIZE / (item.len() + 1)), item, end].concat()
+    };
+    let sample = r#"{"resourceProfiles":[{"scopeProfiles":[{"profiles":[{"samples":["#;
+    let texts = [
+        list(&format!(r#"{sample}{{"timestampsUnixNano":["#), "0", "]}]}]}]}]}"),
+        list(sample, "{}", "]}]}]}]}"),
+        list(r#"{"dictionary":{"stringTable":["#, "null", "]}}"),
+        format!(r#"{{"dictionary":{{"stringTable":["{}"]}}}}"#, r"\n".repeat(SIZE / 2)),
+    ];
+    let all = all.into_iter().map(|bytes| ("protobuf", bytes));
+    all.chain(texts.map(|text| ("json", text.into_bytes()))).collect()
 }
 
 fn nonsense() -> Vec<Vec<u8>> {

@@ -97,8 +97,19 @@ impl Connection {
 
     /// Posts a body; `headers` are whole lines.
     pub(crate) fn post(&mut self, body: &[u8], headers: &str) -> Result<Answer, Error> {
+        self.post_as("protobuf", body, headers)
+    }
+
+    /// As [`Self::post`]; `form` is `protobuf` or `json`.
+    pub(crate) fn post_as(
+        &mut self,
+        form: &str,
+        body: &[u8],
+        headers: &str,
+    ) -> Result<Answer, Error> {
+        let form = if form == "json" { "json" } else { "x-protobuf" };
         let head = format!(
-            "POST {PATH} HTTP/1.1\r\nhost: gateway\r\ncontent-type: application/x-protobuf\r\n\
+            "POST {PATH} HTTP/1.1\r\nhost: gateway\r\ncontent-type: application/{form}\r\n\
              content-length: {}\r\n{headers}\r\n",
             body.len()
         );

@@ -116,7 +116,8 @@ impl Unsymbolized {
 pub struct LabelRules {
     /// The only attributes that become labels; if empty, all do.
     pub include: Vec<String>,
-    /// Attributes that never become labels: by default those that differ with every process.
+    /// Attributes that never become labels: by default those that differ with every process, and
+    /// most of what describes hardware and limits.
     pub exclude: Vec<String>,
 }
 
@@ -151,8 +152,21 @@ impl Default for LabelRules {
                 "process.session_leader.*",
                 "process.group_leader.*",
                 "process.group.*",
+                "process.linux.cgroup",
                 "thread.*",
                 "pprof.*",
+                "host.cpu.vendor.id",
+                "host.cpu.family",
+                "host.cpu.model.id",
+                "host.cpu.stepping",
+                "host.cpu.cache.*",
+                "profpipe.environment.cpu.*",
+                "profpipe.environment.cgroup.*",
+                "profpipe.environment.compiler",
+                "profpipe.environment.kernel.mitigations",
+                "profpipe.environment.libc.*",
+                "profpipe.environment.memory.*",
+                "profpipe.environment.numa.*",
             ]
             .map(str::to_owned)
             .to_vec(),

@@ -179,7 +179,7 @@ fn key_value<S: Sink>(out: &mut S, field: u32, key: &str, value: &Value) {
     });
 }
 
-fn attributes<S: Sink>(out: &mut S, field: u32, attributes: &[KeyValue]) {
+pub(super) fn attributes<S: Sink>(out: &mut S, field: u32, attributes: &[KeyValue]) {
     for attribute in attributes {
         key_value(out, field, &attribute.key, &attribute.value);
     }

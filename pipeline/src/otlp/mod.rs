@@ -27,6 +27,7 @@ mod error;
 mod inspect;
 mod json;
 mod lenient;
+mod resources;
 mod process_context;
 mod schema;
 mod sink;
@@ -38,6 +39,7 @@ mod wire;
 pub(crate) use encode::RowLengths;
 pub use error::DecodeError;
 pub use lenient::{Rejected, admit, admit_clean, admit_within, decode_lenient};
+pub use resources::{edit_resources, resources};
 pub use summary::{Summary, summary};
 
 use crate::profile::{Profiles, Resource};

@@ -93,6 +93,11 @@ impl<'a> Reader<'a> {
         self.rest.is_empty()
     }
 
+    /// What was not read yet.
+    pub(super) fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
     /// A fault at this position.
     #[inline(always)]
     pub(super) fn fault(&self, kind: FaultKind) -> Box<Fault> {

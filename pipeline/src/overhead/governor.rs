@@ -155,6 +155,10 @@ impl Governor {
         governor.publish(levers, 0.0, 0.0);
         let mut shared = governor.overhead.shared();
         shared.pacer = Some(Pacer::new(levers.pace, levers.lump, governor.began));
+        shared.network = limits.network.map(|bytes| {
+            let second = bytes as f64;
+            Pacer::new(second / 1e9, second / 2.0, governor.began)
+        });
         shared.receivers.push(Arc::clone(&governor.receiver));
         drop(shared);
         governor
@@ -191,9 +195,10 @@ impl Governor {
         let sampling = (since(drain, &mut self.drain) as f64).min(user);
         let deferrable = (since(deferrable, &mut self.deferrable) as f64).min(user - sampling);
         let resident = (now - self.looked > LOOK).then(|| self.look(now)).flatten();
-        let (lump, waited) = {
+        let (lump, flush, waited) = {
             let mut shared = self.overhead.shared();
-            (std::mem::take(&mut shared.lump), std::mem::take(&mut shared.waited))
+            let take = std::mem::take::<f64>;
+            (take(&mut shared.lump), take(&mut shared.flush), take(&mut shared.waited))
         };
         let observation = Observation {
             seconds,
@@ -201,6 +206,7 @@ impl Governor {
             sampling,
             deferrable,
             lump,
+            flush,
             waited,
             samples: sampled.samples as f64,
             processed: sampled.processed as f64,
@@ -335,6 +341,7 @@ impl Drop for Governor {
         let mut shared = self.overhead.shared();
         shared.receivers.retain(|receiver| *receiver != self.receiver);
         shared.pacer = None;
+        shared.network = None;
         shared.status = None;
         drop(shared);
         for gauge in [&self.meters.budget, &self.meters.spent, &self.meters.frequency] {

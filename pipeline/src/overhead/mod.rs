@@ -11,7 +11,7 @@
 //! - [`Controller`]: the control law, a pure state machine. [`Pacer`]: a bucket for work that can
 //!   wait, pure too.
 //! - [`Governor`]: the two with real clocks, metrics and log lines.
-//! - `worker`: the CPU time of the symbolizer's process.
+//! - `worker`: the CPU time of the symbolizer's processes.
 
 mod controller;
 mod governor;
@@ -34,7 +34,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use self::worker::Worker;
+use self::worker::Workers;
 
 /// The ledger of a program, and the way to its governor.
 #[derive(Debug, Default)]
@@ -51,15 +51,18 @@ pub struct Overhead {
 struct Shared {
     limits: Option<Limits>,
     pacer: Option<Pacer>,
+    /// The same for bytes on their way out.
+    network: Option<Pacer>,
     /// The receivers whose batches are paced.
     receivers: Vec<Arc<str>>,
     /// The usual size of a piece of work of each stage, from above.
     typical: [f64; Stage::ALL.len()],
-    /// The largest piece since the last window.
+    /// The largest piece since the last window, and the largest of writing and sending profiles.
     lump: f64,
+    flush: f64,
     /// The longest wait since the last window, in seconds.
     waited: f64,
-    worker: Worker,
+    workers: Workers,
     status: Option<Status>,
     /// The engine stops: nothing waits any more.
     hurried: bool,
@@ -131,6 +134,9 @@ impl Overhead {
         let mut shared = self.shared();
         let taken = nanoseconds as f64;
         shared.lump = shared.lump.max(taken);
+        if matches!(stage, Stage::Aggregate | Stage::Process | Stage::Send) {
+            shared.flush = shared.flush.max(taken);
+        }
         if let Some(typical) = shared.typical.get_mut(stage as usize) {
             *typical = taken.max(*typical * 0.9);
         }
@@ -167,6 +173,27 @@ impl Overhead {
         }
     }
 
+    /// Waits until a batch of so many bytes may be sent.
+    pub async fn sendable(&self, bytes: u64) {
+        self.ledger.add_bytes(bytes);
+        while let Some(wait) = self.wait_for_network(bytes) {
+            tokio::time::sleep(wait.min(Duration::from_secs(1))).await;
+        }
+        if let Some(network) = &mut self.shared().network {
+            network.take(bytes, monotonic());
+        }
+        self.admitted(Stage::Send).await;
+    }
+
+    fn wait_for_network(&self, bytes: u64) -> Option<Duration> {
+        let mut shared = self.shared();
+        if shared.hurried {
+            return None;
+        }
+        let wait = shared.network.as_mut()?.wait(bytes as f64, monotonic());
+        (!wait.is_zero()).then_some(wait)
+    }
+
     /// Waits until work of a stage may go on.
     pub async fn admitted(&self, stage: Stage) {
         let began = monotonic();
@@ -182,19 +209,24 @@ impl Overhead {
         shared.waited = shared.waited.max(seconds);
     }
 
-    /// The symbolizer's process has started: its CPU time counts.
+    /// A process of the symbolizer has started: its CPU time counts.
     pub fn worker_began(&self, pid: u32) {
-        self.shared().worker.began(pid);
+        self.shared().workers.began(pid);
     }
 
     /// It is about to be ended.
-    pub fn worker_ends(&self) {
-        self.shared().worker.ends();
+    pub fn worker_ends(&self, pid: u32) {
+        self.shared().workers.ends(pid);
     }
 
     /// CPU time of the symbolizer's processes so far, in nanoseconds.
     pub fn worker_cpu(&self) -> u64 {
-        self.shared().worker.cpu()
+        self.shared().workers.cpu()
+    }
+
+    /// The same of one of them, while it runs.
+    pub fn worker_cpu_of(&self, pid: u32) -> u64 {
+        self.shared().workers.cpu_of(pid)
     }
 
     /// A governor for a sampler; none without limits, or where another sampler has it.

@@ -1,36 +1,53 @@
-//! The CPU time of another process of ours: the symbolizer's worker.
+//! The CPU time of other processes of ours: the symbolizer's workers.
 
 use std::fs::File;
 
 /// What the workers took, those included that have ended.
 #[derive(Debug, Default)]
-pub(super) struct Worker {
-    /// What `/proc/PID/schedstat` says of the one that runs.
-    running: Option<File>,
-    /// Nanoseconds of it when last read.
-    seen: u64,
-    /// Those that have ended.
+pub(super) struct Workers {
+    running: Vec<Worker>,
+    /// Nanoseconds of those that have ended.
     past: u64,
 }
 
-impl Worker {
+#[derive(Debug)]
+struct Worker {
+    pid: u32,
+    /// What `/proc/PID/schedstat` says.
+    file: Option<File>,
+    /// Nanoseconds when last read.
+    seen: u64,
+}
+
+impl Workers {
     pub(super) fn began(&mut self, pid: u32) {
-        self.ends();
-        self.running = File::open(format!("/proc/{pid}/schedstat")).ok();
+        self.ends(pid);
+        let file = File::open(format!("/proc/{pid}/schedstat")).ok();
+        self.running.push(Worker { pid, file, seen: 0 });
     }
 
-    pub(super) fn ends(&mut self) {
-        self.past = self.cpu();
-        self.seen = 0;
-        self.running = None;
+    pub(super) fn ends(&mut self, pid: u32) {
+        self.past += self.cpu_of(pid);
+        self.running.retain(|worker| worker.pid != pid);
     }
 
-    /// Nanoseconds so far.
+    /// Nanoseconds of all so far.
     pub(super) fn cpu(&mut self) -> u64 {
-        if let Some(now) = self.running.as_ref().and_then(read) {
+        self.past + self.running.iter_mut().map(Worker::cpu).sum::<u64>()
+    }
+
+    /// Nanoseconds of one that runs.
+    pub(super) fn cpu_of(&mut self, pid: u32) -> u64 {
+        self.running.iter_mut().find(|worker| worker.pid == pid).map_or(0, Worker::cpu)
+    }
+}
+
+impl Worker {
+    fn cpu(&mut self) -> u64 {
+        if let Some(now) = self.file.as_ref().and_then(read) {
             self.seen = self.seen.max(now);
         }
-        self.past + self.seen
+        self.seen
     }
 }
 

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use profpipe_pipeline::batch::Batch;
 use profpipe_pipeline::profile::downsample::{Keep, Options, downsample};
 use profpipe_pipeline::profile::{
-    Index, Link, LocationRef, Profile, Profiles, ResourceProfiles, SampleRef, ScopeProfiles,
-    ValueType, aggregate, merge, split,
+    Link, LocationRef, Profile, Profiles, ResourceProfiles, SampleRef, ScopeProfiles, ValueType,
+    aggregate, merge, split,
 };
 use profpipe_pipeline::{otlp, pprof};
 

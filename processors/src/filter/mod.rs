@@ -24,6 +24,7 @@ use std::time::{Duration, Instant};
 
 use profpipe_pipeline::batch::Batch;
 use profpipe_pipeline::component::{Access, Error, Factory, Outbox, Processor, Setup, Stability};
+use profpipe_pipeline::otlp;
 use profpipe_pipeline::telemetry::{Counter, names};
 
 use self::condition::Condition;
@@ -123,12 +124,29 @@ impl Filter {
 
     /// Whether every resource of a batch that is still bytes stays, where that is all that matters.
     fn keeps_bytes(&mut self, batch: &Batch) -> Result<bool, Error> {
-        if self.rules.level() > Level::Resource {
+        let Some(request) = batch.wire().filter(|_| self.rules.level() == Level::Resource) else {
             return Ok(false);
+        };
+        let resources = otlp::resources(request).map_err(unreadable)?;
+        let mut judge = Judge::new(&self.rules, None);
+        let mut all_stay = true;
+        for (resource, schema_url) in &resources {
+            let goes = judge.resource(resource, schema_url).map_err(Error::new);
+            if goes.as_ref().map_or(true, Option::is_some) {
+                // It is told when the batch is judged as a whole.
+                all_stay = false;
+                break;
+            }
         }
-        let _ = batch;
-        Ok(false)
+        if all_stay {
+            self.tell(judge.tally);
+        }
+        Ok(all_stay)
     }
+}
+
+fn unreadable(cause: otlp::DecodeError) -> Error {
+    Error::with_source("cannot read the batch", cause)
 }
 
 impl Processor for Filter {
@@ -137,7 +155,6 @@ impl Processor for Filter {
             out.push(batch);
             return Ok(());
         }
-        let unreadable = |cause| Error::with_source("cannot read the batch", cause);
         let profiles = batch.profiles().map_err(unreadable)?;
         let mut judge = Judge::new(&self.rules, Some(&profiles.dictionary));
         let verdict = judge.judge(profiles);

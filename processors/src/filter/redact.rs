@@ -11,7 +11,7 @@ use profpipe_pipeline::profile::{
 use regex::Regex;
 
 use super::config::{Place, Redaction};
-use super::language::regex;
+use crate::actions::compile as regex;
 
 /// Reports redactions that make no sense.
 pub(super) fn check(at: &str, redaction: &Redaction, problems: &mut Problems) {

@@ -8,20 +8,23 @@
 use std::sync::Arc;
 
 use profpipe_pipeline::batch::Batch;
-use profpipe_pipeline::component::{Outbox, Processor, ProcessorConfig, Setup};
+use profpipe_pipeline::component::{Access, Outbox, Processor, ProcessorConfig, Setup};
 use profpipe_pipeline::config::Section;
 use profpipe_pipeline::engine::Services;
 use profpipe_pipeline::profile::{
     Dictionary, Function, Line, LocationIx, LocationRef, MappingRef, Profile, Profiles,
     ResourceProfiles, SampleRef, ScopeProfiles, StackIx, StringIx, Value, ValueType,
 };
-use profpipe_pipeline::telemetry::Metrics;
+use profpipe_pipeline::telemetry::{Metrics, names};
+
+use proptest::prelude::*;
 
 use super::Config;
 
 /// A processor of this configuration, with the counters that it keeps.
 fn processor(text: &str) -> (Box<dyn Processor>, Arc<Metrics>) {
-    let config: Config = Section::from_yaml(text).unwrap().read_valid().unwrap();
+    let text = format!("{{{text}}}");
+    let config: Config = Section::from_yaml(&text).unwrap().read_valid().unwrap();
     let services = Services::default();
     let metrics = Arc::clone(&services.metrics);
     (config.build(&Setup::new("filter", services)).unwrap(), metrics)
@@ -201,5 +204,249 @@ fn what_a_condition_holds_for_is_dropped() {
     assert!(Section::from_yaml(everything).unwrap().read_valid::<Config>().is_err());
     for config in ["profile_conditions: ['true']", "keep_samples: ['false']"] {
         assert!(filtered(config, usual()).is_none(), "{config}");
+    }
+}
+
+/// Scenario: conditions for frames, with inlined ones: dropped with what they call, hidden alone, kept
+/// as exceptions; all frames of a stack, and none.
+/// Guarantees: as pprof's `drop_frames` and `hide`; values and samples stay.
+#[test]
+fn frames_are_left_out_of_stacks() {
+    let shop = |stacks: [&str; 3]| -> Vec<String> {
+        let of = |kind: &str| {
+            let ends = [" http 3", " GC worker 5", "  7"];
+            let lines =
+                stacks.iter().zip(ends).map(|(stack, end)| format!("shop {kind} {stack}{end}"));
+            lines.collect::<Vec<_>>()
+        };
+        [of("samples"), of("cpu"), vec!["load-test cpu main;fire http 11".to_owned()]].concat()
+    };
+    for (config, stacks) in [
+        ("drop_frames: ['frame.function.name == \"serve\"']", ["main", "main;gc", "main;idle"]),
+        (
+            "drop_frames: ['frame.function.name == \"read\"']",
+            ["main;serve;parse", "main;gc", "main;idle"],
+        ),
+        (
+            "hide_frames: ['frame.function.name == \"parse\"']",
+            ["main;serve;read", "main;gc", "main;idle"],
+        ),
+        (
+            "hide_frames: ['frame.file == \"src/serve.rs\"', 'frame.function.name == \"gc\"']",
+            ["main;parse+read", "main", "main;idle"],
+        ),
+        (
+            "hide_frames: ['mapping.filename == \"/usr/bin/shop\"'], keep_frames: \
+             ['not IsMatch(frame.function.name, \"^(main|read)$\")']",
+            ["serve;parse", "gc", "idle"],
+        ),
+        // From the root on everything matches, so that nothing is dropped, as in pprof.
+        (
+            "drop_frames: ['IsMatch(frame.function.name, \"^(main|gc)$\")']",
+            ["main;serve;parse+read", "main;gc", "main;idle"],
+        ),
+    ] {
+        let mut expected = shop(stacks);
+        if config.contains("mapping") {
+            expected[6] = "load-test cpu fire http 11".to_owned();
+        }
+        assert_eq!(shown(filtered(config, usual())), expected, "{config}");
+    }
+    let everything = "hide_frames: ['true']";
+    assert_eq!(
+        shown(filtered(everything, usual())),
+        shop(["", "", ""]).iter().map(|line| line.replace("main;fire", "")).collect::<Vec<_>>()
+    );
+}
+
+/// Scenario: names and attributes that must not leave, in every place, and an original payload.
+/// Guarantees: they are replaced there, and in no other place; the batch as it is sent has none of them.
+#[test]
+fn texts_are_redacted() {
+    let build = || {
+        let mut builder = Builder::default();
+        builder.resource("customer_acme", &[CPU], &[("main customer_acme", "customer_acme 7", 3)]);
+        let group = &mut builder.0.resources[0];
+        group.resource.set("process.command_line", "app --token=s3cret -v");
+        group.scopes[0].profiles[0].original_payload = b"customer_acme".as_slice().into();
+        builder.batch()
+    };
+    let config = "redact: [{in: [function, file, attributes, resource_attributes], pattern: \
+                  'customer_[a-z]+', replacement: 'customer_x'}, {in: [resource_attributes], key: \
+                  'process\\..*', pattern: '--(token|key)=\\S+', replacement: '--$1=…'}]";
+    let config = config.replace("\\\\", "\\");
+    let mut batch = filtered(&config, build()).unwrap();
+    let resource = &batch.profiles().unwrap().resources[0].resource;
+    assert_eq!(resource.get("process.command_line"), Some(&Value::from("app --token=… -v")));
+    let sent = batch.to_otlp();
+    let has = |text: &str| sent.windows(text.len()).any(|window| window == text.as_bytes());
+    assert!(!has("acme") && !has("s3cret") && has("src/customer_x.rs"));
+    assert_eq!(shown(Some(batch)), ["customer_x cpu main;customer_x customer_x 7 3"]);
+    let elsewhere = "redact: [{in: [mapping, scope_attributes], pattern: acme, replacement: x}]";
+    let left = shown(filtered(elsewhere, build()));
+    assert_eq!(left, ["customer_acme cpu main;customer_acme customer_acme 7 3"]);
+}
+
+/// Scenario: what was dropped, looked for in the batch as it is sent.
+/// Guarantees: no text of it is in any table.
+#[test]
+fn what_is_dropped_does_not_leave() {
+    let config = "profile_conditions: ['AnyFrame(frame.function.name == \"gc\")']";
+    let sent = filtered(config, usual()).unwrap().to_otlp();
+    let has = |text: &str| sent.windows(text.len()).any(|window| window == text.as_bytes());
+    assert!(!has("src/gc.rs") && !has("GC worker") && has("src/idle.rs"));
+}
+
+/// Scenario: conditions that drop samples of several types, and a whole resource.
+/// Guarantees: samples and sums of values are counted by condition, by type where it is a usual one.
+#[test]
+fn what_was_dropped_is_counted() {
+    let config = "profile_conditions: ['sample.attributes[\"thread.name\"] == \"http\"'], \
+                  keep_resources: ['attributes[\"service.name\"] == \"shop\"']";
+    let (mut filter, metrics) = processor(config);
+    filter.process(usual(), &mut Outbox::default()).unwrap();
+    let read = |name: &str| -> Vec<(String, u64)> {
+        let readings = metrics.readings().into_iter().filter(|reading| reading.name == name);
+        readings
+            .map(|reading| {
+                let labels: Vec<String> =
+                    reading.labels.iter().map(|(_, value)| value.clone()).collect();
+                (labels.join(" "), reading.value)
+            })
+            .collect()
+    };
+    let count = |at: &str, value| (at.to_owned(), value);
+    assert_eq!(
+        read(names::FILTER_SAMPLES),
+        [count("keep_resources", 1), count("profile_conditions::0", 2)]
+    );
+    assert_eq!(
+        read(names::FILTER_VALUE),
+        [
+            count("keep_resources cpu/nanoseconds", 11),
+            count("profile_conditions::0 cpu/nanoseconds", 3),
+            count("profile_conditions::0 samples/count", 3),
+        ]
+    );
+}
+
+/// Scenario: a condition that has no answer for some samples, in every mode; one in a `keep` list.
+/// Guarantees: `propagate` rejects the batch, the others go on with the next condition; what has no
+/// answer drops nothing.
+#[test]
+fn conditions_without_an_answer() {
+    let conditions = "profiles: {sample: ['ToLowerCase(attributes[\"thread.name\"]) == \"http\"', \
+                      'sample.value == 7']}";
+    let (mut filter, metrics) = processor(conditions);
+    let error = filter.process(usual(), &mut Outbox::default()).unwrap_err();
+    assert_eq!(error.chain(), "profiles::sample::0: expected a text, found nil");
+    assert_eq!(metrics.total(names::FILTER_FAULTS), 1);
+    for mode in ["ignore", "silent"] {
+        let left = shown(filtered(&format!("error_mode: {mode}, {conditions}"), usual()));
+        assert_eq!(left, ["shop samples main;gc GC worker 5", "shop cpu main;gc GC worker 5"]);
+    }
+    let keep = "error_mode: silent, keep_samples: ['ToLowerCase(attributes[\"thread.name\"]) == \
+                \"http\"']";
+    assert_eq!(shown(filtered(keep, usual())).len(), 5);
+}
+
+/// Scenario: conditions only about resources, and a batch that is still bytes.
+/// Guarantees: it goes on as the same bytes if it loses nothing; if it does, what is left is right.
+#[test]
+fn bytes_stay_bytes() {
+    let wire = usual().to_otlp();
+    let config = |service: &str| {
+        format!("profile_conditions: ['resource.attributes[\"service.name\"] == \"{service}\"']")
+    };
+    let left = filtered(&config("nobody"), Batch::from_wire(wire.clone())).unwrap();
+    assert_eq!(left.wire(), Some(&wire));
+    assert_eq!(processor(&config("nobody")).0.wants(), Access::Resources);
+    let left = filtered(&config("shop"), Batch::from_wire(wire.clone()));
+    assert_eq!(shown(left), ["load-test cpu main;fire http 11"]);
+    assert!(filtered("profile_conditions: ['true']", Batch::from_wire(wire)).is_none());
+    let broken = Batch::from_wire(b"no request".as_slice().into());
+    assert!(processor(&config("x")).0.process(broken, &mut Outbox::default()).is_err());
+}
+
+/// Scenario: a configuration with a mistake of each kind.
+/// Guarantees: each at its place, with what is wrong and what could stand there.
+#[test]
+fn mistakes_are_told() {
+    for (wrong, at, says) in [
+        (
+            "profile_conditions: ['attributes[\"a\"] == 1']",
+            "profile_conditions::0",
+            "write `resource.attributes`",
+        ),
+        ("profiles: {resource: ['sample.value > 1']}", "profiles::resource::0", "too deep"),
+        (
+            "keep_profiles: ['x']",
+            "keep_profiles::0",
+            "character 1: `x` is not known here; use resource.attributes",
+        ),
+        ("drop_frames: ['resource.attributes[\"a\"] == nil']", "drop_frames::0", "not of a frame"),
+        (
+            "profile_conditions: [{context: sample, conditions: ['true', 'a b']}]",
+            "profile_conditions::0::conditions::1",
+            "`a` is not known",
+        ),
+        ("redact: [{pattern: a}]", "redact::0", "needs `in`"),
+        ("redact: [{in: [function], pattern: '('}]", "redact::0::pattern", "regular expression"),
+        ("redact: [{in: [function], pattern: a, key: b}]", "redact::0::key", "only attributes"),
+        ("error_mode: loud", "error_mode", "loud"),
+    ] {
+        let section = Section::from_yaml(&format!("{{{wrong}}}")).unwrap();
+        let errors = section.read_valid::<Config>().unwrap_err();
+        assert_eq!(errors[0].path, at, "{errors:?}");
+        assert!(errors[0].message.contains(says), "{errors:?}");
+        assert_eq!(errors[0].line, 1);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Scenario: batches of many samples that share stacks, threads and functions, through conditions of
+    /// every kind together.
+    /// Guarantees: what stays, and as what, is what would stay if each sample were alone: nothing that
+    /// is remembered for one is taken for another.
+    #[test]
+    fn samples_do_not_disturb_each_other(
+        samples in prop::collection::vec((
+            prop::sample::select(vec!["main", "main serve", "main serve parse+read", "main gc", "a+b c", ""]),
+            prop::sample::select(vec!["", "http", "GC worker", "main"]),
+            0_i64..4,
+        ), 1..30),
+        services in prop::collection::vec(prop::sample::select(vec!["shop", "other"]), 1..4),
+        conditions in prop::collection::vec(prop::sample::select(vec![
+            r#"sample.attributes["thread.name"] == "http""#,
+            r#"sample.attributes["thread.name"] == nil and resource.attributes["service.name"] == "shop""#,
+            r#"not AnyFrame(HasPrefix(frame.file, "src/") and frame.function.name != "gc")"#,
+            r#"LeafFrame(frame.function.name == "read") or RootFrame(frame.function.name == "a")"#,
+            r#"sample.value > 1 and sample.depth < 2"#,
+            r#"resource.attributes["service.name"] == sample.attributes["thread.name"]"#,
+            r#"AnyFrame(frame.function.name == frame.file or mapping.filename == nil)"#,
+        ]), 1..4),
+        frames in prop::sample::select(vec![
+            "", ", hide_frames: ['frame.function.name == \"serve\"']",
+            ", drop_frames: ['frame.function.name == \"read\"', 'IsMatch(frame.file, \"gc\")']",
+        ]),
+    ) {
+        let quoted: Vec<String> = conditions.iter().map(|text| format!("'{text}'")).collect();
+        let config = format!("error_mode: silent, profile_conditions: [{}]{frames}", quoted.join(", "));
+        let mut builder = Builder::default();
+        let mut alone = Vec::new();
+        for service in services {
+            builder.resource(service, &[CPU], &samples);
+            for sample in &samples {
+                let mut one = Builder::default();
+                one.resource(service, &[CPU], &[*sample]);
+                alone.extend(shown(filtered(&config, one.batch())));
+            }
+        }
+        let whole = builder.batch();
+        prop_assert_eq!(shown(filtered(&config, whole.clone())), alone.clone());
+        let wire = Batch::from_wire(whole.to_otlp());
+        prop_assert_eq!(shown(filtered(&config, wire)), alone);
     }
 }

@@ -6,11 +6,11 @@ use profpipe_network::settings::ClientTls;
 use profpipe_pipeline::component::{self, Error, Processor, ProcessorConfig, Setup};
 use profpipe_pipeline::config::Problems;
 use profpipe_pipeline::settings::{ByteSize, Duration};
-use regex::RegexBuilder;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::rules;
+use crate::actions::compile as regex;
 
 /// Says of which pod, workload, namespace and node a profile is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -244,16 +244,6 @@ impl Default for Config {
             max_parked: ByteSize::mib(32),
         }
     }
-}
-
-/// A regular expression of bounded size.
-pub(super) fn regex(pattern: &str) -> Result<regex::Regex, String> {
-    let built = RegexBuilder::new(pattern).size_limit(1 << 20).dfa_size_limit(1 << 20).build();
-    built.map_err(|error| {
-        let text = error.to_string();
-        let last = text.lines().last().unwrap_or_default().trim().to_owned();
-        format!("is no regular expression: {}", last.trim_start_matches("error: "))
-    })
 }
 
 impl component::Config for Config {

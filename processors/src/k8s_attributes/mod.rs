@@ -30,6 +30,8 @@ use std::time::{Duration, Instant};
 
 use profpipe_pipeline::batch::Batch;
 use profpipe_pipeline::component::{Access, Error, Factory, Outbox, Processor, Setup, Stability};
+use profpipe_pipeline::otlp;
+use profpipe_pipeline::profile::Resource;
 use profpipe_pipeline::telemetry::{Counter, names};
 use tokio::sync::oneshot;
 
@@ -139,13 +141,22 @@ impl KubernetesAttributes {
 
     /// Whether a batch lacks something that may still come.
     fn lacks(&self, batch: &mut Batch, shared: &Shared, now: Instant) -> Result<bool, Error> {
-        let profiles = batch.profiles().map_err(unreadable)?;
+        let of_bytes = batch.wire().map(|request| otlp::resources(request)).transpose();
+        let of_bytes = of_bytes.map_err(unreadable)?;
+        let mut resources: Vec<&Resource> = Vec::new();
+        match &of_bytes {
+            Some(read) => resources.extend(read.iter().map(|(resource, _)| resource)),
+            None => {
+                let groups = &batch.profiles().map_err(unreadable)?.resources;
+                resources.extend(groups.iter().map(|group| &group.resource));
+            }
+        }
         let store = shared.store();
         if !store.is_watched(Kind::Pod) {
             return Ok(false);
         }
-        let is_unknown = |group: &profpipe_pipeline::profile::ResourceProfiles| {
-            let queries = shared.wanted.queries(&group.resource);
+        let is_unknown = |resource: &Resource| {
+            let queries = shared.wanted.queries(resource);
             let Some(first) = queries.first() else { return false };
             let is_vain = self.in_vain.get(first).is_some_and(|at| *at + IN_VAIN > now);
             if is_vain {
@@ -153,10 +164,10 @@ impl KubernetesAttributes {
             }
             match store.find(&queries) {
                 None => true,
-                found => !shared.wanted.apply(&store, found, &mut group.resource.clone()),
+                found => !shared.wanted.apply(&store, found, &mut resource.clone()),
             }
         };
-        Ok(profiles.resources.iter().any(is_unknown))
+        Ok(resources.into_iter().any(is_unknown))
     }
 
     /// Sets what is known and emits the batch.
@@ -165,27 +176,30 @@ impl KubernetesAttributes {
             out.push(batch);
             return Ok(());
         };
-        let profiles = batch.profiles_mut().map_err(unreadable)?;
         let store = shared.store();
-        for group in &mut profiles.resources {
-            let queries = shared.wanted.queries(&group.resource);
+        let edited = batch.edit_resources(|resource| {
+            let queries = shared.wanted.queries(resource);
             let found = store.find(&queries);
-            match (&found, queries.into_iter().next()) {
-                (Some(_), _) => self.found.add(1),
-                (None, Some(query)) => {
-                    self.missed.add(1);
-                    if self.in_vain.len() >= MAX_IN_VAIN {
-                        self.in_vain.retain(|_, at| *at + IN_VAIN > now);
-                        if self.in_vain.len() >= MAX_IN_VAIN {
-                            self.in_vain.clear();
-                        }
-                    }
-                    self.in_vain.insert(query, now);
-                }
-                (None, None) => {}
+            let is_found = found.is_some();
+            let is_complete = shared.wanted.apply(&store, found, resource) && is_found;
+            let Some(query) = queries.into_iter().next() else { return };
+            if is_found {
+                self.found.add(1)
+            } else {
+                self.missed.add(1)
             }
-            shared.wanted.apply(&store, found, &mut group.resource);
-        }
+            if is_complete {
+                return;
+            }
+            if self.in_vain.len() >= MAX_IN_VAIN {
+                self.in_vain.retain(|_, at| *at + IN_VAIN > now);
+                if self.in_vain.len() >= MAX_IN_VAIN {
+                    self.in_vain.clear();
+                }
+            }
+            self.in_vain.insert(query, now);
+        });
+        edited.map_err(unreadable)?;
         drop(store);
         out.push(batch);
         Ok(())
@@ -220,7 +234,7 @@ impl KubernetesAttributes {
     }
 }
 
-fn unreadable(cause: profpipe_pipeline::otlp::DecodeError) -> Error {
+fn unreadable(cause: otlp::DecodeError) -> Error {
     Error::with_source("cannot read the batch", cause)
 }
 
@@ -323,7 +337,8 @@ fn watchers(config: &Config, shared: &Arc<Shared>) -> Result<Vec<Watcher>, Error
             }
         }
         let shared = Arc::clone(shared);
-        watchers.push(Watcher { shared, kind, path, selectors, has_complained: false });
+        let from_cache = kind == Kind::Pod && !node.is_empty();
+        watchers.push(Watcher { shared, kind, path, selectors, from_cache, has_complained: false });
     }
     Ok(watchers)
 }

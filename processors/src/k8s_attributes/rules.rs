@@ -8,6 +8,7 @@ use regex::Regex;
 use super::config::{self, Association, Config, Extract, SourceKind};
 use super::objects::{Container, Kind, Object, Pod, bounded};
 use super::store::{Query, Store};
+use crate::actions::compile;
 
 /// Every attribute that can be set, beside those of labels and annotations.
 pub(super) const METADATA: &[&str] = &[
@@ -110,7 +111,7 @@ impl Wanted {
                 let key = if field.key_regex.is_empty() {
                     Key::Is(field.key.clone())
                 } else {
-                    Key::Matches(config::regex(&format!("^(?:{})$", field.key_regex))?)
+                    Key::Matches(compile(&format!("^(?:{})$", field.key_regex))?)
                 };
                 texts.push(Text { of, is_label, key, attribute: field.tag_name.clone() });
             }
@@ -132,7 +133,7 @@ impl Wanted {
             associations.extend(ways.iter().map(of));
         }
         let excluded: Result<_, _> =
-            config.exclude.pods.iter().map(|pod| config::regex(&pod.name)).collect();
+            config.exclude.pods.iter().map(|pod| compile(&pod.name)).collect();
         Ok(Self {
             metadata: config.extract.metadata.iter().cloned().collect(),
             texts,

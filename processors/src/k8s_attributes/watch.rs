@@ -84,6 +84,8 @@ pub(super) struct Watcher {
     pub(super) path: String,
     /// What the query begins with, such as `fieldSelector=…&`.
     pub(super) selectors: String,
+    /// The first list may be an old one, as long as it is cheap: of one node.
+    pub(super) from_cache: bool,
     /// Says what was refused for want of room once.
     pub(super) has_complained: bool,
 }
@@ -166,6 +168,9 @@ impl Watcher {
         let mut version = String::new();
         for _ in 0..MAX_PAGES {
             let mut path = format!("{}?{}limit={PAGE}", self.path, self.selectors);
+            if std::mem::take(&mut self.from_cache) {
+                path.push_str("&resourceVersion=0");
+            }
             if !next.is_empty() {
                 path.push_str(&format!("&continue={}", escaped(&next)));
             }

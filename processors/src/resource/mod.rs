@@ -26,14 +26,14 @@ struct ResourceProcessor {
 impl Processor for ResourceProcessor {
     fn process(&mut self, mut batch: Batch, out: &mut Outbox) -> Result<(), Error> {
         if !self.changes.is_empty() {
-            let profiles = batch
-                .profiles_mut()
-                .map_err(|cause| Error::with_source("cannot read the batch", cause))?;
-            for resource in &mut profiles.resources {
+            let edit = |resource: &mut Resource| {
                 for change in &self.changes {
-                    change.apply(&mut resource.resource);
+                    change.apply(resource);
                 }
-            }
+            };
+            batch
+                .edit_resources(edit)
+                .map_err(|cause| Error::with_source("cannot read the batch", cause))?;
         }
         out.push(batch);
         Ok(())
@@ -59,5 +59,9 @@ impl Target for Resource {
 
     fn remove(&mut self, key: &str) {
         self.attributes.retain(|attribute| attribute.key != key);
+    }
+
+    fn keys(&self) -> Vec<String> {
+        self.attributes.iter().map(|attribute| attribute.key.clone()).collect()
     }
 }

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use profpipe_pipeline::engine::{Services, WorkerCommand};
 use profpipe_pipeline::modules::{Content, ModuleId, ModuleStore};
+use profpipe_pipeline::overhead::Overhead;
 use profpipe_pipeline::profile::{Dictionary, MappingIx, ResourceProfiles, Value};
 
 use super::facts::Facts;
@@ -31,11 +32,12 @@ const IDLE: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(super) struct Makings {
     known: HashMap<ModuleId, Option<Arc<Option<Build>>>>,
-    thread: Option<(Sender<Question>, Receiver<(ModuleId, Option<Build>)>)>,
+    thread: Option<(Sender<Question>, Receiver<Answer>)>,
     modules: Arc<ModuleStore>,
 }
 
 type Question = (ModuleId, Arc<File>);
+type Answer = (ModuleId, Option<Build>);
 
 /// What was found about a process.
 #[derive(Debug, Clone, Default)]
@@ -47,7 +49,10 @@ pub(super) struct Made {
 
 impl Makings {
     pub(super) fn new(services: &Services) -> Self {
-        let thread = services.worker.clone().and_then(start);
+        let thread = services
+            .worker
+            .clone()
+            .and_then(|command| start(command, Arc::clone(&services.overhead)));
         Self { known: HashMap::new(), thread, modules: Arc::clone(&services.modules) }
     }
 
@@ -138,11 +143,12 @@ impl Makings {
 /// Starts the thread that asks the worker. Without it only file names tell.
 fn start(
     command: WorkerCommand,
-) -> Option<(Sender<Question>, Receiver<(ModuleId, Option<Build>)>)> {
+    overhead: Arc<Overhead>,
+) -> Option<(Sender<Question>, Receiver<Answer>)> {
     let (questions, inbox) = channel::<Question>();
     let (outbox, answers) = channel();
     let run = move || {
-        let mut describer = Describer::new(command);
+        let mut describer = Describer::new(command, overhead);
         loop {
             match inbox.recv_timeout(IDLE) {
                 Ok((id, file)) => {

@@ -75,7 +75,7 @@ impl Child {
         files: &[BorrowedFd<'_>],
         deadline: Instant,
     ) -> io::Result<Response> {
-        let before = self.overhead.worker_cpu();
+        let before = self.overhead.worker_cpu_of(self.process.id());
         self.channel.send(request, files, Some(deadline))?;
         let deadline = self.let_work(before, deadline);
         self.channel.receive(Some(deadline)).map(|(response, _)| response)
@@ -91,7 +91,7 @@ impl Child {
         loop {
             let time = Timespec { tv_sec: 0, tv_nsec: SLICE };
             let ready = poll(&mut [PollFd::new(&self.channel, PollFlags::IN)], Some(&time));
-            let now = self.overhead.worker_cpu();
+            let now = self.overhead.worker_cpu_of(self.process.id());
             self.overhead.spend(Stage::Symbolize, now.saturating_sub(before));
             before = now;
             // An answer, an end or an error: whoever reads the channel finds out.
@@ -117,7 +117,7 @@ impl Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        self.overhead.worker_ends();
+        self.overhead.worker_ends(self.process.id());
         // An error means that it has ended already.
         let _ = self.process.kill();
         let deadline = Instant::now() + Duration::from_secs(2);

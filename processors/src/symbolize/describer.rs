@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use profpipe_pipeline::engine::WorkerCommand;
+use profpipe_pipeline::overhead::Overhead;
 
 use super::child::Child;
 use super::protocol::{Build, Limits, Request, Response};
@@ -20,20 +21,20 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) struct Describer {
     command: WorkerCommand,
     child: Option<Child>,
+    overhead: Arc<Overhead>,
 }
 
 impl Describer {
     /// With a worker that is started in this way, when there is something to ask.
-    pub(crate) fn new(command: WorkerCommand) -> Self {
-        Self { command, child: None }
+    pub(crate) fn new(command: WorkerCommand, overhead: Arc<Overhead>) -> Self {
+        Self { command, child: None, overhead }
     }
 
     /// What a file says of its own making; nothing if it is no binary, or one that kills whoever
     /// reads it.
     pub(crate) fn describe(&mut self, file: BorrowedFd<'_>) -> Option<Build> {
         if self.child.as_mut().is_none_or(Child::has_ended) {
-            // A ledger of its own: the program's has room for one worker, that which gives names.
-            self.child = Child::start(&self.command, LIMITS, &Arc::default()).ok();
+            self.child = Child::start(&self.command, LIMITS, &self.overhead).ok();
         }
         let child = self.child.as_ref()?;
         match child.ask(&Request::Describe, &[file], Instant::now() + TIMEOUT) {

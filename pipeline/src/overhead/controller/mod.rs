@@ -74,6 +74,8 @@ pub struct Observation {
     pub deferrable: f64,
     /// The largest piece of that work.
     pub lump: f64,
+    /// The largest piece of writing, processing and sending profiles.
+    pub flush: f64,
     /// How long work that can wait had waited, in seconds.
     pub waited: f64,
     /// Interruptions by samples.
@@ -169,8 +171,8 @@ pub struct Controller {
     /// The base over a minute.
     usual: f64,
     lump: Peak,
-    /// The same over minutes.
-    large: Peak,
+    /// Pieces of writing and sending profiles, over minutes.
+    flush: Peak,
     deferrable: f64,
     /// The share of the budget for work that can wait.
     reserve: f64,
@@ -201,7 +203,7 @@ impl Controller {
             base: Peak::default(),
             usual: 0.0,
             lump: Peak::default(),
-            large: Peak::default(),
+            flush: Peak::default(),
             deferrable: 0.0,
             reserve: RESERVE.1,
             busy: f64::from(wish.cpus),
@@ -251,7 +253,7 @@ impl Controller {
         self.base.observe(base, seconds, 0.15);
         self.usual += (0.05 * seconds).min(0.5) * (base - self.usual);
         self.lump.observe(window.lump, seconds, 0.03);
-        self.large.observe(window.lump, seconds, 0.002);
+        self.flush.observe(window.flush, seconds, 0.002);
         self.deferrable +=
             (0.1 * seconds).min(0.5) * (window.deferrable / seconds - self.deferrable);
         self.busy = window.busy.max(self.busy * 0.9_f64.powf(seconds)).min(self.cpus());
@@ -352,11 +354,13 @@ impl Controller {
             }
         }
         let samples = self.affordable(self.ladder.rung, available, self.base.get());
-        let wanted = (samples / (1.1 * self.busy).max(0.5)).min(self.wish.frequency);
+        // A debt takes credits, which the kernel enforces; the frequency is for the long run.
+        let usual = self.affordable(self.ladder.rung, (1.0 - INHERITED) * budget, self.base.get());
+        let wanted = (usual / (1.1 * self.busy).max(0.5)).min(self.wish.frequency);
         let faster = self.frequency.max(1.0) * 1.25_f64.powf(self.length.min(4.0));
         self.paying = self.tokens < -PAYING * budget;
         // While nothing is sampled the frequency says nothing: it is kept for afterwards.
-        if !self.paying && samples > 0.0 {
+        if !self.paying && usual > 0.0 {
             self.frequency = wanted.min(faster).max(SLOWEST);
         }
         let stopped = self.stopped > 0.0;
@@ -399,7 +403,7 @@ impl Controller {
     fn profile(&self) -> Duration {
         let longest = self.limits.longest_profile.max(self.wish.interval).as_secs_f64();
         let wanted = self.wish.interval.as_secs_f64();
-        let share = self.large.get() / self.budget();
+        let share = self.flush.get() / self.budget();
         let length = if share > RESERVE.1 { longest } else { wanted * (1.0 + 4.0 * share) };
         // Whole multiples of what was wished, so that boundaries stay put.
         let multiple = if share > 0.2 { (length / wanted).round().max(1.0) } else { 1.0 };

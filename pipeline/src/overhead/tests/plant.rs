@@ -196,6 +196,7 @@ pub(super) fn run(scenario: Scenario, cpu: f64, seed: u64, seconds: usize) -> Ou
         window.sampling += sampling;
         window.deferrable += deferrable;
         window.lump = window.lump.max(lump);
+        window.flush = window.lump;
         window.waited = waited;
         window.samples += samples;
         window.processed += samples;

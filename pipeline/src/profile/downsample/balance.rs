@@ -1,6 +1,11 @@
 //! Which sums a selection is balanced on: those of heavy functions and heavy nodes of the tree.
+//!
+//! There may be hundreds, and many are nearly the same, such as a function and the one that it is
+//! mostly called by. So those are taken that leave least to chance: one after the other the sum
+//! whose relative error would be largest, given those taken (a pivoted Cholesky decomposition of
+//! the errors' covariance, were items chosen independently).
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use foldhash::fast::RandomState;
 
@@ -9,10 +14,196 @@ use super::forest::{Node, Paths};
 use super::frames::Kinds;
 use super::random::mixed;
 
-/// Sums are sets of bits in one word.
-pub(super) const MOST: usize = 64;
 /// A frame is heavy from this share of the total: one in a hundred.
 pub(super) const HEAVY: u128 = 100;
+/// How many sums are considered, the number of items included.
+const CONSIDERED: usize = 64 * WORDS;
+const WORDS: usize = 12;
+/// Sums with a smaller relative error (standard deviation) than this are left to chance.
+const ENOUGH: f64 = 0.003;
+/// About how many patterns are looked at to find which sums are nearly the same.
+const LOOKED_AT: usize = 1000;
+
+/// A set of considered sums.
+type Set = [u64; WORDS];
+
+fn members(set: &Set) -> impl Iterator<Item = u16> {
+    set.iter().enumerate().flat_map(|(word, bits)| {
+        let mut bits = *bits;
+        std::iter::from_fn(move || {
+            let bit = (bits != 0).then(|| bits.trailing_zeros() as u16);
+            bits &= bits.wrapping_sub(1);
+            bit.map(|bit| word as u16 * 64 + bit)
+        })
+    })
+}
+
+fn unite(all: &mut Set, other: &Set) {
+    all.iter_mut().zip(other).for_each(|(all, other)| *all |= other);
+}
+
+/// What items count for: each for one of some patterns, sets of sums.
+#[derive(Debug)]
+pub(super) struct Columns {
+    /// The pattern of each item, in depth-first order.
+    pub(super) pattern_of: Vec<u32>,
+    /// The considered sums of each pattern, ascending; 0, the number of items, is in all.
+    pub(super) patterns: Vec<Vec<u16>>,
+    /// The relative weight of each considered sum.
+    shares: Vec<f64>,
+}
+
+impl Columns {
+    /// The number of considered sums.
+    pub(super) fn sums(&self) -> usize {
+        self.shares.len()
+    }
+
+    /// What items count for if nothing but their number does.
+    pub(super) fn of_number(items: usize) -> Self {
+        Self { pattern_of: vec![0; items], patterns: vec![vec![0]], shares: vec![1.0] }
+    }
+
+    /// What items count for, of functions and nodes that weigh at least one in `HEAVY`.
+    pub(super) fn of(
+        items: &[Item],
+        kinds: &Kinds,
+        paths: &Paths,
+        (order, nodes): (&[u32], &[Node]),
+        is_light: impl Fn(usize) -> bool,
+    ) -> Self {
+        let total: f64 = items.iter().map(|item| item.weight as f64).sum();
+        let sums = heavy_sums(items, kinds, paths, (order, nodes), is_light, total);
+        let mut of_leaf: Vec<Set> = vec![[0; WORDS]; kinds.frame_count];
+        let mut of_frame = of_leaf.clone();
+        // Where sums of nodes begin and end.
+        let mut turns: Vec<(u32, usize)> = Vec::new();
+        let put = |set: &mut Set, at: usize| set[(at + 1) / 64] |= 1 << ((at + 1) % 64);
+        for (at, (_, sum)) in sums.iter().enumerate() {
+            match sum {
+                Sum::Own(frame) => put(&mut of_leaf[*frame as usize], at),
+                Sum::Total(frame) => put(&mut of_frame[*frame as usize], at),
+                Sum::Node(node) => turns.extend([(node.start, at), (node.end, at)]),
+            }
+        }
+        turns.sort_unstable();
+        let mut of_kind: Vec<Set> = vec![[0; WORDS]; kinds.len() + 1];
+        for kind in 1..=kinds.len() as u32 {
+            for frame in kinds.frames(kind) {
+                unite(&mut of_kind[kind as usize], &of_frame[*frame as usize]);
+            }
+        }
+        let adds: Vec<bool> = of_kind.iter().map(|set| *set != [0; WORDS]).collect();
+        let mut known: HashMap<Set, u32, RandomState> = HashMap::default();
+        let mut patterns: Vec<Vec<u16>> = Vec::new();
+        let mut turns = turns.into_iter().peekable();
+        let mut inside: Set = [0; WORDS];
+        inside[0] = 1;
+        // The sums of the frames so far, along the path of the last item: a set for every frame that
+        // adds to it, and which set it is up to each frame.
+        let mut last: &[u32] = &[];
+        let mut sets: Vec<Set> = vec![[0; WORDS]];
+        let mut so_far: Vec<u32> = vec![0];
+        let mut pattern_of = Vec::with_capacity(order.len());
+        for (at, item) in order.iter().enumerate() {
+            while let Some((_, sum)) = turns.next_if(|(turn, _)| *turn as usize <= at) {
+                inside[(sum + 1) / 64] ^= 1 << ((sum + 1) % 64);
+            }
+            let path = paths.kinds(*item as usize);
+            let same = last.iter().zip(path).take_while(|(a, b)| a == b).count();
+            so_far.truncate(same + 1);
+            sets.truncate(so_far.last().map_or(1, |set| *set as usize + 1));
+            for kind in path.get(same..).unwrap_or_default() {
+                if adds[*kind as usize] {
+                    let mut next = sets.last().copied().unwrap_or_default();
+                    unite(&mut next, &of_kind[*kind as usize]);
+                    sets.push(next);
+                }
+                so_far.push(sets.len() as u32 - 1);
+            }
+            last = path;
+            let mut set = inside;
+            unite(&mut set, sets.last().unwrap_or(&[0; WORDS]));
+            if let Some(frame) = path.last().and_then(|kind| kinds.frames(*kind).last()) {
+                unite(&mut set, &of_leaf[*frame as usize]);
+            }
+            pattern_of.push(*known.entry(set).or_insert_with(|| {
+                patterns.push(members(&set).collect());
+                patterns.len() as u32 - 1
+            }));
+        }
+        let shares = std::iter::once(1.0).chain(sums.iter().map(|(weight, _)| weight / total));
+        Self { pattern_of, patterns, shares: shares.collect() }
+    }
+
+    /// The sums to balance on, at most `most`, the most important first; the first is the number of
+    /// items. `spread` is for each pattern the variance of its number of items, and `tau` the share
+    /// of the total that an item stands for.
+    pub(super) fn choose(&self, spread: &[f64], tau: f64, most: usize) -> Vec<u16> {
+        let sums = self.sums();
+        let step = self.patterns.len().div_ceil(LOOKED_AT).max(1);
+        let mut looked_at: Vec<usize> = (0..self.patterns.len()).collect();
+        looked_at.sort_unstable_by(|a, b| spread[*b].total_cmp(&spread[*a]));
+        // The largest, and of the others some that stand for all.
+        let (large, small) = looked_at.split_at(looked_at.len().min(LOOKED_AT / 2));
+        let weighted = large
+            .iter()
+            .map(|at| (*at, 1.0))
+            .chain(small.iter().step_by(step).map(|at| (*at, step as f64)));
+        let looked_at: Vec<(&[u16], f64)> = weighted
+            .map(|(at, times)| (self.patterns[at].as_slice(), times * spread[at]))
+            .filter(|(_, spread)| *spread > 0.0)
+            .collect();
+        let mut with: Vec<Vec<u32>> = vec![Vec::new(); sums];
+        // Errors are relative to the sum.
+        let scale: Vec<f64> = self.shares.iter().map(|share| tau / share).collect();
+        let mut left = vec![0.0; sums];
+        for (at, (pattern, spread)) in looked_at.iter().enumerate() {
+            for sum in *pattern {
+                with[*sum as usize].push(at as u32);
+                left[*sum as usize] += spread * scale[*sum as usize] * scale[*sum as usize];
+            }
+        }
+        let mut chosen: Vec<u16> = Vec::new();
+        // Row by row of the decomposition, each with an entry for every sum.
+        let mut rows: Vec<Vec<f64>> = Vec::new();
+        while chosen.len() < most.min(sums) {
+            let largest = (0..sums).max_by(|a, b| left[*a].total_cmp(&left[*b]));
+            let next = if chosen.is_empty() { Some(0) } else { largest };
+            let Some(next) = next.filter(|next| *next == 0 || left[*next] > ENOUGH * ENOUGH) else {
+                break;
+            };
+            let scale_next = scale[next];
+            let mut row = vec![0.0; sums];
+            for at in &with[next] {
+                let (pattern, spread) = looked_at[*at as usize];
+                for sum in pattern {
+                    row[*sum as usize] += spread;
+                }
+            }
+            row.iter_mut().zip(&scale).for_each(|(place, scale)| *place *= scale * scale_next);
+            for before in &rows {
+                let factor = before[next];
+                if factor.abs() > 1e-15 {
+                    row.iter_mut().zip(before).for_each(|(place, other)| *place -= factor * other);
+                }
+            }
+            let pivot = row[next].max(0.0).sqrt();
+            chosen.push(next as u16);
+            left[next] = 0.0;
+            if pivot <= 0.0 {
+                continue;
+            }
+            row.iter_mut().for_each(|place| *place /= pivot);
+            for (left, place) in left.iter_mut().zip(&row) {
+                *left = (*left - place * place).max(0.0);
+            }
+            left[next] = 0.0;
+            rows.push(row);
+        }
+        chosen
+    }
+}
 
 /// What an item may count for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,120 +216,93 @@ enum Sum {
     Node(Node),
 }
 
-/// For every item the set of sums that it counts for, in depth-first order; and how many sums there
-/// are. Sum 0 is the number of items. Items that are kept for sure, which `is_light` denies, are
-/// never in doubt and count for none.
-pub(super) fn columns(
-    items: &[Item],
-    kinds: &Kinds,
-    paths: &Paths,
-    (order, nodes): (&[u32], &[Node]),
-    is_light: impl Fn(usize) -> bool,
-    most: usize,
-) -> (Vec<u64>, usize) {
-    let total: u128 = items.iter().map(|item| u128::from(item.weight)).sum();
-    let least = total / HEAVY;
-    let sums = heavy_sums(items, kinds, paths, (order, nodes), &is_light, least, most);
-    let mut of_kind = vec![0_u64; kinds.len() + 1];
-    let mut of_leaf = vec![0_u64; kinds.frame_count];
-    let mut of_frame = vec![0_u64; kinds.frame_count];
-    for (at, sum) in sums.iter().enumerate() {
-        let bit = 2_u64 << at;
-        match sum {
-            Sum::Own(frame) => of_leaf[*frame as usize] |= bit,
-            Sum::Total(frame) => of_frame[*frame as usize] |= bit,
-            Sum::Node(_) => {}
-        }
-    }
-    for kind in 1..=kinds.len() as u32 {
-        let frames = kinds.frames(kind).iter();
-        of_kind[kind as usize] = frames.fold(0, |all, frame| all | of_frame[*frame as usize]);
-    }
-    let mut columns: Vec<u64> = order
-        .iter()
-        .map(|item| {
-            let path = paths.kinds(*item as usize);
-            let total = path.iter().fold(1, |all, kind| all | of_kind[*kind as usize]);
-            let leaf = path.last().and_then(|kind| kinds.frames(*kind).last());
-            total | leaf.map_or(0, |frame| of_leaf[*frame as usize])
-        })
-        .collect();
-    for (at, sum) in sums.iter().enumerate() {
-        if let Sum::Node(node) = sum {
-            let run = &mut columns[node.start as usize..node.end as usize];
-            run.iter_mut().for_each(|column| *column |= 2 << at);
-        }
-    }
-    (columns, sums.len() + 1)
-}
-
 /// A function's weight, and a fingerprint of the items that it is in.
 #[derive(Debug, Clone, Copy, Default)]
 struct Weight {
-    weight: u128,
+    weight: f64,
     print: u64,
-    /// The item that was counted last, plus one.
-    seen: u32,
+    /// How often it is on the stack of the item that is looked at, and since which.
+    on_stack: u32,
+    since: u32,
 }
 
-/// The sums of functions and nodes that weigh at least `least`, at most `most` with the number of
-/// items: functions by their own weight first, then by total weight, then nodes. Of sums of the
-/// same items there is one.
+/// The sums of functions and nodes that weigh at least one in `HEAVY`: functions by their own weight
+/// first, then by total weight, then nodes. Of sums of the same items there is one, and no more than
+/// are considered.
 fn heavy_sums(
     items: &[Item],
     kinds: &Kinds,
     paths: &Paths,
     (order, nodes): (&[u32], &[Node]),
     is_light: impl Fn(usize) -> bool,
-    least: u128,
-    most: usize,
-) -> Vec<Sum> {
+    total: f64,
+) -> Vec<(f64, Sum)> {
+    let least = total / HEAVY as f64;
     // Sets of light items are equal if sums of random numbers of theirs are.
     let print = |item: usize| if is_light(item) { mixed(item as u64) } else { 0 };
     let mut own = vec![Weight::default(); kinds.frame_count];
     let mut totals = own.clone();
-    for (at, item) in items.iter().enumerate() {
-        let (weight, print) = (u128::from(item.weight), print(at));
-        let path = paths.kinds(at);
-        let add = |to: &mut Weight| {
-            if to.seen != at as u32 + 1 {
-                to.seen = at as u32 + 1;
-                to.weight += weight;
-                to.print = to.print.wrapping_add(print);
-            }
+    // What the items before each weigh, and their fingerprint.
+    let (mut weights, mut prints) = (vec![0.0_f64], vec![0_u64]);
+    let mut last: &[u32] = &[];
+    for (at, item) in order.iter().map(|item| *item as usize).chain([usize::MAX]).enumerate() {
+        let path = if item == usize::MAX { &[] } else { paths.kinds(item) };
+        let (weight, print) = match items.get(item) {
+            Some(item_at) => (item_at.weight as f64, print(item)),
+            None => (0.0, 0),
         };
-        for kind in path {
-            kinds.frames(*kind).iter().for_each(|frame| add(&mut totals[*frame as usize]));
+        // Neighbours share most of their frames: a function counts for all items from the first
+        // that it is on the stack of to the one that it is not.
+        let same = last.iter().zip(path).take_while(|(a, b)| a == b).count();
+        for frame in
+            last.get(same..).unwrap_or_default().iter().flat_map(|kind| kinds.frames(*kind))
+        {
+            let total = &mut totals[*frame as usize];
+            total.on_stack -= 1;
+            if total.on_stack == 0 {
+                let since = total.since as usize;
+                total.weight += weights[at] - weights[since];
+                total.print = total.print.wrapping_add(prints[at].wrapping_sub(prints[since]));
+            }
         }
+        for frame in
+            path.get(same..).unwrap_or_default().iter().flat_map(|kind| kinds.frames(*kind))
+        {
+            let total = &mut totals[*frame as usize];
+            if total.on_stack == 0 {
+                total.since = at as u32;
+            }
+            total.on_stack += 1;
+        }
+        last = path;
         if let Some(frame) = path.last().and_then(|kind| kinds.frames(*kind).last()) {
-            add(&mut own[*frame as usize]);
+            let own = &mut own[*frame as usize];
+            own.weight += weight;
+            own.print = own.print.wrapping_add(print);
         }
+        weights.push(weights[at] + weight);
+        prints.push(prints[at].wrapping_add(print));
     }
-    let mut prints = Vec::with_capacity(order.len() + 1);
-    prints.push(0_u64);
-    let mut print_so_far = 0_u64;
-    prints.extend(order.iter().map(|item| {
-        print_so_far = print_so_far.wrapping_add(print(*item as usize));
-        print_so_far
-    }));
+    let all_items = prints.last().copied().unwrap_or(0);
     let of_functions = |weights: Vec<Weight>, sum: fn(u32) -> Sum| {
         let heavy = weights.into_iter().enumerate().filter(|(_, weight)| weight.weight >= least);
         heavy.map(|(at, weight)| (weight.weight, weight.print, sum(at as u32))).collect::<Vec<_>>()
     };
-    let of_nodes = nodes.iter().filter(|node| node.weight >= least).map(|node| {
+    let of_nodes = nodes.iter().map(|node| {
         let print = prints[node.end as usize].wrapping_sub(prints[node.start as usize]);
-        (node.weight, print, Sum::Node(*node))
+        (node.weight as f64, print, Sum::Node(*node))
     });
     let mut known: HashSet<u64, RandomState> = HashSet::default();
     // No item at all, and all of them.
-    known.extend([0, print_so_far]);
+    known.extend([0, all_items]);
     let classes =
         [of_functions(own, Sum::Own), of_functions(totals, Sum::Total), of_nodes.collect()];
     let mut sums = Vec::new();
     for mut class in classes {
-        class.sort_by(|a, b| b.0.cmp(&a.0));
-        sums.extend(class.into_iter().filter(|(_, print, _)| known.insert(*print)));
+        class.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let new = class.into_iter().filter(|(_, print, _)| known.insert(*print));
+        sums.extend(new.map(|(weight, _, sum)| (weight, sum)));
     }
-    sums.truncate(most.min(MOST).saturating_sub(1));
-    sums.into_iter().map(|(_, _, sum)| sum).collect()
+    sums.truncate(CONSIDERED - 1);
+    sums
 }

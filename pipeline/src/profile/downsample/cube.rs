@@ -1,38 +1,91 @@
 //! The cube method: choosing at random so that given sums are met.
 //!
 //! Deville and Tillé (2004), in the fast form of Chauvet and Tillé (2006): chances are moved along
-//! directions in which no balanced sum changes until all are 0 or 1. Every move is a fair game, so
-//! the expectation of each choice is the chance that it began with. Two steps precede the general
-//! one, both exact: items that count for the same sums settle between each other first (Tillé's
-//! pivotal method), so that at most one of each kind is left.
-//!
-//! The flight is kept like a simplex tableau: the inverse of a basis of as many columns as there
-//! are sums, so that an item costs the square of their number, not the cube.
+//! directions in which no balanced sum changes until most are 0 or 1. Every move is a fair game, so
+//! the expectation of each chance is what it began with. Three things differ:
+//! - There is no landing. What is neither 0 nor 1 in the end, at most one item for each sum, is kept
+//!   with that share of its weight: sums are met exactly, and not to one item. Only if too many are
+//!   left, sums are given up, the least important first.
+//! - The flight is kept like a simplex tableau, the inverse of a basis with a column for each sum:
+//!   an item costs the square of their number, not the cube.
+//! - Neighbours settle among themselves first, in blocks. Seen from within a block most sums are the
+//!   same, so that few items of it are left.
 
-use super::random::Random;
+use std::collections::HashMap;
+
+use foldhash::fast::RandomState;
+
+use super::random::{Random, mixed};
 
 /// A chance this close to 0 or 1 is settled.
 const SETTLED: f64 = 1e-11;
 /// A number this close to 0 in a tableau is 0.
-const ZERO: f64 = 1e-9;
-/// The tableau is computed anew after so many changes.
-const RENEW: usize = 256;
+const ZERO: f64 = 1e-7;
+/// What rounding leaves of a 0 in a tableau.
+const NOISE: f64 = 1e-12;
+/// The size of the first blocks.
+const BLOCK: usize = 96;
 
 pub(super) fn is_settled(chance: f64) -> bool {
     !(SETTLED..=1.0 - SETTLED).contains(&chance)
 }
 
-/// Settles chances in place: afterwards all are 0 or 1. `columns` has for each item the set of sums
-/// that it counts for, as bits; bit 0, the number of items, is in all. There are `sums` sums, the
-/// most important first. The caller's order decides who settles with whom.
-pub(super) fn settle(chances: &mut [f64], columns: &[u64], sums: usize, random: &mut Random) {
-    let mut flight = Flight::new(sums);
-    for item in 0..chances.len() {
-        if !is_settled(chances[item]) {
-            flight.enter(item, chances, columns, random);
+/// Settles chances in place: afterwards all are 0 or 1, but for at most one for each sum. The
+/// column of an item are the sums that it counts for, ascending; 0, the number of items, is in all.
+/// There are `sums` sums, the most important first; some are given up until at most `most` chances
+/// are not 0. The caller's order decides who settles with whom.
+pub(super) fn settle(
+    chances: &mut [f64],
+    columns: &[&[u16]],
+    sums: usize,
+    most: usize,
+    random: &mut Random,
+) {
+    let mut open: Vec<u32> = (0..chances.len() as u32).collect();
+    open.retain(|item| !is_settled(chances[*item as usize]));
+    let mut size = BLOCK;
+    let mut numbers = Numbers::new(sums);
+    while open.len() > size {
+        let before = open.len();
+        for block in open.chunks(size) {
+            let (local, count) = numbers.local(block, columns);
+            if count < block.len() {
+                let mut flight = Flight::new(count);
+                for (at, item) in block.iter().enumerate() {
+                    flight.enter(*item, local.get(at), chances, random);
+                }
+            }
         }
+        open.retain(|item| !is_settled(chances[*item as usize]));
+        size = if open.len() * 4 < before * 3 { size * 3 / 2 } else { size * 3 };
     }
-    land(chances, columns, sums, random);
+    let mut flight = Flight::new(sums);
+    for item in &open {
+        flight.enter(*item, columns[*item as usize], chances, random);
+    }
+    let mut left = chances.iter().filter(|chance| **chance > 0.0).count();
+    for sum in (1..sums).rev() {
+        if left <= most {
+            break;
+        }
+        left -= flight.release(sum, chances, random);
+    }
+    // Sums that depend on each other may leave more than they should.
+    let mut carried: Option<usize> = None;
+    for item in 0..chances.len() {
+        if left <= most {
+            break;
+        }
+        if is_settled(chances[item]) {
+            continue;
+        }
+        if let Some(other) = carried {
+            (chances[other], chances[item]) = duel(chances[other], chances[item], random);
+            left -= usize::from(chances[other] == 0.0) + usize::from(chances[item] == 0.0);
+        }
+        let open = carried.into_iter().chain([item]).find(|item| !is_settled(chances[*item]));
+        carried = open;
+    }
 }
 
 /// One pivotal step: settles one of two chances, their sum and expectations unchanged. Returns the
@@ -48,215 +101,221 @@ pub(super) fn duel(first: f64, second: f64, random: &mut Random) -> (f64, f64) {
     }
 }
 
-/// How far chances may move along a direction, forth and back, and one of the moves, chosen so that
-/// the expectation stays.
-fn step(moves: impl Iterator<Item = (f64, f64)>, random: &mut Random) -> f64 {
-    let (mut forth, mut back) = (f64::INFINITY, f64::INFINITY);
-    for (chance, along) in moves {
-        if along > ZERO {
-            forth = forth.min((1.0 - chance) / along);
-            back = back.min(chance / along);
-        } else if along < -ZERO {
-            forth = forth.min(-chance / along);
-            back = back.min((chance - 1.0) / along);
-        }
-    }
-    if !forth.is_finite() || !back.is_finite() || forth + back <= 0.0 {
-        return 0.0;
-    }
-    if random.unit() * (forth + back) < back { forth } else { -back }
+/// The sums of a block of items under numbers of their own.
+struct Numbers {
+    counts: Vec<u32>,
+    prints: Vec<u64>,
+    number: Vec<u16>,
 }
 
-fn moved(chance: f64, by: f64) -> f64 {
-    let chance = chance + by;
-    if chance < SETTLED {
-        0.0
-    } else if chance > 1.0 - SETTLED {
-        1.0
-    } else {
-        chance
+/// Columns of the items of a block.
+#[derive(Default)]
+struct Local {
+    sums: Vec<u16>,
+    ends: Vec<u32>,
+}
+
+impl Local {
+    fn get(&self, at: usize) -> &[u16] {
+        let start = if at == 0 { 0 } else { self.ends[at - 1] as usize };
+        &self.sums[start..self.ends[at] as usize]
     }
+}
+
+impl Numbers {
+    fn new(sums: usize) -> Self {
+        Self { counts: vec![0; sums], prints: vec![0; sums], number: vec![0; sums] }
+    }
+
+    /// The columns of a block and the number of its sums: those that differ within it. Sums of the
+    /// same items are one.
+    fn local(&mut self, block: &[u32], columns: &[&[u16]]) -> (Local, usize) {
+        self.counts.fill(0);
+        self.prints.fill(0);
+        for item in block {
+            let print = mixed(u64::from(*item));
+            for sum in columns[*item as usize] {
+                self.counts[*sum as usize] += 1;
+                self.prints[*sum as usize] = self.prints[*sum as usize].wrapping_add(print);
+            }
+        }
+        let mut known: HashMap<u64, u16, RandomState> = HashMap::default();
+        for sum in 0..self.counts.len() {
+            let differs = self.counts[sum] > 0 && self.counts[sum] < block.len() as u32;
+            let next = known.len() as u16 + 1;
+            let mut is_new = false;
+            self.number[sum] = if differs {
+                *known.entry(self.prints[sum]).or_insert_with(|| {
+                    is_new = true;
+                    next
+                })
+            } else {
+                0
+            };
+            if differs && !is_new {
+                // Another sum stands for it.
+                self.number[sum] = 0;
+            }
+        }
+        let mut local = Local::default();
+        for item in block {
+            local.sums.push(0);
+            let numbers = columns[*item as usize].iter().map(|sum| self.number[*sum as usize]);
+            local.sums.extend(numbers.filter(|number| *number > 0));
+            local.ends.push(local.sums.len() as u32);
+        }
+        (local, known.len() + 1)
+    }
+}
+
+/// What holds a place of the basis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Held {
+    /// Nothing yet: an item may take it.
+    Free,
+    /// The sum is given up: it may be anything.
+    Released,
+    Item(u32),
 }
 
 /// The basis: for every sum an item or nothing, and the inverse of their columns.
 struct Flight {
     sums: usize,
-    basis: Vec<Option<usize>>,
-    /// By column, so that a set of bits is a sum of contiguous columns.
+    basis: Vec<Held>,
+    /// By column, so that a set of sums is a sum of contiguous columns.
     inverse: Vec<f64>,
+    /// A column as a combination of the basis, and where it is not 0.
     along: Vec<f64>,
-    changes: usize,
+    places: Vec<u32>,
 }
 
 impl Flight {
     fn new(sums: usize) -> Self {
         let mut inverse = vec![0.0; sums * sums];
         inverse.iter_mut().step_by(sums + 1).for_each(|place| *place = 1.0);
-        Self { sums, basis: vec![None; sums], inverse, along: vec![0.0; sums], changes: 0 }
+        let basis = vec![Held::Free; sums];
+        Self { sums, basis, inverse, along: vec![0.0; sums], places: Vec::with_capacity(sums) }
     }
 
     /// Lets an item take part until it is settled, or in the basis.
-    fn enter(&mut self, item: usize, chances: &mut [f64], columns: &[u64], random: &mut Random) {
-        self.express(columns[item]);
+    fn enter(&mut self, item: u32, column: &[u16], chances: &mut [f64], random: &mut Random) {
+        self.express(column);
         loop {
             // A place of the basis whose item cannot move any more is free for the next.
-            let stuck = |place: &Option<usize>| place.is_none_or(|held| is_settled(chances[held]));
-            let free = (0..self.sums)
-                .filter(|row| self.along[*row].abs() > ZERO && stuck(&self.basis[*row]))
-                .max_by(|a, b| self.along[*a].abs().total_cmp(&self.along[*b].abs()));
-            if let Some(row) = free {
-                self.replace(row, item, columns);
+            if let Some(row) = self.stuck(chances, true) {
+                self.replace(row, Held::Item(item));
                 return;
             }
-            let others = self.basis.iter().zip(&self.along).filter_map(|(held, along)| {
-                held.filter(|_| along.abs() > ZERO).map(|held| (chances[held], -along))
-            });
-            let by = step(others.chain([(chances[item], 1.0)]), random);
-            for (held, along) in self.basis.iter().zip(&self.along) {
-                if let Some(held) = held
-                    && along.abs() > ZERO
-                {
-                    chances[*held] = moved(chances[*held], -along * by);
-                }
-            }
-            chances[item] = moved(chances[item], by);
-            if by == 0.0 || is_settled(chances[item]) {
+            let by = self.step(Some(item), chances, random);
+            if by == 0.0 || is_settled(chances[item as usize]) {
                 return;
             }
         }
+    }
+
+    /// Gives up a sum: lets it change until an item is settled. Returns how many chances became 0.
+    fn release(&mut self, sum: usize, chances: &mut [f64], random: &mut Random) -> usize {
+        self.express(&[sum as u16]);
+        let zeros = |chances: &[f64], flight: &Self| {
+            let items = flight.basis.iter().filter_map(|held| match held {
+                Held::Item(item) => Some(*item as usize),
+                _ => None,
+            });
+            items.filter(|item| chances[*item] == 0.0).count()
+        };
+        let before = zeros(chances, self);
+        if self.stuck(chances, false).is_none() {
+            self.step(None, chances, random);
+        }
+        let more = zeros(chances, self) - before;
+        if let Some(row) = self.stuck(chances, false) {
+            self.replace(row, Held::Released);
+        }
+        more
+    }
+
+    /// The place, of those that the column needs, that is free or whose item is settled. The one
+    /// with the largest number there keeps rounding errors smallest; but free places are filled in
+    /// order, so that those left in the end are of the least important sums.
+    fn stuck(&self, chances: &[f64], free: bool) -> Option<usize> {
+        let rows = self.places.iter().map(|row| *row as usize);
+        let size = |row: usize| self.along[row].abs();
+        if free {
+            let is_free = |row: &usize| self.basis[*row] == Held::Free && size(*row) > 0.05;
+            if let Some(first) = rows.clone().find(is_free) {
+                return Some(first);
+            }
+        }
+        let stuck = |row: &usize| match self.basis[*row] {
+            Held::Free => free,
+            Held::Released => false,
+            Held::Item(item) => is_settled(chances[item as usize]),
+        };
+        rows.filter(stuck).max_by(|a, b| size(*a).total_cmp(&size(*b)))
+    }
+
+    /// Moves chances along the column, forth or back, so far that one is settled, and so that the
+    /// expectation stays. Returns how far.
+    fn step(&self, entering: Option<u32>, chances: &mut [f64], random: &mut Random) -> f64 {
+        let moves = self.places.iter().filter_map(|row| match self.basis[*row as usize] {
+            Held::Item(item) => Some((item as usize, -self.along[*row as usize])),
+            _ => None,
+        });
+        let moves = moves.chain(entering.map(|item| (item as usize, 1.0)));
+        let (mut forth, mut back) = (f64::INFINITY, f64::INFINITY);
+        for (item, along) in moves.clone() {
+            let (up, down) = ((1.0 - chances[item]) / along, -chances[item] / along);
+            forth = forth.min(if along > 0.0 { up } else { down });
+            back = back.min(if along > 0.0 { -down } else { -up });
+        }
+        if !forth.is_finite() || !back.is_finite() || forth + back <= 0.0 {
+            return 0.0;
+        }
+        let by = if random.unit() * (forth + back) < back { forth } else { -back };
+        for (item, along) in moves {
+            let chance = chances[item] + along * by;
+            chances[item] = if chance < SETTLED {
+                0.0
+            } else if chance > 1.0 - SETTLED {
+                1.0
+            } else {
+                chance
+            };
+        }
+        by
     }
 
     /// Writes a column as a combination of the basis, into `along`.
-    fn express(&mut self, mut column: u64) {
+    fn express(&mut self, column: &[u16]) {
         self.along.fill(0.0);
-        while column != 0 {
-            let at = column.trailing_zeros() as usize * self.sums;
-            column &= column - 1;
+        for sum in column {
+            let at = *sum as usize * self.sums;
             let part = &self.inverse[at..at + self.sums];
             self.along.iter_mut().zip(part).for_each(|(along, part)| *along += part);
         }
+        self.places.clear();
+        let places = (0..).zip(&self.along).filter(|(_, along)| along.abs() > ZERO);
+        self.places.extend(places.map(|(place, _): (u32, _)| place));
     }
 
-    /// Puts an item, whose combination `along` is, into the basis.
-    fn replace(&mut self, row: usize, item: usize, columns: &[u64]) {
-        self.basis[row] = Some(item);
-        self.changes += 1;
-        if self.changes.is_multiple_of(RENEW) && self.renew(columns) {
-            return;
-        }
+    /// Puts the column that `along` stands for into the basis.
+    fn replace(&mut self, row: usize, held: Held) {
+        self.basis[row] = held;
         let pivot = self.along[row];
         for column in self.inverse.chunks_exact_mut(self.sums) {
             let factor = column[row] / pivot;
-            if factor == 0.0 {
+            if factor.abs() < NOISE {
+                column[row] = 0.0;
                 continue;
             }
-            column.iter_mut().zip(&self.along).for_each(|(place, along)| *place -= factor * along);
+            for place in &self.places {
+                let (place, along) = (&mut column[*place as usize], self.along[*place as usize]);
+                *place -= factor * along;
+                if place.abs() < NOISE {
+                    *place = 0.0;
+                }
+            }
             column[row] = factor;
         }
     }
-
-    /// Computes the inverse from the basis, against the growth of rounding errors. False if that
-    /// is not possible.
-    fn renew(&mut self, columns: &[u64]) -> bool {
-        let sums = self.sums;
-        // Rows of [basis | identity], reduced until the left half is the identity. A place without
-        // an item has the column that it began with.
-        let width = 2 * sums;
-        let mut rows = vec![0.0; sums * width];
-        for (at, held) in self.basis.iter().enumerate() {
-            let column = held.map_or(1 << at, |held| columns[held]);
-            for row in 0..sums {
-                rows[row * width + at] = (column >> row & 1) as f64;
-            }
-            rows[at * width + sums + at] = 1.0;
-        }
-        for at in 0..sums {
-            let size = |row: &usize| rows[row * width + at].abs();
-            let Some(best) = (at..sums).max_by(|a, b| size(a).total_cmp(&size(b))) else { break };
-            if size(&best) < ZERO {
-                return false;
-            }
-            for column in 0..width {
-                rows.swap(at * width + column, best * width + column);
-            }
-            let pivot = rows[at * width + at];
-            rows[at * width..(at + 1) * width].iter_mut().for_each(|place| *place /= pivot);
-            let reduced = rows[at * width..(at + 1) * width].to_vec();
-            for row in (0..sums).filter(|row| *row != at) {
-                let row = &mut rows[row * width..(row + 1) * width];
-                let factor = row[at];
-                if factor != 0.0 {
-                    row.iter_mut().zip(&reduced).for_each(|(place, by)| *place -= factor * by);
-                }
-            }
-        }
-        for row in 0..sums {
-            for column in 0..sums {
-                self.inverse[column * sums + row] = rows[row * width + sums + column];
-            }
-        }
-        true
-    }
-}
-
-/// Settles what the flight left, giving up the least important sums first, the first of all last.
-fn land(chances: &mut [f64], columns: &[u64], sums: usize, random: &mut Random) {
-    let mut open: Vec<usize> =
-        (0..chances.len()).filter(|item| !is_settled(chances[*item])).collect();
-    while !open.is_empty() {
-        let direction = null_direction(&open, columns, sums);
-        let moves = open.iter().zip(&direction).map(|(item, along)| (chances[*item], *along));
-        let by = step(moves, random);
-        for (item, along) in open.iter().zip(&direction) {
-            chances[*item] = moved(chances[*item], along * by);
-        }
-        let before = open.len();
-        open.retain(|item| !is_settled(chances[*item]));
-        if open.len() == before
-            && let Some(item) = open.pop()
-        {
-            // Only rounding errors lead here.
-            chances[item] = if random.unit() < chances[item] { 1.0 } else { 0.0 };
-        }
-    }
-}
-
-/// A direction that keeps as many sums as possible, the most important first: rows are taken until
-/// they leave one degree of freedom.
-fn null_direction(open: &[usize], columns: &[u64], sums: usize) -> Vec<f64> {
-    let width = open.len();
-    let mut reduced: Vec<(usize, Vec<f64>)> = Vec::new();
-    for sum in 0..sums {
-        if reduced.len() + 1 >= width {
-            break;
-        }
-        let mut row: Vec<f64> =
-            open.iter().map(|item| (columns[*item] >> sum & 1) as f64).collect();
-        for (pivot, other) in &reduced {
-            let factor = row[*pivot];
-            if factor != 0.0 {
-                row.iter_mut().zip(other).for_each(|(place, by)| *place -= factor * by);
-            }
-        }
-        let largest = (0..width).max_by(|a, b| row[*a].abs().total_cmp(&row[*b].abs()));
-        let Some(pivot) = largest.filter(|at| row[*at].abs() > ZERO) else { continue };
-        let size = row[pivot];
-        row.iter_mut().for_each(|place| *place /= size);
-        for (_, other) in &mut reduced {
-            let factor = other[pivot];
-            if factor != 0.0 {
-                other.iter_mut().zip(&row).for_each(|(place, by)| *place -= factor * by);
-            }
-        }
-        reduced.push((pivot, row));
-    }
-    let mut direction = vec![0.0; width];
-    let is_free = |at: &usize| reduced.iter().all(|(pivot, _)| pivot != at);
-    if let Some(free) = (0..width).rev().find(is_free) {
-        direction[free] = 1.0;
-        for (pivot, row) in &reduced {
-            direction[*pivot] = -row[free];
-        }
-    }
-    direction
 }

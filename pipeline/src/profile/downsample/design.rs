@@ -6,11 +6,12 @@ use foldhash::fast::RandomState;
 
 use crate::profile::{Dictionary, StackIx};
 
+use super::balance::{self, Columns};
 use super::forest::{self, Paths};
 use super::frames::Kinds;
 use super::random::Random;
 use super::threshold::Threshold;
-use super::{balance, cube, rake, systematic};
+use super::{cube, rake, systematic};
 
 /// What is kept or dropped as a whole: samples of the same stack, attributes and link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,20 +52,24 @@ pub struct Design {
     traced: Threshold,
     /// The threshold for the others.
     free: Threshold,
+    /// How many of the free light items may be kept.
+    most: usize,
     /// Whether the total can be kept although items of traces are kept by the trace's number alone.
     compensates: bool,
     /// The free light items, as positions in `order`, and their chances.
     light: Vec<u32>,
     chances: Vec<f64>,
-    /// What each light item counts for, as a position in `patterns`.
+    /// What items count for of all sums that are considered.
+    columns: Columns,
+    /// What each light item counts for of the sums that are balanced, as a position in `patterns`.
     pattern_of: Vec<u32>,
-    patterns: Vec<u64>,
+    patterns: Vec<Vec<u16>>,
     sums: usize,
 }
 
 impl Design {
-    /// For keeping `keep` of the items, balanced on at most `balance` sums. `None` if there is
-    /// nothing to drop, or weights are so large that what stands for several is no 63-bit number.
+    /// For keeping at most `keep` of the items, balanced on at most `balance` sums. `None` if there
+    /// is nothing to drop, or weights are so large that what stands for several is no 63-bit number.
     pub fn new(
         dictionary: &Dictionary,
         items: Vec<Item>,
@@ -75,73 +80,110 @@ impl Design {
             items.iter().filter(|item| of(item)).map(|item| item.weight).collect::<Vec<u64>>()
         };
         let all = Threshold::of(weights(|_| true), keep);
-        let (traced, free) = if items.iter().all(|item| item.trace.is_none()) {
-            (all, all)
+        let keep_free = if items.iter().all(|item| item.trace.is_none()) {
+            keep
         } else {
             // The free items are chosen to a fixed number, so their threshold is one of their own.
-            let free = weights(|item| item.trace.is_none());
-            let chance = |weight: &u64| match all.is_heavy(*weight) {
+            let chance = |item: &Item| match all.is_heavy(item.weight) {
                 true => 1.0,
-                false => *weight as f64 / all.tau(),
+                false => item.weight as f64 / all.tau(),
             };
-            let expected: f64 = free.iter().map(chance).sum();
-            (all, Threshold::of(free, expected.round() as usize))
+            let free = items.iter().filter(|item| item.trace.is_none());
+            free.map(chance).sum::<f64>().round() as usize
         };
-        // Thrice, for calibration.
-        let largest = i64::MAX as f64 / 4.0;
-        if all.draws == 0 || all.tau().max(free.tau()) > largest {
+        let mut free = Threshold::of(weights(|item| item.trace.is_none()), keep_free);
+        if all.draws == 0 {
             return None;
         }
         let kinds = Kinds::of(dictionary, items.iter().map(|item| item.stack));
         let paths = Paths::of(dictionary, &kinds, &items)?;
-        let total: u128 = items.iter().map(|item| u128::from(item.weight)).sum();
-        let least = (total / balance::HEAVY).max(1);
-        let (order, nodes) = forest::in_order(&paths, &items, least);
-        let is_light = |at: usize| {
+        let is_light = |free: Threshold, at: usize| {
             let item = &items[at];
             item.trace.is_none() && item.weight > 0 && !free.is_heavy(item.weight)
         };
-        let most = balance.min(free.draws / 4);
-        let (columns, sums) = if most > 1 {
-            balance::columns(&items, &kinds, &paths, (&order, &nodes), is_light, most)
-        } else {
-            (vec![1; order.len()], 1)
-        };
-        let mut light = Vec::new();
-        let mut chances = Vec::new();
-        let mut patterns = Vec::new();
-        let mut pattern_of = Vec::new();
-        let mut known: HashMap<u64, u32, RandomState> = HashMap::default();
-        let tau = free.tau();
-        for (at, (item, column)) in order.iter().zip(columns).enumerate() {
-            if !is_light(*item as usize) {
-                continue;
+        // At least a third is left to chance alone.
+        let most = balance.min(free.draws * 2 / 3);
+        let (order, columns, chosen) = if most > 1 {
+            let total: u128 = items.iter().map(|item| u128::from(item.weight)).sum();
+            let least = (total / balance::HEAVY).max(1);
+            let fine = (4.0 * free.tau()) as u128;
+            let fine = fine.min(least);
+            let (order, nodes) = forest::in_order(&paths, &items, least, fine);
+            let in_doubt = |at| is_light(free, at);
+            let columns = Columns::of(&items, &kinds, &paths, (&order, &nodes), in_doubt);
+            let tau = free.tau();
+            let mut spread = vec![0.0; columns.patterns.len()];
+            for (item, pattern) in order.iter().zip(&columns.pattern_of) {
+                if in_doubt(*item as usize) {
+                    let chance = items[*item as usize].weight as f64 / tau;
+                    spread[*pattern as usize] += chance * (1.0 - chance);
+                }
             }
-            light.push(at as u32);
-            chances.push(items[*item as usize].weight as f64 / tau);
-            pattern_of.push(*known.entry(column).or_insert_with(|| {
-                patterns.push(column);
-                patterns.len() as u32 - 1
-            }));
+            let chosen = columns.choose(&spread, tau / total as f64, most);
+            (order, columns, chosen)
+        } else {
+            let (order, _) = forest::in_order(&paths, &items, u128::MAX, free.tau() as u128);
+            let columns = Columns::of_number(order.len());
+            (order, columns, vec![0])
+        };
+        // Items that are neither dropped nor kept whole, one for each sum, are more than their
+        // chances make them: these are somewhat below a half on average.
+        let fewer = if chosen.len() > 1 { chosen.len() * 3 / 5 } else { 0 };
+        let heavy = |threshold: Threshold, keep: usize| keep - threshold.draws.min(keep);
+        let keep_then = keep_free.saturating_sub(fewer).max(1);
+        free = Threshold::of(weights(|item| item.trace.is_none()), keep_then);
+        let most = keep_free - heavy(free, keep_then).min(keep_free);
+        // Thrice, for calibration.
+        let largest = i64::MAX as f64 / 4.0;
+        if all.tau().max(free.tau()) > largest {
+            return None;
         }
-        let compensates = compensates(&items, traced, free);
-        let design = Self {
+        let mut number = vec![u16::MAX; columns.sums()];
+        for (at, sum) in chosen.iter().enumerate() {
+            number[*sum as usize] = at as u16;
+        }
+        let mut patterns: Vec<Vec<u16>> = Vec::new();
+        let mut known: HashMap<Vec<u16>, u32, RandomState> = HashMap::default();
+        let reduced: Vec<u32> = columns
+            .patterns
+            .iter()
+            .map(|pattern| {
+                let numbers = pattern.iter().map(|sum| number[*sum as usize]);
+                let mut pattern: Vec<u16> = numbers.filter(|at| *at != u16::MAX).collect();
+                pattern.sort_unstable();
+                *known.entry(pattern).or_insert_with_key(|pattern| {
+                    patterns.push(pattern.clone());
+                    patterns.len() as u32 - 1
+                })
+            })
+            .collect();
+        let (mut light, mut chances, mut pattern_of) = (Vec::new(), Vec::new(), Vec::new());
+        for (at, (item, pattern)) in order.iter().zip(&columns.pattern_of).enumerate() {
+            if is_light(free, *item as usize) {
+                light.push(at as u32);
+                chances.push(items[*item as usize].weight as f64 / free.tau());
+                pattern_of.push(reduced[*pattern as usize]);
+            }
+        }
+        let compensates = compensates(&items, all, free);
+        let sums = chosen.len();
+        Some(Self {
             items,
             order,
-            traced,
+            traced: all,
             free,
+            most,
             compensates,
             light,
             chances,
+            columns,
             pattern_of,
             patterns,
             sums,
-        };
-        Some(design)
+        })
     }
 
-    /// The weight that a light item that is kept stands for; the larger one if items of traces have
-    /// another than others.
+    /// The most that a kept item stands for whose weight is smaller.
     pub fn tau(&self) -> f64 {
         self.traced.tau().max(self.free.tau())
     }
@@ -160,18 +202,15 @@ impl Design {
     pub fn draw(&self, calibrate: bool, seed: u64) -> Draw {
         let random = &mut Random::new(seed, 0);
         let (traced, surplus) = self.traced(random);
-        let chosen = self.choose(random);
         let total = self.free.light.saturating_add_signed(surplus);
-        let (values, calibrated) = self.values(&chosen, total, calibrate, random);
-        let mut values = values.into_iter();
-        let mut light = self.light.iter().zip(chosen).peekable();
+        let (values, calibrated) = self.free(total, calibrate, random);
+        let mut light = self.light.iter().zip(values).peekable();
         let mut traced = traced.into_iter();
         let mut kept = Vec::new();
         for (at, position) in self.order.iter().enumerate() {
             let item = self.items[*position as usize];
             let value = if light.peek().is_some_and(|(next, _)| **next == at as u32) {
-                let chosen = light.next().is_some_and(|(_, chosen)| chosen);
-                if chosen { values.next().unwrap_or(0) } else { 0 }
+                light.next().map_or(0, |(_, value)| value)
             } else if item.trace.is_some() && !self.traced.is_heavy(item.weight) {
                 traced.next().unwrap_or(0)
             } else {
@@ -209,19 +248,36 @@ impl Design {
         (values, if self.compensates { before - after } else { 0 })
     }
 
-    /// Which of the free light items are chosen.
-    fn choose(&self, random: &mut Random) -> Vec<bool> {
-        if self.sums > 1
-            && let Some(chosen) = self.choose_balanced(random)
-        {
-            return chosen;
+    /// What the free light items stand for, together `total`; and whether that is calibrated.
+    fn free(&self, total: u128, calibrate: bool, random: &mut Random) -> (Vec<u64>, bool) {
+        if self.sums < 2 {
+            let weight = |at: &u32| self.items[self.order[*at as usize] as usize].weight;
+            let weights = self.light.iter().map(weight);
+            let chosen = systematic::choose(weights, self.free.light, self.free.draws, random);
+            let count = chosen.iter().filter(|chosen| **chosen).count();
+            let mut shares = systematic::share(total, count, random);
+            let mut value = || u64::try_from(shares.next().unwrap_or(0)).unwrap_or(u64::MAX);
+            let values = chosen.into_iter().map(|chosen| if chosen { value() } else { 0 });
+            return (values.collect(), false);
         }
-        let weight = |at: &u32| self.items[self.order[*at as usize] as usize].weight;
-        let weights = self.light.iter().map(weight);
-        systematic::choose(weights, self.free.light, self.free.draws, random)
+        let mut shares = self.choose_balanced(random);
+        let scale = if self.free.light > 0 { total as f64 / self.free.light as f64 } else { 0.0 };
+        let factors = calibrate.then(|| self.factors(&shares, scale)).flatten();
+        let one = self.free.tau() * scale;
+        match &factors {
+            Some(factors) => {
+                let patterns = self.light.iter().map(|at| self.columns.pattern_of[*at as usize]);
+                for (share, pattern) in shares.iter_mut().zip(patterns) {
+                    *share *= self.free.tau() * factors[pattern as usize];
+                }
+            }
+            None => shares.iter_mut().for_each(|share| *share *= one),
+        }
+        (systematic::round(&shares, Some(total), random), factors.is_some())
     }
 
-    fn choose_balanced(&self, random: &mut Random) -> Option<Vec<bool>> {
+    /// Which share of the threshold each free light item stands for: nothing or all, but for a few.
+    fn choose_balanced(&self, random: &mut Random) -> Vec<f64> {
         let mut chances = self.chances.clone();
         let mut waiting = vec![u32::MAX; self.patterns.len()];
         for (at, pattern) in self.pattern_of.iter().enumerate() {
@@ -240,52 +296,38 @@ impl Design {
                 u32::MAX
             };
         }
+        let settled = chances.iter().filter(|chance| **chance >= 0.5).count();
         let mut rest: Vec<u32> = waiting.into_iter().filter(|at| *at != u32::MAX).collect();
         rest.sort_unstable();
         let mut open: Vec<f64> = rest.iter().map(|at| chances[*at as usize]).collect();
-        let pattern = |at: &u32| self.patterns[self.pattern_of[*at as usize] as usize];
-        let columns: Vec<u64> = rest.iter().map(pattern).collect();
-        cube::settle(&mut open, &columns, self.sums, random);
+        let settled = settled - open.iter().filter(|chance| **chance >= 0.5).count();
+        let pattern = |at: &u32| self.patterns[self.pattern_of[*at as usize] as usize].as_slice();
+        let columns: Vec<&[u16]> = rest.iter().map(pattern).collect();
+        let most = self.most.saturating_sub(settled);
+        cube::settle(&mut open, &columns, self.sums, most, random);
         for (at, chance) in rest.iter().zip(open) {
             chances[*at as usize] = chance;
         }
-        let chosen: Vec<bool> = chances.iter().map(|chance| *chance > 0.5).collect();
-        // Anything else is a tableau that lost its way.
-        (chosen.iter().filter(|chosen| **chosen).count() == self.free.draws).then_some(chosen)
-    }
-
-    /// What the chosen items stand for, together `total`.
-    fn values(
-        &self,
-        chosen: &[bool],
-        total: u128,
-        calibrate: bool,
-        random: &mut Random,
-    ) -> (Vec<u64>, bool) {
-        let whole = |value: u128| u64::try_from(value).unwrap_or(u64::MAX);
-        let count = chosen.iter().filter(|chosen| **chosen).count();
-        if calibrate && self.sums > 1 && total > 0 {
-            let scale = total as f64 / self.free.light as f64;
-            let mut aims = vec![0.0; self.sums];
-            let mut found = vec![0.0; self.patterns.len()];
-            for ((chance, pattern), chosen) in self.chances.iter().zip(&self.pattern_of).zip(chosen)
-            {
-                let mut column = self.patterns[*pattern as usize];
-                while column != 0 {
-                    aims[column.trailing_zeros() as usize] += chance * scale;
-                    column &= column - 1;
-                }
-                found[*pattern as usize] += f64::from(u8::from(*chosen));
-            }
-            if let Some(factors) = rake::factors(&self.patterns, &found, &aims) {
-                let tau = self.free.tau();
-                let chosen = self.pattern_of.iter().zip(chosen).filter(|(_, chosen)| **chosen);
-                let values: Vec<f64> =
-                    chosen.map(|(pattern, _)| tau * factors[*pattern as usize]).collect();
-                return (systematic::round(&values, Some(total), random), true);
+        for chance in &mut chances {
+            if cube::is_settled(*chance) {
+                *chance = chance.round();
             }
         }
-        (systematic::share(total, count, random).map(whole).collect(), false)
+        chances
+    }
+
+    /// Factors for each pattern of considered sums that make these exact.
+    fn factors(&self, shares: &[f64], scale: f64) -> Option<Vec<f64>> {
+        let mut aims = vec![0.0; self.columns.sums()];
+        let mut found = vec![0.0; self.columns.patterns.len()];
+        for ((at, chance), share) in self.light.iter().zip(&self.chances).zip(shares) {
+            let pattern = self.columns.pattern_of[*at as usize] as usize;
+            for sum in &self.columns.patterns[pattern] {
+                aims[*sum as usize] += chance * scale;
+            }
+            found[pattern] += share;
+        }
+        rake::factors(&self.columns.patterns, &found, &aims)
     }
 }
 

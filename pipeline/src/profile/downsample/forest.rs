@@ -48,24 +48,33 @@ pub(super) struct Node {
 }
 
 /// Items in depth-first order, and the nodes that weigh at least `least`. Of nodes with the same
-/// items there is one.
-pub(super) fn in_order(paths: &Paths, items: &[Item], least: u128) -> (Vec<u32>, Vec<Node>) {
+/// items there is one. Within nodes lighter than `fine` the order is that of the items.
+pub(super) fn in_order(
+    paths: &Paths,
+    items: &[Item],
+    least: u128,
+    fine: u128,
+) -> (Vec<u32>, Vec<Node>) {
     // Where the next step of each item is: 0 behind the leaf, which no kind and no resource is.
     let step = |item: u32, depth: usize| {
         let at = paths.start(item as usize) + depth;
         if at < paths.ends[item as usize] as usize { paths.steps[at] } else { 0 }
     };
     let mut order: Vec<u32> = (0..items.len() as u32).collect();
+    let weights: Vec<u64> = items.iter().map(|item| item.weight).collect();
     let mut nodes = Vec::new();
     let mut keyed: Vec<(u32, u32)> = Vec::new();
     let mut waiting = vec![(0_usize, items.len(), 0_usize)];
     while let Some((start, end, mut depth)) = waiting.pop() {
         let run = &mut order[start..end];
-        let weight = run.iter().map(|item| u128::from(items[*item as usize].weight)).sum();
+        let weight = run.iter().map(|item| u128::from(weights[*item as usize])).sum();
         if weight >= least {
             nodes.push(Node { start: start as u32, end: end as u32, weight });
         }
         let &mut [first, .., last] = run else { continue };
+        if weight < fine {
+            continue;
+        }
         // All go the same way for a while.
         let ended = loop {
             let next = step(first, depth);
@@ -82,7 +91,8 @@ pub(super) fn in_order(paths: &Paths, items: &[Item], least: u128) -> (Vec<u32>,
         }
         keyed.clear();
         keyed.extend(run.iter().map(|item| (step(*item, depth), *item)));
-        keyed.sort_unstable();
+        // Stable: few different keys, and often in order already.
+        keyed.sort_by_key(|(key, _)| *key);
         let mut begin = start;
         for group in keyed.chunk_by(|a, b| a.0 == b.0) {
             let next = begin + group.len();

@@ -6,10 +6,10 @@
 //! 2. Of the samples of a *stratum* (a profile; or profiles of a service that are small alone) `k`
 //!    are kept. A threshold τ with Σ min(1, w/τ) = k divides them (VarOpt): those of at least τ stay
 //!    as they are, of the others each stays with a chance of w/τ and then stands for τ.
-//! 3. The choice is balanced: of every heavy function (own or total weight) and every heavy node of
-//!    the call tree as much is kept as is dropped elsewhere in it (the [`cube`] method). Heavy is
-//!    more than 1 %; at most 64 sums are balanced. Where that is not possible, the choice goes by
-//!    even steps in depth-first order.
+//! 3. The choice is balanced (the cube method, in `cube.rs`): sums over heavy functions, own and total, and
+//!    over heavy nodes of the call tree, more than 1 %, come out exactly. To that end a few samples
+//!    are kept with less than τ. Of nearly equal sums one is balanced, and not more than two thirds
+//!    of what is kept allows.
 //! 4. Values are rounded to whole numbers by even steps in depth-first order: totals stay exact.
 //!
 //! # What it promises
@@ -75,7 +75,7 @@ pub struct Options {
     pub keep: Keep,
     /// A stratum of at most so many samples stays as it is.
     pub floor: usize,
-    /// On how many sums a choice is balanced, at most 64; below 2 it goes by even steps only.
+    /// On how many sums a choice is balanced, at most 512; below 2 it goes by even steps only.
     pub balance: usize,
     /// Whether values are adjusted so that balanced sums are exact.
     pub calibrate: bool,
@@ -85,13 +85,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            keep: Keep::Share(0.1),
-            floor: 2000,
-            balance: balance::MOST,
-            calibrate: false,
-            unite: true,
-        }
+        Self { keep: Keep::Share(0.1), floor: 2000, balance: 512, calibrate: false, unite: true }
     }
 }
 
@@ -311,8 +305,7 @@ fn sample(
     if keep >= items.len() {
         return refuse(Refusal::Few);
     }
-    let balance = options.balance.min(items.len() / 20);
-    let Some(design) = Design::new(&profiles.dictionary, items, keep, balance) else {
+    let Some(design) = Design::new(&profiles.dictionary, items, keep, options.balance) else {
         return refuse(Refusal::Overflow);
     };
     let draw = design.draw(options.calibrate, random::mixed(seed ^ random::mixed(stream as u64)));

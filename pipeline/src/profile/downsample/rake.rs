@@ -11,8 +11,9 @@ const LARGEST: f64 = 3.0;
 const CLOSE: f64 = 1e-10;
 
 /// A factor for each pattern, a set of sums, of which there are `found` items that count one each,
-/// so that every sum is its aim. `None` if there are no such factors within bounds.
-pub(super) fn factors(patterns: &[u64], found: &[f64], aims: &[f64]) -> Option<Vec<f64>> {
+/// so that every sum is its aim, but for sums that no item or the same items as of others stand for.
+/// `None` if there are no such factors within bounds.
+pub(super) fn factors(patterns: &[Vec<u16>], found: &[f64], aims: &[f64]) -> Option<Vec<f64>> {
     let sums = aims.len();
     let mut lambda = vec![0.0; sums];
     let mut factors = vec![1.0; patterns.len()];
@@ -24,25 +25,29 @@ pub(super) fn factors(patterns: &[u64], found: &[f64], aims: &[f64]) -> Option<V
             if amount == 0.0 {
                 continue;
             }
-            for row in bits(*pattern) {
-                missing[row] -= amount;
-                for column in bits(*pattern).take_while(|column| *column <= row) {
-                    slope[row * sums + column] += amount;
+            for (at, row) in pattern.iter().enumerate() {
+                missing[*row as usize] -= amount;
+                let slope = &mut slope[*row as usize * sums..];
+                for column in &pattern[..=at] {
+                    slope[*column as usize] += amount;
                 }
             }
         }
-        let is_met = |(missing, aim): (&f64, &f64)| missing.abs() <= CLOSE * aim.max(1.0);
-        if missing.iter().zip(aims).all(is_met) {
+        let mut by = missing.clone();
+        let aimed_at = solve(&mut slope, &mut by);
+        let is_met = |((missing, aim), aimed_at): ((&f64, &f64), &bool)| {
+            !aimed_at || missing.abs() <= CLOSE * aim.max(1.0)
+        };
+        if missing.iter().zip(aims).zip(&aimed_at).all(is_met) {
             let within = |factor: &f64| (1.0 / LARGEST..=LARGEST).contains(factor);
             let used = factors.iter().zip(found).filter(|(_, found)| **found > 0.0);
             return used.map(|(factor, _)| factor).all(within).then_some(factors);
         }
-        solve(&mut slope, &mut missing);
-        for (place, by) in lambda.iter_mut().zip(&missing) {
+        for (place, by) in lambda.iter_mut().zip(&by) {
             *place += by;
         }
         for (factor, pattern) in factors.iter_mut().zip(patterns) {
-            *factor = bits(*pattern).map(|row| lambda[row]).sum::<f64>().exp();
+            *factor = pattern.iter().map(|row| lambda[*row as usize]).sum::<f64>().exp();
         }
         if factors.iter().any(|factor| !factor.is_finite()) {
             return None;
@@ -51,17 +56,9 @@ pub(super) fn factors(patterns: &[u64], found: &[f64], aims: &[f64]) -> Option<V
     None
 }
 
-fn bits(mut pattern: u64) -> impl Iterator<Item = usize> {
-    std::iter::from_fn(move || {
-        let row = (pattern != 0).then(|| pattern.trailing_zeros() as usize);
-        pattern &= pattern.wrapping_sub(1);
-        row
-    })
-}
-
 /// Solves a symmetric system, of which the lower half is given, in place, by Cholesky's method.
-/// Where a row depends on those before it, its unknown is 0.
-fn solve(slope: &mut [f64], values: &mut [f64]) {
+/// Where a row depends on those before it, its unknown is 0. Returns which rows do not.
+fn solve(slope: &mut [f64], values: &mut [f64]) -> Vec<bool> {
     let sums = values.len();
     for row in 0..sums {
         for column in 0..=row {
@@ -72,7 +69,7 @@ fn solve(slope: &mut [f64], values: &mut [f64]) {
             slope[row * sums + column] = if row != column {
                 let pivot = slope[column * sums + column];
                 if pivot > 0.0 { rest / pivot } else { 0.0 }
-            } else if rest > 1e-9 * slope[row * sums + row].max(1e-300) {
+            } else if rest > 1e-7 * slope[row * sums + row].max(1e-300) {
                 rest.sqrt()
             } else {
                 0.0
@@ -88,4 +85,5 @@ fn solve(slope: &mut [f64], values: &mut [f64]) {
         let done: f64 = (row + 1..sums).map(|at| slope[at * sums + row] * values[at]).sum();
         values[row] = divide(values[row] - done, slope[row * sums + row]);
     }
+    (0..sums).map(|row| slope[row * sums + row] > 0.0).collect()
 }

@@ -74,6 +74,7 @@ impl Tree {
 
 impl Expression {
     /// Asks everything anew.
+    #[cfg(test)]
     pub(crate) fn ask(&self, environment: &impl Environment) -> Outcome {
         self.tree.evaluate(&mut |atom| self.ask_atom(atom, environment))
     }

@@ -30,11 +30,11 @@ mod tests;
 
 pub(super) use evaluate::{Environment, Fault, Outcome};
 use functions::Function;
-pub(super) use parser::{parse, regex};
+pub(super) use parser::parse;
 pub(super) use paths::{Context, Field, Key, Kind, Level, Path};
 pub(super) use value::{Datum, hex};
 
-use ::regex::Regex;
+use regex::Regex;
 
 /// What a condition says, ready to be asked.
 #[derive(Debug, Clone)]

@@ -1,7 +1,5 @@
 //! The grammar of conditions: `or` over `and` over `not` over comparisons and functions.
 
-use regex::{Regex, RegexBuilder};
-
 use super::functions::{self, Function};
 use super::lexer::{Token, tokens};
 use super::paths::{Field, Key};
@@ -9,13 +7,12 @@ use super::{
     Atom, Context, Expression, Kind, Level, Literal, Mistake, Operator, Path, Question, Term, Tree,
     Which,
 };
+use crate::actions::compile;
 
 /// The longest condition, in bytes.
 const MAX_LENGTH: usize = 16 << 10;
 /// Parentheses within each other.
 const MAX_DEPTH: usize = 32;
-/// What a compiled regular expression may take, in bytes.
-const MAX_REGEX: usize = 1 << 20;
 
 /// Reads a condition that stands in this context.
 pub(crate) fn parse(text: &str, context: Context) -> Result<Expression, Mistake> {
@@ -41,24 +38,6 @@ pub(crate) fn parse(text: &str, context: Context) -> Result<Expression, Mistake>
             Err(parser.mistake(format!("found {shown}, expected `and`, `or` or the end")))
         }
     }
-}
-
-/// A regular expression of bounded size.
-pub(crate) fn regex(pattern: &str) -> Result<Regex, String> {
-    RegexBuilder::new(pattern).size_limit(MAX_REGEX).dfa_size_limit(MAX_REGEX).build().map_err(
-        |error| match error {
-            regex::Error::CompiledTooBig(limit) => {
-                format!("this regular expression takes more than {limit} bytes")
-            }
-            other => {
-                // The message draws a picture over several lines, of which the last says it.
-                let text = other.to_string();
-                let last = text.lines().last().unwrap_or_default();
-                let reason = last.trim().trim_start_matches("error: ");
-                format!("this is no regular expression: {reason}")
-            }
-        },
-    )
 }
 
 struct Parser {
@@ -431,7 +410,7 @@ fn matching(operands: Vec<Operand>) -> Result<Term, Mistake> {
         let message = "the regular expression of `IsMatch` is a text in double quotes";
         return Err(Mistake::new(pattern.at, message));
     };
-    let regex = regex(text).map_err(|message| Mistake::new(pattern.at, message))?;
+    let regex = compile(text).map_err(|message| Mistake::new(pattern.at, message))?;
     Ok(Term::Match(Box::new(value.term), regex))
 }
 

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::process::Command;
 
 use super::super::describer::Describer;
@@ -14,7 +15,7 @@ use super::support::*;
 #[test]
 fn binaries_say_how_they_were_made() {
     let files = Files::new();
-    let mut describer = Describer::new(worker_command("worker"));
+    let mut describer = Describer::new(worker_command("worker"), Arc::default());
     let mut ask = |path: &std::path::Path| describer.describe(File::open(path).unwrap().as_fd());
     let program = ask(&files.compile_c(&["-O1"])).unwrap();
     assert!(program.compilers.iter().any(|note| note.contains("GCC") || note.contains("clang")));

@@ -31,6 +31,11 @@ const MAX_PAUSE: u64 = 64;
 /// How often the context of a process may change before it is not read any more: every change
 /// makes a new resource.
 const MAX_CHANGES: u32 = 16;
+/// Looks for a context a second, where there are many new processes, and how many at once: to look
+/// is to read all of a process's mappings.
+const LOOKS_A_SECOND: f64 = 10.0;
+/// See there.
+const MOST_LOOKS: f64 = 512.0;
 /// After how long without an answer the thread is taken for stuck.
 const STUCK: Duration = Duration::from_secs(10);
 /// How many threads are left behind before no more are started.
@@ -83,6 +88,9 @@ pub(super) struct Contexts {
     known: HashMap<u32, Known>,
     thread: Option<Thread>,
     stuck: u32,
+    /// Looks that are allowed now, and when that was counted.
+    looks: f64,
+    counted: Instant,
 }
 
 #[derive(Debug)]
@@ -128,7 +136,15 @@ impl Contexts {
     /// Starts the thread.
     pub(super) fn start(counters: Counters, fixed: bool) -> Self {
         let thread = Thread::start(counters.cpu.clone());
-        Self { counters, fixed, known: HashMap::new(), thread, stuck: 0 }
+        Self {
+            counters,
+            fixed,
+            known: HashMap::new(),
+            thread,
+            stuck: 0,
+            looks: MOST_LOOKS,
+            counted: Instant::now(),
+        }
     }
 
     /// A process has its first sample.
@@ -144,7 +160,10 @@ impl Contexts {
             ..Known::default()
         });
         known.next = known.next.min(window);
-        self.ask(facts.id, window);
+        // Where the sampler itself reads nothing of new processes, there are too many.
+        if facts.start_time != 0 {
+            self.ask(facts.id, window);
+        }
     }
 
     /// A process had samples in a window that ends: looks again if it is time.
@@ -169,6 +188,16 @@ impl Contexts {
         let Some(thread) = &mut self.thread else { return };
         if known.asked || window < known.next || known.changes >= MAX_CHANGES {
             return;
+        }
+        if known.place.is_none() {
+            let now = Instant::now();
+            let earned = now.saturating_duration_since(self.counted).as_secs_f64() * LOOKS_A_SECOND;
+            self.looks = (self.looks + earned).min(MOST_LOOKS);
+            self.counted = now;
+            if self.looks < 1.0 {
+                return;
+            }
+            self.looks -= 1.0;
         }
         let question =
             Question { process, pid: known.pid, start_time: known.start_time, place: known.place };

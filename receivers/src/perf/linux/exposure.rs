@@ -27,6 +27,8 @@ pub(super) struct Exposure {
     /// Credits that the kernel has not used yet.
     left: u32,
     period: u64,
+    /// The period before, and until when it was in force.
+    past: (u64, u64),
     /// What the next sample gets on top, if it comes by that time.
     owed: Option<(u64, u64)>,
     /// Nothing is sampled.
@@ -39,8 +41,12 @@ impl Exposure {
         Self { began: now, opened: now, period, ..Self::default() }
     }
 
-    /// Counts a sample; returns its weight before any correction of the window.
-    pub(super) fn sample(&mut self, time: u64, period: u64) -> u64 {
+    /// Counts a sample; returns its weight before any correction of the window: the period that was
+    /// in force. The one that the kernel writes into samples of its timer is the one that the event
+    /// was opened with, whatever it was changed to since (seen on 6.18).
+    pub(super) fn sample(&mut self, time: u64) -> u64 {
+        let (past, until) = self.past;
+        let period = if time < until { past } else { self.period };
         self.samples += 1;
         self.left = self.left.saturating_sub(1);
         self.last = self.last.max(time);
@@ -52,10 +58,12 @@ impl Exposure {
 
     /// The period changes now.
     pub(super) fn change(&mut self, now: u64, period: u64) {
+        if period == self.period {
+            return;
+        }
+        self.past = (self.period, now);
         if self.held || self.is_exhausted() {
             self.period = period;
-        }
-        if period == self.period {
             return;
         }
         let passed = now.saturating_sub(self.last);

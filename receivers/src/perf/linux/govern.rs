@@ -12,7 +12,7 @@ use profpipe_pipeline::overhead::{
     Governor, Levers, Overhead, Rung, Sampled, Stage, Wish, thread_cpu,
 };
 
-use super::attr::{Choices, Clock};
+use super::attr::Choices;
 use super::calibrate::Calibration;
 use super::drain::now;
 use super::exposure::Exposure;
@@ -88,7 +88,6 @@ pub(super) struct Governed {
     /// What the configuration asks for.
     wanted: Choices,
     levers: Levers,
-    clock: Clock,
     /// The numbers of the CPUs, and what is known of each.
     cpus: Vec<(u32, Exposure)>,
     kept: Vec<(usize, Counted)>,
@@ -137,7 +136,6 @@ impl Governed {
             governor,
             overhead,
             wanted: session.choices,
-            clock: session.choices.clock,
             cpus: cpus.collect(),
             kept: Vec::new(),
             began: start,
@@ -150,7 +148,8 @@ impl Governed {
             stormy: false,
             capped: 0,
             busy: 0.0,
-            calibration: Calibration::new(&session.choices),
+            // Opened by the thread that is to be measured.
+            calibration: None,
             rest: 0,
             record: 0,
             discovery: 0,
@@ -161,8 +160,10 @@ impl Governed {
 
     /// Begins the first window.
     pub(super) fn start(&mut self, session: &mut Session, unwinding: &mut Unwinding) {
+        self.calibration = Calibration::new(&self.wanted);
         let rung = self.levers.rung;
-        if let Err(error) = session.reopen(&self.wanted, rung, self.levers.frequency) {
+        self.frequency = session.possible(self.levers.frequency);
+        if let Err(error) = session.reopen(&self.wanted, rung, self.frequency) {
             tracing::warn!("{error}");
         }
         unwinding.set_rung(rung, at_rung(self.wanted, rung).stack as usize);
@@ -171,7 +172,7 @@ impl Governed {
 
     /// How long the drain thread may sleep.
     pub(super) fn patience(&self) -> Duration {
-        Duration::from_nanos(self.end.saturating_sub(now()).clamp(200_000, 2_000_000_000))
+        Duration::from_nanos(self.end.saturating_sub(now()).clamp(200_000, 60_000_000_000))
     }
 
     pub(super) fn is_due(&self, now: u64) -> bool {
@@ -184,13 +185,9 @@ impl Governed {
             return 0;
         }
         self.samples += 1;
-        let of_clock = match self.clock {
-            Clock::Timer => sample.period,
-            Clock::Cycles => period(self.frequency),
-        };
         match self.cpus.iter_mut().find(|(cpu, _)| *cpu == sample.cpu) {
-            Some((_, exposure)) => exposure.sample(sample.time, of_clock),
-            None => of_clock,
+            Some((_, exposure)) => exposure.sample(sample.time),
+            None => period(self.frequency),
         }
     }
 
@@ -307,7 +304,8 @@ impl Governed {
 
     /// Gives the events what the levers say.
     fn apply(&mut self, session: &Session, now: u64) {
-        let Levers { frequency, credits, window, .. } = self.levers;
+        let Levers { credits, window, .. } = self.levers;
+        let frequency = session.possible(self.levers.frequency);
         self.began = now;
         self.end = now + window.as_nanos() as u64;
         if credits == 0 {

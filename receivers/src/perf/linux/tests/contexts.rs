@@ -161,7 +161,7 @@ fn what_changes_while_it_is_read_is_not_believed() {
     let mut memory = Made { start: START, bytes: published(&old, 7), reads: 0, happens: gone };
     assert_eq!(read(&mut memory, START, None), Found::Nothing(Refusal::Unreadable));
     let moved = |reads: usize, bytes: &mut Vec<u8>| {
-        bytes[24] = if reads % 2 == 0 { 32 } else { 33 };
+        bytes[24] = if reads.is_multiple_of(2) { 32 } else { 33 };
     };
     let mut memory = Made { start: START, bytes: published(&old, 7), reads: 0, happens: moved };
     assert!(!matches!(read(&mut memory, START, None), Found::Context { .. }));

@@ -11,3 +11,4 @@ mod contexts;
 mod files;
 mod processes;
 mod records;
+mod weights;

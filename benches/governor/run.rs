@@ -1,0 +1,175 @@
+//! The agent under test, and what it costs second by second.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::loads::process_cpu;
+
+/// Numbers of runs, for their files.
+static RUNS: AtomicU32 = AtomicU32::new(0);
+
+/// What a sample costs the kernel where the agent did not measure it, in nanoseconds.
+const KERNEL_SAMPLE: f64 = 50_000.0;
+/// What a record of a mapping, a name, a fork or an end costs it.
+const KERNEL_RECORD: f64 = 2_000.0;
+
+/// A running agent.
+pub(crate) struct Agent {
+    child: Child,
+    log: std::path::PathBuf,
+}
+
+impl Agent {
+    pub(crate) fn start(home: &Path, percent: Option<f64>, hertz: u32, sink: SocketAddr) -> Self {
+        let number = RUNS.fetch_add(1, Ordering::Relaxed);
+        let governor = percent.map(|percent| format!("governor: {{cpu: {percent}%}},"));
+        let listed = if percent.is_some() { "governor, " } else { "" };
+        let text = format!(
+            "receivers: {{perf: {{frequency: {hertz}, interval: 5s}}}}\n\
+             processors: {{{} symbolize: }}\n\
+             exporters: {{otlp_http: {{endpoint: 'http://{sink}', compression: none, \
+             timeout: 5s}}}}\n\
+             service: {{telemetry: {{logs: {{level: debug}}}}, pipelines: {{profiles: \
+             {{receivers: [perf], processors: [{listed}symbolize], exporters: [otlp_http]}}}}}}\n",
+            governor.unwrap_or_default()
+        );
+        let config = home.join(format!("{number}.yaml"));
+        std::fs::write(&config, text).unwrap();
+        let log = home.join(format!("{number}.log"));
+        let child = Command::new(env!("CARGO_BIN_EXE_profpipe"))
+            .args(["run", "--config"])
+            .arg(&config)
+            .current_dir(home)
+            .stdin(Stdio::null())
+            .stderr(std::fs::File::create(&log).unwrap())
+            .spawn()
+            .unwrap();
+        Self { child, log }
+    }
+
+    /// Ends it as a user would.
+    pub(crate) fn stop(&mut self) {
+        let pid = rustix::process::Pid::from_raw(self.child.id().cast_signed()).unwrap();
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::INT);
+        let _ = self.child.wait();
+    }
+
+    /// Its log so far.
+    pub(crate) fn said(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// It and its worker.
+    fn family(&self) -> Vec<u32> {
+        let pid = self.child.id();
+        let mut family = vec![pid];
+        let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten();
+        for thread in threads.flatten() {
+            let children = std::fs::read_to_string(thread.path().join("children"));
+            let children = children.unwrap_or_default();
+            family.extend(children.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
+        }
+        family
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// CPU time of the agent and its worker in each second, in nanoseconds.
+pub(crate) struct Run {
+    user: Vec<f64>,
+}
+
+impl Run {
+    pub(crate) fn measure(agent: &Agent, seconds: f64) -> Self {
+        let mut seen: Vec<(u32, u64)> = Vec::new();
+        let mut step = |count_new: bool| {
+            let mut sum = 0;
+            for pid in agent.family() {
+                let Some(now) = process_cpu(pid) else { continue };
+                match seen.iter_mut().find(|(known, _)| *known == pid) {
+                    Some((_, before)) => sum += now.saturating_sub(std::mem::replace(before, now)),
+                    None => {
+                        seen.push((pid, now));
+                        sum += if count_new { now } else { 0 };
+                    }
+                }
+            }
+            sum as f64
+        };
+        step(false);
+        let began = Instant::now();
+        let mut user = Vec::new();
+        for second in 1..=seconds as u32 {
+            let next = began + Duration::from_secs(u64::from(second));
+            std::thread::sleep(next.saturating_duration_since(Instant::now()));
+            user.push(step(true));
+        }
+        Self { user }
+    }
+
+    /// With what the kernel took from the profiled. The agent's own windows say how many samples
+    /// there were; without a governor they are spread evenly.
+    pub(crate) fn with_kernel(&self, said: &str) -> Vec<f64> {
+        let cost = cost_of(said);
+        let windows = windows_of(said);
+        let first = windows.len().saturating_sub(self.user.len());
+        let even = samples_of(said) as f64 / (self.user.len() as f64 + 3.0);
+        let of = |at: usize| match windows.get(first + at) {
+            Some(window) => {
+                (window.samples * cost + window.sideband * KERNEL_RECORD) / window.seconds.max(0.1)
+            }
+            None if windows.is_empty() => even * cost,
+            None => 0.0,
+        };
+        self.user.iter().enumerate().map(|(at, user)| user + of(at)).collect()
+    }
+}
+
+/// What the agent saw in a window.
+pub(crate) struct Window {
+    pub(crate) seconds: f64,
+    pub(crate) samples: f64,
+    pub(crate) sideband: f64,
+    pub(crate) busy: f64,
+}
+
+/// The windows in a log.
+pub(crate) fn windows_of(said: &str) -> Vec<Window> {
+    let figure = |line: &str, key: &str| -> Option<f64> {
+        let (_, rest) = line.split_once(key)?;
+        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
+        rest.get(..end)?.parse().ok()
+    };
+    let window = |line: &str| {
+        Some(Window {
+            seconds: figure(line, "Observation { seconds: ")?,
+            samples: figure(line, " samples: ")?,
+            sideband: figure(line, " sideband: ")?,
+            busy: figure(line, " busy: ")?,
+        })
+    };
+    said.lines().filter_map(window).collect()
+}
+
+/// What a sample costs the kernel, in nanoseconds, as measured by the agent if it did.
+pub(crate) fn cost_of(said: &str) -> f64 {
+    let figure = said.split_once("kernel at most ").and_then(|(_, rest)| rest.split_once(' '));
+    figure.and_then(|(text, _)| text.parse::<f64>().ok()).map_or(KERNEL_SAMPLE, |us| us * 1000.0)
+}
+
+/// The samples of the whole run, as the last line says.
+pub(crate) fn samples_of(said: &str) -> u64 {
+    let last = said.lines().rev().find(|line| line.contains("stopped after"));
+    let figure = last.and_then(|line| line.split_once(" samples"));
+    let text = figure.and_then(|(head, _)| head.rsplit(' ').next()).unwrap_or_default();
+    text.replace(',', "").parse().unwrap_or(0)
+}
