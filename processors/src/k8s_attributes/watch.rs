@@ -236,7 +236,7 @@ impl Watcher {
         loop {
             let piece = tokio::time::timeout(silence, stream.piece()).await;
             let piece = piece.map_err(|_| Error::new("nothing came for too long"))?;
-            let Some(piece) = piece.map_err(|error| Error::from(error.into_cause()))? else {
+            let Some(piece) = piece.map_err(|error| error.into_cause())? else {
                 return Ok(());
             };
             lines.push(&piece);
@@ -322,7 +322,7 @@ impl Watcher {
 /// The whole of an answer.
 async fn whole(mut stream: Stream) -> Result<Bytes, Error> {
     let mut body = BytesMut::new();
-    while let Some(piece) = stream.piece().await.map_err(|error| Error::from(error.into_cause()))? {
+    while let Some(piece) = stream.piece().await.map_err(|error| error.into_cause())? {
         if body.len() + piece.len() > MAX_PAGE {
             return Err(Error::new(format!("a list is larger than {MAX_PAGE} bytes")));
         }
