@@ -174,6 +174,27 @@ profpipe: 20 mistakes in the configuration
     }
 }
 
+/// Scenario: a governor in a pipeline without the sampler, and budgets that make no sense.
+/// Guarantees: a line each that says what to do; in the right pipeline it is no mistake.
+#[test]
+fn a_governor_needs_a_sampler() {
+    let text = "receivers: {otlp: {protocols: {grpc: }}, perf: }\n\
+                processors: {governor: , governor/none: {cpu: 0%}, governor/bare: {cpu: 1}}\n\
+                exporters: {debug: }\n\
+                service: {pipelines: {\n  \
+                profiles/a: {receivers: [otlp], processors: [governor], exporters: [debug]},\n  \
+                profiles/b: {receivers: [perf], processors: [governor], exporters: [debug]}}}";
+    assert_eq!(
+        errors_of(text),
+        "c.yaml:2:44: processors::governor/none::cpu: a budget of nothing allows no profiling; leave \
+         `perf` out instead\n\
+         c.yaml:2:70: processors::governor/bare::cpu: `1` is not a share; write it in percent, like \
+         `1%` or `0.5%`\n\
+         c.yaml:5:47: service::pipelines::profiles/a::processors::0: `governor` does nothing without \
+         the receiver `perf`; list it in this pipeline or take `governor` out"
+    );
+}
+
 /// Scenario: values that cannot be read beside values that make no sense, and sections of the wrong
 /// shape.
 /// Guarantees: both kinds are reported at once; nothing is reported twice.

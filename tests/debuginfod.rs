@@ -15,6 +15,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -370,9 +371,35 @@ fn a_gateway_names_what_the_host_names() {
         assert!(count >= 5, "{} places of {} have lines", count, program.display());
     }
     assert!(inlined > 0, "nothing was inlined");
-    eprintln!(
-        "{} places of {} modules are called the same, {inlined} inlined",
-        host.len(),
-        ids.len()
-    );
+    let modules = ids.len();
+    eprintln!("{same} places of {modules} modules are called the same, {inlined} inlined");
+}
+
+/// Scenario: credentials from an extension that is not there, and a cache directory that others may
+/// write into. Guarantees: the first is told before anything runs, the second when it starts.
+#[test]
+fn mistakes_are_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let open = directory.path().join("open");
+    std::fs::create_dir(&open).unwrap();
+    std::fs::set_permissions(&open, PermissionsExt::from_mode(0o777)).unwrap();
+    let config = |more: &str| {
+        format!(
+            "receivers: {{nop: }}\nexporters: {{nop: }}\nprocessors:\n  symbolize:\n    debuginfod: \
+             {{urls: 'http://127.0.0.1:9'{more}}}\n    cache: {{directory: '{}'}}\n\
+             service: {{pipelines: {{profiles: {{receivers: [nop], processors: [symbolize], \
+             exporters: [nop]}}}}}}\n",
+            open.display()
+        )
+    };
+    let text = config(", auth: {authenticator: keys}");
+    let errors = profpipe::Engine::builder().config_named("c.yaml", text).plan().unwrap_err();
+    let expected = "c.yaml:5:68: processors::symbolize::debuginfod::auth::authenticator: `keys` is not \
+                    defined under `extensions`";
+    assert_eq!(errors.to_string(), expected);
+
+    std::fs::write(directory.path().join("c.yaml"), config("")).unwrap();
+    let said = start(directory.path(), "c.yaml").map(drop).unwrap_err();
+    let expected = "other users may write into it; make it private (0700)\n";
+    assert!(said.ends_with(expected) && said.lines().count() == 1, "{said}");
 }

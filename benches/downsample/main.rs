@@ -70,14 +70,16 @@ fn main() {
 
 fn data(name: &str) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    root.join("tests/data").join(format!("{name}.otlp.gz"))
+    root.join("pipeline/tests/data").join(format!("{name}.otlp.xz"))
 }
 
 fn load(name: &str) -> (Profiles, usize) {
     let packed = std::fs::read(data(name)).unwrap();
     let mut bytes = Vec::new();
-    flate2::read::GzDecoder::new(packed.as_slice()).read_to_end(&mut bytes).unwrap();
-    (otlp::decode(&bytes).unwrap(), packed.len())
+    lzma_rust2::XzReader::new(packed.as_slice(), false).read_to_end(&mut bytes).unwrap();
+    let profiles = otlp::decode(&bytes).unwrap();
+    let packed = self::packed(&profiles).len();
+    (profiles, packed)
 }
 
 fn packed(profiles: &Profiles) -> Vec<u8> {

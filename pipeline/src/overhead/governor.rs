@@ -155,6 +155,10 @@ impl Governor {
         governor.publish(levers, 0.0, 0.0);
         let mut shared = governor.overhead.shared();
         shared.pacer = Some(Pacer::new(levers.pace, levers.lump, governor.began));
+        shared.network = limits.network.map(|bytes| {
+            let second = bytes as f64;
+            Pacer::new(second / 1e9, second / 2.0, governor.began)
+        });
         shared.receivers.push(Arc::clone(&governor.receiver));
         drop(shared);
         governor
@@ -337,6 +341,7 @@ impl Drop for Governor {
         let mut shared = self.overhead.shared();
         shared.receivers.retain(|receiver| *receiver != self.receiver);
         shared.pacer = None;
+        shared.network = None;
         shared.status = None;
         drop(shared);
         for gauge in [&self.meters.budget, &self.meters.spent, &self.meters.frequency] {

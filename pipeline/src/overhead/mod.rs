@@ -51,6 +51,8 @@ pub struct Overhead {
 struct Shared {
     limits: Option<Limits>,
     pacer: Option<Pacer>,
+    /// The same for bytes on their way out.
+    network: Option<Pacer>,
     /// The receivers whose batches are paced.
     receivers: Vec<Arc<str>>,
     /// The usual size of a piece of work of each stage, from above.
@@ -169,6 +171,27 @@ impl Overhead {
             drop(waited.unwrap_or_else(PoisonError::into_inner));
             self.waited(began);
         }
+    }
+
+    /// Waits until a batch of so many bytes may be sent.
+    pub async fn sendable(&self, bytes: u64) {
+        self.ledger.add_bytes(bytes);
+        while let Some(wait) = self.wait_for_network(bytes) {
+            tokio::time::sleep(wait.min(Duration::from_secs(1))).await;
+        }
+        if let Some(network) = &mut self.shared().network {
+            network.take(bytes, monotonic());
+        }
+        self.admitted(Stage::Send).await;
+    }
+
+    fn wait_for_network(&self, bytes: u64) -> Option<Duration> {
+        let mut shared = self.shared();
+        if shared.hurried {
+            return None;
+        }
+        let wait = shared.network.as_mut()?.wait(bytes as f64, monotonic());
+        (!wait.is_zero()).then_some(wait)
     }
 
     /// Waits until work of a stage may go on.

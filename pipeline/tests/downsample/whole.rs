@@ -262,11 +262,7 @@ fn samples_of_traces_go_with_their_traces() {
     for seed in 0..24_u64 {
         let mut before = service("a", 4000);
         let old = profile(&before).samples.clone();
-        let mut samples = old.clone();
-        samples = {
-            drop(samples);
-            Default::default()
-        };
+        let mut samples = Samples::default();
         for (at, sample) in (0_u64..).zip(old.iter()) {
             let mut link = sample.link;
             if at % 2 == 0 {

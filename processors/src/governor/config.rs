@@ -18,8 +18,8 @@ pub struct Config {
     /// to batches; no limit unless set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<ByteSize>,
-    /// Bytes a second that batches of the sampler may take on their way out, before compression; no
-    /// limit unless set.
+    /// Bytes a second that batches of the sampler may take on their way out, as large as they are in
+    /// memory; no limit unless set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub network: Option<ByteSize>,
     /// How often the levers are set.

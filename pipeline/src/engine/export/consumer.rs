@@ -248,10 +248,11 @@ impl Consumer {
         let timeout = self.timeout;
         let overhead = Arc::clone(&self.overhead);
         let paced = overhead.paces(&batch.context.receiver);
+        let bytes = batch.bytes() as u64;
         let attempt = AssertUnwindSafe(self.exporter.export(batch)).catch_unwind();
         let limited = async {
             if paced {
-                overhead.admitted(Stage::Send).await;
+                overhead.sendable(bytes).await;
             }
             let attempt = Metered::new(&overhead, Stage::Send, attempt);
             match timeout {

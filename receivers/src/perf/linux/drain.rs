@@ -4,6 +4,7 @@
 //! symbolizes and never waits for anybody: when the aggregation thread falls behind, samples are
 //! counted as lost.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::Thread;
@@ -61,6 +62,8 @@ pub(super) struct Setup {
     /// Woken when there are messages.
     pub(super) consumer: Thread,
     pub(super) stop: Arc<AtomicBool>,
+    /// Readable when it is set.
+    pub(super) waker: Option<Arc<OwnedFd>>,
     /// What keeps the budget, if there is one.
     pub(super) governed: Option<Governed>,
 }
@@ -78,6 +81,7 @@ pub(super) fn run(setup: Setup) {
         messages,
         consumer,
         stop,
+        waker,
         governed,
     } = setup;
     let choices = session.choices;
@@ -113,11 +117,11 @@ pub(super) fn run(setup: Setup) {
     let mut merge = Merge::default();
     loop {
         let patience = drain.governed.as_ref().map_or(ROUND, Governed::patience);
-        session.wait(patience);
+        session.wait(patience, waker.as_ref());
         let last = stop.load(Ordering::Acquire) || session.is_over();
         let horizon = if last { u64::MAX } else { now().saturating_sub(HORIZON) };
         // Asking interrupts the CPU that an event is bound to: not more often than it is told.
-        if (last || horizon >= drain.window + drain.interval)
+        if (last || horizon >= drain.window + drain.length)
             && let Some(lost) = session.lost_samples()
         {
             drain.lost_exactly = lost;

@@ -162,7 +162,8 @@ impl Governed {
     pub(super) fn start(&mut self, session: &mut Session, unwinding: &mut Unwinding) {
         self.calibration = Calibration::new(&self.wanted);
         let rung = self.levers.rung;
-        if let Err(error) = session.reopen(&self.wanted, rung, self.levers.frequency) {
+        self.frequency = session.possible(self.levers.frequency);
+        if let Err(error) = session.reopen(&self.wanted, rung, self.frequency) {
             tracing::warn!("{error}");
         }
         unwinding.set_rung(rung, at_rung(self.wanted, rung).stack as usize);
@@ -171,7 +172,7 @@ impl Governed {
 
     /// How long the drain thread may sleep.
     pub(super) fn patience(&self) -> Duration {
-        Duration::from_nanos(self.end.saturating_sub(now()).clamp(200_000, 2_000_000_000))
+        Duration::from_nanos(self.end.saturating_sub(now()).clamp(200_000, 60_000_000_000))
     }
 
     pub(super) fn is_due(&self, now: u64) -> bool {
@@ -303,7 +304,8 @@ impl Governed {
 
     /// Gives the events what the levers say.
     fn apply(&mut self, session: &Session, now: u64) {
-        let Levers { frequency, credits, window, .. } = self.levers;
+        let Levers { credits, window, .. } = self.levers;
+        let frequency = session.possible(self.levers.frequency);
         self.began = now;
         self.end = now + window.as_nanos() as u64;
         if credits == 0 {

@@ -16,11 +16,18 @@ use super::sys;
 const NO_STACK: u32 = 64;
 
 impl Session {
+    /// The frequency that an event would have: that of a counter is a whole number.
+    pub(super) fn possible(&self, hertz: f64) -> f64 {
+        match self.choices.clock {
+            Clock::Cycles => hertz.ceil().max(1.0),
+            Clock::Timer => hertz,
+        }
+    }
+
     /// Sets samples a second and CPU. False if the kernel refuses.
     pub(super) fn set_frequency(&self, hertz: f64) -> bool {
         let value = match self.choices.clock {
-            // The kernel counts these in whole samples a second.
-            Clock::Cycles => hertz.ceil().max(1.0) as u64,
+            Clock::Cycles => hertz as u64,
             Clock::Timer => period(hertz),
         };
         self.samplers.iter().all(|event| sys::set_period(event.as_fd(), value).is_ok())
@@ -64,6 +71,7 @@ impl Session {
             sys::set_output(event.as_fd(), owner.as_fd()).map_err(|error| unusable(&error))?;
             samplers.push(event);
         }
+        self.lost_before = self.lost_samples().unwrap_or(self.lost_before);
         self.samplers = samplers;
         self.choices = Choices { watermark: self.choices.watermark, ..choices };
         Ok(())

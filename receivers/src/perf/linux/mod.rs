@@ -45,6 +45,7 @@ mod unwind;
 #[cfg(test)]
 mod tests;
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -126,6 +127,10 @@ impl Receiver for Perf {
             .spawn(move || aggregate::run(aggregation))
             .map_err(no_thread)?;
         let stop = Arc::new(AtomicBool::new(false));
+        // Without one the thread notices a stop when it wakes up next.
+        let waker = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC).ok();
+        let waker = waker.map(Arc::new);
+        let end = Stop { flag: Arc::clone(&stop), waker: waker.clone() };
         let governed =
             session.governed.then(|| Governed::new(&config, &session, &services, &id)).flatten();
         let draining = drain::Setup {
@@ -134,7 +139,7 @@ impl Receiver for Perf {
                 metric(LOAD_CPU),
                 Arc::clone(&services.overhead),
             )
-                .map_err(no_thread)?,
+            .map_err(no_thread)?,
             session,
             interval: config.interval.0,
             use_rules: config.unwind != Unwind::FramePointers,
@@ -142,6 +147,7 @@ impl Receiver for Perf {
             messages: producer,
             consumer: aggregator.thread().clone(),
             stop: Arc::clone(&stop),
+            waker,
             governed,
         };
         let _drain = thread::Builder::new()
@@ -154,7 +160,7 @@ impl Receiver for Perf {
             let profiles = tokio::select! {
                 _ = life.stopping(), if !told => {
                     told = true;
-                    stop.store(true, Ordering::Release);
+                    end.now();
                     continue;
                 }
                 profiles = finished.recv() => profiles,
@@ -164,10 +170,32 @@ impl Receiver for Perf {
             let mut batch = Batch::new(profiles);
             batch.context.receiver = Arc::clone(&context);
             if out.send(batch).await.is_err() {
-                stop.store(true, Ordering::Release);
+                end.now();
                 return Ok(());
             }
         }
+    }
+}
+
+/// Ends the drain thread.
+struct Stop {
+    flag: Arc<AtomicBool>,
+    waker: Option<Arc<OwnedFd>>,
+}
+
+impl Stop {
+    fn now(&self) {
+        self.flag.store(true, Ordering::Release);
+        if let Some(waker) = &self.waker {
+            // A waker that is not written to is a thread that wakes up a little later.
+            let _ = rustix::io::write(&**waker, &1_u64.to_ne_bytes());
+        }
+    }
+}
+
+impl Drop for Stop {
+    fn drop(&mut self) {
+        self.now();
     }
 }
 

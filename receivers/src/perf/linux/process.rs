@@ -205,7 +205,8 @@ impl Processes {
             process.scan(host);
             return Some(());
         }
-        if process.complete || process.scan(host) {
+        // What is known of one that is gone is better than what its parent is now.
+        if process.complete || process.scan(host) || !process.mappings.is_empty() {
             return Some(());
         }
         let parent = process.parent;

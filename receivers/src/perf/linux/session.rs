@@ -8,6 +8,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hashbrown::HashSet;
@@ -47,6 +48,8 @@ pub(super) struct Session {
     candidates: HashSet<u32>,
     next_look: Instant,
     pub(super) cpus: Vec<i32>,
+    /// Samples lost by samplers that were closed since.
+    pub(super) lost_before: u64,
     /// There is a budget: samplers run on credits.
     pub(super) governed: bool,
     scope: Scope,
@@ -162,6 +165,7 @@ impl Session {
                         owners,
                         reporters,
                         governed: budget.is_some(),
+                        lost_before: 0,
                         samplers: Vec::new(),
                         threads: Vec::new(),
                         covered: HashSet::new(),
@@ -262,14 +266,10 @@ impl Session {
         Duration::from_secs_f64(seconds.min(2.0))
     }
 
-    /// Waits until a ring has filled to its watermark, at most `time`.
-    pub(super) fn wait(&self, time: Duration) {
-        let mut watched: Vec<_> = self
-            .owners
-            .iter()
-            .chain(&self.reporters)
-            .map(|event| PollFd::new(event, PollFlags::IN))
-            .collect();
+    /// Waits until a ring has filled to its watermark or `waker` is readable, at most `time`.
+    pub(super) fn wait(&self, time: Duration, waker: Option<&Arc<OwnedFd>>) {
+        let events = self.owners.iter().chain(&self.reporters).chain(waker.map(|waker| &**waker));
+        let mut watched: Vec<_> = events.map(|event| PollFd::new(event, PollFlags::IN)).collect();
         let seconds = i64::try_from(time.as_secs()).unwrap_or(1);
         let time = Timespec { tv_sec: seconds, tv_nsec: i64::from(time.subsec_nanos()) };
         // An interruption or an error makes this round early, no more.
@@ -301,7 +301,7 @@ impl Session {
             rustix::io::read(event, &mut values).ok().filter(|read| *read == 16)?;
             values.get(8..16)?.try_into().ok().map(u64::from_ne_bytes)
         };
-        Some(self.samplers.iter().filter_map(lost).sum())
+        Some(self.lost_before + self.samplers.iter().filter_map(lost).sum::<u64>())
     }
 
     /// Threads began that are sampled because their parents are.

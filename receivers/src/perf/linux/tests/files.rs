@@ -241,7 +241,8 @@ fn table(instructions: &[u8]) -> Vec<u8> {
 /// Guarantees: none is accepted; the same table without the jump is.
 #[test]
 fn a_table_that_never_ends_is_refused() {
-    let check = |instructions: &[u8]| cfi::check(&table(instructions), cfi::Kind::EhFrame, &mut || ());
+    let check =
+        |instructions: &[u8]| cfi::check(&table(instructions), cfi::Kind::EhFrame, &mut || ());
     assert!(check(&[0x0f, 0x03, 0x77, 0x28, 0x06]).is_some());
     assert!(check(&[0x0f, 0x03, 0x2f, 0xfd, 0xff]).is_none());
     assert!(check(&[0x3f]).is_none());
