@@ -382,7 +382,7 @@ fn mistakes_are_told() {
         (
             "keep_profiles: ['x']",
             "keep_profiles::0",
-            "character 1: `x` is not known here; use resource.attributes",
+            "`x` is not known here; use resource.attributes",
         ),
         ("drop_frames: ['resource.attributes[\"a\"] == nil']", "drop_frames::0", "not of a frame"),
         (
@@ -401,6 +401,25 @@ fn mistakes_are_told() {
         assert!(errors[0].message.contains(says), "{errors:?}");
         assert_eq!(errors[0].line, 1);
     }
+    let text = "\
+profile_conditions:
+  - resource.attributes[\"a\"] = 1
+  - 'scope.name == nil and sample.valu > 1'
+keep_frames: [\"frame.line == 1x\"]
+profiles:
+  sample:
+    - |
+      true or
+      false
+    - >-
+      sample.value >
+      true true
+";
+    let errors = Section::from_yaml(text).unwrap().read_valid::<Config>().unwrap_err();
+    let places: Vec<(usize, usize)> =
+        errors.iter().map(|error| (error.line, error.column)).collect();
+    // Of what is folded it is not known where its characters stood, but where it begins.
+    assert_eq!(places, [(2, 30), (3, 28), (11, 7), (4, 30)], "{errors:?}");
 }
 
 proptest! {
