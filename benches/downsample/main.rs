@@ -1,6 +1,6 @@
 //! What downsampling keeps of the answers: `cargo bench --bench downsample [-- --trials N --part NAME]`.
 //!
-//! Three profiles that `profpipe record -F 999` took (see `scrub.rs` for what was taken out of them):
+//! Three profiles that `profpipe record` took at 999 Hz, the service at 4999 Hz (see `scrub.rs` for what was taken out of them):
 //! a large compile, a Node service, a mixed host. Each is sampled ten- and hundredfold by 1,000
 //! seeds on two cores, and judged by `pipeline/tests/downsample/answers.rs`, which shares no code
 //! with what it judges: the cost of functions by themselves (own), with what they call (total), and
@@ -70,14 +70,16 @@ fn main() {
 
 fn data(name: &str) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    root.join("tests/data").join(format!("{name}.otlp.gz"))
+    root.join("pipeline/tests/data").join(format!("{name}.otlp.xz"))
 }
 
 fn load(name: &str) -> (Profiles, usize) {
     let packed = std::fs::read(data(name)).unwrap();
     let mut bytes = Vec::new();
-    flate2::read::GzDecoder::new(packed.as_slice()).read_to_end(&mut bytes).unwrap();
-    (otlp::decode(&bytes).unwrap(), packed.len())
+    lzma_rust2::XzReader::new(packed.as_slice(), false).read_to_end(&mut bytes).unwrap();
+    let profiles = otlp::decode(&bytes).unwrap();
+    let packed = self::packed(&profiles).len();
+    (profiles, packed)
 }
 
 fn packed(profiles: &Profiles) -> Vec<u8> {

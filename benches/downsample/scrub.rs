@@ -1,5 +1,6 @@
 //! Makes test data of a recording:
-//! `cargo bench --bench downsample -- --scrub recording.otlp compile.otlp.gz compile`.
+//! `cargo bench --bench downsample -- --scrub recording.otlp compile.otlp.gz compile`, and then
+//! `gunzip compile.otlp.gz && xz -9e compile.otlp`.
 //!
 //! A recording tells much of the machine and the people on it. What stays: function names (in which
 //! a path becomes its last part), the base names of mapped files for code that has no name, weights.

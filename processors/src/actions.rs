@@ -287,7 +287,7 @@ fn converted(value: &Value, to: Converted) -> Option<Value> {
     }
 }
 
-fn value_of(value: serde_json::Value) -> Value {
+pub(crate) fn value_of(value: serde_json::Value) -> Value {
     match value {
         serde_json::Value::Null | serde_json::Value::Object(_) => Value::Empty,
         serde_json::Value::Bool(truth) => Value::Bool(truth),

@@ -89,19 +89,27 @@ impl From<Vec<ConfigError>> for ConfigErrors {
 /// Collects what [`crate::component::Config::validate`] finds wrong.
 #[derive(Debug, Default)]
 pub struct Problems {
-    pub(super) found: Vec<(String, String)>,
+    /// The field, the character in its text, the message.
+    pub(super) found: Vec<(String, Option<usize>, String)>,
 }
 
 impl Problems {
     /// Reports that the value at `field` (`retention::max_age`, relative to the component) makes no
     /// sense.
     pub fn push(&mut self, field: &str, message: impl Into<String>) {
-        self.found.push((field.to_owned(), message.into()));
+        self.found.push((field.to_owned(), None, message.into()));
+    }
+
+    /// As [`Problems::push`], for what begins at this character of the text at `field`, counted from
+    /// 0. Where it is known how the text was written, the position is that of the character.
+    pub fn push_at(&mut self, field: &str, character: usize, message: impl Into<String>) {
+        self.found.push((field.to_owned(), Some(character), message.into()));
     }
 
     /// Reports what was found in the part of the component's section that is called `part`.
     pub fn append(&mut self, part: &str, found: Problems) {
         let found = found.found.into_iter();
-        self.found.extend(found.map(|(field, message)| (format!("{part}::{field}"), message)));
+        self.found
+            .extend(found.map(|(field, at, message)| (format!("{part}::{field}"), at, message)));
     }
 }

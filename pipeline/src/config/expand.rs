@@ -69,7 +69,7 @@ impl Walk<'_> {
         let text = self.text(&scalar.text, mark, 0)?;
         if !whole {
             let plain = scalar.plain && !scalar.text.contains("${");
-            return Ok(Content::Scalar(Scalar { text, plain }));
+            return Ok(Content::Scalar(Scalar { text, plain, begins: None }));
         }
         if (text.starts_with(['[', '{']) || text.contains('\n'))
             && let Ok(node) = yaml::parse(&text, None, &mut Vec::new())
@@ -77,7 +77,7 @@ impl Walk<'_> {
         {
             return Ok(relocate(node.content, mark));
         }
-        Ok(Content::Scalar(Scalar { text, plain: true }))
+        Ok(Content::Scalar(Scalar { text, plain: true, begins: None }))
     }
 
     fn text(&mut self, text: &str, mark: &Mark, depth: usize) -> Result<String, String> {

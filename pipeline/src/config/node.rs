@@ -42,11 +42,14 @@ pub(crate) struct Scalar {
     pub(crate) text: String,
     /// True if the text may be a number, a truth value or null; false if it was quoted.
     pub(crate) plain: bool,
+    /// Where the text begins after the node's mark, if every character of it stands there as it is:
+    /// after the quote.
+    pub(crate) begins: Option<u32>,
 }
 
 impl Scalar {
     pub(crate) fn null() -> Self {
-        Self { text: String::new(), plain: true }
+        Self { text: String::new(), plain: true, begins: None }
     }
 
     pub(crate) fn is_null(&self) -> bool {
@@ -93,6 +96,11 @@ impl Node {
 
     pub(crate) fn get(&self, key: &str) -> Option<&Node> {
         self.entry(key).map(|entry| &entry.value)
+    }
+
+    /// The value of a key of a map, or the item of a list at this position.
+    pub(crate) fn child(&self, step: &str) -> Option<&Node> {
+        self.get(step).or_else(|| self.items().get(step.parse::<usize>().ok()?))
     }
 
     /// The children of a map or a list, with the step that leads to each.

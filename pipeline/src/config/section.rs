@@ -123,22 +123,39 @@ impl Section {
         if problems.found.is_empty() {
             return Ok(());
         }
-        let located = problems.found.into_iter().map(|(field, message)| {
+        let located = problems.found.into_iter().map(|(field, character, message)| {
             let path = match (self.path.as_str(), field.as_str()) {
                 ("", field) => field.to_owned(),
                 (base, "") => base.to_owned(),
                 (base, field) => format!("{base}::{field}"),
             };
-            ConfigError::at(self.mark_of(&field), path, message)
+            ConfigError::at(&self.place_of(&field, character), path, message)
         });
         Err(located.collect())
+    }
+
+    /// Where a character of a field's text was written, as far as that is known.
+    fn place_of(&self, field: &str, character: Option<usize>) -> Mark {
+        let mut mark = self.mark_of(field).clone();
+        let mut node = Some(&self.node);
+        for key in field.split("::") {
+            node = node.and_then(|node| node.child(key));
+        }
+        if let (Some(Content::Scalar(scalar)), Some(character)) =
+            (node.map(|node| &node.content), character)
+            && let (Some(begins), Ok(character)) = (scalar.begins, u32::try_from(character))
+            && mark.column > 0
+        {
+            mark.column = mark.column.saturating_add(begins).saturating_add(character);
+        }
+        mark
     }
 
     /// Where a field was written; where it was not, the section that it would be in.
     pub(crate) fn mark_of(&self, field: &str) -> &Mark {
         let mut node = &self.node;
         for key in field.split("::") {
-            match node.get(key) {
+            match node.child(key) {
                 Some(child) => node = child,
                 None => break,
             }

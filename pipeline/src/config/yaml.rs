@@ -127,7 +127,13 @@ impl Builder {
                     None => style == ScalarStyle::Plain,
                 };
                 self.bytes += text.len();
-                let content = Content::Scalar(Scalar { text: text.into_owned(), plain });
+                // Without escapes and in one line, source and text are the same but for quotes.
+                let quote = usize::from(style != ScalarStyle::Plain);
+                let length = text.chars().count() + 2 * quote;
+                let is_same = span.start.line() == span.end.line()
+                    && span.start.col() + length == span.end.col();
+                let begins = is_same.then_some(quote as u32);
+                let content = Content::Scalar(Scalar { text: text.into_owned(), plain, begins });
                 self.place(Node { mark, content }, anchor, 1)
             }
             Event::SequenceStart(_, anchor, _) => self.begin(mark, Content::List(vec![]), anchor),

@@ -1,5 +1,5 @@
-//! What receivers and exporters say about extensions: where their queues are, who checks their
-//! credentials. Checked before anything is built, with the place of each mistake.
+//! What components say about extensions: where their queues are, who checks credentials, who adds
+//! them to requests. Checked before anything is built, with the place of each mistake.
 
 use std::collections::BTreeSet;
 
@@ -15,8 +15,7 @@ pub(super) struct Found {
     pub(super) warnings: Vec<ConfigError>,
 }
 
-/// Checks all receivers and exporters of a plan; `broken` are components with mistakes of their
-/// own.
+/// Checks all components of a plan; `broken` are those with mistakes of their own.
 pub(super) fn check(plan: &Plan, broken: &BTreeSet<(Kind, String)>) -> Found {
     let mut check = Check { plan, broken, found: Found::default() };
     for ((kind, _), defined) in &plan.components {
@@ -35,7 +34,8 @@ pub(super) fn check(plan: &Plan, broken: &BTreeSet<(Kind, String)>) -> Found {
                     check.found.warnings.push(warning);
                 }
             }
-            Kind::Processor | Kind::Extension => {}
+            Kind::Processor => check.auth(defined.section.node(), path, Offer::ClientAuth),
+            Kind::Extension => {}
         }
     }
     check.found

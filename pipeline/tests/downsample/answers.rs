@@ -202,6 +202,7 @@ impl Trials {
         self.inexact += usize::from(total != answers.total as f64);
     }
 
+    #[allow(dead_code, reason = "the benchmark's")]
     pub(crate) fn merge(&mut self, other: Self) {
         self.count += other.count;
         self.inexact += other.inexact;
@@ -234,6 +235,7 @@ impl Trials {
     }
 
     /// The root mean square of relative errors, in percent, of questions between two shares.
+    #[allow(dead_code, reason = "the benchmark's")]
     pub(crate) fn rms(&self, answers: &Answers, from: f64, to: f64) -> f64 {
         let (from, to) = (from * answers.total as f64, to * answers.total as f64);
         let all = self.squares.iter().zip(&answers.truth);

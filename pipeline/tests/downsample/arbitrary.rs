@@ -105,7 +105,8 @@ fn build(recipe: &Recipe) -> Profiles {
                         _ => value,
                     };
                     let link = if recipe.links && row % 2 == 0 {
-                        let trace_id = u128::from(next(&mut of_row) % 40 * 0x1234_5678_9abc_def1);
+                        let trace_id =
+                            u128::from(next(&mut of_row) % 40) * 0x1234_5678_9abc_def1_2345;
                         let trace_id = trace_id.to_be_bytes();
                         dictionary.links.intern(Link { trace_id, span_id: [1; 8] })
                     } else {
@@ -185,13 +186,13 @@ fn lost(profiles: &Profiles) -> i64 {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
     /// Scenario: any valid batch and any options.
     /// Guarantees: nothing panics; the outcome is valid, is encoded and decoded, has no more rows
     /// than before and than wanted; totals of the sample type that the choice is made by are exact
-    /// where no sample belongs to a trace, and those of proportional types; lost samples are
-    /// counted as before; the same seed gives the same.
+    /// where no sample belongs to a trace, and those of proportional types but for rounding; lost
+    /// samples are counted as before; the same seed gives the same.
     #[test]
     fn any_batch_stays_valid(
         recipe in recipe(),
@@ -218,10 +219,16 @@ proptest! {
         prop_assert_eq!(lost(&before), lost(&after));
         let (old, new) = (totals(&before), totals(&after));
         for (key, total) in &old {
-            let traced = recipe.links;
-            let first = recipe.types == 1 || recipe.proportional && recipe.values < 2;
-            if !traced && first {
-                prop_assert_eq!(new.get(key).copied().unwrap_or(0), *total, "{:?}", key);
+            let now = new.get(key).copied().unwrap_or(0);
+            if recipe.links {
+                continue;
+            }
+            if recipe.types == 1 {
+                prop_assert_eq!(now, *total, "{:?}", key);
+            } else if recipe.proportional && recipe.values < 2 && !recipe.timestamps {
+                // Where profiles are sampled together, the others are rounded in each.
+                let profiles = before.iter().count() as i128;
+                prop_assert!((now - *total).abs() <= profiles, "{:?}", key);
             }
         }
         if recipe.values == 3 && recipe.samples > 200 && unite {

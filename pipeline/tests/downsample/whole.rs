@@ -155,10 +155,9 @@ fn extreme_values() {
         assert!(profile(&after).samples.len() <= 300);
         assert!(profile(&after).samples.iter().all(|sample| sample.weight() > 0));
     }
-    let bad: [(fn(u64) -> i64, Refusal); 2] = [
-        (|at| if at == 9 { -1 } else { 5 }, Refusal::Negative),
-        (|_| i64::MAX / 2, Refusal::Overflow),
-    ];
+    let negative: fn(u64) -> i64 = |at| if at == 9 { -1 } else { 5 };
+    let huge: fn(u64) -> i64 = |_| i64::MAX / 2;
+    let bad = [(negative, Refusal::Negative), (huge, Refusal::Overflow)];
     for (value, refusal) in bad {
         let before = with(value);
         let mut after = before.clone();
@@ -262,11 +261,7 @@ fn samples_of_traces_go_with_their_traces() {
     for seed in 0..24_u64 {
         let mut before = service("a", 4000);
         let old = profile(&before).samples.clone();
-        let mut samples = old.clone();
-        samples = {
-            drop(samples);
-            Default::default()
-        };
+        let mut samples = Samples::default();
         for (at, sample) in (0_u64..).zip(old.iter()) {
             let mut link = sample.link;
             if at % 2 == 0 {

@@ -5,12 +5,19 @@ use profpipe_pipeline::config::Problems;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::selection::{Selection, Selector};
 use crate::actions::{self, Action, Change};
 
 /// Changes the attributes of samples.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
+    /// Only such samples are changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub include: Option<Selection>,
+    /// Such samples are not changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exclude: Option<Selection>,
     /// What is done, in order.
     pub actions: Vec<Action>,
 }
@@ -18,12 +25,21 @@ pub struct Config {
 impl component::Config for Config {
     fn validate(&self, problems: &mut Problems) {
         actions::check("actions", &self.actions, problems);
+        for (at, selection) in [("include", &self.include), ("exclude", &self.exclude)] {
+            if let Some(selection) = selection {
+                selection.check(at, problems);
+            }
+        }
     }
 }
 
 impl ProcessorConfig for Config {
     fn build(self, _setup: &Setup) -> Result<Box<dyn Processor>, Error> {
         let changes = self.actions.into_iter().map(Change::of).collect();
-        Ok(Box::new(super::Attributes { changes }))
+        let selector = |selection: Option<Selection>| {
+            selection.map(Selector::of).transpose().map_err(Error::new)
+        };
+        let (include, exclude) = (selector(self.include)?, selector(self.exclude)?);
+        Ok(Box::new(super::Attributes { changes, include, exclude }))
     }
 }

@@ -4,6 +4,7 @@
 //! Samples that are alike afterwards stay apart; their sum is the same.
 
 mod config;
+mod selection;
 #[cfg(test)]
 mod tests;
 
@@ -12,12 +13,14 @@ use std::collections::HashMap;
 use profpipe_pipeline::batch::Batch;
 use profpipe_pipeline::component::{Access, Error, Factory, Outbox, Processor, Stability};
 use profpipe_pipeline::profile::{
-    AttributeIx, Dictionary, Profiles, SampleRef, Samples, StringIx, Value,
+    AttributeIx, Dictionary, Profile, Profiles, SampleRef, Samples, StringIx, Value,
 };
 
+use self::selection::Selector;
 use crate::actions::{Change, Target};
 
 pub use config::Config;
+pub use selection::{Library, MatchType, Pair, Selection};
 
 /// How the component is registered.
 pub const FACTORY: Factory = Factory::processor::<Config>(
@@ -28,6 +31,8 @@ pub const FACTORY: Factory = Factory::processor::<Config>(
 
 struct Attributes {
     changes: Vec<Change>,
+    include: Option<Selector>,
+    exclude: Option<Selector>,
 }
 
 impl Processor for Attributes {
@@ -54,26 +59,57 @@ impl Processor for Attributes {
 impl Attributes {
     fn change(&self, profiles: &mut Profiles) {
         let Profiles { dictionary, resources } = profiles;
-        let mut known: HashMap<Vec<AttributeIx>, Vec<AttributeIx>> = HashMap::new();
-        let scopes = resources.iter_mut().flat_map(|resource| &mut resource.scopes);
-        for profile in scopes.flat_map(|scope| &mut scope.profiles) {
-            let mut changed = Samples::default();
-            changed.reserve(profile.samples.len());
-            for sample in profile.samples.iter() {
-                if !known.contains_key(sample.attributes) {
-                    let mut set = Set { dictionary, rows: sample.attributes.to_vec() };
-                    for change in &self.changes {
-                        change.apply(&mut set);
-                    }
-                    let rows = set.rows;
-                    known.insert(sample.attributes.to_vec(), rows);
+        let mut known = Known::default();
+        for group in resources {
+            for scope in &mut group.scopes {
+                let fits = |selector: &Selector| selector.fits(&group.resource, &scope.scope);
+                if !self.include.as_ref().is_none_or(fits) {
+                    continue;
                 }
-                let attributes = known.get(sample.attributes).map_or(&[][..], Vec::as_slice);
-                changed.push(SampleRef { attributes, ..sample });
+                // What is excluded by its attributes too is seen at the samples.
+                let exclude = self.exclude.as_ref().filter(|selector| fits(selector));
+                for profile in &mut scope.profiles {
+                    self.change_profile(dictionary, profile, exclude, &mut known);
+                }
             }
-            profile.samples = changed;
         }
     }
+
+    fn change_profile(
+        &self,
+        dictionary: &mut Dictionary,
+        profile: &mut Profile,
+        exclude: Option<&Selector>,
+        known: &mut Known,
+    ) {
+        let known = if exclude.is_some() { &mut known.excluding } else { &mut known.usual };
+        let mut changed = Samples::default();
+        changed.reserve(profile.samples.len());
+        for sample in profile.samples.iter() {
+            if !known.contains_key(sample.attributes) {
+                let fits =
+                    |selector: &Selector| selector.fits_sample(dictionary, sample.attributes);
+                let is_meant = self.include.as_ref().is_none_or(fits) && !exclude.is_some_and(fits);
+                let mut set = Set { dictionary, rows: sample.attributes.to_vec() };
+                for change in self.changes.iter().filter(|_| is_meant) {
+                    change.apply(&mut set);
+                }
+                let rows = set.rows;
+                known.insert(sample.attributes.to_vec(), rows);
+            }
+            let attributes = known.get(sample.attributes).map_or(&[][..], Vec::as_slice);
+            changed.push(SampleRef { attributes, ..sample });
+        }
+        profile.samples = changed;
+    }
+}
+
+/// What sets of attributes become.
+#[derive(Default)]
+struct Known {
+    usual: HashMap<Vec<AttributeIx>, Vec<AttributeIx>>,
+    /// Where `exclude` may hold.
+    excluding: HashMap<Vec<AttributeIx>, Vec<AttributeIx>>,
 }
 
 /// The attributes of some samples.

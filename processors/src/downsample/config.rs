@@ -20,11 +20,10 @@ pub struct Config {
     /// Profiles of at most so many stacks stay as they are. Below some 2000 there is little to
     /// save, and answers change.
     pub floor: usize,
-    /// On how many functions and call tree nodes, the heaviest above 1 %, the choice is balanced;
-    /// their error is then a tenth. At most 64; with 0 stacks are chosen by even steps in
-    /// depth-first order.
+    /// On how many functions and call tree nodes above 1 % the choice is balanced at most; these
+    /// are then exact. With 0 stacks are chosen by even steps in depth-first order.
     pub balance: usize,
-    /// Adjusts values so that balanced functions are exact. Others are then unbiased only where
+    /// Adjusts values so that functions and nodes above 1 % are exact. Others are then unbiased only where
     /// many stacks are kept.
     pub calibrate: bool,
     /// Whether profiles of the same kind in a batch become one, and small profiles of a service
@@ -52,8 +51,8 @@ impl Config {
 
 impl component::Config for Config {
     fn validate(&self, problems: &mut Problems) {
-        if self.balance > 64 {
-            problems.push("balance", "must be at most 64");
+        if self.balance > 512 {
+            problems.push("balance", "must be at most 512");
         }
     }
 

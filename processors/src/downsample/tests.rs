@@ -65,11 +65,13 @@ fn batches_are_sampled() {
         let services = Services::default();
         let mut processor =
             config(text).build(&Setup::new("downsample", services.clone())).unwrap();
-        let mut seen = Vec::new();
+        let (mut seen, mut kept) = (Vec::new(), 0);
         for _ in 0..2 {
             let before = batch(5000);
             let after = give(&mut *processor, before.clone());
-            assert_eq!((after.samples(), total(&after)), (500, total(&before)), "{text}");
+            assert!((450..=500).contains(&after.samples()), "{text}: {}", after.samples());
+            assert_eq!(total(&after), total(&before));
+            kept += after.samples() as u64;
             seen.push(after.to_otlp());
         }
         assert_ne!(seen[0], seen[1]);
@@ -79,7 +81,7 @@ fn batches_are_sampled() {
         assert_eq!(after.wire(), Some(&bytes));
         let total = |name| services.metrics.total(name);
         assert_eq!(total(names::DOWNSAMPLE_STACKS_IN), 12_000);
-        assert_eq!(total(names::DOWNSAMPLE_STACKS_OUT), 3000);
+        assert_eq!(total(names::DOWNSAMPLE_STACKS_OUT), 2000 + kept);
         assert_eq!(total(names::DOWNSAMPLE_SAMPLED), 2);
         assert_eq!(total(names::DOWNSAMPLE_REFUSED), 1);
     }
@@ -110,7 +112,7 @@ fn amounts_are_read() {
         let errors = (super::FACTORY.parse)(&section).map(drop).unwrap_err();
         assert_eq!((errors.len(), errors[0].path.as_str()), (1, "keep"), "{errors:?}");
     }
-    let section = Section::from_yaml("balance: 65").unwrap();
+    let section = Section::from_yaml("balance: 513").unwrap();
     assert!((super::FACTORY.parse)(&section).is_err());
     let section = Section::from_yaml("{balance: 0, calibrate: true}").unwrap();
     assert_eq!((super::FACTORY.advise)(&section)[0].path, "calibrate");

@@ -207,8 +207,7 @@ impl component::Config for Config {
         let lists = self.keeps().into_iter().chain(self.frames());
         for (at, text, context, _) in self.drops().into_iter().chain(lists.flatten()) {
             if let Err(mistake) = language::parse(text, context) {
-                let place = mistake.at + 1;
-                problems.push(&at, format!("character {place}: {}", mistake.message));
+                problems.push_at(&at, mistake.at, mistake.message);
             }
         }
         for (at, redaction) in self.redact.iter().enumerate() {

@@ -17,6 +17,8 @@ use profpipe_pipeline::profile::{
 };
 use profpipe_pipeline::telemetry::{Metrics, names};
 
+use proptest::prelude::*;
+
 use super::Config;
 
 /// A processor of this configuration, with the counters that it keeps.
@@ -380,7 +382,7 @@ fn mistakes_are_told() {
         (
             "keep_profiles: ['x']",
             "keep_profiles::0",
-            "character 1: `x` is not known here; use resource.attributes",
+            "`x` is not known here; use resource.attributes",
         ),
         ("drop_frames: ['resource.attributes[\"a\"] == nil']", "drop_frames::0", "not of a frame"),
         (
@@ -398,5 +400,72 @@ fn mistakes_are_told() {
         assert_eq!(errors[0].path, at, "{errors:?}");
         assert!(errors[0].message.contains(says), "{errors:?}");
         assert_eq!(errors[0].line, 1);
+    }
+    let text = "\
+profile_conditions:
+  - resource.attributes[\"a\"] = 1
+  - 'scope.name == nil and sample.valu > 1'
+keep_frames: [\"frame.line == 1x\"]
+profiles:
+  sample:
+    - |
+      true or
+      false
+    - >-
+      sample.value >
+      true true
+";
+    let errors = Section::from_yaml(text).unwrap().read_valid::<Config>().unwrap_err();
+    let places: Vec<(usize, usize)> =
+        errors.iter().map(|error| (error.line, error.column)).collect();
+    // Of what is folded it is not known where its characters stood, but where it begins.
+    assert_eq!(places, [(2, 30), (3, 28), (11, 7), (4, 30)], "{errors:?}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Scenario: batches of many samples that share stacks, threads and functions, through conditions of
+    /// every kind together.
+    /// Guarantees: what stays, and as what, is what would stay if each sample were alone: nothing that
+    /// is remembered for one is taken for another.
+    #[test]
+    fn samples_do_not_disturb_each_other(
+        samples in prop::collection::vec((
+            prop::sample::select(vec!["main", "main serve", "main serve parse+read", "main gc", "a+b c", ""]),
+            prop::sample::select(vec!["", "http", "GC worker", "main"]),
+            0_i64..4,
+        ), 1..30),
+        services in prop::collection::vec(prop::sample::select(vec!["shop", "other"]), 1..4),
+        conditions in prop::collection::vec(prop::sample::select(vec![
+            r#"sample.attributes["thread.name"] == "http""#,
+            r#"sample.attributes["thread.name"] == nil and resource.attributes["service.name"] == "shop""#,
+            r#"not AnyFrame(HasPrefix(frame.file, "src/") and frame.function.name != "gc")"#,
+            r#"LeafFrame(frame.function.name == "read") or RootFrame(frame.function.name == "a")"#,
+            r#"sample.value > 1 and sample.depth < 2"#,
+            r#"resource.attributes["service.name"] == sample.attributes["thread.name"]"#,
+            r#"AnyFrame(frame.function.name == frame.file or mapping.filename == nil)"#,
+        ]), 1..4),
+        frames in prop::sample::select(vec![
+            "", ", hide_frames: ['frame.function.name == \"serve\"']",
+            ", drop_frames: ['frame.function.name == \"read\"', 'IsMatch(frame.file, \"gc\")']",
+        ]),
+    ) {
+        let quoted: Vec<String> = conditions.iter().map(|text| format!("'{text}'")).collect();
+        let config = format!("error_mode: silent, profile_conditions: [{}]{frames}", quoted.join(", "));
+        let mut builder = Builder::default();
+        let mut alone = Vec::new();
+        for service in services {
+            builder.resource(service, &[CPU], &samples);
+            for sample in &samples {
+                let mut one = Builder::default();
+                one.resource(service, &[CPU], &[*sample]);
+                alone.extend(shown(filtered(&config, one.batch())));
+            }
+        }
+        let whole = builder.batch();
+        prop_assert_eq!(shown(filtered(&config, whole.clone())), alone.clone());
+        let wire = Batch::from_wire(whole.to_otlp());
+        prop_assert_eq!(shown(filtered(&config, wire)), alone);
     }
 }

@@ -9,10 +9,10 @@ use base64::engine::general_purpose::STANDARD;
 use http::header::AUTHORIZATION;
 use http::{HeaderValue, Uri};
 use profpipe_network::client::{Client, ClientError, Request, Stream};
-use profpipe_network::settings::ClientSettings;
+use profpipe_network::settings::{ClientSettings, Keepalive};
 use profpipe_pipeline::component::{Error, Extensions};
 use profpipe_pipeline::config::Section;
-use profpipe_pipeline::settings::Secret;
+use profpipe_pipeline::settings::{self, Secret};
 use serde::Deserialize;
 
 use super::config::{AuthType, Config};
@@ -21,6 +21,10 @@ use super::config::{AuthType, Config};
 const ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// How long the head of an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// How long an HTTP/2 connection may be silent before it is asked whether it lives, and how long it may
+/// take to answer.
+const PING: settings::Duration = settings::Duration::from_secs(30);
+const PONG: settings::Duration = settings::Duration::from_secs(15);
 /// The largest kubeconfig file, and the largest token.
 const MAX_FILE: u64 = 1 << 20;
 
@@ -48,8 +52,11 @@ impl Access {
     /// # Errors
     /// If this is no pod, or the kubeconfig file is not what it should be.
     pub(super) fn of(config: &Config) -> Result<Self, Error> {
-        let mut settings = ClientSettings::new(String::new());
-        settings.tls = config.tls.clone();
+        let mut client = ClientSettings::new(String::new());
+        client.tls = config.tls.clone();
+        // A watch may be silent for long; this tells whether anybody is there.
+        client.keepalive =
+            Some(Keepalive { time: PING, timeout: PONG, permit_without_stream: false });
         let mut base = config.api_server.clone();
         let mut token = Token::None;
         match config.auth_type {
@@ -57,7 +64,7 @@ impl Access {
             AuthType::ServiceAccount => {
                 let is_pod = Path::new(ACCOUNT).exists();
                 if is_pod {
-                    settings.tls.ca_file.get_or_insert(Path::new(ACCOUNT).join("ca.crt"));
+                    client.tls.ca_file.get_or_insert(Path::new(ACCOUNT).join("ca.crt"));
                     token = Token::File(Path::new(ACCOUNT).join("token"));
                 }
                 if base.is_empty() {
@@ -72,7 +79,7 @@ impl Access {
                 if base.is_empty() {
                     base = known.server;
                 }
-                let tls = &mut settings.tls;
+                let tls = &mut client.tls;
                 if tls.ca_file.is_none() && tls.ca_pem.is_none() {
                     (tls.ca_file, tls.ca_pem) = known.authority;
                 }
@@ -90,7 +97,7 @@ impl Access {
         if let Some(file) = &config.bearer_token_file {
             token = Token::File(file.clone());
         }
-        let client = Client::builder(&settings).build(&Extensions::default())?;
+        let client = Client::builder(&client).build(&Extensions::default())?;
         Ok(Self { base: base.trim_end_matches('/').to_owned(), client, token })
     }
 

@@ -180,21 +180,24 @@ impl KubernetesAttributes {
         let edited = batch.edit_resources(|resource| {
             let queries = shared.wanted.queries(resource);
             let found = store.find(&queries);
-            match (&found, queries.into_iter().next()) {
-                (Some(_), _) => self.found.add(1),
-                (None, Some(query)) => {
-                    self.missed.add(1);
-                    if self.in_vain.len() >= MAX_IN_VAIN {
-                        self.in_vain.retain(|_, at| *at + IN_VAIN > now);
-                        if self.in_vain.len() >= MAX_IN_VAIN {
-                            self.in_vain.clear();
-                        }
-                    }
-                    self.in_vain.insert(query, now);
-                }
-                (None, None) => {}
+            let is_found = found.is_some();
+            let is_complete = shared.wanted.apply(&store, found, resource) && is_found;
+            let Some(query) = queries.into_iter().next() else { return };
+            if is_found {
+                self.found.add(1)
+            } else {
+                self.missed.add(1)
             }
-            shared.wanted.apply(&store, found, resource);
+            if is_complete {
+                return;
+            }
+            if self.in_vain.len() >= MAX_IN_VAIN {
+                self.in_vain.retain(|_, at| *at + IN_VAIN > now);
+                if self.in_vain.len() >= MAX_IN_VAIN {
+                    self.in_vain.clear();
+                }
+            }
+            self.in_vain.insert(query, now);
         });
         edited.map_err(unreadable)?;
         drop(store);
@@ -334,7 +337,8 @@ fn watchers(config: &Config, shared: &Arc<Shared>) -> Result<Vec<Watcher>, Error
             }
         }
         let shared = Arc::clone(shared);
-        watchers.push(Watcher { shared, kind, path, selectors, has_complained: false });
+        let from_cache = kind == Kind::Pod && !node.is_empty();
+        watchers.push(Watcher { shared, kind, path, selectors, from_cache, has_complained: false });
     }
     Ok(watchers)
 }

@@ -174,6 +174,7 @@ struct Status(PodStatus);
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct PodStatus {
+    phase: String,
     #[serde(rename = "podIP")]
     pod_ip: String,
     #[serde(rename = "podIPs", deserialize_with = "or_default")]
@@ -274,6 +275,8 @@ pub(super) struct Pod {
     pub(super) hostname: String,
     pub(super) start_time: String,
     pub(super) host_network: bool,
+    /// Nothing of it runs any more; its address may be another's.
+    pub(super) is_over: bool,
     pub(super) containers: Vec<Container>,
 }
 
@@ -364,6 +367,7 @@ fn pod(spec: Spec, status: PodStatus) -> Pod {
         hostname: spec.hostname,
         start_time: status.start_time,
         host_network: spec.host_network,
+        is_over: matches!(status.phase.as_str(), "Succeeded" | "Failed"),
         containers,
     }
 }

@@ -113,7 +113,7 @@ impl Store {
                 self.containers.insert(id.clone(), object.uid.clone());
             }
             // Pods on the network of their host share its address.
-            for ip in pod.ips.iter().filter(|_| !pod.host_network) {
+            for ip in pod.ips.iter().filter(|_| !pod.host_network && !pod.is_over) {
                 self.addresses.insert(ip.clone(), object.uid.clone());
             }
         }

@@ -84,6 +84,8 @@ pub(super) struct Watcher {
     pub(super) path: String,
     /// What the query begins with, such as `fieldSelector=…&`.
     pub(super) selectors: String,
+    /// The first list may be an old one, as long as it is cheap: of one node.
+    pub(super) from_cache: bool,
     /// Says what was refused for want of room once.
     pub(super) has_complained: bool,
 }
@@ -166,6 +168,9 @@ impl Watcher {
         let mut version = String::new();
         for _ in 0..MAX_PAGES {
             let mut path = format!("{}?{}limit={PAGE}", self.path, self.selectors);
+            if std::mem::take(&mut self.from_cache) {
+                path.push_str("&resourceVersion=0");
+            }
             if !next.is_empty() {
                 path.push_str(&format!("&continue={}", escaped(&next)));
             }
@@ -231,7 +236,7 @@ impl Watcher {
         loop {
             let piece = tokio::time::timeout(silence, stream.piece()).await;
             let piece = piece.map_err(|_| Error::new("nothing came for too long"))?;
-            let Some(piece) = piece.map_err(|error| Error::from(error.into_cause()))? else {
+            let Some(piece) = piece.map_err(|error| error.into_cause())? else {
                 return Ok(());
             };
             lines.push(&piece);
@@ -317,7 +322,7 @@ impl Watcher {
 /// The whole of an answer.
 async fn whole(mut stream: Stream) -> Result<Bytes, Error> {
     let mut body = BytesMut::new();
-    while let Some(piece) = stream.piece().await.map_err(|error| Error::from(error.into_cause()))? {
+    while let Some(piece) = stream.piece().await.map_err(|error| error.into_cause())? {
         if body.len() + piece.len() > MAX_PAGE {
             return Err(Error::new(format!("a list is larger than {MAX_PAGE} bytes")));
         }

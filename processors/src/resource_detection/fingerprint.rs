@@ -165,9 +165,20 @@ fn mitigations(files: &Files) -> Option<Value> {
 fn identity(facts: &Facts) -> String {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     for (key, value) in facts.iter() {
-        for byte in format!("{key}={value:?}\n").bytes() {
+        for byte in format!("{key}={}\n", text(value)).bytes() {
             hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
         }
     }
     format!("{hash:016x}")
+}
+
+fn text(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Bool(truth) => truth.to_string(),
+        Value::Int(number) => number.to_string(),
+        Value::Array(values) => values.iter().map(|value| text(value) + "\n").collect(),
+        // Nothing here is of another kind.
+        Value::Empty | Value::Double(_) | Value::Bytes(_) | Value::Map(_) => String::new(),
+    }
 }

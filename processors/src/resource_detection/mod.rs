@@ -162,7 +162,7 @@ impl ResourceDetection {
         let replace = self.config.replace.unwrap_or(native);
         // Who a resource is, its own program knows better than the agent's environment.
         let own = |key: &str| key.starts_with("service.") || key.starts_with("process.");
-        let foreign = !native && self.config.replace.is_none() && self.is_elsewhere(resource);
+        let foreign = !native && self.config.replace != Some(true) && self.is_elsewhere(resource);
         self.host.told.apply(resource, |key| replace && !own(key));
         if !foreign {
             self.host.host.apply(resource, |_| replace);

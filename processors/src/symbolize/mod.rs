@@ -43,8 +43,8 @@ use std::time::Instant;
 use profpipe_pipeline::batch::{Batch, Context};
 use profpipe_pipeline::component::{Error, Factory, Outbox, Processor, Setup, Stability};
 use profpipe_pipeline::modules::{ModuleId, ModuleStore};
-use profpipe_pipeline::profile::{MappingIx, Profiles};
 use profpipe_pipeline::overhead::Overhead;
+use profpipe_pipeline::profile::{MappingIx, Profiles};
 use profpipe_pipeline::telemetry::{Counter, names};
 
 pub use self::config::SymbolizeConfig;
@@ -90,6 +90,8 @@ pub struct Symbolize {
     /// The job that will answer for an address to a tenant.
     asked: HashMap<(Tenant, Key), u64>,
     tenants: HashMap<Arc<str>, Tenant>,
+    /// The jobs that are under way for each tenant.
+    under_way: HashMap<Tenant, usize>,
     next_job: u64,
     client: ClientHandle,
     progress: Receiver<Progress>,
@@ -101,6 +103,10 @@ pub struct Symbolize {
 /// The number of a tenant in this process. What one asks for another does not wait for: it may be
 /// refused.
 type Tenant = u32;
+
+/// Modules of one tenant under way at most: who sends many that nobody knows must not keep the
+/// thread from the others.
+const MAX_JOBS: usize = 4096;
 
 /// Tenants that have a number at most; beyond, all numbers are given out afresh.
 const MAX_TENANTS: usize = 65_536;
@@ -190,7 +196,7 @@ impl Symbolize {
             };
             Remote::start(settings, (metrics, &setup.id), answer).map_err(|error| {
                 Error::new(format!(
-                    "symbolize: cannot use the cache directory {}: {error}",
+                    "cannot use the cache directory {}: {error}",
                     directory.display()
                 ))
             })
@@ -221,6 +227,7 @@ impl Symbolize {
             parked_bytes: 0,
             asked: HashMap::new(),
             tenants: HashMap::new(),
+            under_way: HashMap::new(),
             next_job: 1,
             client: ClientHandle(messages),
             progress,
@@ -282,7 +289,9 @@ impl Symbolize {
                     Reason::NotFound
                 })
             } else {
-                (self.asked.len() + addresses.len() > MAX_ASKED).then_some(Reason::Limit)
+                let under_way = self.under_way.get(&tenant).copied().unwrap_or_default();
+                let is_much = self.asked.len() + addresses.len() > MAX_ASKED;
+                (is_much || under_way >= MAX_JOBS).then_some(Reason::Limit)
             };
             if let Some(reason) = reason {
                 let refused = addresses.into_iter().map(|address| (module, address));
@@ -294,6 +303,7 @@ impl Symbolize {
             let keys = addresses.iter().map(|address| (tenant, (module, *address)));
             self.asked.extend(keys.map(|key| (key, number)));
             jobs.insert(number);
+            *self.under_way.entry(tenant).or_default() += 1;
             let job = Job {
                 number,
                 module,
@@ -378,6 +388,12 @@ impl Symbolize {
             }
         }
         if progress.done {
+            if let Some(jobs) = self.under_way.get_mut(&progress.tenant) {
+                *jobs -= 1;
+                if *jobs == 0 {
+                    self.under_way.remove(&progress.tenant);
+                }
+            }
             for parked in &mut self.parked {
                 parked.jobs.remove(&progress.job);
             }

@@ -18,11 +18,11 @@ use super::random::mixed;
 pub(super) const HEAVY: u128 = 100;
 /// How many sums are considered, the number of items included.
 const CONSIDERED: usize = 64 * WORDS;
-const WORDS: usize = 8;
+const WORDS: usize = 12;
 /// Sums with a smaller relative error (standard deviation) than this are left to chance.
-const ENOUGH: f64 = 0.004;
+const ENOUGH: f64 = 0.0015;
 /// About how many patterns are looked at to find which sums are nearly the same.
-const LOOKED_AT: usize = 1000;
+const LOOKED_AT: usize = 2500;
 
 /// A set of considered sums.
 type Set = [u64; WORDS];
@@ -221,8 +221,9 @@ enum Sum {
 struct Weight {
     weight: f64,
     print: u64,
-    /// The item that was counted last, plus one.
-    seen: u32,
+    /// How often it is on the stack of the item that is looked at, and since which.
+    on_stack: u32,
+    since: u32,
 }
 
 /// The sums of functions and nodes that weigh at least one in `HEAVY`: functions by their own weight
@@ -241,30 +242,48 @@ fn heavy_sums(
     let print = |item: usize| if is_light(item) { mixed(item as u64) } else { 0 };
     let mut own = vec![Weight::default(); kinds.frame_count];
     let mut totals = own.clone();
-    for (at, item) in items.iter().enumerate() {
-        let (weight, print) = (item.weight as f64, print(at));
-        let path = paths.kinds(at);
-        let add = |to: &mut Weight| {
-            if to.seen != at as u32 + 1 {
-                to.seen = at as u32 + 1;
-                to.weight += weight;
-                to.print = to.print.wrapping_add(print);
-            }
+    // What the items before each weigh, and their fingerprint.
+    let (mut weights, mut prints) = (vec![0.0_f64], vec![0_u64]);
+    let mut last: &[u32] = &[];
+    for (at, item) in order.iter().map(|item| *item as usize).chain([usize::MAX]).enumerate() {
+        let path = if item == usize::MAX { &[] } else { paths.kinds(item) };
+        let (weight, print) = match items.get(item) {
+            Some(item_at) => (item_at.weight as f64, print(item)),
+            None => (0.0, 0),
         };
-        for kind in path {
-            kinds.frames(*kind).iter().for_each(|frame| add(&mut totals[*frame as usize]));
+        // Neighbours share most of their frames: a function counts for all items from the first
+        // that it is on the stack of to the one that it is not.
+        let same = last.iter().zip(path).take_while(|(a, b)| a == b).count();
+        for frame in
+            last.get(same..).unwrap_or_default().iter().flat_map(|kind| kinds.frames(*kind))
+        {
+            let total = &mut totals[*frame as usize];
+            total.on_stack -= 1;
+            if total.on_stack == 0 {
+                let since = total.since as usize;
+                total.weight += weights[at] - weights[since];
+                total.print = total.print.wrapping_add(prints[at].wrapping_sub(prints[since]));
+            }
         }
+        for frame in
+            path.get(same..).unwrap_or_default().iter().flat_map(|kind| kinds.frames(*kind))
+        {
+            let total = &mut totals[*frame as usize];
+            if total.on_stack == 0 {
+                total.since = at as u32;
+            }
+            total.on_stack += 1;
+        }
+        last = path;
         if let Some(frame) = path.last().and_then(|kind| kinds.frames(*kind).last()) {
-            add(&mut own[*frame as usize]);
+            let own = &mut own[*frame as usize];
+            own.weight += weight;
+            own.print = own.print.wrapping_add(print);
         }
+        weights.push(weights[at] + weight);
+        prints.push(prints[at].wrapping_add(print));
     }
-    let mut prints = Vec::with_capacity(order.len() + 1);
-    prints.push(0_u64);
-    let mut print_so_far = 0_u64;
-    prints.extend(order.iter().map(|item| {
-        print_so_far = print_so_far.wrapping_add(print(*item as usize));
-        print_so_far
-    }));
+    let all_items = prints.last().copied().unwrap_or(0);
     let of_functions = |weights: Vec<Weight>, sum: fn(u32) -> Sum| {
         let heavy = weights.into_iter().enumerate().filter(|(_, weight)| weight.weight >= least);
         heavy.map(|(at, weight)| (weight.weight, weight.print, sum(at as u32))).collect::<Vec<_>>()
@@ -275,7 +294,7 @@ fn heavy_sums(
     });
     let mut known: HashSet<u64, RandomState> = HashSet::default();
     // No item at all, and all of them.
-    known.extend([0, print_so_far]);
+    known.extend([0, all_items]);
     let classes =
         [of_functions(own, Sum::Own), of_functions(totals, Sum::Total), of_nodes.collect()];
     let mut sums = Vec::new();

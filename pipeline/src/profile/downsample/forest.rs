@@ -91,7 +91,8 @@ pub(super) fn in_order(
         }
         keyed.clear();
         keyed.extend(run.iter().map(|item| (step(*item, depth), *item)));
-        keyed.sort_unstable();
+        // Stable: few different keys, and often in order already.
+        keyed.sort_by_key(|(key, _)| *key);
         let mut begin = start;
         for group in keyed.chunk_by(|a, b| a.0 == b.0) {
             let next = begin + group.len();

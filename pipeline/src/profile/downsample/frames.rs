@@ -8,6 +8,7 @@ use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
 
+use crate::profile::lists::Lists;
 use crate::profile::{Dictionary, Index, LocationIx, StackIx};
 
 /// The kinds of the locations that some stacks use.
@@ -16,7 +17,7 @@ pub(super) struct Kinds {
     /// Of each location: its kind, counted from 1; 0 if nobody has asked.
     of_location: Vec<u32>,
     /// Of each kind: its frames, the outermost first.
-    frames: Vec<Vec<u32>>,
+    frames: Lists<u32>,
     /// How many frames there are.
     pub(super) frame_count: usize,
 }
@@ -77,12 +78,14 @@ impl Kinds {
     /// Numbers the kinds in the order of their frames.
     fn sort(&mut self) {
         let mut order: Vec<u32> = (0..self.frames.len() as u32).collect();
-        order.sort_unstable_by(|a, b| self.frames[*a as usize].cmp(&self.frames[*b as usize]));
+        order.sort_unstable_by(|a, b| {
+            self.frames.get(*a as usize).cmp(self.frames.get(*b as usize))
+        });
         let mut number = vec![0; order.len() + 1];
-        let mut sorted = Vec::with_capacity(order.len());
+        let mut sorted = Lists::default();
         for (at, kind) in order.into_iter().enumerate() {
             number[kind as usize + 1] = at as u32 + 1;
-            sorted.push(std::mem::take(&mut self.frames[kind as usize]));
+            sorted.push(self.frames.get(kind as usize).iter().copied());
         }
         self.frames = sorted;
         for kind in &mut self.of_location {
@@ -102,6 +105,6 @@ impl Kinds {
 
     /// The frames of a kind, the outermost first.
     pub(super) fn frames(&self, kind: u32) -> &[u32] {
-        &self.frames[kind as usize - 1]
+        self.frames.get(kind as usize - 1)
     }
 }

@@ -6,10 +6,10 @@
 //! 2. Of the samples of a *stratum* (a profile; or profiles of a service that are small alone) `k`
 //!    are kept. A threshold τ with Σ min(1, w/τ) = k divides them (VarOpt): those of at least τ stay
 //!    as they are, of the others each stays with a chance of w/τ and then stands for τ.
-//! 3. The choice is balanced: of every heavy function (own or total weight) and every heavy node of
-//!    the call tree as much is kept as is dropped elsewhere in it (the [`cube`] method). Heavy is
-//!    more than 1 %; at most 64 sums are balanced. Where that is not possible, the choice goes by
-//!    even steps in depth-first order.
+//! 3. The choice is balanced (the cube method, in `cube.rs`): sums over heavy functions, own and total, and
+//!    over heavy nodes of the call tree, more than 1 %, come out exactly. To that end a few samples
+//!    are kept with less than τ. Of nearly equal sums one is balanced, and not more than two thirds
+//!    of what is kept allows.
 //! 4. Values are rounded to whole numbers by even steps in depth-first order: totals stay exact.
 //!
 //! # What it promises

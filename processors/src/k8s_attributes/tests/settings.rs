@@ -89,7 +89,7 @@ fn filters_are_the_servers_to_apply() {
     asked.sort();
     let expected = [
         "/api/v1/namespaces/prod/pods?fieldSelector=spec.nodeName%3Dn1%2Cstatus.phase%21%3DFailed&\
-         labelSelector=a%3Db%2Cc%2C%21d&limit=500",
+         labelSelector=a%3Db%2Cc%2C%21d&limit=500&resourceVersion=0",
         "/api/v1/nodes?fieldSelector=metadata.name%3Dn1&limit=500",
     ];
     assert_eq!(asked, expected);

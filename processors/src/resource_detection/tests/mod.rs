@@ -9,6 +9,7 @@
 mod clouds;
 mod hosts;
 mod making;
+mod rules;
 
 use std::fmt::Write as _;
 use std::path::Path;

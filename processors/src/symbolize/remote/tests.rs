@@ -248,6 +248,16 @@ fn broken_files_are_told() {
             look(&broken);
         }
     }
+    // With sections, each byte of the headers in turn.
+    if let Ok(small) = std::fs::read("/bin/true") {
+        assert!(look(&small).is_some() && look(&small[..small.len() - 1]).is_none());
+        let table = u64::from_le_bytes(small[40..48].try_into().unwrap()) as usize;
+        for at in (0..64).chain(table..small.len()) {
+            let mut broken = small.clone();
+            broken[at] ^= 0xff;
+            look(&broken);
+        }
+    }
     let own = std::fs::read(std::env::current_exe().unwrap()).unwrap();
     for cut in [own.len() - 1, own.len() / 2] {
         std::fs::write(&path, &own[..cut]).unwrap();

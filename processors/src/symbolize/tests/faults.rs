@@ -10,7 +10,7 @@ use profpipe_pipeline::telemetry::names;
 
 use super::super::SymbolizeConfig;
 use super::super::remote::config::Urls;
-use super::fetched::{Parts, foreign, parts};
+use super::fetched::{Parts, foreign, foreign_modules, parts};
 use super::server::{Reply, Server};
 use super::support::*;
 
@@ -128,6 +128,57 @@ fn other_servers_are_asked() {
     let urls = [nobody.as_str(), &empty.url(), &server.url()];
     let mut bench = bench(&files.path("cache"), &urls, |_| {});
     assert_eq!(reason(&mut bench, &parts.id, outer(&parts)), "");
+}
+
+/// Scenario: one server has nothing, the other is away; then only the first is there.
+/// Guarantees: what is away may have the file, so nothing is noted as absent; then it is.
+#[test]
+fn who_is_away_may_have_it() {
+    let files = Files::new();
+    let (cache, id) = (files.path("cache"), "ab".repeat(20));
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let empty = Server::start(|_| Reply::Status(404));
+    let urls = [format!("http://{nobody}"), empty.url()];
+    let mut with_both = bench(&cache, &[&urls[0], &urls[1]], |_| {});
+    assert_eq!(reason(&mut with_both, &id, 0x1000), "unavailable");
+    assert_eq!(list(&cache), Vec::<String>::new());
+    assert_eq!(reason(&mut bench(&cache, &[&urls[1]], |_| {}), &id, 0x1000), "not found");
+    let absent = [format!("{id}.debuginfo.absent"), format!("{id}.executable.absent")];
+    assert_eq!(list(&cache), absent);
+}
+
+/// Scenario: a batch with thousands of modules that nobody knows, then one of another tenant.
+/// Guarantees: those beyond the limit are refused at once; the other tenant gets its names.
+#[test]
+fn many_modules_are_refused() {
+    let files = Files::new();
+    let Some(parts) = parts(&files, &["-O2", "-g"]) else { return };
+    let server = Server::of_files(&[(format!("{}/executable", parts.id), &parts.whole)]);
+    let mut bench = bench(&files.path("cache"), &[&server.url()], |config| {
+        config.debuginfod.files_per_minute = 10;
+    });
+    let ids: Vec<_> = (0..5000).map(|number| format!("{number:040x}")).collect();
+    let mut flood = foreign_modules(&ids);
+    flood.context.tenant = Some("greedy".into());
+    let mut out = Outbox::default();
+    bench.processor.process(flood, &mut out).unwrap();
+    let mut batch = foreign(&parts.id, &[outer(&parts)]);
+    batch.context.tenant = Some("modest".into());
+    bench.processor.process(batch, &mut out).unwrap();
+    bench.processor.finish(Instant::now() + Duration::from_secs(60), &mut out);
+    let mut named = 0;
+    for mut batch in out.drain() {
+        let greedy = batch.context.tenant.as_deref() == Some("greedy");
+        for (file, names) in read_names(batch.profiles().unwrap()) {
+            for (address, at) in names {
+                let reason = at.attributes.get("profpipe.unsymbolized.reason");
+                assert_eq!(reason.is_some(), greedy, "{file} {address:#x}: {reason:?}");
+                named += usize::from(reason.is_none());
+            }
+        }
+    }
+    assert_eq!(named, 1);
+    assert!(server.seen().len() <= 2 * 10 + 2, "{}", server.seen().len());
 }
 
 /// Scenario: a server that takes longer than a batch waits.

@@ -5,6 +5,7 @@ use std::process::Command;
 
 use object::Object as _;
 use profpipe_pipeline::batch::Batch;
+use profpipe_pipeline::profile::Value;
 
 use super::super::remote::config::Urls;
 use super::server::Server;
@@ -22,6 +23,18 @@ pub(super) fn build_id(file: &Path) -> String {
 pub(super) fn foreign(build_id: &str, addresses: &[u64]) -> Batch {
     let attributes = [("process.executable.build_id.gnu", build_id)];
     let mut batch = batch_by("/app", &attributes, addresses);
+    batch.context.receiver = "otlp".into();
+    batch
+}
+
+/// A batch from another host, of one address in each of these modules.
+pub(super) fn foreign_modules(ids: &[String]) -> Batch {
+    let names: Vec<_> = ids.iter().map(|id| format!("/{id}")).collect();
+    let attribute = |id: &String| ("process.executable.build_id.gnu", Value::from(id.as_str()));
+    let files: Vec<_> =
+        names.iter().zip(ids).map(|(name, id)| (&**name, vec![attribute(id)])).collect();
+    let files: Vec<_> = files.into_iter().map(|(name, rows)| (name, rows, &[0x1000][..])).collect();
+    let mut batch = build(&files);
     batch.context.receiver = "otlp".into();
     batch
 }

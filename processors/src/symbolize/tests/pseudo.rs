@@ -30,7 +30,10 @@ fn kernel_symbols_end_at_the_next() {
     assert_eq!(name(0xffff30), None);
     assert_eq!(name(0xffff4f), Some(("ext4_read", "[ext4]")));
     assert_eq!(name(0xffff40 + (64 << 20)), None);
-    assert_eq!(Symbols::read(&b"0 T first\n0 t second\n"[..], &mut || ()).unwrap().find(u64::MAX), None);
+    assert_eq!(
+        Symbols::read(&b"0 T first\n0 t second\n"[..], &mut || ()).unwrap().find(u64::MAX),
+        None
+    );
 }
 
 /// Scenario: an address in the running kernel. Guarantees: the name that the kernel lists, or the

@@ -326,9 +326,11 @@ pub(super) fn batch_by_pid(file: &str, pid: i64, addresses: &[u64]) -> Batch {
     build(&[(file, vec![(PROCESS_PID, Value::from(pid))], addresses)])
 }
 
-type FileOf<'a> = (&'a str, Vec<(&'a str, Value)>, &'a [u64]);
+/// A file's path, attributes and addresses.
+pub(super) type FileOf<'a> = (&'a str, Vec<(&'a str, Value)>, &'a [u64]);
 
-fn build(files: &[FileOf<'_>]) -> Batch {
+/// A batch of files with these attributes and addresses.
+pub(super) fn build(files: &[FileOf<'_>]) -> Batch {
     let mut profiles = Profiles::new();
     let dictionary = &mut profiles.dictionary;
     let mut stack = Vec::new();
