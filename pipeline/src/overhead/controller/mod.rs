@@ -35,6 +35,8 @@ const PAYING: f64 = 0.5;
 const RESERVE: (f64, f64) = (0.12, 0.5);
 /// A base beyond this share of the budget lengthens windows.
 const HEAVY: f64 = 0.2;
+/// More than this share of the budget in one window is taken for a burst of work, not for the base.
+const BURST: f64 = 0.3;
 /// A base beyond this share cannot be lived with.
 const TOO_HEAVY: f64 = 0.75;
 /// Windows in a row before either is believed.
@@ -250,7 +252,8 @@ impl Controller {
             self.user.observe(self.user.mean() + weight * (measured - self.user.mean()));
         }
         let base = (window.user - window.sampling - window.deferrable).max(0.0) / seconds;
-        self.base.observe(base, seconds, 0.15);
+        // A burst that no stage has claimed is not there every second.
+        self.base.observe(base.min(BURST * budget), seconds, 0.3);
         self.usual += (0.05 * seconds).min(0.5) * (base - self.usual);
         self.lump.observe(window.lump, seconds, 0.03);
         self.flush.observe(window.flush, seconds, 0.002);
