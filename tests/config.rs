@@ -186,11 +186,11 @@ fn a_governor_needs_a_sampler() {
                 profiles/b: {receivers: [perf], processors: [governor], exporters: [debug]}}}";
     assert_eq!(
         errors_of(text),
-        "c.yaml:2:44: processors::governor/none::cpu: a budget of nothing allows no profiling; leave \
+        "c.yaml:2:47: processors::governor/none::cpu: a budget of nothing allows no profiling; leave \
          `perf` out instead\n\
-         c.yaml:2:70: processors::governor/bare::cpu: `1` is not a share; write it in percent, like \
+         c.yaml:2:73: processors::governor/bare::cpu: `1` is not a share; write it in percent, like \
          `1%` or `0.5%`\n\
-         c.yaml:5:47: service::pipelines::profiles/a::processors::0: `governor` does nothing without \
+         c.yaml:5:48: service::pipelines::profiles/a::processors::0: `governor` does nothing without \
          the receiver `perf`; list it in this pipeline or take `governor` out"
     );
 }
