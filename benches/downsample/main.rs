@@ -1,6 +1,6 @@
 //! What downsampling keeps of the answers: `cargo bench --bench downsample [-- --trials N --part NAME]`.
 //!
-//! Three profiles that `profpipe record -F 999` took (see `scrub.rs` for what was taken out of them):
+//! Three profiles that `profpipe record` took at 999 Hz, the service at 4999 Hz (see `scrub.rs` for what was taken out of them):
 //! a large compile, a Node service, a mixed host. Each is sampled ten- and hundredfold by 1,000
 //! seeds on two cores, and judged by `pipeline/tests/downsample/answers.rs`, which shares no code
 //! with what it judges: the cost of functions by themselves (own), with what they call (total), and

@@ -19,9 +19,6 @@ impl Random {
     }
 }
 
-/// The weight of an event: the samples of these profiles count whole ones.
-const EVENT: f64 = 1e9 / 999.0;
-
 /// Prints the lines of the rivals, each with about `keep` stacks.
 pub(crate) fn print(
     dictionary: &Dictionary,
@@ -31,8 +28,10 @@ pub(crate) fn print(
     factor: usize,
     count: usize,
 ) {
+    // The weight of an event: rows count whole ones, and the lightest is one.
+    let event = rows.iter().map(|(_, weight)| *weight).min().unwrap_or(1).max(1) as f64;
     let events: Vec<u32> =
-        rows.iter().map(|(_, weight)| (*weight as f64 / EVENT).round().max(1.0) as u32).collect();
+        rows.iter().map(|(_, weight)| (*weight as f64 / event).round().max(1.0) as u32).collect();
     // So many events that as many stacks are left on average.
     let left = |p: f64| {
         let left = events.iter().map(|events| 1.0 - (1.0 - p).powi(*events as i32));

@@ -155,10 +155,9 @@ fn extreme_values() {
         assert!(profile(&after).samples.len() <= 300);
         assert!(profile(&after).samples.iter().all(|sample| sample.weight() > 0));
     }
-    let bad: [(fn(u64) -> i64, Refusal); 2] = [
-        (|at| if at == 9 { -1 } else { 5 }, Refusal::Negative),
-        (|_| i64::MAX / 2, Refusal::Overflow),
-    ];
+    let negative: fn(u64) -> i64 = |at| if at == 9 { -1 } else { 5 };
+    let huge: fn(u64) -> i64 = |_| i64::MAX / 2;
+    let bad = [(negative, Refusal::Negative), (huge, Refusal::Overflow)];
     for (value, refusal) in bad {
         let before = with(value);
         let mut after = before.clone();

@@ -122,7 +122,7 @@ impl Symbols {
             symbols.add(line.trim_ascii_end());
             line.clear();
             lines += 1;
-            if lines % 1024 == 0 {
+            if lines.is_multiple_of(1024) {
                 breathe();
             }
         }

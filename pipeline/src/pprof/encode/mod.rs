@@ -247,7 +247,9 @@ impl<'a> MessageWriter<'a> {
         }
         if !row.link.is_none() {
             let Link { trace_id, span_id } = dictionary.links.get(row.link);
-            for (key, id) in [(labels::TRACE_ID, trace_id.as_slice()), (labels::SPAN_ID, span_id.as_slice())] {
+            for (key, id) in
+                [(labels::TRACE_ID, trace_id.as_slice()), (labels::SPAN_ID, span_id.as_slice())]
+            {
                 let fields = self.label_fields(key, &Value::Bytes(id.to_vec()), "");
                 self.scratch.0.extend(fields);
             }

@@ -20,9 +20,9 @@ pub(super) const HEAVY: u128 = 100;
 const CONSIDERED: usize = 64 * WORDS;
 const WORDS: usize = 12;
 /// Sums with a smaller relative error (standard deviation) than this are left to chance.
-const ENOUGH: f64 = 0.003;
+const ENOUGH: f64 = 0.0015;
 /// About how many patterns are looked at to find which sums are nearly the same.
-const LOOKED_AT: usize = 1000;
+const LOOKED_AT: usize = 2500;
 
 /// A set of considered sums.
 type Set = [u64; WORDS];

@@ -19,8 +19,9 @@ use super::random::{Random, mixed};
 
 /// A chance this close to 0 or 1 is settled.
 const SETTLED: f64 = 1e-11;
-/// A number this close to 0 in a tableau is 0.
-const ZERO: f64 = 1e-7;
+/// A number this close to 0 in a tableau is 0: real ones are fractions of small numbers, and a pivot
+/// on a rounding error would spoil the tableau.
+const ZERO: f64 = 1e-4;
 /// What rounding leaves of a 0 in a tableau.
 const NOISE: f64 = 1e-12;
 /// The size of the first blocks.

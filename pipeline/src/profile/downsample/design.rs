@@ -313,7 +313,22 @@ impl Design {
                 *chance = chance.round();
             }
         }
+        self.unite_smallest(&mut chances, random);
         chances
+    }
+
+    /// Keeps no more than may be, whatever rounding errors did: of the two smallest shares one takes
+    /// both, by a fair game.
+    fn unite_smallest(&self, shares: &mut [f64], random: &mut Random) {
+        let mut kept: Vec<usize> = (0..shares.len()).filter(|at| shares[*at] > 0.0).collect();
+        while kept.len() > self.most.max(1) {
+            kept.sort_by(|a, b| shares[*b].total_cmp(&shares[*a]));
+            let (Some(last), Some(other)) = (kept.pop(), kept.pop()) else { break };
+            let sum = shares[last] + shares[other];
+            let first = random.unit() * sum < shares[last];
+            (shares[last], shares[other]) = if first { (sum, 0.0) } else { (0.0, sum) };
+            kept.push(if first { last } else { other });
+        }
     }
 
     /// Factors for each pattern of considered sums that make these exact.

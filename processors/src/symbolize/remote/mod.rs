@@ -165,7 +165,7 @@ async fn serve(
         let (library, answer) = (Arc::clone(&library), Arc::clone(&answer));
         // A task of its own: whatever becomes of it, who asks gets an answer.
         let provided = tokio::spawn(async move { library.provide(wish).await });
-        tokio::spawn(async move { answer(number, provided.await.unwrap_or_else(|_| NOTHING)) });
+        tokio::spawn(async move { answer(number, provided.await.unwrap_or(NOTHING)) });
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::fs::File;
 use std::os::fd::AsFd;
-use std::sync::Arc;
 use std::process::Command;
+use std::sync::Arc;
 
 use super::super::describer::Describer;
 use super::super::worker::describe::{go_version, libc, notes};
