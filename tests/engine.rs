@@ -60,19 +60,20 @@ fn builder(directory: &Path, config: &str) -> profpipe::Builder {
     builder
 }
 
-async fn until(condition: impl Fn() -> bool) {
+async fn until(what: &str, condition: impl Fn() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(60);
     while !condition() {
-        assert!(Instant::now() < deadline, "the condition did not come true");
+        assert!(Instant::now() < deadline, "{what}: the condition did not come true");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 
-/// What a component must be told before it can run on its own; `None` if it needs a server, which
-/// tests of its own bring along.
+/// What a component must be told before it can run on its own; `None` if it needs a server, a
+/// cluster or a sampler, which tests of its own bring along.
 fn least(kind: Kind, name: &str) -> Option<&'static str> {
     Some(match (kind, name) {
         (Kind::Exporter, "otlp_grpc" | "otlp_http" | "pyroscope") => return None,
+        (Kind::Processor, "governor" | "k8s_attributes") => return None,
         (Kind::Processor, "memory_limiter") => "{limit_mib: 64}",
         (Kind::Receiver, "otlp") => "{protocols: {http: {endpoint: '127.0.0.1:0'}}}",
         (Kind::Receiver, "pyroscope") => "{endpoint: '127.0.0.1:0'}",
@@ -197,6 +198,10 @@ async fn examples_run() {
                 (Kind::Receiver, "perf") => {
                     builder = builder.set(format!("receivers::{id}::interval=200ms"));
                 }
+                // Half a percent is little for a program that is not optimized.
+                (Kind::Processor, "governor") => {
+                    builder = builder.set(format!("processors::{id}::cpu=20%"));
+                }
                 (Kind::Exporter, "file") => {
                     let path = directory.path().join(id.replace('/', "_"));
                     builder = builder.set(format!("exporters::{id}::path={}", path.display()));
@@ -216,7 +221,7 @@ async fn examples_run() {
             }
         };
         let metrics = &services.metrics;
-        until(|| {
+        until(&file.display().to_string(), || {
             let failed = metrics.total(names::BATCHES_FAILED);
             assert_eq!(failed, 0, "{}: {:?}", file.display(), metrics.snapshot());
             let out = |label: &String| metrics.counter(names::SAMPLES_OUT, label).get() > 0;

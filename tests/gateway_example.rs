@@ -179,20 +179,25 @@ fn everything_arrives_everywhere() {
 
     let healthy = ask(health, "GET /", b"");
     assert!(healthy.starts_with("HTTP/1.1 200 ") && healthy.contains("Server available"));
-    let read = ask(metrics, "GET /metrics", b"");
-    for (name, label) in [
+    let wanted = [
         ("otelcol_receiver_accepted_profile_samples_total", "receiver=\"otlp\",transport=\"http\""),
         ("otelcol_processor_incoming_items_total", "processor=\"batch\""),
         ("otelcol_exporter_sent_profile_samples_total", "exporter=\"otlp_http\""),
         ("otelcol_exporter_sent_profile_samples_total", "exporter=\"pyroscope\""),
         ("otelcol_exporter_queue_size", "exporter=\"otlp_http\""),
         ("otelcol_process_uptime_seconds_total", ""),
-    ] {
-        let line = read.lines().find(|line| line.starts_with(name) && line.contains(label));
-        let line = line.unwrap_or_else(|| panic!("{name}{{{label}}} is not in\n{read}"));
-        if name.ends_with("samples_total") {
-            assert!(line.ends_with(" 40"), "20 batches of 2 samples: {line}");
-        }
+    ];
+    // What has arrived counts as sent once its answer is back.
+    loop {
+        let read = ask(metrics, "GET /metrics", b"");
+        let missing = wanted.iter().find(|(name, label)| {
+            let line = read.lines().find(|line| line.starts_with(name) && line.contains(label));
+            // 20 batches of 2 samples.
+            !line.is_some_and(|line| !name.ends_with("samples_total") || line.ends_with(" 40"))
+        });
+        let Some(missing) = missing else { break };
+        assert!(Instant::now() < deadline, "{missing:?} is not in, or is not 40:\n{read}");
+        std::thread::sleep(Duration::from_millis(50));
     }
     let (head, request) = taking.join().unwrap();
     assert!(head.starts_with("POST /v1/metrics ") && head.contains("x-key: s3cret"), "{head}");

@@ -182,10 +182,13 @@ fn swelling() -> Vec<(&'static str, Vec<u8>)> {
     let list = |start: &str, item: &str, end: &str| {
         [start, &format!("{item},").repeat(SIZE / (item.len() + 1)), item, end].concat()
     };
-    let sample = r#"{"resourceProfiles":[{"scopeProfiles":[{"profiles":[{"samples":["#;
+    let sample = format!(
+        r#"{{"resourceProfiles":[{{"resource":{{"attributes":[{{"key":"{ATTACK}"}}]}},
+           "scopeProfiles":[{{"profiles":[{{"samples":["#
+    );
     let texts = [
         list(&format!(r#"{sample}{{"timestampsUnixNano":["#), "0", "]}]}]}]}]}"),
-        list(sample, "{}", "]}]}]}]}"),
+        list(&sample, "{}", "]}]}]}]}"),
         list(r#"{"dictionary":{"stringTable":["#, "null", "]}}"),
         format!(r#"{{"dictionary":{{"stringTable":["{}"]}}}}"#, r"\n".repeat(SIZE / 2)),
     ];
