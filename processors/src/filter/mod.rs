@@ -2,7 +2,7 @@
 //! and replaces texts that must not leave.
 //!
 //! Conditions are those of the Collector's `filter` as far as they make sense of profiles, and more
-//! of the same kind ([`language`]). One that holds drops; the `keep_*` lists are the reverse.
+//! of the same kind (`language`). One that holds drops; the `keep_*` lists are the reverse.
 //!
 //! # What it promises
 //! - A batch is decoded only if something is to be changed in it or a condition is about more than

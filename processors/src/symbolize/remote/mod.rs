@@ -1,7 +1,7 @@
 //! Files of modules that are not on this host, by build id: from a cache on disk, from debuginfod
 //! servers.
 //!
-//! A thread of its own with a small runtime does the waiting; [`Remote::ask`] returns at once and
+//! A thread of its own with a small runtime does the waiting; `Remote::ask` returns at once and
 //! the answer comes through a function. A file is fetched once however many ask for it, so many at
 //! a time, and no tenant can have more fetched than its allowance.
 //!
