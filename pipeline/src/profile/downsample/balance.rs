@@ -154,55 +154,114 @@ impl Columns {
             .map(|(at, times)| (self.patterns[at].as_slice(), times * spread[at]))
             .filter(|(_, spread)| *spread > 0.0)
             .collect();
-        let mut with: Vec<Vec<u32>> = vec![Vec::new(); sums];
         // Errors are relative to the sum.
-        let scale: Vec<f64> = self.shares.iter().map(|share| tau / share).collect();
-        let mut left = vec![0.0; sums];
-        for (at, (pattern, spread)) in looked_at.iter().enumerate() {
+        let scale = self.shares.iter().map(|share| tau / share).collect();
+        let mut doubt = Doubt::new(&looked_at, scale);
+        let mut chosen: Vec<u16> = Vec::new();
+        while chosen.len() < most.min(sums) {
+            let next = if chosen.is_empty() { Some(0) } else { doubt.largest() };
+            let Some(next) = next else { break };
+            chosen.push(doubt.sums[next]);
+            doubt.settle(next);
+            doubt.drop_certain();
+        }
+        chosen
+    }
+}
+
+/// The sums that are not certain yet, and the decomposition of their errors' covariance so far.
+/// Positions are those in `sums`.
+struct Doubt {
+    sums: Vec<u16>,
+    /// By how much of its sum an item changes it.
+    scale: Vec<f64>,
+    /// The variance of each sum's error, given the sums that were settled.
+    left: Vec<f64>,
+    /// The sums of each pattern, and the variance of its number of items.
+    patterns: Vec<(Vec<u16>, f64)>,
+    /// The patterns of each sum.
+    with: Vec<Vec<u32>>,
+    /// Row by row of the decomposition, each with an entry for every sum.
+    rows: Vec<Vec<f64>>,
+}
+
+impl Doubt {
+    fn new(patterns: &[(&[u16], f64)], scale: Vec<f64>) -> Self {
+        let mut with: Vec<Vec<u32>> = vec![Vec::new(); scale.len()];
+        let mut left = vec![0.0; scale.len()];
+        for (at, (pattern, spread)) in patterns.iter().enumerate() {
             for sum in *pattern {
                 with[*sum as usize].push(at as u32);
                 left[*sum as usize] += spread * scale[*sum as usize] * scale[*sum as usize];
             }
         }
-        let mut chosen: Vec<u16> = Vec::new();
-        // Row by row of the decomposition, each with an entry for every sum.
-        let mut rows: Vec<Vec<f64>> = Vec::new();
-        while chosen.len() < most.min(sums) {
-            let largest = (0..sums).max_by(|a, b| left[*a].total_cmp(&left[*b]));
-            let next = if chosen.is_empty() { Some(0) } else { largest };
-            let Some(next) = next.filter(|next| *next == 0 || left[*next] > ENOUGH * ENOUGH) else {
-                break;
-            };
-            let scale_next = scale[next];
-            let mut row = vec![0.0; sums];
-            for at in &with[next] {
-                let (pattern, spread) = looked_at[*at as usize];
-                for sum in pattern {
-                    row[*sum as usize] += spread;
-                }
+        let sums = (0..scale.len() as u16).collect();
+        let patterns = patterns.iter().map(|(sums, spread)| (sums.to_vec(), *spread)).collect();
+        Self { sums, scale, left, patterns, with, rows: Vec::new() }
+    }
+
+    /// The sum that most is left to chance of, if it is too much.
+    fn largest(&self) -> Option<usize> {
+        let all = 0..self.sums.len();
+        let largest = all.max_by(|a, b| self.left[*a].total_cmp(&self.left[*b]));
+        largest.filter(|sum| self.left[*sum] > ENOUGH * ENOUGH)
+    }
+
+    /// Takes a sum for known.
+    fn settle(&mut self, next: usize) {
+        let scale_next = self.scale[next];
+        let mut row = vec![0.0; self.sums.len()];
+        for at in &self.with[next] {
+            let (pattern, spread) = &self.patterns[*at as usize];
+            for sum in pattern {
+                row[*sum as usize] += spread;
             }
-            row.iter_mut().zip(&scale).for_each(|(place, scale)| *place *= scale * scale_next);
-            for before in &rows {
-                let factor = before[next];
-                if factor.abs() > 1e-15 {
-                    row.iter_mut().zip(before).for_each(|(place, other)| *place -= factor * other);
-                }
+        }
+        row.iter_mut().zip(&self.scale).for_each(|(place, scale)| *place *= scale * scale_next);
+        for before in &self.rows {
+            let factor = before[next];
+            if factor.abs() > 1e-15 {
+                row.iter_mut().zip(before).for_each(|(place, other)| *place -= factor * other);
             }
-            let pivot = row[next].max(0.0).sqrt();
-            chosen.push(next as u16);
-            left[next] = 0.0;
-            if pivot <= 0.0 {
-                continue;
-            }
+        }
+        let pivot = row[next].max(0.0).sqrt();
+        if pivot > 0.0 {
             row.iter_mut().for_each(|place| *place /= pivot);
-            for (left, place) in left.iter_mut().zip(&row) {
+            for (left, place) in self.left.iter_mut().zip(&row) {
                 *left = (*left - place * place).max(0.0);
             }
-            left[next] = 0.0;
-            rows.push(row);
+            self.rows.push(row);
         }
-        chosen
+        self.left[next] = 0.0;
     }
+
+    /// Forgets sums that will not be chosen any more, if they are many: they cost time.
+    fn drop_certain(&mut self) {
+        let stays: Vec<bool> = self.left.iter().map(|left| *left > ENOUGH * ENOUGH).collect();
+        let count = stays.iter().filter(|stays| **stays).count();
+        if count * 8 > stays.len() * 7 {
+            return;
+        }
+        let mut number = vec![u16::MAX; stays.len()];
+        let staying = (0..stays.len()).filter(|at| stays[*at]);
+        staying.zip(0..).for_each(|(at, next)| number[at] = next);
+        for (pattern, _) in &mut self.patterns {
+            pattern.retain_mut(|sum| {
+                *sum = number[*sum as usize];
+                *sum != u16::MAX
+            });
+        }
+        retain(&mut self.sums, &stays);
+        retain(&mut self.scale, &stays);
+        retain(&mut self.left, &stays);
+        retain(&mut self.with, &stays);
+        self.rows.iter_mut().for_each(|row| retain(row, &stays));
+    }
+}
+
+fn retain<T>(list: &mut Vec<T>, stays: &[bool]) {
+    let mut stays = stays.iter();
+    list.retain(|_| stays.next().is_some_and(|stays| *stays));
 }
 
 /// What an item may count for.
