@@ -11,7 +11,6 @@ use foldhash::fast::RandomState;
 
 use super::design::Item;
 use super::forest::{Node, Paths};
-use super::frames::Kinds;
 use super::random::mixed;
 
 /// A frame is heavy from this share of the total: one in a hundred.
@@ -20,7 +19,7 @@ pub(super) const HEAVY: u128 = 100;
 const CONSIDERED: usize = 64 * WORDS;
 const WORDS: usize = 12;
 /// Sums with a smaller relative error (standard deviation) than this are left to chance.
-const ENOUGH: f64 = 0.0015;
+const ENOUGH: f64 = 0.002;
 /// About how many patterns are looked at to find which sums are nearly the same.
 const LOOKED_AT: usize = 2500;
 
@@ -67,14 +66,14 @@ impl Columns {
     /// What items count for, of functions and nodes that weigh at least one in `HEAVY`.
     pub(super) fn of(
         items: &[Item],
-        kinds: &Kinds,
+        frame_count: usize,
         paths: &Paths,
         (order, nodes): (&[u32], &[Node]),
         is_light: impl Fn(usize) -> bool,
     ) -> Self {
         let total: f64 = items.iter().map(|item| item.weight as f64).sum();
-        let sums = heavy_sums(items, kinds, paths, (order, nodes), is_light, total);
-        let mut of_leaf: Vec<Set> = vec![[0; WORDS]; kinds.frame_count];
+        let sums = heavy_sums(items, frame_count, paths, (order, nodes), is_light, total);
+        let mut of_leaf: Vec<Set> = vec![[0; WORDS]; frame_count];
         let mut of_frame = of_leaf.clone();
         // Where sums of nodes begin and end.
         let mut turns: Vec<(u32, usize)> = Vec::new();
@@ -87,13 +86,7 @@ impl Columns {
             }
         }
         turns.sort_unstable();
-        let mut of_kind: Vec<Set> = vec![[0; WORDS]; kinds.len() + 1];
-        for kind in 1..=kinds.len() as u32 {
-            for frame in kinds.frames(kind) {
-                unite(&mut of_kind[kind as usize], &of_frame[*frame as usize]);
-            }
-        }
-        let adds: Vec<bool> = of_kind.iter().map(|set| *set != [0; WORDS]).collect();
+        let adds: Vec<bool> = of_frame.iter().map(|set| *set != [0; WORDS]).collect();
         let mut known: HashMap<Set, u32, RandomState> = HashMap::default();
         let mut patterns: Vec<Vec<u16>> = Vec::new();
         let mut turns = turns.into_iter().peekable();
@@ -109,14 +102,15 @@ impl Columns {
             while let Some((_, sum)) = turns.next_if(|(turn, _)| *turn as usize <= at) {
                 inside[(sum + 1) / 64] ^= 1 << ((sum + 1) % 64);
             }
-            let path = paths.kinds(*item as usize);
+            let path = paths.frames(*item as usize);
             let same = last.iter().zip(path).take_while(|(a, b)| a == b).count();
             so_far.truncate(same + 1);
             sets.truncate(so_far.last().map_or(1, |set| *set as usize + 1));
-            for kind in path.get(same..).unwrap_or_default() {
-                if adds[*kind as usize] {
+            for frame in path.get(same..).unwrap_or_default() {
+                let frame = *frame as usize - 1;
+                if adds[frame] {
                     let mut next = sets.last().copied().unwrap_or_default();
-                    unite(&mut next, &of_kind[*kind as usize]);
+                    unite(&mut next, &of_frame[frame]);
                     sets.push(next);
                 }
                 so_far.push(sets.len() as u32 - 1);
@@ -124,8 +118,8 @@ impl Columns {
             last = path;
             let mut set = inside;
             unite(&mut set, sets.last().unwrap_or(&[0; WORDS]));
-            if let Some(frame) = path.last().and_then(|kind| kinds.frames(*kind).last()) {
-                unite(&mut set, &of_leaf[*frame as usize]);
+            if let Some(frame) = path.last() {
+                unite(&mut set, &of_leaf[*frame as usize - 1]);
             }
             pattern_of.push(*known.entry(set).or_insert_with(|| {
                 patterns.push(members(&set).collect());
@@ -290,7 +284,7 @@ struct Weight {
 /// are considered.
 fn heavy_sums(
     items: &[Item],
-    kinds: &Kinds,
+    frame_count: usize,
     paths: &Paths,
     (order, nodes): (&[u32], &[Node]),
     is_light: impl Fn(usize) -> bool,
@@ -299,13 +293,13 @@ fn heavy_sums(
     let least = total / HEAVY as f64;
     // Sets of light items are equal if sums of random numbers of theirs are.
     let print = |item: usize| if is_light(item) { mixed(item as u64) } else { 0 };
-    let mut own = vec![Weight::default(); kinds.frame_count];
+    let mut own = vec![Weight::default(); frame_count];
     let mut totals = own.clone();
     // What the items before each weigh, and their fingerprint.
     let (mut weights, mut prints) = (vec![0.0_f64], vec![0_u64]);
     let mut last: &[u32] = &[];
     for (at, item) in order.iter().map(|item| *item as usize).chain([usize::MAX]).enumerate() {
-        let path = if item == usize::MAX { &[] } else { paths.kinds(item) };
+        let path = if item == usize::MAX { &[] } else { paths.frames(item) };
         let (weight, print) = match items.get(item) {
             Some(item_at) => (item_at.weight as f64, print(item)),
             None => (0.0, 0),
@@ -313,10 +307,8 @@ fn heavy_sums(
         // Neighbours share most of their frames: a function counts for all items from the first
         // that it is on the stack of to the one that it is not.
         let same = last.iter().zip(path).take_while(|(a, b)| a == b).count();
-        for frame in
-            last.get(same..).unwrap_or_default().iter().flat_map(|kind| kinds.frames(*kind))
-        {
-            let total = &mut totals[*frame as usize];
+        for frame in last.get(same..).unwrap_or_default() {
+            let total = &mut totals[*frame as usize - 1];
             total.on_stack -= 1;
             if total.on_stack == 0 {
                 let since = total.since as usize;
@@ -324,18 +316,16 @@ fn heavy_sums(
                 total.print = total.print.wrapping_add(prints[at].wrapping_sub(prints[since]));
             }
         }
-        for frame in
-            path.get(same..).unwrap_or_default().iter().flat_map(|kind| kinds.frames(*kind))
-        {
-            let total = &mut totals[*frame as usize];
+        for frame in path.get(same..).unwrap_or_default() {
+            let total = &mut totals[*frame as usize - 1];
             if total.on_stack == 0 {
                 total.since = at as u32;
             }
             total.on_stack += 1;
         }
         last = path;
-        if let Some(frame) = path.last().and_then(|kind| kinds.frames(*kind).last()) {
-            let own = &mut own[*frame as usize];
+        if let Some(frame) = path.last() {
+            let own = &mut own[*frame as usize - 1];
             own.weight += weight;
             own.print = own.print.wrapping_add(print);
         }

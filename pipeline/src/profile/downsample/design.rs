@@ -123,7 +123,8 @@ impl Design {
             let fine = fine.min(least);
             let (order, nodes) = forest::in_order(&paths, &items, least, fine);
             let in_doubt = |at| is_light(likely, at);
-            let columns = Columns::of(&items, &kinds, &paths, (&order, &nodes), in_doubt);
+            let columns =
+                Columns::of(&items, kinds.frame_count, &paths, (&order, &nodes), in_doubt);
             let tau = likely.tau();
             let mut spread = vec![0.0; columns.patterns.len()];
             for (item, pattern) in order.iter().zip(&columns.pattern_of) {
