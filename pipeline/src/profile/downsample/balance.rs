@@ -11,7 +11,6 @@ use foldhash::fast::RandomState;
 
 use super::design::Item;
 use super::forest::{Node, Paths};
-use super::frames::Kinds;
 use super::random::mixed;
 
 /// A frame is heavy from this share of the total: one in a hundred.
@@ -20,7 +19,7 @@ pub(super) const HEAVY: u128 = 100;
 const CONSIDERED: usize = 64 * WORDS;
 const WORDS: usize = 12;
 /// Sums with a smaller relative error (standard deviation) than this are left to chance.
-const ENOUGH: f64 = 0.0015;
+const ENOUGH: f64 = 0.002;
 /// About how many patterns are looked at to find which sums are nearly the same.
 const LOOKED_AT: usize = 2500;
 
@@ -67,14 +66,14 @@ impl Columns {
     /// What items count for, of functions and nodes that weigh at least one in `HEAVY`.
     pub(super) fn of(
         items: &[Item],
-        kinds: &Kinds,
+        frame_count: usize,
         paths: &Paths,
         (order, nodes): (&[u32], &[Node]),
         is_light: impl Fn(usize) -> bool,
     ) -> Self {
         let total: f64 = items.iter().map(|item| item.weight as f64).sum();
-        let sums = heavy_sums(items, kinds, paths, (order, nodes), is_light, total);
-        let mut of_leaf: Vec<Set> = vec![[0; WORDS]; kinds.frame_count];
+        let sums = heavy_sums(items, frame_count, paths, (order, nodes), is_light, total);
+        let mut of_leaf: Vec<Set> = vec![[0; WORDS]; frame_count];
         let mut of_frame = of_leaf.clone();
         // Where sums of nodes begin and end.
         let mut turns: Vec<(u32, usize)> = Vec::new();
@@ -87,13 +86,7 @@ impl Columns {
             }
         }
         turns.sort_unstable();
-        let mut of_kind: Vec<Set> = vec![[0; WORDS]; kinds.len() + 1];
-        for kind in 1..=kinds.len() as u32 {
-            for frame in kinds.frames(kind) {
-                unite(&mut of_kind[kind as usize], &of_frame[*frame as usize]);
-            }
-        }
-        let adds: Vec<bool> = of_kind.iter().map(|set| *set != [0; WORDS]).collect();
+        let adds: Vec<bool> = of_frame.iter().map(|set| *set != [0; WORDS]).collect();
         let mut known: HashMap<Set, u32, RandomState> = HashMap::default();
         let mut patterns: Vec<Vec<u16>> = Vec::new();
         let mut turns = turns.into_iter().peekable();
@@ -109,14 +102,15 @@ impl Columns {
             while let Some((_, sum)) = turns.next_if(|(turn, _)| *turn as usize <= at) {
                 inside[(sum + 1) / 64] ^= 1 << ((sum + 1) % 64);
             }
-            let path = paths.kinds(*item as usize);
+            let path = paths.frames(*item as usize);
             let same = last.iter().zip(path).take_while(|(a, b)| a == b).count();
             so_far.truncate(same + 1);
             sets.truncate(so_far.last().map_or(1, |set| *set as usize + 1));
-            for kind in path.get(same..).unwrap_or_default() {
-                if adds[*kind as usize] {
+            for frame in path.get(same..).unwrap_or_default() {
+                let frame = *frame as usize - 1;
+                if adds[frame] {
                     let mut next = sets.last().copied().unwrap_or_default();
-                    unite(&mut next, &of_kind[*kind as usize]);
+                    unite(&mut next, &of_frame[frame]);
                     sets.push(next);
                 }
                 so_far.push(sets.len() as u32 - 1);
@@ -124,8 +118,8 @@ impl Columns {
             last = path;
             let mut set = inside;
             unite(&mut set, sets.last().unwrap_or(&[0; WORDS]));
-            if let Some(frame) = path.last().and_then(|kind| kinds.frames(*kind).last()) {
-                unite(&mut set, &of_leaf[*frame as usize]);
+            if let Some(frame) = path.last() {
+                unite(&mut set, &of_leaf[*frame as usize - 1]);
             }
             pattern_of.push(*known.entry(set).or_insert_with(|| {
                 patterns.push(members(&set).collect());
@@ -154,55 +148,114 @@ impl Columns {
             .map(|(at, times)| (self.patterns[at].as_slice(), times * spread[at]))
             .filter(|(_, spread)| *spread > 0.0)
             .collect();
-        let mut with: Vec<Vec<u32>> = vec![Vec::new(); sums];
         // Errors are relative to the sum.
-        let scale: Vec<f64> = self.shares.iter().map(|share| tau / share).collect();
-        let mut left = vec![0.0; sums];
-        for (at, (pattern, spread)) in looked_at.iter().enumerate() {
+        let scale = self.shares.iter().map(|share| tau / share).collect();
+        let mut doubt = Doubt::new(&looked_at, scale);
+        let mut chosen: Vec<u16> = Vec::new();
+        while chosen.len() < most.min(sums) {
+            let next = if chosen.is_empty() { Some(0) } else { doubt.largest() };
+            let Some(next) = next else { break };
+            chosen.push(doubt.sums[next]);
+            doubt.settle(next);
+            doubt.drop_certain();
+        }
+        chosen
+    }
+}
+
+/// The sums that are not certain yet, and the decomposition of their errors' covariance so far.
+/// Positions are those in `sums`.
+struct Doubt {
+    sums: Vec<u16>,
+    /// By how much of its sum an item changes it.
+    scale: Vec<f64>,
+    /// The variance of each sum's error, given the sums that were settled.
+    left: Vec<f64>,
+    /// The sums of each pattern, and the variance of its number of items.
+    patterns: Vec<(Vec<u16>, f64)>,
+    /// The patterns of each sum.
+    with: Vec<Vec<u32>>,
+    /// Row by row of the decomposition, each with an entry for every sum.
+    rows: Vec<Vec<f64>>,
+}
+
+impl Doubt {
+    fn new(patterns: &[(&[u16], f64)], scale: Vec<f64>) -> Self {
+        let mut with: Vec<Vec<u32>> = vec![Vec::new(); scale.len()];
+        let mut left = vec![0.0; scale.len()];
+        for (at, (pattern, spread)) in patterns.iter().enumerate() {
             for sum in *pattern {
                 with[*sum as usize].push(at as u32);
                 left[*sum as usize] += spread * scale[*sum as usize] * scale[*sum as usize];
             }
         }
-        let mut chosen: Vec<u16> = Vec::new();
-        // Row by row of the decomposition, each with an entry for every sum.
-        let mut rows: Vec<Vec<f64>> = Vec::new();
-        while chosen.len() < most.min(sums) {
-            let largest = (0..sums).max_by(|a, b| left[*a].total_cmp(&left[*b]));
-            let next = if chosen.is_empty() { Some(0) } else { largest };
-            let Some(next) = next.filter(|next| *next == 0 || left[*next] > ENOUGH * ENOUGH) else {
-                break;
-            };
-            let scale_next = scale[next];
-            let mut row = vec![0.0; sums];
-            for at in &with[next] {
-                let (pattern, spread) = looked_at[*at as usize];
-                for sum in pattern {
-                    row[*sum as usize] += spread;
-                }
+        let sums = (0..scale.len() as u16).collect();
+        let patterns = patterns.iter().map(|(sums, spread)| (sums.to_vec(), *spread)).collect();
+        Self { sums, scale, left, patterns, with, rows: Vec::new() }
+    }
+
+    /// The sum that most is left to chance of, if it is too much.
+    fn largest(&self) -> Option<usize> {
+        let all = 0..self.sums.len();
+        let largest = all.max_by(|a, b| self.left[*a].total_cmp(&self.left[*b]));
+        largest.filter(|sum| self.left[*sum] > ENOUGH * ENOUGH)
+    }
+
+    /// Takes a sum for known.
+    fn settle(&mut self, next: usize) {
+        let scale_next = self.scale[next];
+        let mut row = vec![0.0; self.sums.len()];
+        for at in &self.with[next] {
+            let (pattern, spread) = &self.patterns[*at as usize];
+            for sum in pattern {
+                row[*sum as usize] += spread;
             }
-            row.iter_mut().zip(&scale).for_each(|(place, scale)| *place *= scale * scale_next);
-            for before in &rows {
-                let factor = before[next];
-                if factor.abs() > 1e-15 {
-                    row.iter_mut().zip(before).for_each(|(place, other)| *place -= factor * other);
-                }
+        }
+        row.iter_mut().zip(&self.scale).for_each(|(place, scale)| *place *= scale * scale_next);
+        for before in &self.rows {
+            let factor = before[next];
+            if factor.abs() > 1e-15 {
+                row.iter_mut().zip(before).for_each(|(place, other)| *place -= factor * other);
             }
-            let pivot = row[next].max(0.0).sqrt();
-            chosen.push(next as u16);
-            left[next] = 0.0;
-            if pivot <= 0.0 {
-                continue;
-            }
+        }
+        let pivot = row[next].max(0.0).sqrt();
+        if pivot > 0.0 {
             row.iter_mut().for_each(|place| *place /= pivot);
-            for (left, place) in left.iter_mut().zip(&row) {
+            for (left, place) in self.left.iter_mut().zip(&row) {
                 *left = (*left - place * place).max(0.0);
             }
-            left[next] = 0.0;
-            rows.push(row);
+            self.rows.push(row);
         }
-        chosen
+        self.left[next] = 0.0;
     }
+
+    /// Forgets sums that will not be chosen any more, if they are many: they cost time.
+    fn drop_certain(&mut self) {
+        let stays: Vec<bool> = self.left.iter().map(|left| *left > ENOUGH * ENOUGH).collect();
+        let count = stays.iter().filter(|stays| **stays).count();
+        if count * 8 > stays.len() * 7 {
+            return;
+        }
+        let mut number = vec![u16::MAX; stays.len()];
+        let staying = (0..stays.len()).filter(|at| stays[*at]);
+        staying.zip(0..).for_each(|(at, next)| number[at] = next);
+        for (pattern, _) in &mut self.patterns {
+            pattern.retain_mut(|sum| {
+                *sum = number[*sum as usize];
+                *sum != u16::MAX
+            });
+        }
+        retain(&mut self.sums, &stays);
+        retain(&mut self.scale, &stays);
+        retain(&mut self.left, &stays);
+        retain(&mut self.with, &stays);
+        self.rows.iter_mut().for_each(|row| retain(row, &stays));
+    }
+}
+
+fn retain<T>(list: &mut Vec<T>, stays: &[bool]) {
+    let mut stays = stays.iter();
+    list.retain(|_| stays.next().is_some_and(|stays| *stays));
 }
 
 /// What an item may count for.
@@ -231,7 +284,7 @@ struct Weight {
 /// are considered.
 fn heavy_sums(
     items: &[Item],
-    kinds: &Kinds,
+    frame_count: usize,
     paths: &Paths,
     (order, nodes): (&[u32], &[Node]),
     is_light: impl Fn(usize) -> bool,
@@ -240,13 +293,13 @@ fn heavy_sums(
     let least = total / HEAVY as f64;
     // Sets of light items are equal if sums of random numbers of theirs are.
     let print = |item: usize| if is_light(item) { mixed(item as u64) } else { 0 };
-    let mut own = vec![Weight::default(); kinds.frame_count];
+    let mut own = vec![Weight::default(); frame_count];
     let mut totals = own.clone();
     // What the items before each weigh, and their fingerprint.
     let (mut weights, mut prints) = (vec![0.0_f64], vec![0_u64]);
     let mut last: &[u32] = &[];
     for (at, item) in order.iter().map(|item| *item as usize).chain([usize::MAX]).enumerate() {
-        let path = if item == usize::MAX { &[] } else { paths.kinds(item) };
+        let path = if item == usize::MAX { &[] } else { paths.frames(item) };
         let (weight, print) = match items.get(item) {
             Some(item_at) => (item_at.weight as f64, print(item)),
             None => (0.0, 0),
@@ -254,10 +307,8 @@ fn heavy_sums(
         // Neighbours share most of their frames: a function counts for all items from the first
         // that it is on the stack of to the one that it is not.
         let same = last.iter().zip(path).take_while(|(a, b)| a == b).count();
-        for frame in
-            last.get(same..).unwrap_or_default().iter().flat_map(|kind| kinds.frames(*kind))
-        {
-            let total = &mut totals[*frame as usize];
+        for frame in last.get(same..).unwrap_or_default() {
+            let total = &mut totals[*frame as usize - 1];
             total.on_stack -= 1;
             if total.on_stack == 0 {
                 let since = total.since as usize;
@@ -265,18 +316,16 @@ fn heavy_sums(
                 total.print = total.print.wrapping_add(prints[at].wrapping_sub(prints[since]));
             }
         }
-        for frame in
-            path.get(same..).unwrap_or_default().iter().flat_map(|kind| kinds.frames(*kind))
-        {
-            let total = &mut totals[*frame as usize];
+        for frame in path.get(same..).unwrap_or_default() {
+            let total = &mut totals[*frame as usize - 1];
             if total.on_stack == 0 {
                 total.since = at as u32;
             }
             total.on_stack += 1;
         }
         last = path;
-        if let Some(frame) = path.last().and_then(|kind| kinds.frames(*kind).last()) {
-            let own = &mut own[*frame as usize];
+        if let Some(frame) = path.last() {
+            let own = &mut own[*frame as usize - 1];
             own.weight += weight;
             own.print = own.print.wrapping_add(print);
         }

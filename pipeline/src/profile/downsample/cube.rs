@@ -24,6 +24,8 @@ const SETTLED: f64 = 1e-11;
 const ZERO: f64 = 1e-4;
 /// What rounding leaves of a 0 in a tableau.
 const NOISE: f64 = 1e-12;
+/// A column is sparse if more than this times what is not 0 in it would find room.
+const SPARSE: usize = 6;
 /// The size of the first blocks.
 const BLOCK: usize = 96;
 
@@ -295,26 +297,39 @@ impl Flight {
             self.along.iter_mut().zip(part).for_each(|(along, part)| *along += part);
         }
         self.places.clear();
-        let places = (0..).zip(&self.along).filter(|(_, along)| along.abs() > ZERO);
-        self.places.extend(places.map(|(place, _): (u32, _)| place));
+        for (place, along) in (0..).zip(&mut self.along) {
+            if along.abs() > ZERO {
+                self.places.push(place);
+            } else {
+                *along = 0.0;
+            }
+        }
     }
 
     /// Puts the column that `along` stands for into the basis.
     fn replace(&mut self, row: usize, held: Held) {
         self.basis[row] = held;
-        let pivot = self.along[row];
-        for column in self.inverse.chunks_exact_mut(self.sums) {
+        let Self { sums, inverse, along, places, .. } = self;
+        let pivot = along[row];
+        let change = |place: &mut f64, by: f64| {
+            let changed = *place - by;
+            *place = if changed.abs() < NOISE { 0.0 } else { changed };
+        };
+        // Most of a column is often 0; if not, all of it at once is faster.
+        let is_sparse = places.len() * SPARSE < *sums;
+        for column in inverse.chunks_exact_mut(*sums) {
             let factor = column[row] / pivot;
             if factor.abs() < NOISE {
                 column[row] = 0.0;
                 continue;
             }
-            for place in &self.places {
-                let (place, along) = (&mut column[*place as usize], self.along[*place as usize]);
-                *place -= factor * along;
-                if place.abs() < NOISE {
-                    *place = 0.0;
+            if is_sparse {
+                for place in places.iter() {
+                    change(&mut column[*place as usize], factor * along[*place as usize]);
                 }
+            } else {
+                let both = column.iter_mut().zip(along.iter());
+                both.for_each(|(place, along)| change(place, factor * along));
             }
             column[row] = factor;
         }

@@ -13,6 +13,9 @@ use super::random::Random;
 use super::threshold::Threshold;
 use super::{cube, rake, systematic};
 
+/// How many sums are balanced, about.
+const LIKELY: usize = 300;
+
 /// What is kept or dropped as a whole: samples of the same stack, attributes and link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Item {
@@ -91,27 +94,38 @@ impl Design {
             let free = items.iter().filter(|item| item.trace.is_none());
             free.map(chance).sum::<f64>().round() as usize
         };
-        let mut free = Threshold::of(weights(|item| item.trace.is_none()), keep_free);
+        let free = Threshold::of(weights(|item| item.trace.is_none()), keep_free);
         if all.draws == 0 {
             return None;
         }
         let kinds = Kinds::of(dictionary, items.iter().map(|item| item.stack));
         let paths = Paths::of(dictionary, &kinds, &items)?;
+        // At least a third is left to chance alone.
+        let most = balance.min(free.draws * 2 / 3);
+        // Items that are neither dropped nor kept whole, one for each sum, are more than their
+        // chances make them: these are somewhat below a half on average. So the threshold becomes
+        // higher than it would have to be, and more items are left to chance; how many sums there
+        // will be is not known yet.
+        let fewer = |sums: usize| if sums > 1 { sums * 3 / 5 } else { 0 };
+        let with_fewer = |sums: usize| {
+            let keep = keep_free.saturating_sub(fewer(sums)).max(1);
+            (Threshold::of(weights(|item| item.trace.is_none()), keep), keep)
+        };
+        let (likely, _) = with_fewer(most.min(LIKELY));
         let is_light = |free: Threshold, at: usize| {
             let item = &items[at];
             item.trace.is_none() && item.weight > 0 && !free.is_heavy(item.weight)
         };
-        // At least a third is left to chance alone.
-        let most = balance.min(free.draws * 2 / 3);
         let (order, columns, chosen) = if most > 1 {
             let total: u128 = items.iter().map(|item| u128::from(item.weight)).sum();
             let least = (total / balance::HEAVY).max(1);
-            let fine = (4.0 * free.tau()) as u128;
+            let fine = (4.0 * likely.tau()) as u128;
             let fine = fine.min(least);
             let (order, nodes) = forest::in_order(&paths, &items, least, fine);
-            let in_doubt = |at| is_light(free, at);
-            let columns = Columns::of(&items, &kinds, &paths, (&order, &nodes), in_doubt);
-            let tau = free.tau();
+            let in_doubt = |at| is_light(likely, at);
+            let columns =
+                Columns::of(&items, kinds.frame_count, &paths, (&order, &nodes), in_doubt);
+            let tau = likely.tau();
             let mut spread = vec![0.0; columns.patterns.len()];
             for (item, pattern) in order.iter().zip(&columns.pattern_of) {
                 if in_doubt(*item as usize) {
@@ -126,12 +140,8 @@ impl Design {
             let columns = Columns::of_number(order.len());
             (order, columns, vec![0])
         };
-        // Items that are neither dropped nor kept whole, one for each sum, are more than their
-        // chances make them: these are somewhat below a half on average.
-        let fewer = if chosen.len() > 1 { chosen.len() * 3 / 5 } else { 0 };
         let heavy = |threshold: Threshold, keep: usize| keep - threshold.draws.min(keep);
-        let keep_then = keep_free.saturating_sub(fewer).max(1);
-        free = Threshold::of(weights(|item| item.trace.is_none()), keep_then);
+        let (free, keep_then) = with_fewer(chosen.len());
         let most = keep_free - heavy(free, keep_then).min(keep_free);
         // Thrice, for calibration.
         let largest = i64::MAX as f64 / 4.0;

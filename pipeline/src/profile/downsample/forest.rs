@@ -5,9 +5,10 @@ use crate::profile::Dictionary;
 use super::design::Item;
 use super::frames::Kinds;
 
-/// The path of each item from the root: its resource, then the kinds of its frames.
+/// The path of each item from the root: its resource, then its frames.
 #[derive(Debug, Default)]
 pub(super) struct Paths {
+    /// All counted from 1.
     steps: Vec<u32>,
     ends: Vec<u32>,
 }
@@ -15,21 +16,22 @@ pub(super) struct Paths {
 impl Paths {
     pub(super) fn of(dictionary: &Dictionary, kinds: &Kinds, items: &[Item]) -> Option<Self> {
         let stacks = items.iter().map(|item| dictionary.stacks.get(item.stack));
-        let steps: usize = stacks.clone().map(|stack| stack.len() + 1).sum();
-        // Positions are 32 bits wide.
-        u32::try_from(steps).ok()?;
+        let locations: usize = stacks.clone().map(|stack| stack.len() + 1).sum();
         let mut paths =
-            Self { steps: Vec::with_capacity(steps), ends: Vec::with_capacity(items.len()) };
+            Self { steps: Vec::with_capacity(locations), ends: Vec::with_capacity(items.len()) };
         for (item, stack) in items.iter().zip(stacks) {
             paths.steps.push(item.resource + 1);
-            paths.steps.extend(stack.iter().rev().map(|location| kinds.get(*location)));
-            paths.ends.push(paths.steps.len() as u32);
+            for location in stack.iter().rev() {
+                paths.steps.extend(kinds.frames(*location).iter().map(|frame| frame + 1));
+            }
+            // Positions are 32 bits wide.
+            paths.ends.push(u32::try_from(paths.steps.len()).ok()?);
         }
         Some(paths)
     }
 
-    /// The kinds of the frames of an item, root first.
-    pub(super) fn kinds(&self, item: usize) -> &[u32] {
+    /// The frames of an item, root first, each counted from 1.
+    pub(super) fn frames(&self, item: usize) -> &[u32] {
         let start = self.start(item) + 1;
         self.steps.get(start..self.ends[item] as usize).unwrap_or_default()
     }
@@ -55,7 +57,7 @@ pub(super) fn in_order(
     least: u128,
     fine: u128,
 ) -> (Vec<u32>, Vec<Node>) {
-    // Where the next step of each item is: 0 behind the leaf, which no kind and no resource is.
+    // Where the next step of each item is: 0 behind the leaf, which no frame and no resource is.
     let step = |item: u32, depth: usize| {
         let at = paths.start(item as usize) + depth;
         if at < paths.ends[item as usize] as usize { paths.steps[at] } else { 0 }

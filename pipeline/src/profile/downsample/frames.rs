@@ -1,8 +1,7 @@
 //! What a frame is, for balancing: a function by name, or a location that has none.
 //!
 //! A location may stand for several frames, which were inlined into each other. Such a list is a
-//! *kind* of location; kinds are numbered so that those that begin with the same frame are
-//! neighbours. Only what is asked for is looked at: a batch's dictionary may be much larger.
+//! *kind* of location. Only what is asked for is looked at: a batch's dictionary may be much larger.
 
 use std::collections::HashMap;
 
@@ -71,40 +70,14 @@ impl Kinds {
             }
         }
         kinds.frame_count = kind_of_frame.len();
-        kinds.sort();
         kinds
     }
 
-    /// Numbers the kinds in the order of their frames.
-    fn sort(&mut self) {
-        let mut order: Vec<u32> = (0..self.frames.len() as u32).collect();
-        order.sort_unstable_by(|a, b| {
-            self.frames.get(*a as usize).cmp(self.frames.get(*b as usize))
-        });
-        let mut number = vec![0; order.len() + 1];
-        let mut sorted = Lists::default();
-        for (at, kind) in order.into_iter().enumerate() {
-            number[kind as usize + 1] = at as u32 + 1;
-            sorted.push(self.frames.get(kind as usize).iter().copied());
+    /// The frames of a location of the stacks, the outermost first.
+    pub(super) fn frames(&self, location: LocationIx) -> &[u32] {
+        match self.of_location[location.at()] {
+            0 => &[],
+            kind => self.frames.get(kind as usize - 1),
         }
-        self.frames = sorted;
-        for kind in &mut self.of_location {
-            *kind = number[*kind as usize];
-        }
-    }
-
-    /// The number of kinds, which are counted from 1.
-    pub(super) fn len(&self) -> usize {
-        self.frames.len()
-    }
-
-    /// The kind of a location of the stacks.
-    pub(super) fn get(&self, location: LocationIx) -> u32 {
-        self.of_location[location.at()]
-    }
-
-    /// The frames of a kind, the outermost first.
-    pub(super) fn frames(&self, kind: u32) -> &[u32] {
-        self.frames.get(kind as usize - 1)
     }
 }

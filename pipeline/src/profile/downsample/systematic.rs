@@ -40,14 +40,18 @@ pub(super) fn share(total: u128, parts: usize, random: &mut Random) -> impl Iter
 const FRACTION: u32 = 32;
 
 /// Whole numbers that are `values` in expectation and differ from them by less than one. Their sum
-/// is `exactly`, if given, else that of the values rounded up or down. Values must be finite, not
-/// negative and below 2⁶³.
+/// is `exactly`, if given (and any value is above 0), else that of the values rounded up or down.
+/// Values must be finite, not negative and below 2⁶³; those of 0 stay 0.
 pub(super) fn round(values: &[f64], exactly: Option<u128>, random: &mut Random) -> Vec<u64> {
     let start = random.below(1 << FRACTION);
     let scale = (1_u64 << FRACTION) as f64;
     let (mut sum, mut passed) = (0_u128, 0_u128);
-    let last = values.len().saturating_sub(1);
+    // A value of 0 must stay 0: what is not kept would come back.
+    let last = values.iter().rposition(|value| *value > 0.0).unwrap_or(0);
     let whole = |(at, value): (usize, &f64)| {
+        if *value <= 0.0 {
+            return 0;
+        }
         sum += (value * scale) as u128;
         if let Some(exactly) = exactly {
             // What is lost by floating point shows at the end only.
