@@ -28,7 +28,7 @@ pub use governor::{Governor, Sampled, Status};
 pub use ledger::{Ledger, Stage, monotonic, process_cpu, thread_cpu};
 pub use limits::Limits;
 pub use pacer::Pacer;
-pub use work::{Metered, Work};
+pub use work::{Metered, Work, aside};
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -133,16 +133,36 @@ impl Overhead {
         }
         let mut shared = self.shared();
         let taken = nanoseconds as f64;
-        shared.lump = shared.lump.max(taken);
+        // Measuring is planned for by itself.
+        if stage != Stage::Calibrate {
+            shared.lump = shared.lump.max(taken);
+        }
         if matches!(stage, Stage::Aggregate | Stage::Process | Stage::Send) {
             shared.flush = shared.flush.max(taken);
         }
         if let Some(typical) = shared.typical.get_mut(stage as usize) {
-            *typical = taken.max(*typical * 0.9);
+            *typical = taken.max(*typical - 0.1 * taken);
         }
         if let Some(pacer) = &mut shared.pacer {
             pacer.take(nanoseconds, monotonic());
         }
+    }
+
+    /// Spends CPU time on what is done again and again, whatever there is to do: it says nothing
+    /// of the size of a piece of work.
+    pub fn spend_a_little(&self, stage: Stage, nanoseconds: u64) {
+        self.ledger.add(stage, nanoseconds);
+        if self.is_governed()
+            && let Some(pacer) = &mut self.shared().pacer
+        {
+            pacer.take(nanoseconds, monotonic());
+        }
+    }
+
+    /// How long a piece of work should be between two looks at the clock.
+    pub fn piece(&self) -> Duration {
+        let piece = self.shared().pacer.map_or(2_000_000.0, |pacer| pacer.piece());
+        Duration::from_nanos(piece as u64)
     }
 
     /// How long work of a stage has to wait now; none: not at all.

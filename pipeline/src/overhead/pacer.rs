@@ -63,6 +63,11 @@ impl Pacer {
         Duration::from_secs_f64(seconds.clamp(0.000_2, 5.0))
     }
 
+    /// How long a piece of work should be between two looks at the clock, in nanoseconds.
+    pub fn piece(&self) -> f64 {
+        (0.25 * (self.rate * 1e9 + self.cap)).clamp(100_000.0, 2_000_000.0)
+    }
+
     /// What is there now, in nanoseconds.
     pub fn tokens(&mut self, now: u64) -> f64 {
         self.fill(now);

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use profpipe_pipeline::engine::Services;
 use profpipe_pipeline::overhead::{
-    Governor, Levers, Overhead, Rung, Sampled, Stage, Wish, thread_cpu,
+    Governor, Levers, Overhead, Rung, Sampled, Stage, State, Wish, thread_cpu,
 };
 
 use super::attr::Choices;
@@ -32,6 +32,11 @@ const CALIBRATION: f64 = 0.12;
 const SHORTEST_BLOCK: f64 = 450_000.0;
 /// The period is changed if it is so far off, in either direction.
 const NEAR: f64 = 0.08;
+/// To change it restarts the timer: not before so many periods have passed, or it never expires.
+const PERIODS: u64 = 4;
+/// How far the period differs from window to window, in either direction, so that no work that
+/// repeats itself keeps step with it.
+const JITTER: f64 = 0.1;
 
 /// A sample that was unwound.
 #[derive(Debug, Clone, Copy)]
@@ -95,6 +100,8 @@ pub(super) struct Governed {
     end: u64,
     /// Samples a second and CPU in force.
     frequency: f64,
+    /// When it was set.
+    changed: u64,
     samples: u64,
     processed: u64,
     sideband: u64,
@@ -141,6 +148,7 @@ impl Governed {
             began: start,
             end: start,
             frequency: levers.frequency,
+            changed: start,
             samples: 0,
             processed: 0,
             sideband: 0,
@@ -314,8 +322,17 @@ impl Governed {
             return;
         }
         let change = frequency / self.frequency;
-        if !(1.0 - NEAR..1.0 + NEAR).contains(&change) && session.set_frequency(frequency) {
+        let passed = now.saturating_sub(self.changed) / period(self.frequency).max(1);
+        // Often enough in a window: a little different in every one.
+        let often = period(frequency) * 2 * PERIODS < window.as_nanos() as u64;
+        let jitter = if often { 1.0 + JITTER * (2.0 * uniform(now) - 1.0) } else { 1.0 };
+        let frequency = session.possible(frequency * jitter);
+        if (often || !(1.0 - NEAR..1.0 + NEAR).contains(&change))
+            && (passed >= PERIODS || change < 0.5)
+            && session.set_frequency(frequency)
+        {
             self.frequency = frequency;
+            self.changed = now;
         }
         let in_force = period(self.frequency);
         // Half of the credits go where the work is, half to every CPU alike.
@@ -332,7 +349,7 @@ impl Governed {
     /// Measures a little of what a sample costs here, if the window has room for it.
     fn calibrate(&mut self) {
         let Some(calibration) = &mut self.calibration else { return };
-        if self.levers.credits == 0 {
+        if matches!(self.levers.state, State::Paying | State::Stopped) {
             return;
         }
         if self.rest > 0 {
@@ -353,6 +370,14 @@ impl Governed {
             self.calibration = None;
         }
     }
+}
+
+/// A number between 0 and 1 for a time: the low digits of a clock, well mixed.
+fn uniform(time: u64) -> f64 {
+    let mut mixed = time.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    mixed ^= mixed >> 29;
+    mixed = mixed.wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    (mixed >> 11) as f64 / (1_u64 << 53) as f64
 }
 
 /// How much of the work is on a CPU, by its last window.
