@@ -24,7 +24,7 @@ const LOOK: u64 = 10_000_000_000;
 pub struct Sampled {
     /// Interruptions by samples.
     pub samples: u64,
-    /// Samples that were unwound and counted.
+    /// Samples that were unwound, those twice that had to wait for tables.
     pub processed: u64,
     /// Records of mappings, names, forks and ends.
     pub sideband: u64,

@@ -36,6 +36,9 @@ use std::time::Duration;
 
 use self::worker::Workers;
 
+/// What a piece of work is taken to need before the first of its stage, in nanoseconds.
+const UNKNOWN: f64 = 300_000.0;
+
 /// The ledger of a program, and the way to its governor.
 #[derive(Debug, Default)]
 pub struct Overhead {
@@ -57,6 +60,8 @@ struct Shared {
     receivers: Vec<Arc<str>>,
     /// The usual size of a piece of work of each stage, from above.
     typical: [f64; Stage::ALL.len()],
+    /// What the pacer has given to work of each stage that has not told yet what it took.
+    given: [f64; Stage::ALL.len()],
     /// The largest piece since the last window, and the largest of writing and sending profiles.
     lump: f64,
     flush: f64,
@@ -143,8 +148,9 @@ impl Overhead {
         if let Some(typical) = shared.typical.get_mut(stage as usize) {
             *typical = taken.max(*typical - 0.1 * taken);
         }
+        let given = shared.given.get_mut(stage as usize).map_or(0.0, std::mem::take);
         if let Some(pacer) = &mut shared.pacer {
-            pacer.take(nanoseconds, monotonic());
+            pacer.take(taken - given, monotonic());
         }
     }
 
@@ -155,7 +161,7 @@ impl Overhead {
         if self.is_governed()
             && let Some(pacer) = &mut self.shared().pacer
         {
-            pacer.take(nanoseconds, monotonic());
+            pacer.take(nanoseconds as f64, monotonic());
         }
     }
 
@@ -174,9 +180,21 @@ impl Overhead {
         if shared.hurried {
             return None;
         }
-        let estimate = shared.typical.get(stage as usize).copied().unwrap_or(0.0);
-        let wait = shared.pacer.as_mut()?.wait(estimate, monotonic());
-        (!wait.is_zero()).then_some(wait)
+        let known = shared.typical.get(stage as usize).copied().filter(|taken| *taken > 0.0);
+        let estimate = known.unwrap_or(UNKNOWN);
+        let now = monotonic();
+        let pacer = shared.pacer.as_mut()?;
+        let wait = pacer.wait(estimate, now);
+        if !wait.is_zero() {
+            return Some(wait);
+        }
+        // Others shall not count on the same.
+        let given = pacer.at_most(estimate);
+        pacer.take(given, now);
+        if let Some(all) = shared.given.get_mut(stage as usize) {
+            *all += given;
+        }
+        None
     }
 
     /// Waits on this thread until work of a stage may go on.
@@ -200,7 +218,7 @@ impl Overhead {
             tokio::time::sleep(wait.min(Duration::from_secs(1))).await;
         }
         if let Some(network) = &mut self.shared().network {
-            network.take(bytes, monotonic());
+            network.take(bytes as f64, monotonic());
         }
         self.admitted(Stage::Send).await;
     }

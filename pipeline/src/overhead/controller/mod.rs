@@ -92,7 +92,7 @@ pub struct Observation {
     pub waited: f64,
     /// Interruptions by samples.
     pub samples: f64,
-    /// Samples that were unwound and counted.
+    /// Samples that were unwound, those twice that had to wait for tables.
     pub processed: f64,
     /// Records of mappings, names, forks and ends.
     pub sideband: f64,

@@ -210,10 +210,18 @@ impl Governed {
             let unwinding = took.saturating_sub(self.discovery);
             self.unwinding += unwinding as f64;
             self.overhead.ledger().add(Stage::Drain, unwinding);
+            self.processed += 1;
         } else {
             self.sideband += 1;
             self.overhead.spend(Stage::Discover, took);
         }
+    }
+
+    /// Samples were tried again.
+    pub(super) fn end_retry(&mut self, samples: u64) {
+        let took = thread_cpu().saturating_sub(self.record);
+        self.overhead.ledger().add(Stage::Drain, took.saturating_sub(self.discovery));
+        self.processed += samples;
     }
 
     /// What was found out about a process since then is not part of unwinding.
@@ -230,7 +238,6 @@ impl Governed {
 
     /// Keeps a sample until the weights of its window are certain.
     pub(super) fn keep(&mut self, cpu: u32, counted: Counted) {
-        self.processed += 1;
         let at = self.cpus.iter().position(|(known, _)| *known == cpu);
         if self.kept.len() < MAX_KEPT {
             self.kept.push((at.unwrap_or(usize::MAX), counted));
@@ -359,6 +366,10 @@ impl Governed {
         let budget = self.overhead.limits().unwrap_or_default();
         let room = CALIBRATION * budget.nanoseconds(self.levers.window);
         let length = room.clamp(SHORTEST_BLOCK, 4_000_000.0);
+        // With all other work that can wait.
+        if self.overhead.wait(Stage::Calibrate).is_some() {
+            return;
+        }
         self.rest = (length / room.max(1.0)).ceil() as u32 - 1;
         let began = thread_cpu();
         let found = calibration.block(length as u64);
