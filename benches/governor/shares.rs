@@ -10,6 +10,10 @@ use profpipe::profile::Value;
 pub(crate) struct Shares {
     /// The sum of weights, and of their squares.
     parts: BTreeMap<String, (f64, f64)>,
+    /// The sums of each profile.
+    profiles: Vec<BTreeMap<String, f64>>,
+    /// The samples in all profiles.
+    pub(crate) samples: f64,
     /// How the governor fared, as the last profile says.
     pub(crate) state: String,
 }
@@ -41,24 +45,29 @@ impl Shares {
                 shares.state = format!("{} {} {hertz}", facts[0], facts[1]);
                 if dictionary.strings.get(profile.sample_type.kind) != "cpu" {
                     counts = profile.samples.iter().map(|row| row.weight() as f64).collect();
+                    shares.samples += counts.iter().sum::<f64>();
                     continue;
                 }
+                let mut sums_here = BTreeMap::<String, f64>::new();
                 for (at, sample) in profile.samples.iter().enumerate() {
                     let Some(Value::String(thread)) = text(sample.attributes, "thread.name") else {
                         continue;
                     };
                     let weight = sample.weight() as f64;
+                    *sums_here.entry(thread.clone()).or_default() += weight;
                     let sums = shares.parts.entry(thread).or_default();
                     sums.0 += weight;
                     sums.1 += weight * weight / counts.get(at).copied().unwrap_or(1.0).max(1.0);
                 }
+                shares.profiles.push(sums_here);
             }
         }
         shares
     }
 
     /// How many parts are further from the truth than three standard errors, of how many; the
-    /// largest distance.
+    /// largest distance. The error is the larger of two: of independent samples with these weights,
+    /// and of independent profiles, in which samples may go together.
     pub(crate) fn compare(&self, truth: &[(String, f64)]) -> String {
         let of = |part: &String| self.parts.get(part).copied().unwrap_or_default();
         let total: f64 = truth.iter().map(|(part, _)| of(part).0).sum();
@@ -70,12 +79,29 @@ impl Shares {
         let count = (total * total / squares).max(1.0);
         let distances = truth.iter().map(|(part, took)| {
             let share = took / all;
-            let error = (share * (1.0 - share) / count).sqrt();
+            let alone = share * (1.0 - share) / count;
+            let error = alone.max(self.between(truth, part, share)).sqrt();
             ((of(part).0 / total - share) / error).abs()
         });
         let distances: Vec<f64> = distances.collect();
         let far = distances.iter().filter(|distance| **distance > 3.0).count();
         let worst = distances.iter().copied().fold(0.0, f64::max);
         format!("{far}/{} z{worst:.1}", distances.len())
+    }
+
+    /// The variance of a part's share as profiles differ.
+    fn between(&self, truth: &[(String, f64)], part: &str, share: f64) -> f64 {
+        let residuals = self.profiles.iter().filter_map(|sums| {
+            let of = |part: &str| sums.get(part).copied().unwrap_or_default();
+            let total: f64 = truth.iter().map(|(part, _)| of(part)).sum();
+            (total > 0.0).then(|| (of(part) - total * share, total))
+        });
+        let (mut squares, mut all, mut count) = (0.0, 0.0, 0.0);
+        for (residual, total) in residuals {
+            squares += residual * residual;
+            all += total;
+            count += 1.0;
+        }
+        if count < 4.0 { 0.0 } else { count / (count - 1.0) * squares / (all * all) }
     }
 }

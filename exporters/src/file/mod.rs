@@ -60,7 +60,7 @@ impl Exporter for FileExporter {
         let batch = batch.clone();
         let directory = Arc::clone(&self.directory);
         let format = self.format;
-        let writing = tokio::task::spawn_blocking(move || {
+        let writing = profpipe_pipeline::overhead::aside(move || {
             let profiles = batch.shared().map_err(|cause| Failure::Reject {
                 cause: Error::with_source("cannot read the batch", cause),
             })?;

@@ -137,7 +137,7 @@ async fn aside<R: Send + 'static>(
     if !large {
         return work();
     }
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|cause| {
+    profpipe_pipeline::overhead::aside(work).await.unwrap_or_else(|cause| {
         Err(Failure::Reject { cause: Error::with_source("cannot encode the batch", cause) })
     })
 }

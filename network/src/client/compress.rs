@@ -43,7 +43,7 @@ pub async fn compress_aside(body: Bytes, how: Compression, level: i32) -> io::Re
     if body.len() <= ASIDE || how == Compression::None {
         return compress(&body, how, level);
     }
-    let work = tokio::task::spawn_blocking(move || compress(&body, how, level));
+    let work = profpipe_pipeline::overhead::aside(move || compress(&body, how, level));
     work.await.map_err(io::Error::other)?
 }
 

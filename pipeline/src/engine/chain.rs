@@ -12,7 +12,7 @@ use super::quiet::Quiet;
 use super::sender::Edge;
 use crate::batch::{Batch, Outcome};
 use crate::component::{Outbox, Processor};
-use crate::overhead::{Overhead, Stage, Work};
+use crate::overhead::{Overhead, Stage, Work, thread_cpu};
 use crate::telemetry::Counter;
 
 /// How often processors are ticked.
@@ -178,7 +178,9 @@ impl Chain {
         for at in 0..self.links.len() {
             let mut out = Outbox::default();
             let link = &mut self.links[at];
+            let since = thread_cpu();
             let called = catch_unwind(AssertUnwindSafe(|| call(link.processor.as_mut(), &mut out)));
+            self.overhead.spend_a_little(Stage::Process, thread_cpu().saturating_sub(since));
             if let Err(panic) = called {
                 link.edge.failed(1);
                 if let Some(more) = link.quiet.pass(Instant::now()) {

@@ -24,7 +24,7 @@ const LOOK: u64 = 10_000_000_000;
 pub struct Sampled {
     /// Interruptions by samples.
     pub samples: u64,
-    /// Samples that were unwound and counted.
+    /// Samples that were unwound, those twice that had to wait for tables.
     pub processed: u64,
     /// Records of mappings, names, forks and ends.
     pub sideband: u64,
@@ -64,6 +64,8 @@ pub struct Governor {
     user: u64,
     drain: u64,
     deferrable: u64,
+    /// By stage, when the window began.
+    stages: [u64; Stage::ALL.len()],
     kernel_sample: f64,
     is_measured: bool,
     looked: u64,
@@ -142,6 +144,7 @@ impl Governor {
             user: process_cpu() + overhead.worker_cpu(),
             drain: ledger.of(Stage::Drain),
             deferrable: ledger.deferrable(),
+            stages: Stage::ALL.map(|stage| ledger.of(stage)),
             kernel_sample: KERNEL_SAMPLE,
             is_measured: false,
             looked: 0,
@@ -189,6 +192,7 @@ impl Governor {
         let user = process_cpu() + self.overhead.worker_cpu();
         let drain = ledger.of(Stage::Drain);
         let deferrable = ledger.deferrable();
+        let stages = Stage::ALL.map(|stage| ledger.of(stage));
         let since = |now: u64, before: &mut u64| now.saturating_sub(std::mem::replace(before, now));
         let seconds = since(now, &mut self.began) as f64 / 1e9;
         let user = since(user, &mut self.user) as f64;
@@ -221,7 +225,11 @@ impl Governor {
         let levers = self.controller.plan();
         let total = observation.total();
         self.count(&observation, total);
-        tracing::debug!(?observation, ?levers, balance = self.controller.balance(), "window");
+        let before = std::mem::replace(&mut self.stages, stages);
+        let mut by_stage = stages;
+        by_stage.iter_mut().zip(before).for_each(|(now, before)| *now -= before);
+        let balance = self.controller.balance();
+        tracing::debug!(?observation, ?levers, balance, ?by_stage, "window");
         self.lately.push((total, seconds));
         while self.lately.iter().skip(1).map(|(_, seconds)| seconds).sum::<f64>() >= 10.0 {
             self.lately.remove(0);

@@ -28,13 +28,16 @@ pub use governor::{Governor, Sampled, Status};
 pub use ledger::{Ledger, Stage, monotonic, process_cpu, thread_cpu};
 pub use limits::Limits;
 pub use pacer::Pacer;
-pub use work::{Metered, Work};
+pub use work::{Metered, Work, aside};
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use self::worker::Workers;
+
+/// What a piece of work is taken to need before the first of its stage, in nanoseconds.
+const UNKNOWN: f64 = 300_000.0;
 
 /// The ledger of a program, and the way to its governor.
 #[derive(Debug, Default)]
@@ -57,6 +60,8 @@ struct Shared {
     receivers: Vec<Arc<str>>,
     /// The usual size of a piece of work of each stage, from above.
     typical: [f64; Stage::ALL.len()],
+    /// What the pacer has given to work of each stage that has not told yet what it took.
+    given: [f64; Stage::ALL.len()],
     /// The largest piece since the last window, and the largest of writing and sending profiles.
     lump: f64,
     flush: f64,
@@ -133,16 +138,37 @@ impl Overhead {
         }
         let mut shared = self.shared();
         let taken = nanoseconds as f64;
-        shared.lump = shared.lump.max(taken);
+        // Measuring is planned for by itself.
+        if stage != Stage::Calibrate {
+            shared.lump = shared.lump.max(taken);
+        }
         if matches!(stage, Stage::Aggregate | Stage::Process | Stage::Send) {
             shared.flush = shared.flush.max(taken);
         }
         if let Some(typical) = shared.typical.get_mut(stage as usize) {
-            *typical = taken.max(*typical * 0.9);
+            *typical = taken.max(*typical - 0.1 * taken);
         }
+        let given = shared.given.get_mut(stage as usize).map_or(0.0, std::mem::take);
         if let Some(pacer) = &mut shared.pacer {
-            pacer.take(nanoseconds, monotonic());
+            pacer.take(taken - given, monotonic());
         }
+    }
+
+    /// Spends CPU time on what is done again and again, whatever there is to do: it says nothing
+    /// of the size of a piece of work.
+    pub fn spend_a_little(&self, stage: Stage, nanoseconds: u64) {
+        self.ledger.add(stage, nanoseconds);
+        if self.is_governed()
+            && let Some(pacer) = &mut self.shared().pacer
+        {
+            pacer.take(nanoseconds as f64, monotonic());
+        }
+    }
+
+    /// How long a piece of work should be between two looks at the clock.
+    pub fn piece(&self) -> Duration {
+        let piece = self.shared().pacer.map_or(2_000_000.0, |pacer| pacer.piece());
+        Duration::from_nanos(piece as u64)
     }
 
     /// How long work of a stage has to wait now; none: not at all.
@@ -154,9 +180,21 @@ impl Overhead {
         if shared.hurried {
             return None;
         }
-        let estimate = shared.typical.get(stage as usize).copied().unwrap_or(0.0);
-        let wait = shared.pacer.as_mut()?.wait(estimate, monotonic());
-        (!wait.is_zero()).then_some(wait)
+        let known = shared.typical.get(stage as usize).copied().filter(|taken| *taken > 0.0);
+        let estimate = known.unwrap_or(UNKNOWN);
+        let now = monotonic();
+        let pacer = shared.pacer.as_mut()?;
+        let wait = pacer.wait(estimate, now);
+        if !wait.is_zero() {
+            return Some(wait);
+        }
+        // Others shall not count on the same.
+        let given = pacer.at_most(estimate);
+        pacer.take(given, now);
+        if let Some(all) = shared.given.get_mut(stage as usize) {
+            *all += given;
+        }
+        None
     }
 
     /// Waits on this thread until work of a stage may go on.
@@ -180,7 +218,7 @@ impl Overhead {
             tokio::time::sleep(wait.min(Duration::from_secs(1))).await;
         }
         if let Some(network) = &mut self.shared().network {
-            network.take(bytes, monotonic());
+            network.take(bytes as f64, monotonic());
         }
         self.admitted(Stage::Send).await;
     }

@@ -44,23 +44,33 @@ impl Pacer {
         self.tokens = (self.tokens + passed * self.rate).min(self.cap);
     }
 
-    /// Spends.
-    pub fn take(&mut self, nanoseconds: u64, now: u64) {
+    /// Spends; what is negative was given and not spent.
+    pub fn take(&mut self, nanoseconds: f64, now: u64) {
         self.fill(now);
-        self.tokens -= nanoseconds as f64;
+        self.tokens -= nanoseconds;
+    }
+
+    /// What of a piece of work that takes about `estimate` is waited for.
+    pub fn at_most(&self, estimate: f64) -> f64 {
+        estimate.min(self.cap * 0.95)
     }
 
     /// How long a piece of work that takes about `estimate` must wait: until that much is there,
     /// or the bucket is full.
     pub fn wait(&mut self, estimate: f64, now: u64) -> Duration {
         self.fill(now);
-        let missing = estimate.min(self.cap * 0.95) - self.tokens;
+        let missing = self.at_most(estimate) - self.tokens;
         if missing <= 0.0 {
             return Duration::ZERO;
         }
         let seconds = missing / self.rate.max(1e-9) / 1e9;
         // Also what never fills is asked again now and then: the rate may have changed.
         Duration::from_secs_f64(seconds.clamp(0.000_2, 5.0))
+    }
+
+    /// How long a piece of work should be between two looks at the clock, in nanoseconds.
+    pub fn piece(&self) -> f64 {
+        (0.25 * (self.rate * 1e9 + self.cap)).clamp(100_000.0, 2_000_000.0)
     }
 
     /// What is there now, in nanoseconds.

@@ -1,5 +1,6 @@
 //! Work that is measured, and waits for its turn if it can.
 
+use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -51,6 +52,23 @@ impl Drop for Work {
     }
 }
 
+thread_local! {
+    /// What the future at hand is work of.
+    static AT_HAND: RefCell<Option<(Arc<Overhead>, Stage)>> = const { RefCell::new(None) };
+}
+
+/// Does long work on a thread of its own, beside the connections; it counts as work of the stage
+/// whose future asks for it.
+pub fn aside<R: Send + 'static>(
+    work: impl FnOnce() -> R + Send + 'static,
+) -> tokio::task::JoinHandle<R> {
+    let at_hand = AT_HAND.with_borrow(Clone::clone);
+    tokio::task::spawn_blocking(move || {
+        let _counted = at_hand.map(|(overhead, stage)| Work::now(&overhead, stage));
+        work()
+    })
+}
+
 /// A future whose polls are work of a stage.
 #[derive(Debug)]
 pub struct Metered<F> {
@@ -71,7 +89,10 @@ impl<F: Future + Unpin> Future for Metered<F> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
         let since = thread_cpu();
+        let own = self.overhead.is_governed().then(|| (Arc::clone(&self.overhead), self.stage));
+        let before = AT_HAND.replace(own);
         let polled = Pin::new(&mut self.future).poll(context);
+        AT_HAND.set(before);
         self.overhead.spend(self.stage, thread_cpu().saturating_sub(since));
         polled
     }

@@ -13,17 +13,20 @@ pub(super) struct Workers {
 #[derive(Debug)]
 struct Worker {
     pid: u32,
-    /// What `/proc/PID/schedstat` says.
-    file: Option<File>,
+    /// The `schedstat` of its threads. The kernel brings one up to date when the thread is
+    /// interrupted, waits or is held, no sooner.
+    threads: Vec<File>,
     /// Nanoseconds when last read.
     seen: u64,
 }
 
+/// A worker has a thread that waits and one that works.
+const THREADS: usize = 2;
+
 impl Workers {
     pub(super) fn began(&mut self, pid: u32) {
         self.ends(pid);
-        let file = File::open(format!("/proc/{pid}/schedstat")).ok();
-        self.running.push(Worker { pid, file, seen: 0 });
+        self.running.push(Worker { pid, threads: Vec::new(), seen: 0 });
     }
 
     pub(super) fn ends(&mut self, pid: u32) {
@@ -44,9 +47,14 @@ impl Workers {
 
 impl Worker {
     fn cpu(&mut self) -> u64 {
-        if let Some(now) = self.file.as_ref().and_then(read) {
-            self.seen = self.seen.max(now);
+        if self.threads.len() < THREADS {
+            let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid));
+            let tasks = tasks.into_iter().flatten().flatten();
+            self.threads =
+                tasks.filter_map(|task| File::open(task.path().join("schedstat")).ok()).collect();
         }
+        // One that has ended says nothing.
+        self.seen = self.seen.max(self.threads.iter().filter_map(read).sum());
         self.seen
     }
 }

@@ -1,6 +1,7 @@
 //! The worker as a process: started over a socket pair, asked one thing at a time with a deadline,
 //! killed when it does not answer.
 
+use std::cell::Cell;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -16,8 +17,8 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::protocol::{Channel, Limits, Request, Response};
 
-/// How often one looks at what the worker has taken, where there is a budget, in nanoseconds.
-const SLICE: i64 = 2_000_000;
+/// How long it takes until a worker that is held has stopped and the kernel says what it took.
+const HOLDING: Duration = Duration::from_micros(100);
 
 /// A running worker.
 #[derive(Debug)]
@@ -27,6 +28,8 @@ pub(super) struct Child {
     /// The parts of the sandbox that this host does not allow.
     pub(super) missing: Vec<String>,
     overhead: Arc<Overhead>,
+    /// What of its CPU time is in the ledger, in nanoseconds.
+    spent: Cell<u64>,
 }
 
 impl Child {
@@ -56,7 +59,7 @@ impl Child {
         overhead.worker_began(process.id());
         let overhead = Arc::clone(overhead);
         let channel = Channel::new(ours.into())?;
-        let mut child = Self { process, channel, missing: Vec::new(), overhead };
+        let mut child = Self { process, channel, missing: Vec::new(), overhead, spent: Cell::new(0) };
         let deadline = Instant::now() + Duration::from_secs(10);
         match child.ask(&Request::Start(limits), &[], deadline)? {
             Response::Ready(missing) => child.missing = missing,
@@ -75,37 +78,43 @@ impl Child {
         files: &[BorrowedFd<'_>],
         deadline: Instant,
     ) -> io::Result<Response> {
-        let before = self.overhead.worker_cpu_of(self.process.id());
         self.channel.send(request, files, Some(deadline))?;
-        let deadline = self.let_work(before, deadline);
+        let deadline = self.let_work(deadline);
         self.channel.receive(Some(deadline)).map(|(response, _)| response)
+    }
+
+    /// Tells the ledger what the worker has taken since the last time.
+    fn spend(&self) {
+        let now = self.overhead.worker_cpu_of(self.process.id());
+        let taken = now.saturating_sub(self.spent.replace(now));
+        self.overhead.spend(Stage::Symbolize, taken);
     }
 
     /// Where there is a budget: lets the worker work as much as its turn allows, and holds it in
     /// between, until it has an answer. Returns the deadline, later by as long as it was held.
-    fn let_work(&self, mut before: u64, mut deadline: Instant) -> Instant {
+    fn let_work(&self, mut deadline: Instant) -> Instant {
         let Some(process) = Pid::from_raw(self.process.id().cast_signed()) else { return deadline };
         if !self.overhead.is_governed() {
             return deadline;
         }
         loop {
-            let time = Timespec { tv_sec: 0, tv_nsec: SLICE };
+            let piece = i64::from(self.overhead.piece().subsec_nanos());
+            let time = Timespec { tv_sec: 0, tv_nsec: piece };
             let ready = poll(&mut [PollFd::new(&self.channel, PollFlags::IN)], Some(&time));
-            let now = self.overhead.worker_cpu_of(self.process.id());
-            self.overhead.spend(Stage::Symbolize, now.saturating_sub(before));
-            before = now;
             // An answer, an end or an error: whoever reads the channel finds out.
             if !matches!(ready, Ok(0)) || Instant::now() >= deadline {
+                self.spend();
                 return deadline;
             }
-            if self.overhead.wait(Stage::Symbolize).is_some() {
-                let began = Instant::now();
-                // One that has ended is not held; the next look at the channel tells.
-                let _ = kill_process(process, Signal::STOP);
-                self.overhead.pause(Stage::Symbolize);
-                let _ = kill_process(process, Signal::CONT);
-                deadline += began.elapsed();
-            }
+            let began = Instant::now();
+            // Of a thread that runs the kernel tells only what it had taken at the last tick. One
+            // that has ended is not held; the next look at the channel tells.
+            let _ = kill_process(process, Signal::STOP);
+            std::thread::sleep(HOLDING);
+            self.spend();
+            self.overhead.pause(Stage::Symbolize);
+            let _ = kill_process(process, Signal::CONT);
+            deadline += began.elapsed();
         }
     }
 

@@ -25,6 +25,12 @@ pub use self::ladder::Rung;
 
 /// How much of a window's budget is planned for.
 const PLANNED: f64 = 0.85;
+/// The same where costs have proved to be as estimated, and what of that the frequency is set for;
+/// credits are for all of it.
+const TRUSTED: (f64, f64) = (0.95, 0.9);
+/// How much trust grows in a second that stays below this share of the budget, in which it is lost
+/// beyond the other.
+const TRUST: (f64, f64, f64) = (0.04, 0.88, 0.95);
 /// What a window may inherit from cheaper ones, in windows.
 const INHERITED: f64 = 0.03;
 /// The deepest debt that is remembered, in seconds of budget.
@@ -32,7 +38,7 @@ const DEEPEST: f64 = 10.0;
 /// Debt beyond this, in seconds of budget, stops everything that can be stopped.
 const PAYING: f64 = 0.5;
 /// The least and the most of the budget that is kept for work that can wait.
-const RESERVE: (f64, f64) = (0.12, 0.5);
+const RESERVE: (f64, f64) = (0.1, 0.5);
 /// A base beyond this share of the budget lengthens windows.
 const HEAVY: f64 = 0.2;
 /// More than this share of the budget in one window is taken for a burst of work, not for the base.
@@ -47,6 +53,10 @@ const SLOWEST: f64 = 0.05;
 const SIDEBAND: f64 = 0.15;
 /// How long the side band stays off after a storm.
 const STORM: f64 = 30.0;
+/// The samples in a window below which none is better.
+const LEAST: f64 = 0.1;
+/// What of the frequency that seems affordable one begins with.
+const CAUTION: f64 = 0.4;
 /// How long work that can wait should wait at most.
 const LATENCY: f64 = 4.0;
 
@@ -82,7 +92,7 @@ pub struct Observation {
     pub waited: f64,
     /// Interruptions by samples.
     pub samples: f64,
-    /// Samples that were unwound and counted.
+    /// Samples that were unwound, those twice that had to wait for tables.
     pub processed: f64,
     /// Records of mappings, names, forks and ends.
     pub sideband: f64,
@@ -182,6 +192,8 @@ pub struct Controller {
     /// What is left over, in nanoseconds; negative: a debt.
     tokens: f64,
     frequency: f64,
+    /// How far costs are believed to be what they usually are rather than what they may be.
+    trust: f64,
     kernel: f64,
     record: f64,
     ladder: Ladder,
@@ -198,7 +210,7 @@ pub struct Controller {
 impl Controller {
     /// Before the first window. `kernel_sample` is the most that a sample may cost the kernel.
     pub fn new(limits: Limits, wish: Wish, kernel_sample: f64) -> Self {
-        Self {
+        let mut new = Self {
             limits,
             wish,
             user: Cost::new(40_000.0, 15_000.0),
@@ -210,8 +222,8 @@ impl Controller {
             reserve: RESERVE.1,
             busy: f64::from(wish.cpus),
             tokens: 0.0,
-            // Slow at first, and faster as it proves affordable.
             frequency: 1.0,
+            trust: 0.0,
             kernel: kernel_sample,
             record: 5_000.0,
             ladder: Ladder::new(),
@@ -223,7 +235,11 @@ impl Controller {
             stopped: 0.0,
             memory_ok: true,
             paying: false,
-        }
+        };
+        // Slow at first, and faster as it proves affordable.
+        let usual = new.affordable(Rung::Full, (1.0 - INHERITED) * new.budget(), 0.0);
+        new.frequency = (CAUTION * usual / new.busy.max(1.0)).clamp(SLOWEST, new.wish.frequency);
+        new
     }
 
     /// The limits it keeps.
@@ -249,6 +265,9 @@ impl Controller {
             // A few samples say little about what one costs.
             let weight = (window.processed / 5.0).min(1.0);
             let measured = window.sampling / window.processed;
+            if weight >= 1.0 && measured > self.user.upper() {
+                self.trust = 0.0;
+            }
             self.user.observe(self.user.mean() + weight * (measured - self.user.mean()));
         }
         let base = (window.user - window.sampling - window.deferrable).max(0.0) / seconds;
@@ -259,6 +278,13 @@ impl Controller {
         self.flush.observe(window.flush, seconds, 0.002);
         self.deferrable +=
             (0.1 * seconds).min(0.5) * (window.deferrable / seconds - self.deferrable);
+        let share = spent / (budget * seconds);
+        let (gain, low, high) = TRUST;
+        if share > high {
+            self.trust *= 0.5;
+        } else if share < low && window.samples > 0.0 {
+            self.trust = (self.trust + gain * seconds).min(1.0);
+        }
         self.busy = window.busy.max(self.busy * 0.9_f64.powf(seconds)).min(self.cpus());
         if let (Some(limit), Some(resident)) = (self.limits.memory, window.resident) {
             self.memory_ok = resident < limit - if self.memory_ok { 0 } else { limit / 10 };
@@ -339,6 +365,16 @@ impl Controller {
         (room / cost.max(100.0)).max(0.0)
     }
 
+    /// The same on the rung in force, the more of it the more the costs are trusted.
+    fn trusted(&self, available: f64) -> f64 {
+        let careful = self.affordable(self.ladder.rung, available, self.base.get());
+        let cost = self.user.mean() + self.kernel;
+        let base = self.usual.max(0.5 * self.base.get());
+        let room = TRUSTED.0 * available - base - self.reserve * self.budget();
+        let most = (room / cost.max(100.0)).max(careful);
+        careful + self.trust * (most - careful)
+    }
+
     /// What the next window may do.
     pub fn plan(&mut self) -> Levers {
         let budget = self.budget();
@@ -356,10 +392,10 @@ impl Controller {
                 self.user.scale(rung.relative().0 / before.relative().0);
             }
         }
-        let samples = self.affordable(self.ladder.rung, available, self.base.get());
+        let samples = self.trusted(available);
         // A debt takes credits, which the kernel enforces; the frequency is for the long run.
-        let usual = self.affordable(self.ladder.rung, (1.0 - INHERITED) * budget, self.base.get());
-        let wanted = (usual / (1.1 * self.busy).max(0.5)).min(self.wish.frequency);
+        let usual = TRUSTED.1 * self.trusted((1.0 - INHERITED) * budget);
+        let wanted = (usual / self.busy.max(0.5)).min(self.wish.frequency);
         let faster = self.frequency.max(1.0) * 1.25_f64.powf(self.length.min(4.0));
         self.paying = self.tokens < -PAYING * budget;
         // While nothing is sampled the frequency says nothing: it is kept for afterwards.
@@ -368,7 +404,13 @@ impl Controller {
         }
         let stopped = self.stopped > 0.0;
         let off = self.paying || stopped;
-        let credits = if off { 0.0 } else { samples * self.length };
+        // The frequency keeps to what is affordable in the long run, also where that is less than a
+        // sample in each window.
+        let credits = match samples * self.length {
+            _ if off => 0.0,
+            few if few < LEAST => 0.0,
+            some => some.max(1.0),
+        };
         let state = if stopped {
             State::Stopped
         } else if self.length > self.limits.window.0.as_secs_f64() {
@@ -381,7 +423,7 @@ impl Controller {
             State::Steady
         };
         let sampling =
-            (samples * self.length).min(self.frequency * 1.1 * self.cpus() * self.length);
+            (samples * self.length).min(self.frequency * self.cpus() * self.length);
         let planned = if off { 0.0 } else { sampling / self.length };
         let cost = self.user.upper() + self.kernel;
         let left = 0.9 * available - self.base.get() - planned * cost;
@@ -392,7 +434,7 @@ impl Controller {
             rung: self.ladder.rung,
             sideband: self.storm <= 0.0 && !stopped,
             sideband_records: SIDEBAND * budget * self.length / self.record.max(100.0),
-            unwinding: (samples * self.user.upper() * self.length).max(0.02 * budget),
+            unwinding: (samples * self.user.upper() * self.length).max(0.1 * budget),
             pace: pace / 1e9,
             lump: self.lump.get(),
             window: Duration::from_secs_f64(self.length),

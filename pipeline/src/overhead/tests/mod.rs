@@ -26,7 +26,7 @@ fn no_second_is_overdrawn() {
         while now < 60 * SECOND {
             let wait = pacer.wait(lump, now);
             if wait.is_zero() {
-                pacer.take(lump as u64, now);
+                pacer.take(lump, now);
                 spent.push((now, lump));
             } else {
                 now += wait.as_nanos() as u64;

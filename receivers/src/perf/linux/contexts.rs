@@ -12,10 +12,13 @@
 use std::fs::File;
 use std::io::Read as _;
 use std::os::unix::fs::FileExt as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, channel, sync_channel};
 use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
+use profpipe_pipeline::overhead::{Overhead, Stage, Work};
 use profpipe_pipeline::profile::{KeyValue, Resource};
 use profpipe_pipeline::telemetry::{Counter, Metrics};
 
@@ -87,6 +90,7 @@ pub(super) struct Contexts {
     fixed: bool,
     known: HashMap<u32, Known>,
     thread: Option<Thread>,
+    overhead: Arc<Overhead>,
     stuck: u32,
     /// Looks that are allowed now, and when that was counted.
     looks: f64,
@@ -100,6 +104,8 @@ struct Thread {
     /// Questions without an answer, and when the last answer came or the first question went.
     open: usize,
     since: Instant,
+    /// It waits for its turn.
+    waits: Arc<AtomicBool>,
 }
 
 #[derive(Debug, Default)]
@@ -134,13 +140,14 @@ struct Answer {
 
 impl Contexts {
     /// Starts the thread.
-    pub(super) fn start(counters: Counters, fixed: bool) -> Self {
-        let thread = Thread::start(counters.cpu.clone());
+    pub(super) fn start(counters: Counters, fixed: bool, overhead: Arc<Overhead>) -> Self {
+        let thread = Thread::start(counters.cpu.clone(), &overhead);
         Self {
             counters,
             fixed,
             known: HashMap::new(),
             thread,
+            overhead,
             stuck: 0,
             looks: MOST_LOOKS,
             counted: Instant::now(),
@@ -248,6 +255,9 @@ impl Contexts {
                 Some(Found::Same) | None => {}
             }
         }
+        if thread.waits.load(Ordering::Relaxed) {
+            thread.since = Instant::now();
+        }
         let stuck = thread.open > 0 && thread.since.elapsed() > STUCK;
         if stuck {
             self.replace_thread();
@@ -281,24 +291,35 @@ impl Contexts {
         for known in self.known.values_mut().filter(|known| known.asked) {
             known.changes = MAX_CHANGES;
         }
-        self.thread = Thread::start(self.counters.cpu.clone());
+        self.thread = Thread::start(self.counters.cpu.clone(), &self.overhead);
     }
 }
 
 impl Thread {
-    fn start(cpu: Counter) -> Option<Self> {
+    fn start(cpu: Counter, overhead: &Arc<Overhead>) -> Option<Self> {
         let (questions, inbox) = sync_channel(QUESTIONS);
         let (outbox, answers) = channel();
-        let run = move || work(&inbox, &outbox, &cpu);
+        let waits = Arc::<AtomicBool>::default();
+        let (waiting, overhead) = (Arc::clone(&waits), Arc::clone(overhead));
+        let run = move || work(&inbox, &outbox, &cpu, &waiting, &overhead);
         // Without the thread there are no contexts, and everything else is as it was.
         std::thread::Builder::new().name("perf-contexts".into()).spawn(run).ok()?;
-        Some(Self { questions, answers, open: 0, since: Instant::now() })
+        Some(Self { questions, answers, open: 0, since: Instant::now(), waits })
     }
 }
 
-fn work(questions: &Receiver<Question>, answers: &Sender<Answer>, cpu: &Counter) {
+fn work(
+    questions: &Receiver<Question>,
+    answers: &Sender<Answer>,
+    cpu: &Counter,
+    waits: &AtomicBool,
+    overhead: &Arc<Overhead>,
+) {
     while let Ok(question) = questions.recv() {
         let process = question.process;
+        waits.store(true, Ordering::Relaxed);
+        let _counted = Work::in_turn(overhead, Stage::Discover);
+        waits.store(false, Ordering::Relaxed);
         let (address, found) = look(&question).map_or((0, None), |(at, found)| (at, Some(found)));
         if answers.send(Answer { process, address, found }).is_err() {
             return;

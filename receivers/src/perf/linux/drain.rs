@@ -98,6 +98,7 @@ pub(super) fn run(setup: Setup) {
         last_stack: 0,
         out: messages,
         deferred: Vec::new(),
+        answers: 0,
         began: Vec::new(),
         ended: Vec::new(),
         dropped: 0,
@@ -170,6 +171,8 @@ struct Drain {
     out: HeapProd<Message>,
     /// Samples put off until the rules that they need are read.
     deferred: Vec<(Box<[u8]>, u64)>,
+    /// The answers of the loader that there were when they were last tried.
+    answers: u64,
     /// Threads that began and ended in this round.
     began: Vec<u32>,
     ended: Vec<u32>,
@@ -392,16 +395,27 @@ impl Drain {
     /// Tries again what was put off, for the last time what is not to be put off `again`.
     fn retry(&mut self, again: impl Fn(&Sample<'_>) -> bool) {
         let records = std::mem::take(&mut self.deferred);
+        if let Some(governed) = &mut self.governed {
+            governed.begin_record();
+        }
         for (bytes, weight) in &records {
             if let Ok(Record::Sample(sample)) = record::parse(bytes, self.layout) {
                 self.sample(&sample, *weight, again(&sample).then_some(bytes));
             }
         }
+        if let Some(governed) = &mut self.governed {
+            governed.end_retry(records.len() as u64);
+        }
     }
 
     /// Ends the windows that `horizon` has passed.
     fn end_round(&mut self, horizon: u64) {
-        self.retry(|_| true);
+        // Where there is a budget, only if there may be more to go by than the last time.
+        let answers = self.host.images.answers();
+        if self.governed.is_none() || answers != self.answers {
+            self.answers = answers;
+            self.retry(|_| true);
+        }
         self.counters.processes.set(self.processes.len() as u64);
         self.counters.drain_cpu.set(sys::thread_cpu_time());
         if horizon == u64::MAX {

@@ -5,10 +5,13 @@
 //! - a change of the period restarts the timer, and what had passed of the old period is never
 //!   counted. It is given to the first sample after the change: what had passed since the last
 //!   sample where that is known, half of the old period where it is not;
-//! - credits run out, so that the end of a window is not seen. With `k` samples up to the time `e`
-//!   of a window of length `d` the rate is `(k - 1) / e` (inverse binomial sampling), so each sample
-//!   counts `d / e * (k - 1) / k` times. A pause before the window counts to its length.
+//! - credits run out, so that the end of a window is not seen. If the timer expired `n` times until
+//!   the last of `k` samples (at the other times the CPU was idle), the CPU is busy `(k - 1) / (n - 1)`
+//!   of the time (inverse binomial sampling), and the samples stand for so much of the window. A
+//!   pause before the window counts to its length.
 
+/// How late a timer may be, in periods.
+const LATE: f64 = 0.1;
 /// The longest pause that a window may stand for, in nanoseconds. Beyond, nobody knows.
 const LONGEST_PAUSE: u64 = 10_000_000_000;
 
@@ -95,7 +98,12 @@ impl Exposure {
         self.began = now;
         self.opened = now;
         if capped && samples >= 2.0 && seen > 0.0 {
-            return ((length / seen) * (samples - 1.0) / samples, true);
+            let period = self.period.max(1) as f64;
+            // It was restarted when the window was opened, or runs on: the last may be a whole
+            // number of periods after that, and a little late.
+            let expired = (seen / period - LATE).ceil().max(samples);
+            let busy = (samples - 1.0) / (expired - 1.0);
+            return (busy * length / (samples * period), true);
         }
         let factor = if seen > 0.0 && !capped { length / seen } else { 1.0 };
         (factor, capped)

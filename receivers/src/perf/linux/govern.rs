@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use profpipe_pipeline::engine::Services;
 use profpipe_pipeline::overhead::{
-    Governor, Levers, Overhead, Rung, Sampled, Stage, Wish, thread_cpu,
+    Governor, Levers, Overhead, Rung, Sampled, Stage, State, Wish, thread_cpu,
 };
 
 use super::attr::Choices;
@@ -32,6 +32,11 @@ const CALIBRATION: f64 = 0.12;
 const SHORTEST_BLOCK: f64 = 450_000.0;
 /// The period is changed if it is so far off, in either direction.
 const NEAR: f64 = 0.08;
+/// To change it restarts the timer: not before so many periods have passed, or it never expires.
+const PERIODS: u64 = 4;
+/// How far the period differs from window to window, in either direction, so that no work that
+/// repeats itself keeps step with it.
+const JITTER: f64 = 0.1;
 
 /// A sample that was unwound.
 #[derive(Debug, Clone, Copy)]
@@ -95,6 +100,8 @@ pub(super) struct Governed {
     end: u64,
     /// Samples a second and CPU in force.
     frequency: f64,
+    /// When it was set.
+    changed: u64,
     samples: u64,
     processed: u64,
     sideband: u64,
@@ -141,6 +148,7 @@ impl Governed {
             began: start,
             end: start,
             frequency: levers.frequency,
+            changed: start,
             samples: 0,
             processed: 0,
             sideband: 0,
@@ -202,10 +210,18 @@ impl Governed {
             let unwinding = took.saturating_sub(self.discovery);
             self.unwinding += unwinding as f64;
             self.overhead.ledger().add(Stage::Drain, unwinding);
+            self.processed += 1;
         } else {
             self.sideband += 1;
             self.overhead.spend(Stage::Discover, took);
         }
+    }
+
+    /// Samples were tried again.
+    pub(super) fn end_retry(&mut self, samples: u64) {
+        let took = thread_cpu().saturating_sub(self.record);
+        self.overhead.ledger().add(Stage::Drain, took.saturating_sub(self.discovery));
+        self.processed += samples;
     }
 
     /// What was found out about a process since then is not part of unwinding.
@@ -222,7 +238,6 @@ impl Governed {
 
     /// Keeps a sample until the weights of its window are certain.
     pub(super) fn keep(&mut self, cpu: u32, counted: Counted) {
-        self.processed += 1;
         let at = self.cpus.iter().position(|(known, _)| *known == cpu);
         if self.kept.len() < MAX_KEPT {
             self.kept.push((at.unwrap_or(usize::MAX), counted));
@@ -314,8 +329,17 @@ impl Governed {
             return;
         }
         let change = frequency / self.frequency;
-        if !(1.0 - NEAR..1.0 + NEAR).contains(&change) && session.set_frequency(frequency) {
+        let passed = now.saturating_sub(self.changed) / period(self.frequency).max(1);
+        // Often enough in a window: a little different in every one.
+        let often = period(frequency) * 2 * PERIODS < window.as_nanos() as u64;
+        let jitter = if often { 1.0 + JITTER * (2.0 * uniform(now) - 1.0) } else { 1.0 };
+        let frequency = session.possible(frequency * jitter);
+        if (often || !(1.0 - NEAR..1.0 + NEAR).contains(&change))
+            && (passed >= PERIODS || change < 0.5)
+            && session.set_frequency(frequency)
+        {
             self.frequency = frequency;
+            self.changed = now;
         }
         let in_force = period(self.frequency);
         // Half of the credits go where the work is, half to every CPU alike.
@@ -332,7 +356,7 @@ impl Governed {
     /// Measures a little of what a sample costs here, if the window has room for it.
     fn calibrate(&mut self) {
         let Some(calibration) = &mut self.calibration else { return };
-        if self.levers.credits == 0 {
+        if matches!(self.levers.state, State::Paying | State::Stopped) {
             return;
         }
         if self.rest > 0 {
@@ -342,6 +366,10 @@ impl Governed {
         let budget = self.overhead.limits().unwrap_or_default();
         let room = CALIBRATION * budget.nanoseconds(self.levers.window);
         let length = room.clamp(SHORTEST_BLOCK, 4_000_000.0);
+        // With all other work that can wait.
+        if self.overhead.wait(Stage::Calibrate).is_some() {
+            return;
+        }
         self.rest = (length / room.max(1.0)).ceil() as u32 - 1;
         let began = thread_cpu();
         let found = calibration.block(length as u64);
@@ -353,6 +381,14 @@ impl Governed {
             self.calibration = None;
         }
     }
+}
+
+/// A number between 0 and 1 for a time: the low digits of a clock, well mixed.
+fn uniform(time: u64) -> f64 {
+    let mut mixed = time.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    mixed ^= mixed >> 29;
+    mixed = mixed.wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    (mixed >> 11) as f64 / (1_u64 << 53) as f64
 }
 
 /// How much of the work is on a CPU, by its last window.

@@ -87,6 +87,8 @@ pub(super) struct Images {
     sweeps: u64,
     /// How many tables were read.
     pub(super) loads: u64,
+    /// Answers of the loader so far.
+    answers: u64,
 }
 
 impl Images {
@@ -102,7 +104,15 @@ impl Images {
             clock: 0,
             sweeps: 0,
             loads: 0,
+            answers: 0,
         }
+    }
+
+    /// How many answers of the loader have come: what waits for one is as it was if there is no
+    /// new one.
+    pub(super) fn answers(&mut self) -> u64 {
+        self.take_answers();
+        self.answers
     }
 
     /// The image of a mapped file, opened and read if it is new. None if it cannot be opened, or
@@ -146,6 +156,7 @@ impl Images {
     }
 
     fn take(&mut self, answer: Answer) {
+        self.answers += 1;
         match answer {
             Answer::Opened(key, image) => {
                 self.coming.remove(&key);

@@ -116,7 +116,11 @@ impl Receiver for Perf {
             service: config.service_name.clone(),
             contexts: config.process_context.then(|| {
                 let counters = contexts::Counters::new(&services.metrics, &id);
-                Contexts::start(counters, config.service_name.is_some())
+                Contexts::start(
+                    counters,
+                    config.service_name.is_some(),
+                    Arc::clone(&services.overhead),
+                )
             }),
             cpu: metric(AGGREGATE_CPU),
             overhead: Arc::clone(&services.overhead),

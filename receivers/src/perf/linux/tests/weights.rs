@@ -104,7 +104,8 @@ fn sums_are_right_while_the_rate_changes() {
         (0..60).map(|second| (20.0 * 1.25_f64.powi(second % 7), 1000)).collect();
     let cases = [
         ("slower", constant((20.0, 1000)), 0.01),
-        ("capped", constant((20.0, 7)), 0.02),
+        ("capped", constant((20.0, 7)), 0.01),
+        ("hardly sampled", constant((20.0, 3)), 0.01),
         ("paused", paused, 0.01),
         ("swinging", swinging, 0.015),
     ];
