@@ -1,15 +1,17 @@
 //! Batches of every kind: what comes out is valid, as much as it was, and no more than wanted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use profpipe_pipeline::otlp;
 use profpipe_pipeline::profile::attribute_names::SAMPLES_LOST;
-use profpipe_pipeline::profile::downsample::{Keep, Options, Refusal, downsample};
+use profpipe_pipeline::profile::downsample::{Design, Keep, Options, Refusal, downsample};
 use profpipe_pipeline::profile::{
     Function, Index, Line, Link, LinkIx, LocationRef, Profile, Profiles, Resource,
     ResourceProfiles, SampleRef, ScopeProfiles, StringIx, Value,
 };
 use proptest::prelude::*;
+
+use crate::answers::items;
 
 /// What a batch is made of.
 #[derive(Debug, Clone)]
@@ -258,4 +260,71 @@ proptest! {
         prop_assert_eq!(lost(&again), lost(&before));
         prop_assert!(LinkIx::NONE.is_none());
     }
+
+    /// Scenario: any stacks and weights, as many kept as there are or fewer, by many seeds.
+    /// Guarantees: never more are kept than wanted, none of value 0 and none twice, and the total is
+    /// exact every time; if as many may be kept as there are, nothing is drawn at all.
+    #[test]
+    fn never_more_than_wanted(
+        recipe in recipe(),
+        keep in 1..900_usize,
+        balance in prop_oneof![Just(0_usize), Just(512), 0..20_usize],
+        calibrate in any::<bool>(),
+        seed in any::<u64>(),
+    ) {
+        let profiles = build(&Recipe { values: 0, links: false, timestamps: false, ..recipe });
+        let mut weights = BTreeMap::new();
+        for (_, _, profile) in profiles.iter() {
+            for sample in profile.samples.iter() {
+                *weights.entry(sample.stack).or_insert(0) += sample.weight() as u64;
+            }
+        }
+        let rows: Vec<_> = weights.into_iter().collect();
+        let total: u64 = rows.iter().map(|(_, weight)| weight).sum();
+        let design = Design::new(&profiles.dictionary, items(&rows), keep, balance);
+        prop_assert_eq!(design.is_none(), keep >= rows.len());
+        for seed in (0..20).map(|at| seed.wrapping_add(at)) {
+            let Some(design) = &design else { break };
+            let draw = design.draw(calibrate, seed);
+            prop_assert!(draw.kept.len() <= keep, "{} of {keep}", draw.kept.len());
+            prop_assert_eq!(draw.kept.iter().map(|(_, value)| value).sum::<u64>(), total);
+            prop_assert!(draw.kept.iter().all(|(_, value)| *value > 0));
+            let different: BTreeSet<u32> = draw.kept.iter().map(|(row, _)| *row).collect();
+            prop_assert_eq!(different.len(), draw.kept.len());
+        }
+    }
+
+    /// Scenario: any batch of which at least as many stacks may be kept as there are.
+    /// Guarantees: nothing is sampled: every stack of every process is worth what it was.
+    #[test]
+    fn what_is_few_stays(recipe in recipe(), seed in any::<u64>()) {
+        let before = build(&recipe);
+        let mut after = before.clone();
+        let keep = Keep::Stacks(before.sample_count().max(1));
+        let report = downsample(&mut after, &Options { keep, floor: 0, ..Options::default() }, seed);
+        prop_assert_eq!(report.sampled, 0);
+        prop_assert_eq!(by_stack(&after), by_stack(&before));
+    }
+}
+
+/// What each stack is worth, by process, sample type and addresses. Equal ones are merged.
+fn by_stack(profiles: &Profiles) -> BTreeMap<(i64, String, Vec<u64>), i128> {
+    let mut worth = BTreeMap::new();
+    let Profiles { dictionary, .. } = profiles;
+    for (resource, _, profile) in profiles.iter() {
+        let pid = resource.get("process.pid").and_then(Value::as_int).unwrap();
+        let kind = dictionary.strings.get(profile.sample_type.kind);
+        for sample in profile.samples.iter() {
+            let locations = dictionary.stacks.get(sample.stack).iter();
+            let addresses = locations.map(|location| dictionary.locations.get(*location).address);
+            let value: i128 = if sample.values.is_empty() {
+                sample.timestamps_unix_nano.len() as i128
+            } else {
+                sample.values.iter().map(|value| i128::from(*value)).sum()
+            };
+            *worth.entry((pid, kind.to_owned(), addresses.collect())).or_default() += value;
+        }
+    }
+    worth.retain(|_, value| *value != 0);
+    worth
 }

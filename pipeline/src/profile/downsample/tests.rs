@@ -77,6 +77,13 @@ fn even_steps_are_exact() {
     assert_eq!(rounded.iter().sum::<u64>(), 1_000_000_000_000_007);
     assert!(rounded.iter().zip(values).all(|(whole, value)| (*whole as f64 - value).abs() <= 1.0));
     assert!(systematic::round(&[], None, random).is_empty());
+    // What is missing goes to the last that is kept: one that is not never comes back.
+    let values = [0.0, 2.5 - 1e-6, 0.0, 1.5 - 1e-6, 0.0];
+    for _ in 0..1000 {
+        let rounded = systematic::round(&values, Some(4), random);
+        assert_eq!(rounded.iter().sum::<u64>(), 4);
+        assert_eq!([rounded[0], rounded[2], rounded[4]], [0; 3]);
+    }
 }
 
 /// Scenario: items that count for random sums, settled many times; as many left as there are sums,
