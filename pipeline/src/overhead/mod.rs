@@ -201,7 +201,8 @@ impl Overhead {
             let at = stage as usize;
             let since = shared.queue.get(at).copied().flatten().map_or(now, |(since, _)| since);
             let first = shared.queue.iter().enumerate().all(|(other, place)| {
-                other == at || place.is_none_or(|(before, asked)| before >= since || asked + GONE < now)
+                other == at
+                    || place.is_none_or(|(before, asked)| before >= since || asked + GONE < now)
             });
             if !first {
                 wait = wait.max(QUEUED);

@@ -67,7 +67,8 @@ impl Child {
         }
         let overhead = Arc::clone(overhead);
         let channel = Channel::new(ours.into())?;
-        let mut child = Self { process, channel, missing: Vec::new(), overhead, spent: Cell::new(0) };
+        let mut child =
+            Self { process, channel, missing: Vec::new(), overhead, spent: Cell::new(0) };
         let deadline = Instant::now() + Duration::from_secs(10);
         match child.ask(&Request::Start(limits), &[], deadline)? {
             Response::Ready(missing) => child.missing = missing,

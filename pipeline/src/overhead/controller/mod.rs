@@ -424,8 +424,7 @@ impl Controller {
         } else {
             State::Steady
         };
-        let sampling =
-            (samples * self.length).min(self.frequency * self.cpus() * self.length);
+        let sampling = (samples * self.length).min(self.frequency * self.cpus() * self.length);
         let planned = if off { 0.0 } else { sampling / self.length };
         let cost = self.user.upper() + self.kernel;
         let left = 0.9 * available - self.base.get() - planned * cost;

@@ -109,14 +109,16 @@ fn reply(question: Question, work: &mut Work) -> Answer {
             Answer::Opened(key, image.map(Box::new))
         }
         Question::Rules(image, content, false) => {
-            let sections = Elf::read_rules(&Slowly { content: &*content, work: RefCell::new(&mut *work) });
+            let sections =
+                Elf::read_rules(&Slowly { content: &*content, work: RefCell::new(&mut *work) });
             work.breathe();
             Answer::Rules(image, trusted(sections, work))
         }
         // Go writes no rules for its own code, and the rules that the C parts of a program have
         // do not cover it.
         Question::Rules(image, content, true) => {
-            let sections = Elf::read_rules(&Slowly { content: &*content, work: RefCell::new(&mut *work) });
+            let sections =
+                Elf::read_rules(&Slowly { content: &*content, work: RefCell::new(&mut *work) });
             work.breathe();
             let text = sections.text.map_or(0, |range| range.start);
             let table = sections.gopclntab.as_deref();
