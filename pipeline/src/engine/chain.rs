@@ -17,6 +17,10 @@ use crate::telemetry::Counter;
 
 /// How often processors are ticked.
 pub(super) const TICK: Duration = Duration::from_millis(100);
+/// The same where every wake-up counts.
+const RARE_TICK: Duration = Duration::from_secs(1);
+/// A tick that takes longer, in nanoseconds, had something to do.
+const LITTLE: u64 = 200_000;
 /// How often a pipeline looks around in which all have nothing to do.
 const IDLE: Duration = Duration::from_secs(60);
 
@@ -114,7 +118,12 @@ impl Chain {
             let now = Instant::now();
             if now >= next_tick {
                 // A slow batch makes a tick late; it is not made up for.
-                next_tick = now + TICK;
+                let is_governed = self.overhead.is_governed();
+                next_tick = now + if is_governed { RARE_TICK } else { TICK };
+                if is_governed && !idle {
+                    // It may send on what waited.
+                    self.overhead.pause(Stage::Process);
+                }
                 self.tick(now);
             }
         }
@@ -180,7 +189,12 @@ impl Chain {
             let link = &mut self.links[at];
             let since = thread_cpu();
             let called = catch_unwind(AssertUnwindSafe(|| call(link.processor.as_mut(), &mut out)));
-            self.overhead.spend_a_little(Stage::Process, thread_cpu().saturating_sub(since));
+            let taken = thread_cpu().saturating_sub(since);
+            if taken < LITTLE {
+                self.overhead.spend_a_little(Stage::Process, taken);
+            } else {
+                self.overhead.spend(Stage::Process, taken);
+            }
             if let Err(panic) = called {
                 link.edge.failed(1);
                 if let Some(more) = link.quiet.pass(Instant::now()) {

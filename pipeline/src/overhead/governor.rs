@@ -156,6 +156,13 @@ impl Governor {
         governor.meters.budget.set(ppm(limits.cpu));
         let levers = governor.controller.plan();
         governor.publish(levers, 0.0, 0.0);
+        if !levers.symbols {
+            tracing::warn!(
+                "receivers::{receiver}: {} % of a core does not pay for names: have them looked for \
+                 at a gateway",
+                limits.cpu * 100.0
+            );
+        }
         let mut shared = governor.overhead.shared();
         shared.pacer = Some(Pacer::new(levers.pace, levers.lump, governor.began));
         shared.network = limits.network.map(|bytes| {

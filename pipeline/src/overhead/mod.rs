@@ -39,6 +39,11 @@ use self::worker::Workers;
 /// What a piece of work is taken to need before the first of its stage, in nanoseconds.
 const UNKNOWN: f64 = 300_000.0;
 
+/// How long work waits where other work has waited longer.
+const QUEUED: Duration = Duration::from_millis(250);
+/// What has not asked for so long, in nanoseconds, does not wait any more.
+const GONE: u64 = 6_000_000_000;
+
 /// The ledger of a program, and the way to its governor.
 #[derive(Debug, Default)]
 pub struct Overhead {
@@ -62,6 +67,8 @@ struct Shared {
     typical: [f64; Stage::ALL.len()],
     /// What the pacer has given to work of each stage that has not told yet what it took.
     given: [f64; Stage::ALL.len()],
+    /// Since when each stage waits, and when it asked last.
+    queue: [Option<(u64, u64)>; Stage::ALL.len()],
     /// The largest piece since the last window, and the largest of writing and sending profiles.
     lump: f64,
     flush: f64,
@@ -158,10 +165,13 @@ impl Overhead {
     /// of the size of a piece of work.
     pub fn spend_a_little(&self, stage: Stage, nanoseconds: u64) {
         self.ledger.add(stage, nanoseconds);
-        if self.is_governed()
-            && let Some(pacer) = &mut self.shared().pacer
-        {
-            pacer.take(nanoseconds as f64, monotonic());
+        if !self.is_governed() {
+            return;
+        }
+        let mut shared = self.shared();
+        let given = shared.given.get_mut(stage as usize).map_or(0.0, std::mem::take);
+        if let Some(pacer) = &mut shared.pacer {
+            pacer.take(nanoseconds as f64 - given, monotonic());
         }
     }
 
@@ -184,10 +194,27 @@ impl Overhead {
         let estimate = known.unwrap_or(UNKNOWN);
         let now = monotonic();
         let pacer = shared.pacer.as_mut()?;
-        let wait = pacer.wait(estimate, now);
+        let mut wait = pacer.wait(estimate, now);
+        // Small pieces of others shall not keep a large one waiting for ever. Some stages do
+        // without rather than wait: they have no place in the queue.
+        if !matches!(stage, Stage::Discover | Stage::Calibrate) {
+            let at = stage as usize;
+            let since = shared.queue.get(at).copied().flatten().map_or(now, |(since, _)| since);
+            let first = shared.queue.iter().enumerate().all(|(other, place)| {
+                other == at
+                    || place.is_none_or(|(before, asked)| before >= since || asked + GONE < now)
+            });
+            if !first {
+                wait = wait.max(QUEUED);
+            }
+            if let Some(place) = shared.queue.get_mut(at) {
+                *place = (!wait.is_zero()).then_some((since, now));
+            }
+        }
         if !wait.is_zero() {
             return Some(wait);
         }
+        let pacer = shared.pacer.as_mut()?;
         // Others shall not count on the same.
         let given = pacer.at_most(estimate);
         pacer.take(given, now);

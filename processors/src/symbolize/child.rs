@@ -13,12 +13,15 @@ use std::time::{Duration, Instant};
 use profpipe_pipeline::engine::WorkerCommand;
 use profpipe_pipeline::overhead::{Overhead, Stage};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, setpriority_process};
 
 use super::protocol::{Channel, Limits, Request, Response};
 
 /// How long it takes until a worker that is held has stopped and the kernel says what it took.
 const HOLDING: Duration = Duration::from_micros(100);
+
+/// The lowest priority.
+const LAST: i32 = 19;
 
 /// A running worker.
 #[derive(Debug)]
@@ -57,9 +60,15 @@ impl Child {
             .stderr(Stdio::null())
             .spawn()?;
         overhead.worker_began(process.id());
+        if overhead.is_governed() {
+            // Where the CPUs are busy it must not run while who would hold it waits for one. It is
+            // as good without.
+            let _ = setpriority_process(Pid::from_raw(process.id().cast_signed()), LAST);
+        }
         let overhead = Arc::clone(overhead);
         let channel = Channel::new(ours.into())?;
-        let mut child = Self { process, channel, missing: Vec::new(), overhead, spent: Cell::new(0) };
+        let mut child =
+            Self { process, channel, missing: Vec::new(), overhead, spent: Cell::new(0) };
         let deadline = Instant::now() + Duration::from_secs(10);
         match child.ask(&Request::Start(limits), &[], deadline)? {
             Response::Ready(missing) => child.missing = missing,

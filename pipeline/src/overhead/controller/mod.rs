@@ -53,12 +53,14 @@ const SLOWEST: f64 = 0.05;
 const SIDEBAND: f64 = 0.15;
 /// How long the side band stays off after a storm.
 const STORM: f64 = 30.0;
+/// Budgets below this do not pay for names: to start what looks for them takes some milliseconds.
+const NAMES: f64 = 0.002;
 /// The samples in a window below which none is better.
 const LEAST: f64 = 0.1;
 /// What of the frequency that seems affordable one begins with.
 const CAUTION: f64 = 0.4;
 /// How long work that can wait should wait at most.
-const LATENCY: f64 = 4.0;
+const LATENCY: f64 = 10.0;
 
 /// What a host is like, and what was wanted without a governor.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -422,8 +424,7 @@ impl Controller {
         } else {
             State::Steady
         };
-        let sampling =
-            (samples * self.length).min(self.frequency * self.cpus() * self.length);
+        let sampling = (samples * self.length).min(self.frequency * self.cpus() * self.length);
         let planned = if off { 0.0 } else { sampling / self.length };
         let cost = self.user.upper() + self.kernel;
         let left = 0.9 * available - self.base.get() - planned * cost;
@@ -439,7 +440,7 @@ impl Controller {
             lump: self.lump.get(),
             window: Duration::from_secs_f64(self.length),
             profile: self.profile(),
-            symbols: self.memory_ok && !stopped,
+            symbols: self.memory_ok && !stopped && self.limits.cpu >= NAMES,
             state,
         }
     }

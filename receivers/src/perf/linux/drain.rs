@@ -30,6 +30,8 @@ use super::unwind::Unwinding;
 const MAX_FRAMES: usize = 1 << 19;
 /// The most samples put off; each holds a stack dump.
 const MAX_DEFERRED: usize = 256;
+/// The same where there is a budget: all are tried again at once.
+const FEW_DEFERRED: usize = 64;
 /// How much younger than the last look at the rings a record may be; see [`Merge`].
 const HORIZON: u64 = 5_000_000;
 /// How often the rings are looked at, at least.
@@ -327,7 +329,8 @@ impl Drain {
         }
         if let Some(bytes) = deferrable
             && self.unwinding.waiting
-            && self.deferred.len() < MAX_DEFERRED
+            && self.deferred.len()
+                < if self.governed.is_some() { FEW_DEFERRED } else { MAX_DEFERRED }
         {
             self.deferred.push((bytes.into(), weight));
             return;

@@ -222,6 +222,8 @@ impl Governed {
         let took = thread_cpu().saturating_sub(self.record);
         self.overhead.ledger().add(Stage::Drain, took.saturating_sub(self.discovery));
         self.processed += samples;
+        // A record may have led to this: what follows is its own.
+        self.begin_record();
     }
 
     /// What was found out about a process since then is not part of unwinding.

@@ -4,6 +4,7 @@
 //! thread asks here and waits, but only so long that the rings do not overflow; what comes later
 //! serves later samples.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
@@ -108,20 +109,52 @@ fn reply(question: Question, work: &mut Work) -> Answer {
             Answer::Opened(key, image.map(Box::new))
         }
         Question::Rules(image, content, false) => {
-            let sections = Elf::read_rules(&*content);
+            let sections =
+                Elf::read_rules(&Slowly { content: &*content, work: RefCell::new(&mut *work) });
             work.breathe();
             Answer::Rules(image, trusted(sections, work))
         }
         // Go writes no rules for its own code, and the rules that the C parts of a program have
         // do not cover it.
         Question::Rules(image, content, true) => {
-            let sections = Elf::read_rules(&*content);
+            let sections =
+                Elf::read_rules(&Slowly { content: &*content, work: RefCell::new(&mut *work) });
             work.breathe();
             let text = sections.text.map_or(0, |range| range.start);
             let table = sections.gopclntab.as_deref();
             let functions = table.and_then(|table| go::Functions::read(table, text));
             Answer::Go(image, Box::new(functions.unwrap_or_default()))
         }
+    }
+}
+
+/// How much is read at once.
+const CHUNK: usize = 128 << 10;
+
+/// A file that is read piece by piece, as there is budget for it.
+struct Slowly<'a> {
+    content: &'a (dyn Content + Send + Sync),
+    work: RefCell<&'a mut Work>,
+}
+
+impl Content for Slowly<'_> {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> std::io::Result<usize> {
+        let mut done = 0;
+        for chunk in buffer.chunks_mut(CHUNK) {
+            if done > 0 {
+                self.work.borrow_mut().breathe();
+            }
+            let read = self.content.read_at(chunk, offset + done as u64)?;
+            done += read;
+            if read < chunk.len() {
+                break;
+            }
+        }
+        Ok(done)
+    }
+
+    fn length(&self) -> std::io::Result<u64> {
+        self.content.length()
     }
 }
 
