@@ -82,7 +82,16 @@ fn main() {
     let directory = tempfile::tempdir().unwrap();
     println!(
         "{:14}{:>7} {:>8} {:>9} {:>7} {:>7} {:>7} {:>8} {:>6} {:>9}  last state",
-        "load", "budget", "over 1s", "over 10s", "mean", "max", "settle", "samples", "told", "biased"
+        "load",
+        "budget",
+        "over 1s",
+        "over 10s",
+        "mean",
+        "max",
+        "settle",
+        "samples",
+        "told",
+        "biased"
     );
     for load in wanted.split_whitespace() {
         for budget in budgets.split_whitespace() {

@@ -99,7 +99,8 @@ impl Exporter for Pyroscope {
             cause: Error::with_source("cannot read the batch", cause),
         })?;
         let shared = Arc::clone(&self.0);
-        let built = profpipe_pipeline::overhead::aside(move || series::build(&profiles, &shared.config));
+        let built =
+            profpipe_pipeline::overhead::aside(move || series::build(&profiles, &shared.config));
         let built = built
             .await
             .map_err(|cause| Failure::retry(Error::with_source("cannot make profiles", cause)))?;
