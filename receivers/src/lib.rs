@@ -6,6 +6,8 @@
 
 use profpipe_pipeline::component::Factory;
 
+mod intake;
+
 #[cfg(feature = "inprocess")]
 pub mod inprocess;
 pub mod nop;

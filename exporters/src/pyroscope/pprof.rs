@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
+use profpipe_pipeline::pprof::Writer;
 use profpipe_pipeline::profile::attribute_names::{
     BUILD_ID_GNU, BUILD_ID_GO, PPROF_HAS_FILENAMES, PPROF_HAS_FUNCTIONS, PPROF_HAS_INLINE_FRAMES,
     PPROF_HAS_LINE_NUMBERS, PPROF_IS_FOLDED,
@@ -14,8 +15,6 @@ use profpipe_pipeline::profile::attribute_names::{
 use profpipe_pipeline::profile::{
     AttributeIx, Dictionary, FunctionIx, Index, LocationIx, LocationRef, MappingIx, StackIx, Value,
 };
-
-use super::wire::Writer;
 
 /// The most frames of a stack; the server would cut off the leaf.
 const MAX_DEPTH: usize = 1000;

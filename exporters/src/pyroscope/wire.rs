@@ -1,42 +1,6 @@
-//! Writing protobuf: the few forms that pprof and the push request have.
+//! The push request, in protobuf.
 
-/// A message being written. Zero is the default and is left out.
-#[derive(Debug, Default, Clone)]
-pub(super) struct Writer(pub(super) Vec<u8>);
-
-impl Writer {
-    fn varint(&mut self, mut number: u64) {
-        while number >= 0x80 {
-            self.0.push(number as u8 | 0x80);
-            number >>= 7;
-        }
-        self.0.push(number as u8);
-    }
-
-    /// A number, unless it is 0.
-    pub(super) fn uint(&mut self, field: u64, number: u64) {
-        if number != 0 {
-            self.varint(field << 3);
-            self.varint(number);
-        }
-    }
-
-    /// Bytes, a text or a message, even if empty.
-    pub(super) fn bytes(&mut self, field: u64, bytes: &[u8]) {
-        self.varint(field << 3 | 2);
-        self.varint(bytes.len() as u64);
-        self.0.extend_from_slice(bytes);
-    }
-
-    /// Numbers, packed.
-    pub(super) fn packed(&mut self, field: u64, numbers: impl Iterator<Item = u64>) {
-        let mut packed = Self::default();
-        numbers.for_each(|number| packed.varint(number));
-        if !packed.0.is_empty() {
-            self.bytes(field, &packed.0);
-        }
-    }
-}
+use profpipe_pipeline::pprof::Writer;
 
 /// A push request of one series with one profile.
 pub(super) fn push_request<'a>(

@@ -48,6 +48,8 @@ use flate2::write::GzEncoder;
 use crate::profile::Profiles;
 use crate::settings::ByteSize;
 
+pub use wire::Writer;
+
 pub(crate) use attributes::{file_order, find as find_attribute, text as attribute_text};
 
 /// The size that [`decode`] allows a profile to take.

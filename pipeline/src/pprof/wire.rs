@@ -112,9 +112,12 @@ fn varint(data: &mut &[u8]) -> Result<u64, WireError> {
     Err(WireError::BadVarint)
 }
 
-/// Writes fields; zero is the default and is left out.
-#[derive(Debug, Default)]
-pub(super) struct Writer(pub(super) Vec<u8>);
+/// Writes the few forms of protobuf that pprof has; zero is the default and is left out.
+#[derive(Debug, Default, Clone)]
+pub struct Writer(
+    /// What is written so far.
+    pub Vec<u8>,
+);
 
 impl Writer {
     fn varint(&mut self, mut number: u64) {
@@ -126,7 +129,7 @@ impl Writer {
     }
 
     /// A number, unless it is 0.
-    pub(super) fn uint(&mut self, field: u64, number: u64) {
+    pub fn uint(&mut self, field: u64, number: u64) {
         if number != 0 {
             self.varint(field << 3);
             self.varint(number);
@@ -134,19 +137,19 @@ impl Writer {
     }
 
     /// A signed number, unless it is 0.
-    pub(super) fn int(&mut self, field: u64, number: i64) {
+    pub fn int(&mut self, field: u64, number: i64) {
         self.uint(field, number as u64);
     }
 
     /// Bytes, a text or a message, even if empty.
-    pub(super) fn bytes(&mut self, field: u64, bytes: &[u8]) {
+    pub fn bytes(&mut self, field: u64, bytes: &[u8]) {
         self.varint(field << 3 | 2);
         self.varint(bytes.len() as u64);
         self.0.extend_from_slice(bytes);
     }
 
     /// Numbers, packed, unless there are none.
-    pub(super) fn packed(&mut self, field: u64, numbers: impl Iterator<Item = u64> + Clone) {
+    pub fn packed(&mut self, field: u64, numbers: impl Iterator<Item = u64> + Clone) {
         let length: usize = numbers.clone().map(varint_length).sum();
         if length > 0 {
             self.varint(field << 3 | 2);

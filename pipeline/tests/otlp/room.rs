@@ -56,14 +56,13 @@ unsafe impl GlobalAlloc for Counting {
 /// What errors, messages and tables with nothing but a row 0 take.
 const SLACK: isize = 8 << 10;
 
-/// Decodes within so much memory. Returns what was asked for, and what came of it.
+/// Does something within so much memory. Returns what was asked for, and what came of it.
 #[track_caller]
-fn within(bytes: &[u8], limit: usize) -> (usize, Result<otlp::Rejected, DecodeError>) {
-    let request = Bytes::copy_from_slice(bytes);
+fn measured<T>(limit: usize, run: impl FnOnce(&mut dyn FnMut(usize) -> bool) -> T) -> (usize, T) {
     HELD.set(0);
     ASKED.set(0);
     WORST.set(0);
-    let result = otlp::admit_within(request, |more| {
+    let result = run(&mut |more| {
         let fits = ASKED.get() as usize + more <= limit;
         if fits {
             ASKED.set(ASKED.get() + more as isize);
@@ -71,7 +70,15 @@ fn within(bytes: &[u8], limit: usize) -> (usize, Result<otlp::Rejected, DecodeEr
         fits
     });
     let (worst, asked) = (WORST.get(), ASKED.get() as usize);
-    assert!(worst <= SLACK, "{worst} bytes more than the {asked} asked for, of {}", bytes.len());
+    assert!(worst <= SLACK, "{worst} bytes more than the {asked} asked for");
+    (asked, result)
+}
+
+/// Decodes within so much memory. Returns what was asked for, and what came of it.
+#[track_caller]
+fn within(bytes: &[u8], limit: usize) -> (usize, Result<otlp::Rejected, DecodeError>) {
+    let request = Bytes::copy_from_slice(bytes);
+    let (asked, result) = measured(limit, |room| otlp::admit_within(request, room));
     let result = result.map(|(batch, rejected)| {
         let bytes = batch.wire().map_or_else(|| batch.bytes(), |_| 0);
         assert!(bytes <= asked + SLACK as usize, "{bytes} bytes of {asked}");
@@ -256,19 +263,7 @@ fn clean_requests_take_nothing() {
 /// Reads JSON within so much memory. Returns what was asked for, and what came of it.
 #[track_caller]
 fn json_within(json: &[u8], limit: usize) -> (usize, Result<Vec<u8>, DecodeError>) {
-    HELD.set(0);
-    ASKED.set(0);
-    WORST.set(0);
-    let result = otlp::json_to_protobuf_within(json, |more| {
-        let fits = ASKED.get() as usize + more <= limit;
-        if fits {
-            ASKED.set(ASKED.get() + more as isize);
-        }
-        fits
-    });
-    let (worst, asked) = (WORST.get(), ASKED.get() as usize);
-    assert!(worst <= SLACK, "{worst} bytes more than the {asked} asked for, of {}", json.len());
-    (asked, result)
+    measured(limit, |room| otlp::json_to_protobuf_within(json, room))
 }
 
 #[track_caller]

@@ -9,14 +9,15 @@ use http::{StatusCode, request};
 use profpipe_network::grpc::Code;
 use profpipe_network::protobuf::{put_bytes, put_int};
 use profpipe_network::server::{Handler, Refusal, Reply, Request, Transport};
-use profpipe_pipeline::batch::{Batch, Outcome, Receipt};
+use profpipe_pipeline::batch::Batch;
 use profpipe_pipeline::engine::{Charge, Sender};
 use profpipe_pipeline::otlp::{self, DecodeError, Rejected};
 use profpipe_pipeline::profile::Profiles;
-use profpipe_pipeline::telemetry::{Counter, Metrics, names};
+use profpipe_pipeline::telemetry::Metrics;
 use tokio::sync::Semaphore;
 
 use super::version;
+use crate::intake::{Counts, deliver};
 
 const PROTOBUF: &str = "application/x-protobuf";
 const JSON: &str = "application/json";
@@ -28,40 +29,26 @@ const LARGE: usize = 1 << 20;
 /// Takes export requests, whichever way they come.
 pub(super) struct Export {
     out: Sender,
-    counts: Counts,
+    ways: Ways,
     /// Held by the large request that is looked at or decoded, of which there is one at a time: that
     /// leaves processors to small ones, and others would only wait for memory, each with a part of
     /// it.
     turn: Arc<Semaphore>,
 }
 
-/// What became of samples.
-pub(super) struct Counts {
-    grpc: Ways,
-    http: Ways,
+/// What became of samples, by transport.
+pub(super) struct Ways {
+    grpc: Counts,
+    http: Counts,
 }
 
-/// The same for one transport.
-struct Ways {
-    accepted: Counter,
-    refused: Counter,
-    failed: Counter,
-}
-
-impl Counts {
+impl Ways {
     pub(super) fn new(metrics: &Metrics, id: &str) -> Self {
-        let ways = |transport: Transport| {
-            let count = |name| metrics.labelled(name, id, &[("transport", transport.name())]);
-            Ways {
-                accepted: count(names::RECEIVER_ACCEPTED_SAMPLES),
-                refused: count(names::RECEIVER_REFUSED_SAMPLES),
-                failed: count(names::RECEIVER_FAILED_SAMPLES),
-            }
-        };
-        Self { grpc: ways(Transport::Grpc), http: ways(Transport::Http) }
+        let counts = |transport: Transport| Counts::new(metrics, id, transport.name());
+        Self { grpc: counts(Transport::Grpc), http: counts(Transport::Http) }
     }
 
-    fn of(&self, transport: Transport) -> &Ways {
+    fn of(&self, transport: Transport) -> &Counts {
         match transport {
             Transport::Grpc => &self.grpc,
             Transport::Http => &self.http,
@@ -102,8 +89,8 @@ impl Form {
 }
 
 impl Export {
-    pub(super) fn new(out: Sender, counts: Counts) -> Self {
-        Self { out, counts, turn: Arc::new(Semaphore::new(1)) }
+    pub(super) fn new(out: Sender, ways: Ways) -> Self {
+        Self { out, ways, turn: Arc::new(Semaphore::new(1)) }
     }
 
     /// A request as a batch, what was refused of it, and its charge.
@@ -132,38 +119,17 @@ impl Export {
 
     async fn take(&self, request: Request, form: Form) -> Result<Rejected, Refusal> {
         let Request { body, charge, tenant, sending, transport, .. } = request;
-        let counts = self.counts.of(transport);
+        let counts = self.ways.of(transport);
         let (mut batch, rejected, mut charge) = self.read(body, form, charge).await?;
         counts.failed.add(rejected.samples as u64);
-        let samples = batch.samples() as u64;
-        if samples == 0 {
+        if batch.samples() == 0 {
             return Ok(rejected);
         }
         // More was asked for than is needed now.
         charge.resize(batch.bytes());
-        let (receipt, acknowledgement) = Receipt::new();
-        batch.receipt = receipt;
         batch.context.tenant = tenant;
-        let sent = self.out.send_admitted(batch, charge).await;
-        drop(sending);
-        let outcome = match sent {
-            Ok(()) => acknowledgement.wait().await,
-            Err(closed) => Outcome::Retry(closed.to_string()),
-        };
-        match outcome {
-            Outcome::Delivered | Outcome::Durable => {
-                counts.accepted.add(samples);
-                Ok(rejected)
-            }
-            Outcome::Retry(cause) => {
-                counts.refused.add(samples);
-                Err(Refusal::unavailable(cause))
-            }
-            Outcome::Rejected(cause) => {
-                counts.refused.add(samples);
-                Err(Refusal::invalid(cause).of_others())
-            }
-        }
+        deliver(&self.out, batch, charge, sending, counts).await?;
+        Ok(rejected)
     }
 }
 

@@ -18,7 +18,7 @@ use profpipe_pipeline::component::{Error, Factory, Lifecycle, Receiver, Setup, S
 use profpipe_pipeline::engine::Sender;
 
 pub use config::{Config, GrpcConfig, HttpConfig, Protocols};
-use export::{Counts, Export};
+use export::{Export, Ways};
 
 /// How the component is registered.
 pub const FACTORY: Factory =
@@ -31,21 +31,21 @@ struct Otlp {
     grpc: Option<Server>,
     http: Option<Server>,
     path: String,
-    counts: Counts,
+    ways: Ways,
 }
 
 impl Otlp {
     fn new(grpc: Option<Server>, http: Option<Server>, path: String, setup: &Setup) -> Self {
-        Self { grpc, http, path, counts: Counts::new(&setup.services.metrics, &setup.id) }
+        Self { grpc, http, path, ways: Ways::new(&setup.services.metrics, &setup.id) }
     }
 }
 
 #[async_trait]
 impl Receiver for Otlp {
     async fn run(self: Box<Self>, out: Sender, life: Lifecycle) -> Result<(), Error> {
-        let Self { grpc, http, path, counts } = *self;
+        let Self { grpc, http, path, ways } = *self;
         let budget = out.budget();
-        let export = Arc::new(Export::new(out, counts));
+        let export = Arc::new(Export::new(out, ways));
         let by_grpc = Router::new().grpc(METHOD, export.clone());
         let by_http = Router::new().http(Method::POST, &path, export);
         let serve = |server: Option<Server>, router| {

@@ -9,16 +9,17 @@ use http::header::CONTENT_TYPE;
 use http::{StatusCode, request};
 use profpipe_network::grpc::Code;
 use profpipe_network::server::{Handler, Refusal, Reply, Request, Transport};
-use profpipe_pipeline::batch::{Batch, Outcome, Receipt};
+use profpipe_pipeline::batch::Batch;
 use profpipe_pipeline::engine::{Charge, Sender};
 use profpipe_pipeline::profile::Profiles;
 use profpipe_pipeline::settings::ByteSize;
-use profpipe_pipeline::telemetry::{Counter, Metrics, names};
+use profpipe_pipeline::telemetry::Metrics;
 use tokio::sync::Semaphore;
 
 use super::convert::{self, Refused};
 use super::push;
 use super::query::Query;
+use crate::intake::{Counts, deliver};
 
 const PROTOBUF: &str = "application/proto";
 const JSON: &str = "application/json";
@@ -42,13 +43,6 @@ enum Way {
     Http,
 }
 
-/// What became of the samples that came one way.
-struct Counts {
-    accepted: Counter,
-    refused: Counter,
-    failed: Counter,
-}
-
 impl Intake {
     pub(super) fn new(out: Sender, limit: ByteSize, metrics: &Metrics, id: &str) -> Self {
         let decoders = std::thread::available_parallelism().map_or(2, usize::from);
@@ -56,14 +50,7 @@ impl Intake {
             out,
             limit,
             decoding: Semaphore::new(decoders),
-            counts: ["grpc", "connect", "http"].map(|way| {
-                let count = |name| metrics.labelled(name, id, &[("transport", way)]);
-                Counts {
-                    accepted: count(names::RECEIVER_ACCEPTED_SAMPLES),
-                    refused: count(names::RECEIVER_REFUSED_SAMPLES),
-                    failed: count(names::RECEIVER_FAILED_SAMPLES),
-                }
-            }),
+            counts: ["grpc", "connect", "http"].map(|way| Counts::new(metrics, id, way)),
         }
     }
 
@@ -102,34 +89,12 @@ impl Intake {
             }
             refusal(refused)
         })?;
-        let samples = profiles.sample_count() as u64;
-        if samples == 0 {
+        if profiles.sample_count() == 0 {
             return Ok(());
         }
-        let (receipt, acknowledgement) = Receipt::new();
         let mut batch = Batch::new(profiles);
-        batch.receipt = receipt;
         batch.context.tenant = tenant;
-        let sent = self.out.send_admitted(batch, charge).await;
-        drop(sending);
-        let outcome = match sent {
-            Ok(()) => acknowledgement.wait().await,
-            Err(closed) => Outcome::Retry(closed.to_string()),
-        };
-        match outcome {
-            Outcome::Delivered | Outcome::Durable => {
-                counts.accepted.add(samples);
-                Ok(())
-            }
-            Outcome::Retry(cause) => {
-                counts.refused.add(samples);
-                Err(Refusal::unavailable(cause))
-            }
-            Outcome::Rejected(cause) => {
-                counts.refused.add(samples);
-                Err(Refusal::invalid(cause).of_others())
-            }
-        }
+        deliver(&self.out, batch, charge, sending, counts).await
     }
 }
 

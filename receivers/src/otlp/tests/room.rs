@@ -9,7 +9,7 @@ use profpipe_pipeline::otlp;
 use profpipe_pipeline::telemetry::Metrics;
 
 use super::support::request;
-use crate::otlp::export::{Admitted, Counts, Export, Form, unfold};
+use crate::otlp::export::{Admitted, Export, Form, Ways, unfold};
 
 const MIB: usize = 1 << 20;
 
@@ -91,7 +91,7 @@ fn json_is_paid_for() {
 #[tokio::test]
 async fn tables_without_samples_are_nothing() {
     let (out, _batches) = Sender::detached(1);
-    let export = Export::new(out, Counts::new(&Metrics::default(), "otlp"));
+    let export = Export::new(out, Ways::new(&Metrics::default(), "otlp"));
     let body = swelling(1_000_000).slice(8..);
     let charge = Budget::new(body.len()).try_admit(body.len()).unwrap();
     let (batch, rejected, charge) = export.read(body, Form::Protobuf, charge).await.unwrap();
@@ -106,7 +106,7 @@ async fn tables_without_samples_are_nothing() {
 async fn many_at_a_time() {
     let budget = Budget::new(16 * MIB);
     let (out, _batches) = Sender::detached(1);
-    let export = Arc::new(Export::new(out, Counts::new(&Metrics::default(), "otlp")));
+    let export = Arc::new(Export::new(out, Ways::new(&Metrics::default(), "otlp")));
     let mut answers = Vec::new();
     for at in 0..24 {
         let (body, good) = match at % 3 {

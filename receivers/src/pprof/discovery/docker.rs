@@ -1,51 +1,19 @@
 //! Containers of a Docker engine as targets, asked over its socket at regular times.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use profpipe_network::client::get_over_socket;
 use profpipe_pipeline::component::Error;
 use serde::Deserialize;
-use tokio::sync::mpsc;
 
+use super::MAX_LIST;
 use super::annotated::{self, Port, sanitized};
-use super::{MAX_LIST, Update};
 use crate::pprof::config::DockerConfig;
 use crate::pprof::relabel::Labels;
-use crate::pprof::target::Source;
 
 /// How long an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Asks the engine for containers and tells the targets when they have changed.
-pub(super) async fn ask(
-    config: DockerConfig,
-    source: usize,
-    updates: mpsc::Sender<Update>,
-    id: String,
-) {
-    let mut told: Option<Vec<Labels>> = None;
-    loop {
-        let next = Instant::now() + config.refresh_interval.0.max(Duration::from_secs(1));
-        match list(&config).await {
-            Ok(targets) if told.as_ref() == Some(&targets) => {}
-            Ok(targets) => {
-                told = Some(targets.clone());
-                if updates.send(Update { source, kind: Source::Network, targets }).await.is_err() {
-                    return;
-                }
-            }
-            Err(error) => tracing::warn!(
-                "receivers::{id}: Docker: {}; going on with the targets from before",
-                error.chain()
-            ),
-        }
-        tokio::select! {
-            () = tokio::time::sleep_until(next.into()) => {}
-            () = updates.closed() => return,
-        }
-    }
-}
 
 pub(in crate::pprof) async fn list(config: &DockerConfig) -> Result<Vec<Labels>, Error> {
     let asking = get_over_socket(config.socket(), "/containers/json", MAX_LIST);

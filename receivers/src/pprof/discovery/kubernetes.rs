@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::header::AUTHORIZATION;
 use http::{HeaderValue, Uri};
@@ -11,13 +11,12 @@ use profpipe_network::settings::ClientSettings;
 use profpipe_pipeline::component::{Error, Extensions};
 use profpipe_pipeline::settings::Secret;
 use serde::Deserialize;
-use tokio::sync::mpsc;
 
+use super::MAX_LIST;
 use super::annotated::{self, Port, sanitized};
-use super::{MAX_LIST, Update};
 use crate::pprof::config::KubernetesConfig;
 use crate::pprof::relabel::Labels;
-use crate::pprof::target::{Source, percent};
+use crate::pprof::target::percent;
 
 /// Where a pod finds what its service account may show.
 const ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
@@ -27,36 +26,6 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 const PAGE: usize = 500;
 /// Answers of one list.
 const MAX_PAGES: usize = 200;
-
-/// Asks the API server for pods and tells the targets when they have changed.
-pub(super) async fn ask(
-    config: KubernetesConfig,
-    source: usize,
-    updates: mpsc::Sender<Update>,
-    id: String,
-) {
-    let mut told: Option<Vec<Labels>> = None;
-    loop {
-        let next = Instant::now() + config.refresh_interval.0.max(Duration::from_secs(1));
-        match list(&config).await {
-            Ok(targets) if told.as_ref() == Some(&targets) => {}
-            Ok(targets) => {
-                told = Some(targets.clone());
-                if updates.send(Update { source, kind: Source::Network, targets }).await.is_err() {
-                    return;
-                }
-            }
-            Err(error) => tracing::warn!(
-                "receivers::{id}: the Kubernetes API: {}; going on with the targets from before",
-                error.chain()
-            ),
-        }
-        tokio::select! {
-            () = tokio::time::sleep_until(next.into()) => {}
-            () = updates.closed() => return,
-        }
-    }
-}
 
 pub(in crate::pprof) async fn list(config: &KubernetesConfig) -> Result<Vec<Labels>, Error> {
     let server = Server::of(config)?;

@@ -6,8 +6,12 @@ mod file;
 mod http;
 pub(super) mod kubernetes;
 
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
 use profpipe_pipeline::component::Error;
 use profpipe_pipeline::config::Section;
+use profpipe_pipeline::settings;
 use tokio::sync::mpsc;
 
 use super::config::{Config, StaticConfig};
@@ -40,20 +44,77 @@ pub(super) fn start(config: &Config, fetcher: &Fetcher, id: &str) -> mpsc::Recei
         source += 1;
         tokio::spawn(file::watch(files.clone(), source, updates.clone(), id.to_owned()));
     }
-    for service in &config.http_sd_configs {
+    let mut poll = |of: String, interval: settings::Duration| {
         source += 1;
-        let fetcher = fetcher.clone();
-        tokio::spawn(http::ask(service.clone(), source, updates.clone(), fetcher, id.to_owned()));
+        let who = format!("receivers::{id}: {of}");
+        Poll { who, interval: interval.0, source, updates: updates.clone() }
+    };
+    for service in &config.http_sd_configs {
+        let poll = poll(format!("http_sd {}", service.url), service.refresh_interval);
+        let asked = Arc::new((service.clone(), fetcher.clone()));
+        tokio::spawn(poll.run(move || {
+            let asked = Arc::clone(&asked);
+            async move { http::list(&asked.0, &asked.1).await }
+        }));
     }
     for cluster in &config.kubernetes_sd_configs {
-        source += 1;
-        tokio::spawn(kubernetes::ask(cluster.clone(), source, updates.clone(), id.to_owned()));
+        let poll = poll("the Kubernetes API".to_owned(), cluster.refresh_interval);
+        let cluster = Arc::new(cluster.clone());
+        tokio::spawn(poll.run(move || {
+            let cluster = Arc::clone(&cluster);
+            async move { kubernetes::list(&cluster).await }
+        }));
     }
     for engine in &config.docker_sd_configs {
-        source += 1;
-        tokio::spawn(docker::ask(engine.clone(), source, updates.clone(), id.to_owned()));
+        let poll = poll("Docker".to_owned(), engine.refresh_interval);
+        let engine = Arc::new(engine.clone());
+        tokio::spawn(poll.run(move || {
+            let engine = Arc::clone(&engine);
+            async move { docker::list(&engine).await }
+        }));
     }
     receiver
+}
+
+/// A source that is asked at regular times.
+struct Poll {
+    /// As what it is called in the log.
+    who: String,
+    interval: Duration,
+    source: usize,
+    updates: mpsc::Sender<Update>,
+}
+
+impl Poll {
+    /// Tells the targets when they have changed. While there is no answer, those from before stay.
+    async fn run<F: Future<Output = Result<Vec<Labels>, Error>> + Send>(
+        self,
+        list: impl Fn() -> F,
+    ) {
+        let Self { who, interval, source, updates } = self;
+        let mut told: Option<Vec<Labels>> = None;
+        loop {
+            let next = Instant::now() + interval.max(Duration::from_secs(1));
+            match list().await {
+                Ok(targets) if told.as_ref() == Some(&targets) => {}
+                Ok(targets) => {
+                    told = Some(targets.clone());
+                    let update = Update { source, kind: Source::Network, targets };
+                    if updates.send(update).await.is_err() {
+                        return;
+                    }
+                }
+                Err(error) => tracing::warn!(
+                    "{who}: {}; going on with the targets from before",
+                    error.chain()
+                ),
+            }
+            tokio::select! {
+                () = tokio::time::sleep_until(next.into()) => {}
+                () = updates.closed() => return,
+            }
+        }
+    }
 }
 
 /// The labels of each target of a group.
