@@ -43,26 +43,26 @@ pub(super) fn of_resource(
         Some(program) => format!("unknown_service:{program}"),
         None => "unknown_service".to_owned(),
     });
-    let mut labels = Labels::from([("service_name".to_owned(), cut(&service, MAX_VALUE))]);
+    let mut labels = Labels::from([("service_name".to_owned(), cut(service, MAX_VALUE))]);
     let scope_pairs = [("otel.scope.name", &scope.name), ("otel.scope.version", &scope.version)];
-    let scope_pairs = scope_pairs.into_iter().map(|(key, value)| (key, Some(value.clone())));
+    let scope_pairs = scope_pairs.map(|(key, value)| (key, Value::String(value.clone())));
     let attributes = resource.attributes.iter();
     let mut pairs: Vec<_> = attributes
-        .map(|attribute| (attribute.key.as_str(), self::text(&attribute.value)))
-        .chain(scope_pairs)
+        .map(|attribute| (attribute.key.as_str(), &attribute.value))
+        .chain(scope_pairs.iter().map(|(key, value)| (*key, value)))
         .filter(|(key, _)| rules.allows(key))
         .collect();
     let rank = |key: &str| FIRST.iter().position(|first| key.starts_with(first));
     // Stable: of the same rank, the order of the resource.
     pairs.sort_by_key(|(key, _)| rank(key).unwrap_or(FIRST.len()));
     for (key, value) in pairs {
-        let Some(value) = value.filter(|value| !value.is_empty()) else { continue };
         // What begins so belongs to the server.
         if key.is_empty() || key.starts_with("__") || labels.len() >= room {
             continue;
         }
+        let Some(value) = self::value(value) else { continue };
         // The first of two that become the same name wins.
-        labels.entry(name(key, names)).or_insert_with(|| cut(&value, MAX_VALUE));
+        labels.entry(name(key, names)).or_insert(value);
     }
     labels
 }
@@ -70,7 +70,7 @@ pub(super) fn of_resource(
 /// An attribute's name as that of a label.
 pub(super) fn name(key: &str, names: LabelNames) -> String {
     if names == LabelNames::Utf8 && key != SERVICE_NAME {
-        return cut(key, MAX_NAME);
+        return cut(key.to_owned(), MAX_NAME);
     }
     let allowed = |char: char| if char.is_ascii_alphanumeric() { char } else { '_' };
     let name: String = key.chars().map(allowed).collect();
@@ -79,7 +79,7 @@ pub(super) fn name(key: &str, names: LabelNames) -> String {
     } else {
         name
     };
-    cut(&name, MAX_NAME)
+    cut(name, MAX_NAME)
 }
 
 /// A value as a label's; nothing for what has no short text.
@@ -97,13 +97,13 @@ pub(super) fn text(value: &Value) -> Option<String> {
     })
 }
 
-/// A sample label's value, within the limit.
+/// A value as a label's, within the limit; nothing for an empty text.
 pub(super) fn value(value: &Value) -> Option<String> {
-    text(value).filter(|text| !text.is_empty()).map(|text| cut(&text, MAX_VALUE))
+    text(value).filter(|text| !text.is_empty()).map(|text| cut(text, MAX_VALUE))
 }
 
 /// The start of a text, in whole characters.
-fn cut(text: &str, limit: usize) -> String {
-    let end = (0..=limit.min(text.len())).rev().find(|at| text.is_char_boundary(*at));
-    text.get(..end.unwrap_or(0)).unwrap_or_default().to_owned()
+fn cut(mut text: String, limit: usize) -> String {
+    text.truncate(text.floor_char_boundary(limit));
+    text
 }

@@ -9,6 +9,7 @@ mod answer;
 mod config;
 mod labels;
 mod naming;
+mod numbers;
 mod pprof;
 mod progress;
 mod series;
@@ -260,11 +261,8 @@ impl Shared {
         time_nanos: u64,
         tenant: Option<&HeaderValue>,
     ) -> Result<(), Failure> {
-        let mut profile = push.profile.clone();
-        pprof::add_time(&mut profile, time_nanos);
         let labels = push.labels.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        let body = wire::push_request(labels, &profile);
-        drop(profile);
+        let body = wire::push_request(labels, [&push.profile, &pprof::time(time_nanos)]);
         let (compression, level) = self.client.compression();
         let body = compress_aside(body.into(), compression, level).await;
         let body = body.map_err(|cause| Failure::Reject {

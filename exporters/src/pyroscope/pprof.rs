@@ -3,8 +3,7 @@
 //! Only what the rows use is written. Time is left out: it is added when the profile is sent,
 //! since two profiles of the same labels must not have the same.
 
-use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use foldhash::fast::RandomState;
 use profpipe_pipeline::pprof::Writer;
@@ -16,10 +15,10 @@ use profpipe_pipeline::profile::{
     AttributeIx, Dictionary, FunctionIx, Index, LocationIx, LocationRef, MappingIx, StackIx, Value,
 };
 
+use super::numbers::{Numbers, Texts};
+
 /// The most frames of a stack; the server would cut off the leaf.
 const MAX_DEPTH: usize = 1000;
-/// The longest text; the server, too, keeps its end.
-const MAX_TEXT: usize = 65_535;
 /// What stands for the frames left out in the middle of a deep stack.
 const TRUNCATED: &str = "[truncated]";
 
@@ -41,317 +40,287 @@ pub(super) struct Row<'a> {
     pub(super) values: &'a [i64],
 }
 
-/// The limits of one profile.
+/// The limits of a profile, beside its bytes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
-    pub(super) bytes: usize,
     pub(super) samples: usize,
     /// Whether a frame without a name gets one.
     pub(super) names_frames: bool,
 }
 
-/// Writes rows as profiles, each within the limits as far as single rows allow. Returns each with
-/// the number of its rows.
-pub(super) fn write(
-    dictionary: &Dictionary,
-    header: &Header,
-    rows: &[Row<'_>],
-    limits: Limits,
-) -> Vec<(Vec<u8>, usize)> {
-    let mut profiles = Vec::new();
-    let mut rest = rows;
-    // A row may bring far more than itself: names and lines of all its frames.
-    let mut soft = limits.bytes / 8 * 7;
-    while !rest.is_empty() {
-        let mut writer = ProfileWriter::new(dictionary, limits.names_frames);
-        let mut taken = 0;
-        for row in rest.iter().take(limits.samples.max(1)) {
-            writer.row(*row);
-            taken += 1;
-            if writer.size() >= soft {
-                break;
-            }
-        }
-        let profile = writer.finish(header);
-        if profile.len() > limits.bytes && taken > 1 {
-            soft /= 2;
-            continue;
-        }
-        profiles.push((profile, taken));
-        rest = rest.get(taken..).unwrap_or_default();
-        soft = limits.bytes / 8 * 7;
-    }
-    profiles
-}
-
-type Ids<T> = HashMap<T, u64, RandomState>;
-
-struct ProfileWriter<'a> {
+/// Writes the profiles of one batch, one series after the other. What it needs for that is kept from
+/// one to the next: a batch has many small series.
+pub(super) struct Encoder<'a> {
     dictionary: &'a Dictionary,
-    names_frames: bool,
-    /// Samples and tables.
+    limits: Limits,
+    /// Samples and tables of the profile being written.
     output: Writer,
-    scratch: Writer,
-    texts: HashMap<Cow<'a, str>, u64, RandomState>,
-    text_bytes: Writer,
-    mappings: Ids<MappingIx>,
-    functions: Ids<FunctionIx>,
+    texts: Texts<'a>,
+    mappings: Numbers,
+    functions: Numbers,
     /// Functions made up here, by name.
     made_up: HashMap<String, u64, RandomState>,
-    function_count: u64,
-    locations: Ids<LocationIx>,
-    location_count: u64,
+    locations: Numbers,
     truncated: Option<u64>,
+    /// Attributes that say that a location stands for several.
+    folded: HashSet<AttributeIx, RandomState>,
+    /// The locations of the row being written, and the functions of the location.
+    frames: Vec<u64>,
+    inlined: Vec<u64>,
 }
 
-impl<'a> ProfileWriter<'a> {
-    fn new(dictionary: &'a Dictionary, names_frames: bool) -> Self {
-        let mut text_bytes = Writer::default();
-        text_bytes.bytes(6, b"");
+impl<'a> Encoder<'a> {
+    pub(super) fn new(dictionary: &'a Dictionary, limits: Limits) -> Self {
+        let attributes = &dictionary.attributes;
+        let folded = (0..attributes.len() as u32).map(AttributeIx::new).filter(|row| {
+            attributes.value(*row).as_bool() == Some(true)
+                && dictionary.strings.get(attributes.key(*row)) == PPROF_IS_FOLDED
+        });
         Self {
             dictionary,
-            names_frames,
+            limits,
             output: Writer::default(),
-            scratch: Writer::default(),
-            texts: HashMap::default(),
-            text_bytes,
-            mappings: Ids::default(),
-            functions: Ids::default(),
+            texts: Texts::new(&dictionary.strings),
+            mappings: Numbers::new(dictionary.mappings.len()),
+            functions: Numbers::new(dictionary.functions.len()),
             made_up: HashMap::default(),
-            function_count: 0,
-            locations: Ids::default(),
-            location_count: 0,
+            locations: Numbers::new(dictionary.locations.len()),
             truncated: None,
+            folded: folded.collect(),
+            frames: Vec::new(),
+            inlined: Vec::new(),
         }
+    }
+
+    /// Writes rows as profiles of up to so many bytes, as far as single rows allow. Returns each with
+    /// the number of its rows.
+    pub(super) fn write(
+        &mut self,
+        header: &Header,
+        rows: &[Row<'_>],
+        max_bytes: usize,
+    ) -> Vec<(Vec<u8>, usize)> {
+        let mut profiles = Vec::new();
+        let mut rest = rows;
+        // A row may bring far more than itself: names and lines of all its frames.
+        let mut soft = max_bytes / 8 * 7;
+        while !rest.is_empty() {
+            self.clear();
+            let mut taken = 0;
+            for row in rest.iter().take(self.limits.samples.max(1)) {
+                self.row(*row);
+                taken += 1;
+                if self.size() >= soft {
+                    break;
+                }
+            }
+            let profile = self.finish(header);
+            if profile.len() > max_bytes && taken > 1 {
+                soft /= 2;
+                continue;
+            }
+            profiles.push((profile, taken));
+            rest = rest.get(taken..).unwrap_or_default();
+            soft = max_bytes / 8 * 7;
+        }
+        profiles
+    }
+
+    fn clear(&mut self) {
+        self.output.0.clear();
+        self.texts.clear();
+        self.mappings.clear();
+        self.functions.clear();
+        self.made_up.clear();
+        self.locations.clear();
+        self.truncated = None;
     }
 
     fn size(&self) -> usize {
-        self.output.0.len() + self.text_bytes.0.len()
+        self.output.0.len() + self.texts.written.0.len()
     }
 
     fn row(&mut self, row: Row<'_>) {
-        let frames = self.dictionary.stacks.get(row.stack);
-        let mut ids = Vec::with_capacity(frames.len().min(MAX_DEPTH));
-        if frames.len() > MAX_DEPTH {
+        let stack = self.dictionary.stacks.get(row.stack);
+        let mut frames = std::mem::take(&mut self.frames);
+        frames.clear();
+        if stack.len() > MAX_DEPTH {
             // Both ends say more than the middle, which is a recursion.
             let (leaf, root) = (MAX_DEPTH / 2, MAX_DEPTH / 2 - 1);
-            let leaf = frames.get(..leaf).unwrap_or_default();
-            let root = frames.get(frames.len() - root..).unwrap_or_default();
-            ids.extend(leaf.iter().map(|location| self.location(*location)));
-            ids.push(self.truncation());
-            ids.extend(root.iter().map(|location| self.location(*location)));
+            let leaf = stack.get(..leaf).unwrap_or_default();
+            let root = stack.get(stack.len() - root..).unwrap_or_default();
+            frames.extend(leaf.iter().map(|location| self.location(*location)));
+            frames.push(self.truncation());
+            frames.extend(root.iter().map(|location| self.location(*location)));
         } else {
-            ids.extend(frames.iter().map(|location| self.location(*location)));
+            frames.extend(stack.iter().map(|location| self.location(*location)));
         }
-        let labels: Vec<(u64, u64)> = row
-            .labels
-            .iter()
-            .map(|(name, value)| (self.owned_text(name), self.owned_text(value)))
-            .collect();
-        let mut sample = std::mem::take(&mut self.scratch);
-        sample.packed(1, ids.into_iter());
-        sample.packed(2, row.values.iter().map(|value| *value as u64));
-        for (name, value) in labels {
-            let mut label = Writer::default();
-            label.uint(1, name);
-            label.uint(2, value);
-            sample.bytes(3, &label.0);
-        }
-        self.flush(2, sample);
-    }
-
-    fn flush(&mut self, field: u64, mut message: Writer) {
-        self.output.bytes(field, &message.0);
-        message.0.clear();
-        self.scratch = message;
-    }
-
-    fn text(&mut self, text: &'a str) -> u64 {
-        let text = tail(text);
-        match self.texts.get(text) {
-            Some(id) => *id,
-            None => self.new_text(Cow::Borrowed(text)),
-        }
-    }
-
-    fn owned_text(&mut self, text: &str) -> u64 {
-        let text = tail(text);
-        match self.texts.get(text) {
-            Some(id) => *id,
-            None => self.new_text(Cow::Owned(text.to_owned())),
-        }
-    }
-
-    fn new_text(&mut self, text: Cow<'a, str>) -> u64 {
-        if text.is_empty() {
-            return 0;
-        }
-        let id = self.texts.len() as u64 + 1;
-        self.text_bytes.bytes(6, text.as_bytes());
-        self.texts.insert(text, id);
-        id
+        let texts = &mut self.texts;
+        self.output.message(2, |sample| {
+            sample.packed(1, frames.iter().copied());
+            sample.packed(2, row.values.iter().map(|value| *value as u64));
+            for (name, value) in row.labels {
+                let (name, value) = (texts.other(name), texts.other(value));
+                sample.message(3, |label| {
+                    label.uint(1, name);
+                    label.uint(2, value);
+                });
+            }
+        });
+        self.frames = frames;
     }
 
     fn location(&mut self, row: LocationIx) -> u64 {
-        if let Some(id) = self.locations.get(&row) {
-            return *id;
+        if let Some(number) = self.locations.get(row) {
+            return number;
         }
         let location = self.dictionary.locations.get(row);
         let mapping = self.mapping(location.mapping);
-        let mut lines = Writer::default();
-        for line in location.lines {
-            let mut message = Writer::default();
-            message.uint(1, self.function(line.function));
-            message.uint(2, line.line as u64);
-            message.uint(3, line.column as u64);
-            lines.bytes(4, &message.0);
+        let mut functions = std::mem::take(&mut self.inlined);
+        functions.clear();
+        functions.extend(location.lines.iter().map(|line| self.function(line.function)));
+        if location.lines.is_empty() && self.limits.names_frames {
+            functions.push(self.made_up(frame_name(self.dictionary, location)));
         }
-        if location.lines.is_empty() && self.names_frames {
-            let mut message = Writer::default();
-            message.uint(1, self.made_up(frame_name(self.dictionary, location)));
-            lines.bytes(4, &message.0);
-        }
-        self.location_count += 1;
-        let id = self.location_count;
-        let is_folded = self.is_set(location.attributes, PPROF_IS_FOLDED);
-        let mut message = std::mem::take(&mut self.scratch);
-        message.uint(1, id);
-        message.uint(2, mapping);
-        message.uint(3, location.address);
-        message.0.extend_from_slice(&lines.0);
-        message.uint(5, is_folded.into());
-        self.flush(4, message);
-        self.locations.insert(row, id);
-        id
+        let number = self.locations.add(row);
+        let is_folded = location.attributes.iter().any(|row| self.folded.contains(row));
+        self.output.message(4, |message| {
+            message.uint(1, number);
+            message.uint(2, mapping);
+            message.uint(3, location.address);
+            let places = location.lines.iter().map(|line| (line.line, line.column));
+            for (function, (line, column)) in functions.iter().zip(places.chain([(0, 0)])) {
+                message.message(4, |message| {
+                    message.uint(1, *function);
+                    message.uint(2, line as u64);
+                    message.uint(3, column as u64);
+                });
+            }
+            message.uint(5, is_folded.into());
+        });
+        self.inlined = functions;
+        number
     }
 
     /// The location that stands for frames left out.
     fn truncation(&mut self) -> u64 {
-        if let Some(id) = self.truncated {
-            return id;
+        if let Some(number) = self.truncated {
+            return number;
         }
-        let mut line = Writer::default();
-        line.uint(1, self.made_up(TRUNCATED.to_owned()));
-        self.location_count += 1;
-        let id = self.location_count;
-        let mut message = std::mem::take(&mut self.scratch);
-        message.uint(1, id);
-        message.bytes(4, &line.0);
-        self.flush(4, message);
-        self.truncated = Some(id);
-        id
+        let function = self.made_up(TRUNCATED.to_owned());
+        let number = self.locations.next();
+        self.output.message(4, |message| {
+            message.uint(1, number);
+            message.message(4, |line| line.uint(1, function));
+        });
+        self.truncated = Some(number);
+        number
     }
 
     fn function(&mut self, row: FunctionIx) -> u64 {
-        if let Some(id) = self.functions.get(&row) {
-            return *id;
+        if let Some(number) = self.functions.get(row) {
+            return number;
         }
-        let dictionary = self.dictionary;
-        let function = dictionary.functions.get(row);
-        let text = |row| dictionary.strings.get(row);
-        let (name, system_name) = (text(function.name), text(function.system_name));
-        let name = if name.is_empty() { system_name } else { name };
-        let name = self.text(if name.is_empty() { "[unknown]" } else { name });
-        let system_name = self.text(system_name);
-        let filename = self.text(text(function.filename));
-        let id = self.write_function(name, system_name, filename, function.start_line);
-        self.functions.insert(row, id);
-        id
+        let number = self.functions.add(row);
+        let function = self.dictionary.functions.get(row);
+        let system_name = self.texts.row(function.system_name);
+        let name = match self.texts.row(function.name) {
+            0 if system_name == 0 => self.texts.other("[unknown]"),
+            0 => system_name,
+            name => name,
+        };
+        let filename = self.texts.row(function.filename);
+        self.output.message(5, |message| {
+            message.uint(1, number);
+            message.uint(2, name);
+            message.uint(3, system_name);
+            message.uint(4, filename);
+            message.uint(5, function.start_line as u64);
+        });
+        number
     }
 
+    /// A function of which there is only a name.
     fn made_up(&mut self, name: String) -> u64 {
-        if let Some(id) = self.made_up.get(&name) {
-            return *id;
+        if let Some(number) = self.made_up.get(&name) {
+            return *number;
         }
-        let text = self.owned_text(&name);
-        let id = self.write_function(text, 0, 0, 0);
-        self.made_up.insert(name, id);
-        id
-    }
-
-    fn write_function(&mut self, name: u64, system_name: u64, filename: u64, start: i64) -> u64 {
-        self.function_count += 1;
-        let id = self.function_count;
-        let mut message = std::mem::take(&mut self.scratch);
-        message.uint(1, id);
-        message.uint(2, name);
-        message.uint(3, system_name);
-        message.uint(4, filename);
-        message.uint(5, start as u64);
-        self.flush(5, message);
-        id
+        let text = self.texts.other(&name);
+        let number = self.functions.next();
+        self.output.message(5, |message| {
+            message.uint(1, number);
+            message.uint(2, text);
+        });
+        self.made_up.insert(name, number);
+        number
     }
 
     fn mapping(&mut self, row: MappingIx) -> u64 {
         if row.is_none() {
             return 0;
         }
-        if let Some(id) = self.mappings.get(&row) {
-            return *id;
+        if let Some(number) = self.mappings.get(row) {
+            return number;
         }
         let dictionary = self.dictionary;
         let mapping = dictionary.mappings.get(row);
-        let id = self.mappings.len() as u64 + 1;
-        let filename = self.text(dictionary.strings.get(mapping.filename));
+        let filename = self.texts.row(mapping.filename);
         let build_id = [BUILD_ID_GNU, BUILD_ID_GO].into_iter().find_map(|name| {
             find(dictionary, mapping.attributes, name)?.as_str().filter(|text| !text.is_empty())
         });
-        let build_id = self.text(build_id.unwrap_or_default());
+        let build_id = self.texts.other(build_id.unwrap_or_default());
         let flags = [
             PPROF_HAS_FUNCTIONS,
             PPROF_HAS_FILENAMES,
             PPROF_HAS_LINE_NUMBERS,
             PPROF_HAS_INLINE_FRAMES,
         ];
-        let mut message = std::mem::take(&mut self.scratch);
-        message.uint(1, id);
-        message.uint(2, mapping.memory_start);
-        message.uint(3, mapping.memory_limit);
-        message.uint(4, mapping.file_offset);
-        message.uint(5, filename);
-        message.uint(6, build_id);
-        for (field, name) in (7..).zip(flags) {
-            message.uint(field, self.is_set(mapping.attributes, name).into());
-        }
-        self.flush(3, message);
-        self.mappings.insert(row, id);
-        id
+        let number = self.mappings.add(row);
+        self.output.message(3, |message| {
+            message.uint(1, number);
+            message.uint(2, mapping.memory_start);
+            message.uint(3, mapping.memory_limit);
+            message.uint(4, mapping.file_offset);
+            message.uint(5, filename);
+            message.uint(6, build_id);
+            for (field, name) in (7..).zip(flags) {
+                let is_set = find(dictionary, mapping.attributes, name).and_then(Value::as_bool);
+                message.uint(field, is_set.unwrap_or_default().into());
+            }
+        });
+        number
     }
 
-    fn is_set(&self, attributes: &[AttributeIx], name: &str) -> bool {
-        find(self.dictionary, attributes, name).and_then(Value::as_bool).unwrap_or_default()
-    }
-
-    fn finish(mut self, header: &Header) -> Vec<u8> {
+    fn finish(&mut self, header: &Header) -> Vec<u8> {
         let mut types = Writer::default();
-        for (kind, unit) in &header.columns {
-            let mut message = Writer::default();
-            message.uint(1, self.owned_text(kind));
-            message.uint(2, self.owned_text(unit));
-            types.bytes(1, &message.0);
+        let mut value_type = |field, (kind, unit): &(String, String)| {
+            let (kind, unit) = (self.texts.other(kind), self.texts.other(unit));
+            types.message(field, |message| {
+                message.uint(1, kind);
+                message.uint(2, unit);
+            });
+        };
+        for column in &header.columns {
+            value_type(1, column);
         }
-        let (kind, unit) = &header.period_type;
-        if !(kind.is_empty() && unit.is_empty()) {
-            let mut message = Writer::default();
-            message.uint(1, self.owned_text(kind));
-            message.uint(2, self.owned_text(unit));
-            types.bytes(11, &message.0);
+        if header.period_type != Default::default() {
+            value_type(11, &header.period_type);
         }
         types.uint(10, header.duration_nanos);
         types.uint(12, header.period as u64);
-        let mut profile = types.0;
-        profile.reserve(self.output.0.len() + self.text_bytes.0.len());
-        profile.append(&mut self.output.0);
-        profile.append(&mut self.text_bytes.0);
+        let mut profile = Vec::with_capacity(types.0.len() + self.size());
+        profile.extend_from_slice(&types.0);
+        profile.extend_from_slice(&self.output.0);
+        profile.extend_from_slice(&self.texts.written.0);
         profile
     }
 }
 
 /// The time, as the field of a profile that has none yet.
-pub(super) fn add_time(profile: &mut Vec<u8>, time_nanos: u64) {
-    let mut field = Writer(std::mem::take(profile));
-    field.uint(9, time_nanos);
-    *profile = field.0;
+pub(super) fn time(nanos: u64) -> Vec<u8> {
+    let mut field = Writer::default();
+    field.uint(9, nanos);
+    field.0
 }
 
 fn find<'d>(
@@ -378,11 +347,4 @@ fn frame_name(dictionary: &Dictionary, location: LocationRef<'_>) -> String {
     }
     let offset = location.address.wrapping_sub(mapping.memory_start);
     format!("{module}+{:#x}", offset.wrapping_add(mapping.file_offset))
-}
-
-/// The end of a text that is too long, in whole characters.
-fn tail(text: &str) -> &str {
-    let start = text.len().saturating_sub(MAX_TEXT);
-    let start = (start..=text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-    text.get(start..).unwrap_or_default()
 }

@@ -5,7 +5,9 @@
 //! resources whose labels are equal: processes of one service, once their numbers are left out.
 //! Samples that are equal without the labels left out become one, so sums never change.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use profpipe_pipeline::profile::attribute_names::{PROFILE_CUMULATIVE, PROFILE_NAME};
@@ -17,7 +19,8 @@ use profpipe_pipeline::profile::{
 use super::config::Config;
 use super::labels::{self, Labels, MAX_LABELS};
 use super::naming::{self, CPU, SAMPLES, Type};
-use super::pprof::{self, Header, Limits, Row};
+use super::numbers::Numbers;
+use super::pprof::{Encoder, Header, Limits, Row};
 
 /// Labels that the server keeps apart: they make no series.
 const IDS: [&str; 3] = ["span_id", "trace_id", "profile_id"];
@@ -28,7 +31,7 @@ const RESERVED: usize = 8;
 #[derive(Debug, Clone)]
 pub(super) struct Push {
     /// All labels, by name.
-    pub(super) labels: Labels,
+    pub(super) labels: Arc<Labels>,
     /// pprof without its time.
     pub(super) profile: Vec<u8>,
     /// In nanoseconds since the Unix epoch; 0 if unknown.
@@ -68,8 +71,12 @@ pub(super) fn build(profiles: &Profiles, config: &Config) -> Built {
         }
     }
     let mut built = Built::default();
+    let limits =
+        Limits { samples: config.max_profile_samples, names_frames: config.unsymbolized.is_name() };
+    let mut encoder = Encoder::new(dictionary, limits);
+    let mut plain = Numbers::new(dictionary.stacks.len());
     for series in &table.series {
-        series.write(dictionary, &sample_labels, config, &mut built);
+        series.write(dictionary, &sample_labels, config, &mut encoder, &mut plain, &mut built);
     }
     built
 }
@@ -77,7 +84,7 @@ pub(super) fn build(profiles: &Profiles, config: &Config) -> Built {
 /// What tells series apart.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Key {
-    labels: Labels,
+    labels: Arc<Labels>,
     time_nanos: u64,
     duration_nanos: u64,
     period_type: (String, String),
@@ -88,10 +95,8 @@ struct Key {
 struct Column<'a> {
     profile: &'a Profile,
     at: usize,
-    /// What its values are multiplied with.
-    factor: i64,
-    /// It is computed from a column that is there, too.
-    is_computed: bool,
+    /// The column that is computed from it, and what its values are multiplied with for that.
+    computed: Option<(usize, i64)>,
 }
 
 struct Series<'a> {
@@ -133,7 +138,7 @@ impl<'a> Table<'a> {
                 labels.insert("__delta__".to_owned(), "false".to_owned());
             }
             let key = Key {
-                labels,
+                labels: Arc::new(labels),
                 time_nanos: profile.time_unix_nano,
                 duration_nanos: profile.duration_nano,
                 period_type: (
@@ -148,11 +153,11 @@ impl<'a> Table<'a> {
                 self.series.len() - 1
             });
             let Some(series) = self.series.get_mut(at) else { continue };
-            series.add(profile, named.sample, 1, false);
+            let at = series.column(named.sample);
             let is_alone = !timed.contains(&(interval(profile), named.name.as_str()));
-            if named.sample == SAMPLES && named.period == CPU && period > 0 && is_alone {
-                series.add(profile, CPU, period, true);
-            }
+            let counts_time = named.sample == SAMPLES && named.period == CPU && period > 0;
+            let computed = (counts_time && is_alone).then(|| (series.column(CPU), period));
+            series.columns.push(Column { profile, at, computed });
         }
     }
 }
@@ -194,15 +199,15 @@ impl<'a> Named<'a> {
 }
 
 impl<'a> Series<'a> {
-    fn add(&mut self, profile: &'a Profile, sample: Type<'_>, factor: i64, is_computed: bool) {
+    /// The column of a type.
+    fn column(&mut self, sample: Type<'_>) -> usize {
         let sample =
             (naming::type_text(sample.kind, "samples"), naming::type_text(sample.unit, "count"));
         let found = self.types.iter().position(|other| *other == sample);
-        let at = found.unwrap_or_else(|| {
+        found.unwrap_or_else(|| {
             self.types.push(sample);
             self.types.len() - 1
-        });
-        self.columns.push(Column { profile, at, factor, is_computed });
+        })
     }
 
     fn write(
@@ -210,25 +215,30 @@ impl<'a> Series<'a> {
         dictionary: &Dictionary,
         sample_labels: &SampleLabels,
         config: &Config,
+        encoder: &mut Encoder<'_>,
+        plain: &mut Numbers,
         built: &mut Built,
     ) {
-        let mut rows = Rows::new(self.types.len());
+        let samples = self.columns.iter().map(|column| column.profile.samples.len()).max();
+        let mut rows = Rows::new(self.types.len(), samples.unwrap_or_default(), plain);
         let most = config.sample_labels.max_sets;
         let mut sets = Sets::new(sample_labels, &self.key.labels, most);
         for column in &self.columns {
             for sample in column.profile.samples.iter() {
                 let weight = sample.weight();
-                // A column that was computed counts no sample twice.
-                let counts = u64::from(!column.is_computed);
                 if weight <= 0 {
                     let counter = if weight == 0 { &mut built.empty } else { &mut built.negative };
-                    *counter += counts;
+                    *counter += 1;
                     continue;
                 }
                 let (set, was_cut) = sets.of(sample.attributes);
-                built.unlabelled += if was_cut { counts } else { 0 };
+                built.unlabelled += u64::from(was_cut);
                 let row = rows.at((sample.stack, set, sample.link));
-                rows.add(row, column.at, weight.saturating_mul(column.factor), counts);
+                rows.add(row, column.at, weight);
+                if let Some((at, factor)) = column.computed {
+                    rows.add(row, at, weight.saturating_mul(factor));
+                }
+                rows.count(row);
             }
         }
         let header = Header {
@@ -237,17 +247,21 @@ impl<'a> Series<'a> {
             period: self.key.period,
             duration_nanos: self.key.duration_nanos,
         };
-        let labels: Vec<_> = rows
+        let of_sets: Vec<_> = (0..sets.sets.len()).map(|set| sets.labels(set)).collect();
+        let labels: Vec<Cow<'_, [(String, String)]>> = rows
             .keys
             .iter()
             .map(|(_, set, link)| {
-                let mut labels = sets.labels(*set);
-                if !link.is_none() && !labels.iter().any(|(name, _)| name == "span_id") {
-                    let link = dictionary.links.get(*link);
-                    labels.push(("span_id".to_owned(), hex(&link.span_id)));
-                    labels.push(("trace_id".to_owned(), hex(&link.trace_id)));
+                let labels = of_sets.get(*set).map(Vec::as_slice).unwrap_or_default();
+                if link.is_none() || labels.iter().any(|(name, _)| name == "span_id") {
+                    return Cow::Borrowed(labels);
                 }
-                labels
+                let link = dictionary.links.get(*link);
+                let ids = [
+                    ("span_id".to_owned(), hex(&link.span_id)),
+                    ("trace_id".to_owned(), hex(&link.trace_id)),
+                ];
+                Cow::Owned(labels.iter().cloned().chain(ids).collect())
             })
             .collect();
         let list: Vec<_> = rows
@@ -259,15 +273,11 @@ impl<'a> Series<'a> {
             .collect();
         let overhead: usize =
             self.key.labels.iter().map(|(name, value)| name.len() + value.len() + 8).sum();
-        let limits = Limits {
-            bytes: (config.max_profile_size.0 as usize).saturating_sub(overhead).max(1),
-            samples: config.max_profile_samples,
-            names_frames: config.unsymbolized.is_name(),
-        };
+        let max_bytes = (config.max_profile_size.0 as usize).saturating_sub(overhead).max(1);
         let mut counts = rows.counts.iter();
-        for (profile, taken) in pprof::write(dictionary, &header, &list, limits) {
+        for (profile, taken) in encoder.write(&header, &list, max_bytes) {
             built.pushes.push(Push {
-                labels: self.key.labels.clone(),
+                labels: Arc::clone(&self.key.labels),
                 profile,
                 time_nanos: self.key.time_nanos,
                 samples: counts.by_ref().take(taken).sum(),
@@ -277,36 +287,58 @@ impl<'a> Series<'a> {
 }
 
 /// Rows by what tells samples apart, with a value for each column.
-struct Rows {
+struct Rows<'n> {
     width: usize,
     keys: Vec<(StackIx, usize, LinkIx)>,
-    by_key: HashMap<(StackIx, usize, LinkIx), usize, RandomState>,
+    /// Those with neither labels nor a link, which most are; the row is the number less 1.
+    plain: &'n mut Numbers,
+    others: HashMap<(StackIx, usize, LinkIx), usize, RandomState>,
     values: Vec<i64>,
     /// How many samples each row stands for.
     counts: Vec<u64>,
 }
 
-impl Rows {
-    fn new(width: usize) -> Self {
-        let (keys, values, counts) = (Vec::new(), Vec::new(), Vec::new());
-        Self { width, keys, by_key: HashMap::default(), values, counts }
+impl<'n> Rows<'n> {
+    /// For about so many rows.
+    fn new(width: usize, rows: usize, plain: &'n mut Numbers) -> Self {
+        plain.clear();
+        Self {
+            width,
+            keys: Vec::with_capacity(rows),
+            plain,
+            others: HashMap::default(),
+            values: Vec::with_capacity(rows * width),
+            counts: Vec::with_capacity(rows),
+        }
     }
 
     fn at(&mut self, key: (StackIx, usize, LinkIx)) -> usize {
-        *self.by_key.entry(key).or_insert_with(|| {
+        let (stack, set, link) = key;
+        let new = self.keys.len();
+        let row = if set == 0 && link.is_none() {
+            let number = self.plain.get(stack);
+            number.unwrap_or_else(|| self.plain.set(stack, new as u64 + 1)) as usize - 1
+        } else {
+            *self.others.entry(key).or_insert(new)
+        };
+        if row == new {
             self.keys.push(key);
             self.counts.push(0);
             self.values.resize(self.keys.len() * self.width, 0);
-            self.keys.len() - 1
-        })
+        }
+        row
     }
 
-    fn add(&mut self, row: usize, column: usize, weight: i64, samples: u64) {
+    fn add(&mut self, row: usize, column: usize, weight: i64) {
         if let Some(value) = self.values.get_mut(row * self.width + column) {
             *value = value.saturating_add(weight);
         }
+    }
+
+    /// A sample more stands behind a row.
+    fn count(&mut self, row: usize) {
         if let Some(count) = self.counts.get_mut(row) {
-            *count += samples;
+            *count += 1;
         }
     }
 }
@@ -389,7 +421,7 @@ impl<'a> Sets<'a> {
     }
 
     fn of(&mut self, attributes: &[AttributeIx]) -> (usize, bool) {
-        if attributes.is_empty() {
+        if attributes.iter().all(|row| self.sample_labels.get(*row).is_none()) {
             return (0, false);
         }
         if let Some(known) = self.known.get(attributes) {

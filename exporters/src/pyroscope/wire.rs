@@ -2,22 +2,30 @@
 
 use profpipe_pipeline::pprof::Writer;
 
-/// A push request of one series with one profile.
+/// A push request of one series with one profile, which has as many bytes as its parts together.
 pub(super) fn push_request<'a>(
     labels: impl Iterator<Item = (&'a str, &'a str)>,
-    profile: &[u8],
+    profile: [&[u8]; 2],
 ) -> Vec<u8> {
-    let mut series = Writer(Vec::with_capacity(profile.len() + 1024));
+    let length: usize = profile.iter().map(|part| part.len()).sum();
+    let mut series = Writer(Vec::with_capacity(1024));
     for (name, value) in labels {
-        let mut pair = Writer::default();
-        pair.bytes(1, name.as_bytes());
-        pair.bytes(2, value.as_bytes());
-        series.bytes(1, &pair.0);
+        series.message(1, |pair| {
+            pair.bytes(1, name.as_bytes());
+            pair.bytes(2, value.as_bytes());
+        });
     }
-    let mut sample = Writer(Vec::with_capacity(profile.len() + 16));
-    sample.bytes(1, profile);
-    series.bytes(2, &sample.0);
-    let mut request = Writer(Vec::with_capacity(series.0.len() + 16));
-    request.bytes(1, &series.0);
+    // Outermost first, so that the profile is copied once.
+    let mut sample = Writer::default();
+    sample.head(1, length);
+    let mut samples = Writer::default();
+    samples.head(2, sample.0.len() + length);
+    let inner = [series.0, samples.0, sample.0];
+    let size = inner.iter().map(Vec::len).sum::<usize>() + length;
+    let mut request = Writer(Vec::with_capacity(size + 16));
+    request.head(1, size);
+    for part in inner.iter().map(Vec::as_slice).chain(profile) {
+        request.0.extend_from_slice(part);
+    }
     request.0
 }

@@ -1,8 +1,10 @@
 //! Compressing what is sent, and unpacking the little that comes back.
 
-use std::io::{self, Read as _, Write as _};
+use std::cell::RefCell;
+use std::io::{self, Read as _};
 
 use bytes::Bytes;
+use flate2::{Compress, FlushCompress, Status};
 
 use crate::settings::Compression;
 
@@ -24,15 +26,35 @@ pub fn compress(body: &Bytes, how: Compression, level: i32) -> io::Result<Bytes>
     let level = if level < 0 { USUAL_LEVEL } else { level };
     match how {
         Compression::None => Ok(body.clone()),
-        Compression::Gzip => {
-            let level = flate2::Compression::new(level.unsigned_abs().min(9));
-            let room = Vec::with_capacity(body.len() / 3 + 64);
-            let mut encoder = flate2::write::GzEncoder::new(room, level);
-            encoder.write_all(body)?;
-            encoder.finish().map(Bytes::from)
-        }
+        Compression::Gzip => gzip(body, level.unsigned_abs().min(9)).map(Bytes::from),
         Compression::Zstd => zstd::bulk::compress(body, level).map(Bytes::from),
     }
+}
+
+thread_local! {
+    /// To set up the tables of a compressor takes as long as to compress 3 KiB with it.
+    static GZIP: RefCell<Option<(u32, Compress)>> = const { RefCell::new(None) };
+}
+
+/// The largest window, as a power of two: any reader has room for it.
+const WINDOW_BITS: u8 = 15;
+
+fn gzip(body: &[u8], level: u32) -> io::Result<Vec<u8>> {
+    let kept = GZIP.take().filter(|(kept, _)| *kept == level);
+    let (_, mut state) = kept.unwrap_or_else(|| {
+        (level, Compress::new_gzip(flate2::Compression::new(level), WINDOW_BITS))
+    });
+    state.reset();
+    let mut packed = Vec::with_capacity(body.len() / 2 + 64);
+    loop {
+        let rest = body.get(state.total_in() as usize..).unwrap_or_default();
+        if state.compress_vec(rest, &mut packed, FlushCompress::Finish)? == Status::StreamEnd {
+            break;
+        }
+        packed.reserve(body.len() / 4 + 64);
+    }
+    GZIP.set(Some((level, state)));
+    Ok(packed)
 }
 
 /// As [`compress`], beside the connections if it takes long.

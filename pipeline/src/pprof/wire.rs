@@ -120,15 +120,58 @@ pub struct Writer(
 );
 
 impl Writer {
+    #[inline]
     fn varint(&mut self, mut number: u64) {
-        while number >= 0x80 {
-            self.0.push(number as u8 | 0x80);
-            number >>= 7;
+        if number < 0x80 {
+            return self.0.push(number as u8);
         }
-        self.0.push(number as u8);
+        if number < 0x4000 {
+            return self.0.extend_from_slice(&[number as u8 | 0x80, (number >> 7) as u8]);
+        }
+        let mut groups = [0; 10];
+        let mut last = 0;
+        for (at, group) in groups.iter_mut().enumerate() {
+            *group = number as u8 | 0x80;
+            number >>= 7;
+            if number == 0 {
+                *group &= 0x7f;
+                last = at;
+                break;
+            }
+        }
+        // All ten are copied: to copy as many as there are takes longer.
+        let end = self.0.len() + last + 1;
+        self.0.extend_from_slice(&groups);
+        self.0.truncate(end);
+    }
+
+    /// A message, written in place: no second buffer, whatever is in it.
+    #[inline]
+    pub fn message(&mut self, field: u64, write: impl FnOnce(&mut Self)) {
+        self.varint(field << 3 | 2);
+        let start = self.0.len();
+        // Most messages are so short that one byte says how long they are.
+        self.0.push(0);
+        write(self);
+        let length = self.0.len() - start - 1;
+        if length < 0x80 {
+            if let Some(byte) = self.0.get_mut(start) {
+                *byte = length as u8;
+            }
+            return;
+        }
+        if length < 0x4000 {
+            let prefix = [length as u8 | 0x80, (length >> 7) as u8];
+            self.0.splice(start..=start, prefix);
+            return;
+        }
+        let mut prefix = Self(Vec::with_capacity(10));
+        prefix.varint(length as u64);
+        self.0.splice(start..=start, prefix.0);
     }
 
     /// A number, unless it is 0.
+    #[inline]
     pub fn uint(&mut self, field: u64, number: u64) {
         if number != 0 {
             self.varint(field << 3);
@@ -137,30 +180,31 @@ impl Writer {
     }
 
     /// A signed number, unless it is 0.
+    #[inline]
     pub fn int(&mut self, field: u64, number: i64) {
         self.uint(field, number as u64);
     }
 
-    /// Bytes, a text or a message, even if empty.
-    pub fn bytes(&mut self, field: u64, bytes: &[u8]) {
+    /// What comes before so many bytes, a text or a message.
+    #[inline]
+    pub fn head(&mut self, field: u64, length: usize) {
         self.varint(field << 3 | 2);
-        self.varint(bytes.len() as u64);
+        self.varint(length as u64);
+    }
+
+    /// Bytes, a text or a message, even if empty.
+    #[inline]
+    pub fn bytes(&mut self, field: u64, bytes: &[u8]) {
+        self.head(field, bytes.len());
         self.0.extend_from_slice(bytes);
     }
 
     /// Numbers, packed, unless there are none.
-    pub fn packed(&mut self, field: u64, numbers: impl Iterator<Item = u64> + Clone) {
-        let length: usize = numbers.clone().map(varint_length).sum();
-        if length > 0 {
-            self.varint(field << 3 | 2);
-            self.varint(length as u64);
-            for number in numbers {
-                self.varint(number);
-            }
+    #[inline]
+    pub fn packed(&mut self, field: u64, numbers: impl Iterator<Item = u64>) {
+        let mut numbers = numbers.peekable();
+        if numbers.peek().is_some() {
+            self.message(field, |list| numbers.for_each(|number| list.varint(number)));
         }
     }
-}
-
-fn varint_length(number: u64) -> usize {
-    (64 - (number | 1).leading_zeros() as usize).div_ceil(7)
 }
