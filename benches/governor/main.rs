@@ -10,7 +10,8 @@
 //!
 //! By environment: `GOVERNOR_SECONDS` for each run (14; 6 without a governor),
 //! `GOVERNOR_BUDGETS` (`1 0.5 0.1 off`), `GOVERNOR_LOADS` (all), `GOVERNOR_PAIRS` for the slowdown
-//! (3). All of it takes less than ten minutes.
+//! (3), `GOVERNOR_SHOW` to print every second and keep the agent's logs. All of it takes less than ten
+//! minutes.
 
 #![allow(
     clippy::unwrap_used,
@@ -146,6 +147,12 @@ fn scenario(load: &str, budget: &str, seconds: f64, directory: &std::path::Path)
     let mean = costs.iter().sum::<f64>() / costs.len().max(1) as f64;
     let samples = run::samples_of(&said);
     let max = costs.iter().copied().fold(0.0, f64::max);
+    if std::env::var_os("GOVERNOR_SHOW").is_some() {
+        let user: Vec<_> = run.user().iter().map(|user| format!("{:.2}", user / unit)).collect();
+        let both: Vec<_> = costs.iter().map(|cost| format!("{cost:.2}")).collect();
+        println!("by second: {}; agent and worker alone: {}", both.join(" "), user.join(" "));
+        let _ = std::fs::write(format!("governor-{load}-{budget}.log"), &said);
+    }
     println!(
         "{load:14}{:>7} {over:>8} {long:>9} {mean:>7.2} {max:>7.2} {settled:>7} {samples:>8} {:>4.0} % \
          {biased:>9}  {}",

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::loads::process_cpu;
 
@@ -15,6 +15,9 @@ static RUNS: AtomicU32 = AtomicU32::new(0);
 const KERNEL_SAMPLE: f64 = 50_000.0;
 /// What a record of a mapping, a name, a fork or an end costs it.
 const KERNEL_RECORD: f64 = 2_000.0;
+
+/// The seconds of a day.
+const DAY: f64 = 86_400.0;
 
 /// A running agent.
 pub(crate) struct Agent {
@@ -85,6 +88,8 @@ impl Drop for Agent {
 
 /// CPU time of the agent and its worker in each second, in nanoseconds.
 pub(crate) struct Run {
+    /// The time of day when the first second began.
+    began: f64,
     user: Vec<f64>,
 }
 
@@ -107,35 +112,48 @@ impl Run {
         };
         step(false);
         let began = Instant::now();
+        let day = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64() % DAY;
         let mut user = Vec::new();
         for second in 1..=seconds as u32 {
             let next = began + Duration::from_secs(u64::from(second));
             std::thread::sleep(next.saturating_duration_since(Instant::now()));
             user.push(step(true));
         }
-        Self { user }
+        Self { began: day, user }
     }
 
-    /// With what the kernel took from the profiled. The agent's own windows say how many samples
-    /// there were; without a governor they are spread evenly.
+    /// With what the kernel took from the profiled. The agent's own windows say when they ended and
+    /// how many samples there were; without a governor they are spread evenly.
     pub(crate) fn with_kernel(&self, said: &str) -> Vec<f64> {
         let cost = cost_of(said);
         let windows = windows_of(said);
-        let first = windows.len().saturating_sub(self.user.len());
-        let even = samples_of(said) as f64 / (self.user.len() as f64 + 3.0);
-        let of = |at: usize| match windows.get(first + at) {
-            Some(window) => {
-                (window.samples * cost + window.sideband * KERNEL_RECORD) / window.seconds.max(0.1)
+        if windows.is_empty() {
+            let even = samples_of(said) as f64 / (self.user.len() as f64 + 3.0);
+            return self.user.iter().map(|user| user + even * cost).collect();
+        }
+        let mut costs = self.user.clone();
+        for window in &windows {
+            let kernel = window.samples * cost + window.sideband * KERNEL_RECORD;
+            let end = (window.ended - self.began).rem_euclid(DAY);
+            for (second, total) in costs.iter_mut().enumerate() {
+                let (from, to) = (second as f64, second as f64 + 1.0);
+                let common = end.min(to) - (end - window.seconds).max(from);
+                *total += kernel * common.max(0.0) / window.seconds.max(1e-3);
             }
-            None if windows.is_empty() => even * cost,
-            None => 0.0,
-        };
-        self.user.iter().enumerate().map(|(at, user)| user + of(at)).collect()
+        }
+        costs
+    }
+
+    /// Of agent and worker alone.
+    pub(crate) fn user(&self) -> &[f64] {
+        &self.user
     }
 }
 
 /// What the agent saw in a window.
 pub(crate) struct Window {
+    /// The time of day.
+    ended: f64,
     pub(crate) seconds: f64,
     pub(crate) samples: f64,
     pub(crate) sideband: f64,
@@ -151,6 +169,7 @@ pub(crate) fn windows_of(said: &str) -> Vec<Window> {
     };
     let window = |line: &str| {
         Some(Window {
+            ended: time_of(line)?,
             seconds: figure(line, "Observation { seconds: ")?,
             samples: figure(line, " samples: ")?,
             sideband: figure(line, " sideband: ")?,
@@ -158,6 +177,13 @@ pub(crate) fn windows_of(said: &str) -> Vec<Window> {
         })
     };
     said.lines().filter_map(window).collect()
+}
+
+/// The time of day that a line of the log begins with.
+fn time_of(line: &str) -> Option<f64> {
+    let (_, time) = line.split_once('T')?;
+    let (time, _) = time.split_once('Z')?;
+    time.split(':').try_fold(0.0, |sum, part| Some(sum * 60.0 + part.parse::<f64>().ok()?))
 }
 
 /// What a sample costs the kernel, in nanoseconds, as measured by the agent if it did.

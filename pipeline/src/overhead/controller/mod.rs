@@ -49,6 +49,8 @@ const TOO_HEAVY: f64 = 0.75;
 const CONVINCED: u32 = 5;
 /// The slowest that one samples before it is no use: samples a second and CPU.
 const SLOWEST: f64 = 0.05;
+/// What a second may take more than it was planned to, on any host: caches are cold, pages come back.
+const UNCERTAIN: f64 = 50_000.0;
 /// Side-band records may cost this share of the budget.
 const SIDEBAND: f64 = 0.15;
 /// How long the side band stays off after a storm.
@@ -427,7 +429,9 @@ impl Controller {
         let sampling = (samples * self.length).min(self.frequency * self.cpus() * self.length);
         let planned = if off { 0.0 } else { sampling / self.length };
         let cost = self.user.upper() + self.kernel;
-        let left = 0.9 * available - self.base.get() - planned * cost;
+        // What the end of a window takes falls into one second, however long the window was.
+        let busiest = self.base.get() * self.length.max(1.0) + UNCERTAIN;
+        let left = 0.9 * available - busiest - planned * cost;
         let pace = if off { 0.05 * budget } else { left.clamp(0.05 * budget, 0.7 * budget) };
         Levers {
             frequency: self.frequency,

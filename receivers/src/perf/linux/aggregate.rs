@@ -68,6 +68,9 @@ pub(super) fn run(setup: Setup) {
         sums: HashMap::default(),
         windows: 0,
     };
+    if overhead.limits().is_some() {
+        aggregation.rehearse();
+    }
     loop {
         use ringbuf::traits::Observer;
         // Asked before popping: what was told before the end is popped below.
@@ -142,6 +145,50 @@ struct Sum {
 }
 
 impl Aggregation {
+    /// Goes through a window of a made-up sample, apart from all that is real: code and memory are
+    /// then there when the first window has to fit a budget, of which they would take all.
+    fn rehearse(&self) {
+        let (pid, tid, stack) = (std::process::id(), 0, 0);
+        let executable = std::env::current_exe().ok();
+        let mut apart = Self {
+            modules: Arc::default(),
+            service: self.service.clone(),
+            contexts: None,
+            host: self.host.clone(),
+            rows: HashMap::new(),
+            stacks: HashMap::new(),
+            forgotten: Vec::new(),
+            processes: HashMap::new(),
+            sums: HashMap::default(),
+            ..*self
+        };
+        let facts = RowFacts {
+            source: Source::Kernel,
+            memory_start: 0,
+            memory_limit: u64::MAX,
+            file_offset: 0,
+        };
+        let process = ProcessFacts {
+            id: pid,
+            pid,
+            parent: pid,
+            start_time: 0,
+            name: "profpipe".into(),
+            executable: executable.and_then(|path| Some(path.to_str()?.into())),
+            kernel: false,
+        };
+        let frames = [Frame { row: KERNEL_ROW, address: 1 }];
+        for message in [
+            Message::Row(KERNEL_ROW, Box::new(facts)),
+            Message::Process(Box::new(process)),
+            Message::Stack(stack, frames.into()),
+            Message::Sample { process: pid, tid, stack, extent: Extent::Complete, weight: 1 },
+            Message::Window { start: 0, end: 1, lost: 0 },
+        ] {
+            apart.take(message);
+        }
+    }
+
     fn take(&mut self, message: Message) -> Option<Profiles> {
         match message {
             Message::Sample { process, tid, stack, extent, weight } => {

@@ -228,33 +228,12 @@ impl Contexts {
     /// Hears what the thread has found out; the numbers of processes whose context is new.
     pub(super) fn listen(&mut self) -> Vec<u32> {
         let mut new = Vec::new();
-        let Some(thread) = &mut self.thread else { return new };
-        while let Ok(answer) = thread.answers.try_recv() {
-            thread.open = thread.open.saturating_sub(1);
-            thread.since = Instant::now();
-            let Some(known) = self.known.get_mut(&answer.process) else { continue };
-            known.asked = false;
-            match answer.found {
-                Some(Found::Context { published, attributes }) => {
-                    known.place = Some((answer.address, published));
-                    known.pause = 1;
-                    known.changes += 1;
-                    self.counters.read.add(1);
-                    if known.attributes != attributes {
-                        known.attributes = attributes;
-                        new.push(answer.process);
-                    }
-                }
-                Some(Found::Nothing(refusal)) => {
-                    self.counters.refuse(refusal);
-                    // Unmapped or mapped elsewhere: it is looked for again. What it said was true.
-                    known.place = None;
-                }
-                // Soon again.
-                Some(Found::Changing) => known.pause = 1,
-                Some(Found::Same) | None => {}
-            }
+        while let Some(answer) =
+            self.thread.as_ref().and_then(|thread| thread.answers.try_recv().ok())
+        {
+            new.extend(self.hear(answer));
         }
+        let Some(thread) = &mut self.thread else { return new };
         if thread.waits.load(Ordering::Relaxed) {
             thread.since = Instant::now();
         }
@@ -265,14 +244,46 @@ impl Contexts {
         new
     }
 
-    /// Waits a little for answers; for tests and for the end of a short recording.
+    /// Takes an answer; the number of the process if its context is new.
+    fn hear(&mut self, answer: Answer) -> Option<u32> {
+        if let Some(thread) = &mut self.thread {
+            thread.open = thread.open.saturating_sub(1);
+            thread.since = Instant::now();
+        }
+        let known = self.known.get_mut(&answer.process)?;
+        known.asked = false;
+        match answer.found? {
+            Found::Context { published, attributes } => {
+                known.place = Some((answer.address, published));
+                known.pause = 1;
+                known.changes += 1;
+                self.counters.read.add(1);
+                if known.attributes != attributes {
+                    known.attributes = attributes;
+                    return Some(answer.process);
+                }
+            }
+            Found::Nothing(refusal) => {
+                self.counters.refuse(refusal);
+                // Unmapped or mapped elsewhere: it is looked for again. What it said was true.
+                known.place = None;
+            }
+            // Soon again.
+            Found::Changing => known.pause = 1,
+            Found::Same => {}
+        }
+        None
+    }
+
+    /// Waits a little for answers, asleep.
     pub(super) fn settle(&mut self, deadline: Instant) -> Vec<u32> {
         let mut new = self.listen();
-        while self.thread.as_ref().is_some_and(|thread| thread.open > 0)
-            && Instant::now() < deadline
+        while let Some(thread) = self.thread.as_ref().filter(|thread| thread.open > 0)
+            && let left = deadline.saturating_duration_since(Instant::now())
+            && !left.is_zero()
+            && let Ok(answer) = thread.answers.recv_timeout(left)
         {
-            std::thread::sleep(Duration::from_millis(1));
-            new.extend(self.listen());
+            new.extend(self.hear(answer));
         }
         new
     }

@@ -138,6 +138,9 @@ pub(super) fn run(setup: Setup) {
                 since_release = 0;
                 session.release();
             }
+            if drain.is_storm() {
+                break;
+            }
         }
         session.release();
         let told = drain.govern(&mut session, last);
@@ -235,6 +238,11 @@ impl Drain {
             Some(governed) => governed.weigh(sample),
             None => self.fixed_weight.unwrap_or(sample.period),
         }
+    }
+
+    /// Whether reports have cost more than the budget bears.
+    fn is_storm(&self) -> bool {
+        self.governed.as_ref().is_some_and(Governed::is_storm)
     }
 
     /// Takes a record, and where there is a budget notes what that took.

@@ -24,6 +24,8 @@ use super::session::Session;
 use super::unwind::Unwinding;
 use crate::perf::Config;
 
+/// How long the drain thread waits for files to be opened, in a second.
+pub(super) const PATIENCE: Duration = Duration::from_millis(5);
 /// The most samples kept for one window.
 const MAX_KEPT: usize = 1 << 16;
 /// How long measuring what a sample costs may take of a window's budget.
@@ -272,9 +274,14 @@ impl Governed {
         self.reporting && self.sideband as f64 > self.levers.sideband_records
     }
 
-    /// Turns the side band off before the window ends.
-    pub(super) fn stop_reports(&mut self, session: &Session) {
+    /// Turns the side band off before the window ends, and reads no more of it.
+    pub(super) fn stop_reports(&mut self, session: &mut Session) {
+        let read = self.sideband;
         session.report(false);
+        // The kernel has made them.
+        self.sideband += session.drop_reports();
+        let after = now().saturating_sub(self.began);
+        tracing::debug!(read, dropped = self.sideband - read, after, "storm");
         self.reporting = false;
         self.stormy = true;
         self.governor.storm();

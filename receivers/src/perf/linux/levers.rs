@@ -9,7 +9,8 @@ use profpipe_pipeline::component::Error;
 use profpipe_pipeline::overhead::Rung;
 
 use super::attr::{Choices, Clock};
-use super::session::{Session, unusable};
+use super::ring::Ring;
+use super::session::{REPORT, Session, unusable};
 use super::sys;
 
 /// A stack dump that is none: it keeps the layout of the records.
@@ -53,6 +54,14 @@ impl Session {
         for event in &self.reporters {
             let _ = if on { sys::enable(event.as_fd()) } else { sys::disable(event.as_fd()) };
         }
+    }
+
+    /// Drops the reports that were not read yet; returns about how many they are.
+    pub(super) fn drop_reports(&mut self) -> u64 {
+        let first = self.rings.len().saturating_sub(self.reporters.len());
+        let rings = self.rings.iter_mut().skip(first);
+        let bytes: usize = rings.map(Ring::drop_all).sum();
+        (bytes / REPORT) as u64
     }
 
     /// Opens the sampling events anew for a rung of quality; they do not run yet.

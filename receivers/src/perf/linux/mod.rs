@@ -139,7 +139,11 @@ impl Receiver for Perf {
             session.governed.then(|| Governed::new(&config, &session, &services, &id)).flatten();
         let draining = drain::Setup {
             loader: loader::Loader::start(
-                session.slack() / 4,
+                match governed {
+                    // Meanwhile the side band could become a storm.
+                    Some(_) => govern::PATIENCE,
+                    None => session.slack() / 4,
+                },
                 metric(LOAD_CPU),
                 Arc::clone(&services.overhead),
             )

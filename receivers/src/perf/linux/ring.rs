@@ -82,6 +82,15 @@ impl Ring {
         tail.store(self.tail, Ordering::Release);
     }
 
+    /// Gives all that was written back to the kernel, unread; returns how many bytes that was.
+    pub(super) fn drop_all(&mut self) -> usize {
+        self.refresh();
+        let dropped = self.head.wrapping_sub(self.tail) as usize;
+        self.tail = self.head;
+        self.release();
+        dropped
+    }
+
     /// What the kernel has written and we have not given back, in two parts where it wraps.
     fn owned(&self) -> (&[u8], &[u8]) {
         let length = self.head.wrapping_sub(self.tail).min(self.size as u64) as usize;

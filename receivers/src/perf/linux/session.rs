@@ -22,6 +22,8 @@ use crate::perf::{Config, Scope};
 
 /// The ring for mappings and forks, where they have their own.
 const SIDE_RING: usize = 256 << 10;
+/// The bytes of one of its records, about.
+pub(super) const REPORT: usize = 120;
 /// The smallest ring that is of use: a sample with a full stack dump needs 33 KiB.
 const SMALLEST_RING: usize = 128 << 10;
 /// How often threads are looked for that no record told of.
@@ -416,9 +418,9 @@ fn map_rings(attr: &Attr, cpus: &[i32], size: usize, whole_host: bool) -> io::Re
 /// How much of the side band wakes the reader: what a fifth of a second's share of the budget pays
 /// for. A storm is seen before it has cost much.
 fn side_watermark(budget: f64) -> u32 {
-    // Some 120 bytes and 5 microseconds each.
+    // Some 5 microseconds each.
     let records = 0.15 * budget * 1e9 / 5_000.0 / 2.0;
-    (records * 120.0).clamp(2048.0, 32_768.0) as u32
+    (records * REPORT as f64).clamp(2048.0, 32_768.0) as u32
 }
 
 pub(super) fn is_denied(error: &io::Error) -> bool {
