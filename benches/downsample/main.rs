@@ -36,7 +36,7 @@ use profpipe_pipeline::profile::{
 };
 
 /// The sums that a choice is balanced on.
-const BALANCE: usize = 512;
+const BALANCE: usize = 256;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

@@ -11,6 +11,7 @@ use foldhash::fast::RandomState;
 
 use super::design::Item;
 use super::forest::{Node, Paths};
+use super::lanes;
 use super::random::mixed;
 
 /// A frame is heavy from this share of the total: one in a hundred.
@@ -35,6 +36,10 @@ fn members(set: &Set) -> impl Iterator<Item = u16> {
             bit.map(|bit| word as u16 * 64 + bit)
         })
     })
+}
+
+fn put(set: &mut Set, sum: usize) {
+    set[sum / 64] |= 1 << (sum % 64);
 }
 
 fn unite(all: &mut Set, other: &Set) {
@@ -73,20 +78,20 @@ impl Columns {
     ) -> Self {
         let total: f64 = items.iter().map(|item| item.weight as f64).sum();
         let sums = heavy_sums(items, frame_count, paths, (order, nodes), is_light, total);
-        let mut of_leaf: Vec<Set> = vec![[0; WORDS]; frame_count];
+        // The sum of each function, by its own weight and by total weight: 0 for most, which is in
+        // every set anyway.
+        let mut of_leaf = vec![0_usize; frame_count];
         let mut of_frame = of_leaf.clone();
         // Where sums of nodes begin and end.
         let mut turns: Vec<(u32, usize)> = Vec::new();
-        let put = |set: &mut Set, at: usize| set[(at + 1) / 64] |= 1 << ((at + 1) % 64);
-        for (at, (_, sum)) in sums.iter().enumerate() {
+        for (at, (_, sum)) in (1..).zip(&sums) {
             match sum {
-                Sum::Own(frame) => put(&mut of_leaf[*frame as usize], at),
-                Sum::Total(frame) => put(&mut of_frame[*frame as usize], at),
+                Sum::Own(frame) => of_leaf[*frame as usize] = at,
+                Sum::Total(frame) => of_frame[*frame as usize] = at,
                 Sum::Node(node) => turns.extend([(node.start, at), (node.end, at)]),
             }
         }
         turns.sort_unstable();
-        let adds: Vec<bool> = of_frame.iter().map(|set| *set != [0; WORDS]).collect();
         let mut known: HashMap<Set, u32, RandomState> = HashMap::default();
         let mut patterns: Vec<Vec<u16>> = Vec::new();
         let mut turns = turns.into_iter().peekable();
@@ -100,7 +105,7 @@ impl Columns {
         let mut pattern_of = Vec::with_capacity(order.len());
         for (at, item) in order.iter().enumerate() {
             while let Some((_, sum)) = turns.next_if(|(turn, _)| *turn as usize <= at) {
-                inside[(sum + 1) / 64] ^= 1 << ((sum + 1) % 64);
+                inside[sum / 64] ^= 1 << (sum % 64);
             }
             let path = paths.frames(*item as usize);
             let same = last.iter().zip(path).take_while(|(a, b)| a == b).count();
@@ -108,9 +113,9 @@ impl Columns {
             sets.truncate(so_far.last().map_or(1, |set| *set as usize + 1));
             for frame in path.get(same..).unwrap_or_default() {
                 let frame = *frame as usize - 1;
-                if adds[frame] {
+                if of_frame[frame] > 0 {
                     let mut next = sets.last().copied().unwrap_or_default();
-                    unite(&mut next, &of_frame[frame]);
+                    put(&mut next, of_frame[frame]);
                     sets.push(next);
                 }
                 so_far.push(sets.len() as u32 - 1);
@@ -119,7 +124,7 @@ impl Columns {
             let mut set = inside;
             unite(&mut set, sets.last().unwrap_or(&[0; WORDS]));
             if let Some(frame) = path.last() {
-                unite(&mut set, &of_leaf[*frame as usize - 1]);
+                put(&mut set, of_leaf[*frame as usize - 1]);
             }
             pattern_of.push(*known.entry(set).or_insert_with(|| {
                 patterns.push(members(&set).collect());
@@ -215,7 +220,7 @@ impl Doubt {
         for before in &self.rows {
             let factor = before[next];
             if factor.abs() > 1e-15 {
-                row.iter_mut().zip(before).for_each(|(place, other)| *place -= factor * other);
+                lanes::take(&mut row, before, factor);
             }
         }
         let pivot = row[next].max(0.0).sqrt();

@@ -15,6 +15,7 @@ use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
 
+use super::lanes::{self, NOISE};
 use super::random::{Random, mixed};
 
 /// A chance this close to 0 or 1 is settled.
@@ -22,8 +23,6 @@ const SETTLED: f64 = 1e-11;
 /// A number this close to 0 in a tableau is 0: real ones are fractions of small numbers, and a pivot
 /// on a rounding error would spoil the tableau.
 const ZERO: f64 = 1e-4;
-/// What rounding leaves of a 0 in a tableau.
-const NOISE: f64 = 1e-12;
 /// A column is sparse if more than this times what is not 0 in it would find room.
 const SPARSE: usize = 6;
 /// The size of the first blocks.
@@ -293,8 +292,7 @@ impl Flight {
         self.along.fill(0.0);
         for sum in column {
             let at = *sum as usize * self.sums;
-            let part = &self.inverse[at..at + self.sums];
-            self.along.iter_mut().zip(part).for_each(|(along, part)| *along += part);
+            lanes::add(&mut self.along, &self.inverse[at..at + self.sums]);
         }
         self.places.clear();
         for (place, along) in (0..).zip(&mut self.along) {
@@ -311,10 +309,6 @@ impl Flight {
         self.basis[row] = held;
         let Self { sums, inverse, along, places, .. } = self;
         let pivot = along[row];
-        let change = |place: &mut f64, by: f64| {
-            let changed = *place - by;
-            *place = if changed.abs() < NOISE { 0.0 } else { changed };
-        };
         // Most of a column is often 0; if not, all of it at once is faster.
         let is_sparse = places.len() * SPARSE < *sums;
         for column in inverse.chunks_exact_mut(*sums) {
@@ -324,12 +318,12 @@ impl Flight {
                 continue;
             }
             if is_sparse {
-                for place in places.iter() {
-                    change(&mut column[*place as usize], factor * along[*place as usize]);
+                for at in places.iter().map(|place| *place as usize) {
+                    let left = column[at] - factor * along[at];
+                    column[at] = if left.abs() < NOISE { 0.0 } else { left };
                 }
             } else {
-                let both = column.iter_mut().zip(along.iter());
-                both.for_each(|(place, along)| change(place, factor * along));
+                lanes::take_cleanly(column, along, factor);
             }
             column[row] = factor;
         }

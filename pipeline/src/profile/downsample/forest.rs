@@ -22,7 +22,12 @@ impl Paths {
         for (item, stack) in items.iter().zip(stacks) {
             paths.steps.push(item.resource + 1);
             for location in stack.iter().rev() {
-                paths.steps.extend(kinds.frames(*location).iter().map(|frame| frame + 1));
+                match kinds.only(*location) {
+                    Some(frame) => paths.steps.push(frame),
+                    None => {
+                        paths.steps.extend(kinds.frames(*location).iter().map(|frame| frame + 1));
+                    }
+                }
             }
             // Positions are 32 bits wide.
             paths.ends.push(u32::try_from(paths.steps.len()).ok()?);

@@ -40,6 +40,7 @@ mod design;
 mod family;
 mod forest;
 mod frames;
+mod lanes;
 mod rake;
 mod random;
 mod rewrite;
@@ -75,7 +76,7 @@ pub struct Options {
     pub keep: Keep,
     /// A stratum of at most so many samples stays as it is.
     pub floor: usize,
-    /// On how many sums a choice is balanced, at most 512; below 2 it goes by even steps only.
+    /// On how many sums a choice is balanced, at most 256; below 2 it goes by even steps only.
     pub balance: usize,
     /// Whether values are adjusted so that balanced sums are exact.
     pub calibrate: bool,
@@ -85,7 +86,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { keep: Keep::Share(0.1), floor: 2000, balance: 512, calibrate: false, unite: true }
+        Self { keep: Keep::Share(0.1), floor: 2000, balance: 256, calibrate: false, unite: true }
     }
 }
 
