@@ -430,6 +430,8 @@ impl Drain {
         self.counters.processes.set(self.processes.len() as u64);
         self.counters.drain_cpu.set(sys::thread_cpu_time());
         if horizon == u64::MAX {
+            // There is no window after this one in which they could be told.
+            self.retry(|_| false);
             self.tell_kept();
             self.end_window(now());
             return;
