@@ -76,7 +76,7 @@ pub struct Options {
     pub keep: Keep,
     /// A stratum of at most so many samples stays as it is.
     pub floor: usize,
-    /// On how many sums a choice is balanced, at most 256; below 2 it goes by even steps only.
+    /// On how many sums a choice is balanced at most; below 2 it goes by even steps only.
     pub balance: usize,
     /// Whether values are adjusted so that balanced sums are exact.
     pub calibrate: bool,
