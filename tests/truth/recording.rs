@@ -79,6 +79,8 @@ impl Recording<'_> {
         if self.target == Target::Unprivileged {
             command = unprivileged(directory.path());
         }
+        // Node leaves a log where it runs.
+        command.current_dir(directory.path());
         command.args(["record", "-F", &self.frequency.to_string(), "-o"]).arg(&file);
         let mut attached = None;
         match self.target {
@@ -98,6 +100,7 @@ impl Recording<'_> {
             Target::Attached => {
                 let mut started = Command::new(&program.command[0]);
                 started.args(&program.command[1..]).arg(&truths[0]).arg(&seconds);
+                started.current_dir(directory.path());
                 let child = started.spawn().expect("the program starts");
                 command.args(["-p", &child.id().to_string()]);
                 attached = Some(child);
@@ -136,7 +139,6 @@ fn unprivileged(directory: &Path) -> Command {
     command
         .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"])
         .arg(profpipe);
-    command.current_dir(directory);
     command
 }
 
