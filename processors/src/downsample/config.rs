@@ -51,8 +51,8 @@ impl Config {
 
 impl component::Config for Config {
     fn validate(&self, problems: &mut Problems) {
-        if self.balance > 256 {
-            problems.push("balance", "must be at most 256");
+        if self.balance > 512 {
+            problems.push("balance", "must be at most 512");
         }
     }
 

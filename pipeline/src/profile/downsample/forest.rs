@@ -22,12 +22,7 @@ impl Paths {
         for (item, stack) in items.iter().zip(stacks) {
             paths.steps.push(item.resource + 1);
             for location in stack.iter().rev() {
-                match kinds.only(*location) {
-                    Some(frame) => paths.steps.push(frame),
-                    None => {
-                        paths.steps.extend(kinds.frames(*location).iter().map(|frame| frame + 1));
-                    }
-                }
+                paths.steps.extend(kinds.frames(*location).iter().map(|frame| frame + 1));
             }
             // Positions are 32 bits wide.
             paths.ends.push(u32::try_from(paths.steps.len()).ok()?);

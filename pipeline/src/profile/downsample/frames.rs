@@ -15,8 +15,6 @@ use crate::profile::{Dictionary, Index, LocationIx, StackIx};
 pub(super) struct Kinds {
     /// Of each location: its kind, counted from 1; 0 if nobody has asked.
     of_location: Vec<u32>,
-    /// Of each location that is one frame: that, counted from 1; 0 of others.
-    only: Vec<u32>,
     /// Of each kind: its frames, the outermost first.
     frames: Lists<u32>,
     /// How many frames there are.
@@ -26,8 +24,8 @@ pub(super) struct Kinds {
 impl Kinds {
     /// The kinds of all locations of these stacks.
     pub(super) fn of(dictionary: &Dictionary, stacks: impl Iterator<Item = StackIx>) -> Self {
-        let none = vec![0; dictionary.locations.len()];
-        let mut kinds = Self { of_location: none.clone(), only: none, ..Self::default() };
+        let mut kinds =
+            Self { of_location: vec![0; dictionary.locations.len()], ..Self::default() };
         let mut frame_of_name = vec![u32::MAX; dictionary.strings.len()];
         let mut kind_of_frame: Vec<u32> = Vec::new();
         let mut kind_of_frames: HashMap<Vec<u32>, u32, RandomState> = HashMap::default();
@@ -59,9 +57,6 @@ impl Kinds {
                 if nameless {
                     frames = vec![new_frame()];
                 }
-                if let [one] = frames.as_slice() {
-                    kinds.only[location.at()] = one + 1;
-                }
                 let next = kinds.frames.len() as u32 + 1;
                 let kind = match frames.as_slice() {
                     [one] => &mut kind_of_frame[*one as usize],
@@ -76,11 +71,6 @@ impl Kinds {
         }
         kinds.frame_count = kind_of_frame.len();
         kinds
-    }
-
-    /// The frame of a location, counted from 1, if it is one alone.
-    pub(super) fn only(&self, location: LocationIx) -> Option<u32> {
-        Some(self.only[location.at()]).filter(|frame| *frame > 0)
     }
 
     /// The frames of a location of the stacks, the outermost first.
