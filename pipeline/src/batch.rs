@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 
 use crate::engine::Charge;
 use crate::otlp;
+use crate::overhead::WaitingWindow;
 use crate::profile::{Profiles, Resource};
 
 /// Profiles on their way through a pipeline.
@@ -41,6 +42,8 @@ pub struct Context {
     pub receiver: Arc<str>,
     /// Whose it is, where the receiver knows: by credentials, or by a header that it trusts.
     pub tenant: Option<Arc<str>>,
+    /// The sampler's window that it is the profile of, until the last copy has left.
+    pub window: Option<Arc<WaitingWindow>>,
 }
 
 impl Batch {

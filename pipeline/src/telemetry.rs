@@ -97,6 +97,9 @@ pub mod names {
     pub const FRAMES_NAMED: &str = "profpipe_symbolize_frames_named_total";
     /// Frames that got none, by reason (processor).
     pub const FRAMES_UNNAMED: &str = "profpipe_symbolize_frames_unnamed_total";
+    /// Of the named frames, those with the name of a symbol table because debug information was not
+    /// read in time (processor).
+    pub const FRAMES_PROVISIONAL: &str = "profpipe_symbolize_frames_provisional_total";
     /// Bytes of batches that wait for names (processor, a gauge).
     pub const SYMBOLIZE_PARKED_BYTES: &str = "profpipe_symbolize_parked_bytes";
     /// Files asked of debuginfod servers, by result (processor).
@@ -178,6 +181,14 @@ pub mod names {
     pub const OVERHEAD_RESIDENT: &str = "profpipe_overhead_resident_bytes";
     /// Bytes that exporters sent (receiver).
     pub const OVERHEAD_SENT_BYTES: &str = "profpipe_overhead_sent_bytes_total";
+    /// The share of the budget that is kept for work that can wait, in millionths (receiver, a gauge).
+    pub const OVERHEAD_RESERVE: &str = "profpipe_overhead_reserve_ppm";
+    /// CPU time of the start that is still to be paid back (receiver, a gauge).
+    pub const OVERHEAD_OWED: &str = "profpipe_overhead_owed_nanoseconds";
+    /// Windows whose profiles have not left yet, by what they wait for (receiver, a gauge).
+    pub const WINDOWS_WAITING: &str = "profpipe_windows_waiting";
+    /// How long ago the oldest of them ended (receiver, a gauge).
+    pub const OLDEST_WINDOW: &str = "profpipe_oldest_window_age_milliseconds";
 }
 
 /// A number that a component keeps up to date.

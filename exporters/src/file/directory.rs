@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use profpipe_pipeline::component::Error;
+use profpipe_pipeline::overhead::checkpoint;
 use profpipe_pipeline::settings::ByteSize;
 use tempfile::NamedTempFile;
 
@@ -99,6 +100,7 @@ impl Directory {
     ) -> io::Result<Vec<String>> {
         let mut complete = Vec::with_capacity(group.len());
         for (stem, content) in group {
+            checkpoint();
             let mut file = match self.temporary() {
                 // Somebody removed the directory while we run.
                 Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -113,6 +115,7 @@ impl Directory {
         }
         let mut names = Vec::with_capacity(group.len());
         for (stem, file) in complete {
+            checkpoint();
             names.push(self.name(stem, file, format, now)?);
         }
         self.sync()?;

@@ -18,6 +18,7 @@ use std::time::SystemTime;
 use async_trait::async_trait;
 use profpipe_pipeline::batch::Batch;
 use profpipe_pipeline::component::{Error, Exporter, Factory, Failure, Setup, Stability};
+use profpipe_pipeline::overhead::checkpoint;
 use profpipe_pipeline::profile::attribute_names::SERVICE_NAME;
 use profpipe_pipeline::profile::{Profiles, ResourceProfiles, Value};
 use profpipe_pipeline::telemetry::{Counter, names};
@@ -89,6 +90,7 @@ fn files(
     let services = by_service(profiles);
     let is_whole = services.len() == 1;
     let files = services.into_iter().map(|(service, positions)| {
+        checkpoint();
         let start = first_start(positions.iter().filter_map(|at| profiles.resources.get(*at)));
         let stem = Stem::new(service, name::start_time(start, now));
         let content = if is_whole {

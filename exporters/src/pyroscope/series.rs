@@ -10,6 +10,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
+use profpipe_pipeline::overhead::checkpoint;
 use profpipe_pipeline::profile::attribute_names::{PROFILE_CUMULATIVE, PROFILE_NAME};
 use profpipe_pipeline::profile::{
     AttributeIx, Dictionary, Index, LinkIx, Profile, Profiles, ScopeProfiles, StackIx, Value,
@@ -58,6 +59,7 @@ pub(super) fn build(profiles: &Profiles, config: &Config) -> Built {
     let sample_labels = SampleLabels::of(dictionary, config);
     let mut table = Table::default();
     for resource in &profiles.resources {
+        checkpoint();
         for scope in &resource.scopes {
             let names = sample_labels.names(scope).min(RESERVED);
             let labels = labels::of_resource(
@@ -76,6 +78,7 @@ pub(super) fn build(profiles: &Profiles, config: &Config) -> Built {
     let mut encoder = Encoder::new(dictionary, limits);
     let mut plain = Numbers::new(dictionary.stacks.len());
     for series in &table.series {
+        checkpoint();
         series.write(dictionary, &sample_labels, config, &mut encoder, &mut plain, &mut built);
     }
     built

@@ -62,11 +62,19 @@ impl Inbox {
 
 /// A copy for each exporter; the last takes the batch itself.
 fn fan_out(exporters: &[Way], batch: Batch) {
+    note(&batch, Stage::Send);
     let Some((last, others)) = exporters.split_last() else { return };
     for exporter in others {
         exporter.push(batch.clone());
     }
     last.push(batch);
+}
+
+/// Notes what the profile of a sampler's window waits for.
+fn note(batch: &Batch, stage: Stage) {
+    if let Some(window) = &batch.context.window {
+        window.waits_for(stage);
+    }
 }
 
 /// A processor of a pipeline.
@@ -136,12 +144,17 @@ impl Chain {
             return;
         };
         link.edge.took(&batch);
+        note(&batch, Stage::Process);
         // A sampler with a budget: one step at a time, as the budget allows.
         let paced = self.overhead.paces(&batch.context.receiver);
         let work = paced.then(|| Work::in_turn(&self.overhead, Stage::Process));
         let receipt = batch.receipt.clone();
         let mut out = Outbox::default();
-        let processed = catch_unwind(AssertUnwindSafe(|| link.processor.process(batch, &mut out)));
+        let process = || link.processor.process(batch, &mut out);
+        let processed = catch_unwind(AssertUnwindSafe(|| match work {
+            Some(work) => work.run(process),
+            None => process(),
+        }));
         let failure = match processed {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(error.chain()),
@@ -157,7 +170,6 @@ impl Chain {
             return;
         }
         drop(receipt);
-        drop(work);
         self.emit(at, out);
     }
 

@@ -9,6 +9,7 @@ use super::controller::{Controller, Levers, Observation, State, Wish};
 use super::ledger::{Stage, monotonic, process_cpu};
 use super::limits::Limits;
 use super::pacer::Pacer;
+use super::turns::Turns;
 use crate::telemetry::{Counter, Metrics, names};
 
 /// What a sample costs the kernel until it was measured: more than on most hosts, real or virtual.
@@ -51,6 +52,8 @@ pub struct Status {
     pub is_measured: bool,
     /// Windows so far whose credits were used up.
     pub capped: u64,
+    /// What of the allowance for the start is still to be paid back, in nanoseconds.
+    pub owed: f64,
 }
 
 /// The governor of one sampler.
@@ -95,6 +98,8 @@ struct Meters {
     agreement: Counter,
     resident: Counter,
     sent: Counter,
+    reserve: Counter,
+    owed: Counter,
 }
 
 impl Meters {
@@ -123,6 +128,8 @@ impl Meters {
             agreement: one(names::OVERHEAD_AGREEMENT),
             resident: one(names::OVERHEAD_RESIDENT),
             sent: one(names::OVERHEAD_SENT_BYTES),
+            reserve: one(names::OVERHEAD_RESERVE),
+            owed: one(names::OVERHEAD_OWED),
         }
     }
 }
@@ -164,11 +171,19 @@ impl Governor {
             );
         }
         let mut shared = governor.overhead.shared();
-        shared.pacer = Some(Pacer::new(levers.pace, levers.lump, governor.began));
-        shared.network = limits.network.map(|bytes| {
-            let second = bytes as f64;
-            Pacer::new(second / 1e9, second / 2.0, governor.began)
-        });
+        let mut pacer = Pacer::new(levers.pace, governor.began);
+        pacer.set(levers.pace, levers.pace_of_ten, governor.began);
+        governor.overhead.piece.store(pacer.piece() as u64, Ordering::Relaxed);
+        shared.pacer = Some(pacer);
+        shared.network =
+            limits.network.map(|bytes| Pacer::new(bytes as f64 / 1e9, governor.began));
+        shared.turns = Turns::default();
+        shared.turns.end_window(governor.began);
+        // Another governor of this program has had it.
+        if !std::mem::replace(&mut shared.has_started, true) {
+            shared.allowance = limits.start.nanoseconds(limits.cpu);
+            shared.allowance_ends = governor.began + limits.start.within.as_nanos() as u64;
+        }
         shared.receivers.push(Arc::clone(&governor.receiver));
         drop(shared);
         governor
@@ -206,19 +221,32 @@ impl Governor {
         let sampling = (since(drain, &mut self.drain) as f64).min(user);
         let deferrable = (since(deferrable, &mut self.deferrable) as f64).min(user - sampling);
         let resident = (now - self.looked > LOOK).then(|| self.look(now)).flatten();
-        let (lump, flush, waited) = {
+        let before = std::mem::replace(&mut self.stages, stages);
+        let mut by_stage = stages;
+        by_stage.iter_mut().zip(before).for_each(|(now, before)| *now -= before);
+        let delivery = Stage::ALL.iter().zip(by_stage).filter(|(stage, _)| stage.is_delivery());
+        let delivery = delivery.map(|(_, taken)| taken as f64).sum();
+        let age = self.overhead.take_oldest_age(now).as_secs_f64();
+        let (lump, allowed, pending, waited) = {
             let mut shared = self.overhead.shared();
             let take = std::mem::take::<f64>;
-            (take(&mut shared.lump), take(&mut shared.flush), take(&mut shared.waited))
+            let pending = shared.turns.pending(now);
+            let lump = take(&mut shared.lump);
+            (lump, take(&mut shared.allowed), pending, shared.turns.end_window(now))
         };
         let observation = Observation {
             seconds,
             user,
             sampling,
             deferrable,
+            delivery,
+            allowed: allowed.min(deferrable),
             lump,
-            flush,
-            waited,
+            pending,
+            delivery_waited: waited.delivery,
+            rest_waited: waited.rest,
+            age,
+            is_late: self.overhead.is_late(now),
             samples: sampled.samples as f64,
             processed: sampled.processed as f64,
             sideband: sampled.sideband as f64,
@@ -232,9 +260,6 @@ impl Governor {
         let levers = self.controller.plan();
         let total = observation.total();
         self.count(&observation, total);
-        let before = std::mem::replace(&mut self.stages, stages);
-        let mut by_stage = stages;
-        by_stage.iter_mut().zip(before).for_each(|(now, before)| *now -= before);
         let balance = self.controller.balance();
         tracing::debug!(?observation, ?levers, balance, ?by_stage, "window");
         self.lately.push((total, seconds));
@@ -246,7 +271,8 @@ impl Governor {
         self.publish(levers, total / 1e9 / seconds.max(1e-3), spent / 1e9 / passed.max(1e-3));
         let mut shared = self.overhead.shared();
         if let Some(pacer) = &mut shared.pacer {
-            pacer.set(levers.pace, levers.lump, now);
+            pacer.set(levers.pace, levers.pace_of_ten, now);
+            self.overhead.piece.store(pacer.piece() as u64, Ordering::Relaxed);
         }
         levers
     }
@@ -295,6 +321,8 @@ impl Governor {
         meters.state.set(levers.state as u64);
         meters.sideband_off.set(u64::from(!levers.sideband));
         meters.kernel_sample.set(self.kernel_sample as u64);
+        meters.reserve.set(ppm(levers.reserve));
+        meters.owed.set(self.controller.owed() as u64);
         let status = Status {
             levers,
             budget,
@@ -303,6 +331,7 @@ impl Governor {
             kernel_sample: self.kernel_sample,
             is_measured: self.is_measured,
             capped: self.meters.capped.get(),
+            owed: self.controller.owed(),
         };
         self.overhead.shared().status = Some(status);
         self.tell(&status);
@@ -328,10 +357,16 @@ impl Governor {
                      `governor::cpu`",
                     self.controller.limits().retry
                 ),
+                State::Infeasible if levers.window > self.controller.limits().window.0 => {
+                    tracing::warn!(
+                        "receivers::{receiver}: profiling costs too much of {budget} % of a core \
+                         before the first sample: windows are {:?} long now",
+                        levers.window
+                    );
+                }
                 State::Infeasible => tracing::warn!(
-                    "receivers::{receiver}: profiling costs too much of {budget} % of a core \
-                     before the first sample: windows are {:?} long now",
-                    levers.window
+                    "receivers::{receiver}: {budget} % of a core does not pay for sending profiles \
+                     in time, even without names: allow more with `governor::cpu`"
                 ),
                 _ => tracing::info!("receivers::{receiver}: within {budget} % of a core again"),
             }

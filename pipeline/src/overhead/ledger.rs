@@ -61,6 +61,25 @@ impl Stage {
     pub fn is_deferrable(self) -> bool {
         !matches!(self, Self::Drain)
     }
+
+    /// Whether profiles cannot leave without the work.
+    pub fn is_delivery(self) -> bool {
+        matches!(self, Self::Aggregate | Self::Process | Self::Send)
+    }
+
+    /// What somebody waits for who waits for the work, for people.
+    pub fn purpose(self) -> &'static str {
+        match self {
+            Self::Drain => "sampling",
+            Self::Discover => "processes",
+            Self::Load => "unwinding tables",
+            Self::Aggregate => "adding up",
+            Self::Symbolize => "names",
+            Self::Process => "processing",
+            Self::Send => "sending",
+            Self::Calibrate => "measuring",
+        }
+    }
 }
 
 /// What was spent since the start.

@@ -8,8 +8,9 @@
 //!
 //! # Layout
 //! - [`Limits`]: what is allowed. [`Ledger`]: what was spent, by [`Stage`].
-//! - [`Controller`]: the control law, a pure state machine. [`Pacer`]: a bucket for work that can
-//!   wait, pure too.
+//! - [`Controller`]: the control law, a pure state machine. [`Pacer`]: when work that can wait is
+//!   done, pure too. `turns`: whose turn it is, and how long each stage was kept waiting.
+//! - [`WaitingWindow`]: what has been sampled and has not left yet, and how old it is.
 //! - [`Governor`]: the two with real clocks, metrics and log lines.
 //! - `worker`: the CPU time of the symbolizer's processes.
 
@@ -20,29 +21,31 @@ mod limits;
 mod pacer;
 #[cfg(test)]
 mod tests;
+mod turns;
+mod waiting;
 mod work;
 mod worker;
 
 pub use controller::{Controller, Levers, Observation, Rung, State, Wish};
 pub use governor::{Governor, Sampled, Status};
 pub use ledger::{Ledger, Stage, monotonic, process_cpu, thread_cpu};
-pub use limits::Limits;
+pub use limits::{Allowance, Limits};
 pub use pacer::Pacer;
-pub use work::{Metered, Work, aside};
+pub use waiting::{OldestWindow, WaitingWindow, longest_age};
+pub use work::{Metered, Work, aside, checkpoint};
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use self::turns::Turns;
+use self::waiting::WaitingWindows;
 use self::worker::Workers;
 
-/// What a piece of work is taken to need before the first of its stage, in nanoseconds.
-const UNKNOWN: f64 = 300_000.0;
-
-/// How long work waits where other work has waited longer.
-const QUEUED: Duration = Duration::from_millis(250);
-/// What has not asked for so long, in nanoseconds, does not wait any more.
-const GONE: u64 = 6_000_000_000;
+/// How long a piece of work waits for room in a second; then only the mean of ten counts for it.
+const HURRY: Duration = Duration::from_millis(1200);
+/// The longest sleep of who waits: what it waits for may have changed.
+const LONGEST_SLEEP: Duration = Duration::from_millis(500);
 
 /// The ledger of a program, and the way to its governor.
 #[derive(Debug, Default)]
@@ -51,8 +54,11 @@ pub struct Overhead {
     /// Whether a governor runs; then work that can wait does.
     governed: AtomicBool,
     shared: Mutex<Shared>,
+    /// How long a piece of work should be, in nanoseconds.
+    piece: AtomicU64,
     /// Told when everybody shall stop waiting.
     hurry: Condvar,
+    windows: WaitingWindows,
 }
 
 #[derive(Debug, Default)]
@@ -63,17 +69,16 @@ struct Shared {
     network: Option<Pacer>,
     /// The receivers whose batches are paced.
     receivers: Vec<Arc<str>>,
-    /// The usual size of a piece of work of each stage, from above.
-    typical: [f64; Stage::ALL.len()],
-    /// What the pacer has given to work of each stage that has not told yet what it took.
-    given: [f64; Stage::ALL.len()],
-    /// Since when each stage waits, and when it asked last.
-    queue: [Option<(u64, u64)>; Stage::ALL.len()],
-    /// The largest piece since the last window, and the largest of writing and sending profiles.
+    turns: Turns,
+    /// What is left of the allowance for the start, in nanoseconds, and until when it may be used.
+    allowance: f64,
+    allowance_ends: u64,
+    /// What was taken of it since the last window.
+    allowed: f64,
+    /// A governor has had the allowance: it is for the start of the program.
+    has_started: bool,
+    /// The largest piece since the last window.
     lump: f64,
-    flush: f64,
-    /// The longest wait since the last window, in seconds.
-    waited: f64,
     workers: Workers,
     status: Option<Status>,
     /// The engine stops: nothing waits any more.
@@ -149,36 +154,32 @@ impl Overhead {
         if stage != Stage::Calibrate {
             shared.lump = shared.lump.max(taken);
         }
-        if matches!(stage, Stage::Aggregate | Stage::Process | Stage::Send) {
-            shared.flush = shared.flush.max(taken);
-        }
-        if let Some(typical) = shared.typical.get_mut(stage as usize) {
-            *typical = taken.max(*typical - 0.1 * taken);
-        }
-        let given = shared.given.get_mut(stage as usize).map_or(0.0, std::mem::take);
-        if let Some(pacer) = &mut shared.pacer {
-            pacer.take(taken - given, monotonic());
-        }
+        shared.turns.learn(stage, taken);
+        shared.charge(stage, taken);
     }
 
     /// Spends CPU time on what is done again and again, whatever there is to do: it says nothing
     /// of the size of a piece of work.
     pub fn spend_a_little(&self, stage: Stage, nanoseconds: u64) {
         self.ledger.add(stage, nanoseconds);
-        if !self.is_governed() {
-            return;
+        if self.is_governed() {
+            self.shared().charge(stage, nanoseconds as f64);
         }
-        let mut shared = self.shared();
-        let given = shared.given.get_mut(stage as usize).map_or(0.0, std::mem::take);
-        if let Some(pacer) = &mut shared.pacer {
-            pacer.take(nanoseconds as f64 - given, monotonic());
-        }
+    }
+
+    /// Whether there is something left of the allowance for the start.
+    pub fn has_allowance(&self) -> bool {
+        let shared = self.shared();
+        shared.allowance > 0.0 && monotonic() < shared.allowance_ends
     }
 
     /// How long a piece of work should be between two looks at the clock.
     pub fn piece(&self) -> Duration {
-        let piece = self.shared().pacer.map_or(2_000_000.0, |pacer| pacer.piece());
-        Duration::from_nanos(piece as u64)
+        Duration::from_nanos(self.piece_nanoseconds())
+    }
+
+    fn piece_nanoseconds(&self) -> u64 {
+        self.piece.load(Ordering::Relaxed)
     }
 
     /// How long work of a stage has to wait now; none: not at all.
@@ -186,47 +187,18 @@ impl Overhead {
         if !self.is_governed() {
             return None;
         }
+        let now = monotonic();
+        let is_late = stage.is_delivery() && self.is_late(now);
         let mut shared = self.shared();
         if shared.hurried {
             return None;
         }
-        let known = shared.typical.get(stage as usize).copied().filter(|taken| *taken > 0.0);
-        let estimate = known.unwrap_or(UNKNOWN);
-        let now = monotonic();
-        let pacer = shared.pacer.as_mut()?;
-        let mut wait = pacer.wait(estimate, now);
-        // Small pieces of others shall not keep a large one waiting for ever. Some stages do
-        // without rather than wait: they have no place in the queue.
-        if !matches!(stage, Stage::Discover | Stage::Calibrate) {
-            let at = stage as usize;
-            let since = shared.queue.get(at).copied().flatten().map_or(now, |(since, _)| since);
-            let first = shared.queue.iter().enumerate().all(|(other, place)| {
-                other == at
-                    || place.is_none_or(|(before, asked)| before >= since || asked + GONE < now)
-            });
-            if !first {
-                wait = wait.max(QUEUED);
-            }
-            if let Some(place) = shared.queue.get_mut(at) {
-                *place = (!wait.is_zero()).then_some((since, now));
-            }
-        }
-        if !wait.is_zero() {
-            return Some(wait);
-        }
-        let pacer = shared.pacer.as_mut()?;
-        // Others shall not count on the same.
-        let given = pacer.at_most(estimate);
-        pacer.take(given, now);
-        if let Some(all) = shared.given.get_mut(stage as usize) {
-            *all += given;
-        }
-        None
+        let wait = shared.wait(stage, is_late, now);
+        (!wait.is_zero()).then_some(wait)
     }
 
     /// Waits on this thread until work of a stage may go on.
     pub fn pause(&self, stage: Stage) {
-        let began = monotonic();
         while let Some(wait) = self.wait(stage) {
             let shared = self.shared();
             if shared.hurried {
@@ -234,7 +206,6 @@ impl Overhead {
             }
             let waited = self.hurry.wait_timeout(shared, wait);
             drop(waited.unwrap_or_else(PoisonError::into_inner));
-            self.waited(began);
         }
     }
 
@@ -255,23 +226,36 @@ impl Overhead {
         if shared.hurried {
             return None;
         }
-        let wait = shared.network.as_mut()?.wait(bytes as f64, monotonic());
+        let wait = shared.network.as_mut()?.wait(bytes as f64, Duration::MAX, monotonic());
         (!wait.is_zero()).then_some(wait)
     }
 
     /// Waits until work of a stage may go on.
     pub async fn admitted(&self, stage: Stage) {
-        let began = monotonic();
         while let Some(wait) = self.wait(stage) {
-            tokio::time::sleep(wait.min(Duration::from_secs(1))).await;
-            self.waited(began);
+            tokio::time::sleep(wait).await;
         }
     }
 
-    fn waited(&self, since: u64) {
-        let seconds = monotonic().saturating_sub(since) as f64 / 1e9;
-        let mut shared = self.shared();
-        shared.waited = shared.waited.max(seconds);
+    /// A window of a sampler ended, at a time of the [monotonic clock](monotonic): what is returned
+    /// goes with its profile until that has left.
+    pub fn window_ended(&self, end: u64, interval: Duration) -> WaitingWindow {
+        self.windows.open(end, interval)
+    }
+
+    /// The oldest window whose profile has not left yet.
+    pub fn oldest_window(&self) -> Option<OldestWindow> {
+        self.windows.oldest(monotonic())
+    }
+
+    /// The age at which the oldest window since the last call has left, or which it has now.
+    fn take_oldest_age(&self, now: u64) -> Duration {
+        self.windows.take_oldest_age(now)
+    }
+
+    /// Whether a window has waited for so long that its profile goes before everything else.
+    fn is_late(&self, now: u64) -> bool {
+        self.windows.oldest(now).is_some_and(|oldest| oldest.is_late())
     }
 
     /// A process of the symbolizer has started: its CPU time counts.
@@ -309,5 +293,49 @@ impl Overhead {
             return None;
         }
         Some(Governor::new(Arc::clone(self), receiver, limits, wish, metrics))
+    }
+}
+
+impl Shared {
+    /// How long work of a stage has to wait; if not at all, it has been given its turn.
+    fn wait(&mut self, stage: Stage, is_late: bool, now: u64) -> Duration {
+        let estimate = self.turns.estimate(stage);
+        if now < self.allowance_ends && self.allowance > estimate {
+            self.turns.begin(stage, 0.0, now);
+            return Duration::ZERO;
+        }
+        let Some(pacer) = &mut self.pacer else { return Duration::ZERO };
+        // What is found out about a process cannot be made up for later, and a late profile must
+        // go: there only the mean counts.
+        let waited = self.turns.waited(stage, now);
+        let is_urgent = is_late || waited > HURRY && estimate < pacer.second();
+        let wait = if is_urgent || stage == Stage::Discover {
+            pacer.wait_for_ten(estimate, now)
+        } else {
+            pacer.wait(estimate, waited, now)
+        };
+        let wait = wait.max(self.turns.wait(stage, now));
+        if !wait.is_zero() {
+            let wait = wait.min(LONGEST_SLEEP);
+            self.turns.queue(stage, wait, now);
+            return wait;
+        }
+        // Others shall not count on the same.
+        let given = pacer.at_most(estimate);
+        pacer.take(given, now);
+        self.turns.begin(stage, given, now);
+        Duration::ZERO
+    }
+
+    /// Work of a stage took so much: of the allowance for the start first.
+    fn charge(&mut self, stage: Stage, taken: f64) {
+        let now = monotonic();
+        let given = self.turns.settle(stage);
+        let allowed = if now < self.allowance_ends { self.allowance.min(taken) } else { 0.0 };
+        self.allowance -= allowed;
+        self.allowed += allowed;
+        if let Some(pacer) = &mut self.pacer {
+            pacer.take(taken - allowed - given, now);
+        }
     }
 }

@@ -37,13 +37,40 @@ impl Work {
         }
         let now = thread_cpu();
         let taken = now.saturating_sub(self.since);
-        if taken < 100_000 {
+        if taken < self.overhead.piece_nanoseconds() {
             return;
         }
         self.since = now;
         self.overhead.spend(self.stage, taken);
         self.overhead.pause(self.stage);
     }
+}
+
+impl Work {
+    /// Does the work, in which every [`checkpoint`] is a step as with [`Work::breathe`].
+    pub fn run<R>(self, work: impl FnOnce() -> R) -> R {
+        /// Puts back what was there before, also where the work panics.
+        struct Restore(Option<Work>);
+        impl Drop for Restore {
+            fn drop(&mut self) {
+                // What is taken out is told when it is dropped.
+                drop(CURRENT.replace(self.0.take()));
+            }
+        }
+        let _restore = Restore(CURRENT.replace(Some(self)));
+        work()
+    }
+}
+
+/// Between two steps of long work, whoever it is done for: tells what was taken so far, and waits
+/// for the next turn if that is enough for now. Does nothing where the work is not paced, and costs
+/// next to nothing where there is no budget.
+pub fn checkpoint() {
+    CURRENT.with_borrow_mut(|work| {
+        if let Some(work) = work {
+            work.breathe();
+        }
+    });
 }
 
 impl Drop for Work {
@@ -53,6 +80,8 @@ impl Drop for Work {
 }
 
 thread_local! {
+    /// The work that this thread does.
+    static CURRENT: RefCell<Option<Work>> = const { RefCell::new(None) };
     /// What the future at hand is work of.
     static AT_HAND: RefCell<Option<(Arc<Overhead>, Stage)>> = const { RefCell::new(None) };
 }
@@ -64,8 +93,10 @@ pub fn aside<R: Send + 'static>(
 ) -> tokio::task::JoinHandle<R> {
     let at_hand = AT_HAND.with_borrow(Clone::clone);
     tokio::task::spawn_blocking(move || {
-        let _counted = at_hand.map(|(overhead, stage)| Work::now(&overhead, stage));
-        work()
+        match at_hand {
+            Some((overhead, stage)) => Work::now(&overhead, stage).run(work),
+            None => work(),
+        }
     })
 }
 

@@ -72,6 +72,9 @@ pub const PROFILE_NAME: &str = "profpipe.profile.name";
 pub const PROFILE_CUMULATIVE: &str = "profpipe.profile.cumulative";
 /// Why a frame has no name: `no build id`, `not found`, `refused: limit` … (location).
 pub const UNSYMBOLIZED_REASON: &str = "profpipe.unsymbolized.reason";
+/// A frame has the name that a symbol table gives it, because debug information, which may say more,
+/// was not read in time (location, bool).
+pub const SYMBOLS_PROVISIONAL: &str = "profpipe.symbols.provisional";
 /// The pprof flags of a mapping (mapping, bool).
 pub const PPROF_HAS_FUNCTIONS: &str = "pprof.mapping.has_functions";
 /// See [`PPROF_HAS_FUNCTIONS`].

@@ -2,7 +2,7 @@
 
 use profpipe_pipeline::component::{self, Error, Processor, ProcessorConfig, Setup};
 use profpipe_pipeline::config::Problems;
-use profpipe_pipeline::overhead::Limits;
+use profpipe_pipeline::overhead::{Allowance, Limits};
 use profpipe_pipeline::settings::{ByteSize, Duration, Percent};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -28,6 +28,27 @@ pub struct Config {
     pub longest_profile: Duration,
     /// Where the budget cannot be kept profiling is off for so long, then tried again.
     pub retry: Duration,
+    /// What the start of the program may take on top, when it reads the binaries of all that runs.
+    pub start: Start,
+}
+
+/// What the start may take on top of the budget.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Start {
+    /// So much of the budget in advance, at most one second of CPU time; `0s` for none.
+    pub advance: Duration,
+    /// How long it may be used.
+    pub within: Duration,
+    /// How long it takes until it is paid back, by a budget that is smaller until then.
+    pub payback: Duration,
+}
+
+impl Default for Start {
+    fn default() -> Self {
+        let Allowance { advance, within, payback } = Allowance::default();
+        Self { advance: Duration(advance), within: Duration(within), payback: Duration(payback) }
+    }
 }
 
 /// How often the levers are set.
@@ -57,6 +78,7 @@ impl Default for Config {
             window: Window::default(),
             longest_profile: Duration(limits.longest_profile),
             retry: Duration(limits.retry),
+            start: Start::default(),
         }
     }
 }
@@ -96,6 +118,12 @@ impl component::Config for Config {
         if self.retry.0 < 10 * second {
             problems.push("retry", "must be at least 10s");
         }
+        if self.start.within.0 > 60 * second {
+            problems.push("start::within", "must be at most 1m");
+        }
+        if self.start.payback.0 < 2 * self.start.advance.0 {
+            problems.push("start::payback", "must be at least twice as long as `advance`");
+        }
     }
 }
 
@@ -112,6 +140,11 @@ impl ProcessorConfig for Config {
             window: (self.window.min.0, self.window.max.0),
             longest_profile: self.longest_profile.0,
             retry: self.retry.0,
+            start: Allowance {
+                advance: self.start.advance.0,
+                within: self.start.within.0,
+                payback: self.start.payback.0,
+            },
         });
         if let Some(memory) = self.memory {
             // Batches are what grows; the rest is tables that are bounded by themselves.

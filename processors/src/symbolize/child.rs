@@ -15,6 +15,7 @@ use profpipe_pipeline::overhead::{Overhead, Stage};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, kill_process, setpriority_process};
 
+use super::lanes::Yield;
 use super::protocol::{Channel, Limits, Request, Response};
 
 /// How long it takes until a worker that is held has stopped and the kernel says what it took.
@@ -33,6 +34,8 @@ pub(super) struct Child {
     overhead: Arc<Overhead>,
     /// What of its CPU time is in the ledger, in nanoseconds.
     spent: Cell<u64>,
+    /// Who goes first between two pieces of its work.
+    pub(super) yields: Option<Yield>,
 }
 
 impl Child {
@@ -68,7 +71,14 @@ impl Child {
         let overhead = Arc::clone(overhead);
         let channel = Channel::new(ours.into())?;
         let mut child =
-            Self { process, channel, missing: Vec::new(), overhead, spent: Cell::new(0) };
+            Self {
+                process,
+                channel,
+                missing: Vec::new(),
+                overhead,
+                spent: Cell::new(0),
+                yields: None,
+            };
         let deadline = Instant::now() + Duration::from_secs(10);
         match child.ask(&Request::Start(limits), &[], deadline)? {
             Response::Ready(missing) => child.missing = missing,
@@ -121,6 +131,9 @@ impl Child {
             let _ = kill_process(process, Signal::STOP);
             std::thread::sleep(HOLDING);
             self.spend();
+            if let Some(first) = &self.yields {
+                first.wait();
+            }
             self.overhead.pause(Stage::Symbolize);
             let _ = kill_process(process, Signal::CONT);
             deadline += began.elapsed();

@@ -9,6 +9,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::time::{Duration, Instant};
 
@@ -24,6 +25,7 @@ use super::cache::ModuleNumber;
 use super::child::Child;
 use super::companion::Finder;
 use super::kernel::Kernel;
+use super::lanes::{self, Lane, Yield};
 use super::protocol::{Limits, MAX_ADDRESSES, Request, Response};
 use super::remote::{Provision, Remote, Wish};
 
@@ -44,10 +46,14 @@ const MAX_WAIT: Duration = Duration::from_millis(250);
 pub(super) const MAX_NOTES: usize = 16_384;
 
 /// Names wanted.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Job {
-    /// The job's number.
-    pub(super) number: u64,
+    /// The numbers of the jobs that it is.
+    pub(super) numbers: Vec<u64>,
+    /// Nothing was asked for it yet.
+    pub(super) is_fresh: bool,
+    /// The answers are what symbol tables say; better ones come from elsewhere.
+    pub(super) is_provisional: bool,
     /// The module's number.
     pub(super) module: ModuleNumber,
     /// The module, if this host has seen it.
@@ -76,8 +82,10 @@ pub(super) enum Message {
 /// Answers to a part of a job.
 #[derive(Debug)]
 pub(super) struct Progress {
-    /// The job's number.
-    pub(super) job: u64,
+    /// The numbers of the jobs.
+    pub(super) jobs: Vec<u64>,
+    /// Better answers will come.
+    pub(super) is_provisional: bool,
     /// The module's number.
     pub(super) module: ModuleNumber,
     /// The number of the tenant that asked.
@@ -91,7 +99,7 @@ pub(super) struct Progress {
 }
 
 /// What the client needs to know.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Setup {
     /// How to start the worker.
     pub(super) command: Option<WorkerCommand>,
@@ -118,6 +126,23 @@ pub(super) fn start(
     messages: Receiver<Message>,
     progress: Sender<Progress>,
 ) -> io::Result<()> {
+    let mut lane = Lane::Only;
+    if setup.limits.is_paced {
+        let (second, handed) = std::sync::mpsc::channel();
+        let jobs = Arc::new(AtomicUsize::new(0));
+        let of_second = Lane::Second(Yield(Arc::clone(&jobs)));
+        start_lane(setup.clone(), of_second, handed, progress.clone())?;
+        lane = Lane::First { second, jobs, large: HashSet::new() };
+    }
+    start_lane(setup, lane, messages, progress)
+}
+
+fn start_lane(
+    setup: Setup,
+    lane: Lane,
+    messages: Receiver<Message>,
+    progress: Sender<Progress>,
+) -> io::Result<()> {
     let client = Client {
         setup,
         progress,
@@ -127,7 +152,8 @@ pub(super) fn start(
         absent: HashMap::new(),
         partial: HashMap::new(),
         waiting: HashMap::new(),
-        next_wish: 1,
+        next_wish: lane.first_wish(),
+        lane,
         kernel: Kernel::default(),
         pause: Duration::ZERO,
         start_at: Instant::now(),
@@ -152,6 +178,7 @@ pub(super) struct Client {
     /// Jobs that wait for files, by the number of the wish.
     waiting: HashMap<u64, (Job, BuildId)>,
     next_wish: u64,
+    pub(super) lane: Lane,
     kernel: Kernel,
     /// The pause after the last death, and when the worker may be started again.
     pause: Duration,
@@ -169,12 +196,16 @@ pub(super) enum Trouble {
     Death(io::Error),
     /// Files must be fetched before.
     Wait(Wish),
+    /// There is much debug information to read: that is for the second lane.
+    Large,
 }
 
 /// What came of a turn.
 enum Step {
     Answers(Vec<Known>),
     Wait(Wish),
+    /// The job is to be taken up again.
+    Again,
 }
 
 impl From<io::Error> for Trouble {
@@ -187,6 +218,7 @@ impl Client {
     fn run(mut self, messages: &Receiver<Message>) {
         let mut queue: VecDeque<Job> = VecDeque::new();
         loop {
+            self.lane.has_jobs(queue.len());
             if queue.is_empty() {
                 match messages.recv_timeout(IDLE) {
                     Ok(Message::End) | Err(RecvTimeoutError::Disconnected) => return,
@@ -201,15 +233,23 @@ impl Client {
                     Err(TryRecvError::Empty) => break,
                 }
             }
-            let Some(mut job) = queue.pop_front() else { continue };
+            self.lane.has_jobs(queue.len());
+            let Some(mut job) = lanes::next_job(&mut queue) else { continue };
+            if let Some(first) = self.lane.yields() {
+                first.wait();
+            }
             let begin = Instant::now();
             let mut work = Work::in_turn(&self.setup.overhead, Stage::Symbolize);
-            let step = self.step(&job, &mut work);
+            let step = self.step(&mut job, &mut work);
             drop(work);
             let answers = match step {
                 Step::Answers(answers) => answers,
                 Step::Wait(wish) => {
                     self.wait(job, wish);
+                    continue;
+                }
+                Step::Again => {
+                    queue.push_front(job);
                     continue;
                 }
             };
@@ -223,8 +263,10 @@ impl Client {
                     job.source.as_deref(),
                     Some(Module { content: Content::PerfMap(_), .. })
                 );
-            let (module, tenant) = (job.module, job.tenant.1);
-            let progress = Progress { job: job.number, module, tenant, answers, lasting, done };
+            let (module, tenant, is_provisional) = (job.module, job.tenant.1, job.is_provisional);
+            let jobs = job.numbers.clone();
+            let progress =
+                Progress { jobs, is_provisional, module, tenant, answers, lasting, done };
             if self.progress.send(progress).is_err() {
                 return;
             }
@@ -238,6 +280,12 @@ impl Client {
     fn job_of(&mut self, message: Message) -> Option<Job> {
         match message {
             Message::Job(job) => Some(job),
+            Message::Provided(wish, provision)
+                if lanes::is_of_second_lane(wish) && self.lane.yields().is_none() =>
+            {
+                self.lane.pass_on(Message::Provided(wish, provision));
+                None
+            }
             Message::Provided(wish, provision) => {
                 let (mut job, build_id) = self.waiting.remove(&wish)?;
                 job.provisions.insert(build_id, provision);
@@ -251,16 +299,16 @@ impl Client {
     fn wait(&mut self, job: Job, wish: Wish) {
         let Some(remote) = &self.setup.remote else { return };
         let number = self.next_wish;
-        self.next_wish += 1;
+        self.next_wish += 2;
         self.waiting.insert(number, (job, wish.build_id.clone()));
         remote.ask(number, wish);
     }
 
     /// Answers for the first addresses of a job, at least one.
-    fn step(&mut self, job: &Job, work: &mut Work) -> Step {
-        let chunk = &job.addresses[..job.addresses.len().min(MAX_ADDRESSES)];
+    fn step(&mut self, job: &mut Job, work: &mut Work) -> Step {
+        let chunk = job.addresses[..job.addresses.len().min(MAX_ADDRESSES)].to_vec();
         if matches!(job.source.as_deref(), Some(Module { content: Content::Kernel, .. })) {
-            return Step::Answers(self.kernel.resolve(chunk, Instant::now(), work));
+            return Step::Answers(self.kernel.resolve(&chunk, Instant::now(), work));
         }
         // Twice, because the first death may have been another's fault.
         loop {
@@ -271,7 +319,14 @@ impl Client {
                     return Step::Answers(unnamed(&job.addresses, Reason::Limit));
                 }
             }
-            match self.resolve(job, chunk) {
+            match self.resolve(job, &chunk) {
+                Err(Trouble::Large) => {
+                    // Once it is known that its debug information takes long.
+                    if self.lane.hand_over(job.clone()) {
+                        job.is_provisional = true;
+                    }
+                    return Step::Again;
+                }
                 Ok(answers) => {
                     self.pause = Duration::ZERO;
                     return Step::Answers(answers);
@@ -298,7 +353,12 @@ impl Client {
         if !self.opened.contains(&job.module) {
             self.open(job)?;
         }
-        let request = Request::Resolve { module: job.module, addresses: chunk.to_vec() };
+        if self.lane.is_large(job.module) && !job.is_provisional {
+            return Err(Trouble::Large);
+        }
+        let only_symbols = job.is_provisional;
+        let request =
+            Request::Resolve { module: job.module, addresses: chunk.to_vec(), only_symbols };
         let names = match self.ask(&request, &[])? {
             Response::Resolved(names) => names,
             Response::Unknown => {
@@ -351,7 +411,8 @@ impl Client {
         }
         std::thread::sleep(wait);
         match Child::start(&command, self.setup.limits, &self.setup.overhead) {
-            Ok(child) => {
+            Ok(mut child) => {
+                child.yields = self.lane.yields();
                 if !child.missing.is_empty() && !self.told {
                     self.told = true;
                     let missing = child.missing.join(", ");

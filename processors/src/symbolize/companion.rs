@@ -54,6 +54,13 @@ pub(super) struct Finder {
 
 type Search = (Wanted, Option<u32>);
 
+impl Clone for Finder {
+    /// Another that searches the same directories, on a thread of its own.
+    fn clone(&self) -> Self {
+        Self::new(self.directories.clone())
+    }
+}
+
 impl Finder {
     /// A finder that searches these debug directories.
     pub(super) fn new(directories: Vec<PathBuf>) -> Self {

@@ -12,7 +12,9 @@
 //! - [`mod@config`]: what users type. `rewrite`: what a batch lacks, and putting it there.
 //! - `answer`, `cache`: what is known about addresses.
 //! - `client`, `opening`, `child`, `companion`, `kernel`: the thread that finds files and asks the
-//!   worker.
+//!   worker. `lanes`: there are two where there is a budget, so that a large binary holds up nothing
+//!   but its own names.
+//! - `order`: batches of one service go on in the order in which they came.
 //! - `describer`: what binaries say of their own making, for others who want to know.
 //! - `build_id`, [`mod@remote`]: files by build id, from a cache on disk and debuginfod servers.
 //! - `protocol`: what the two processes say to each other.
@@ -27,7 +29,9 @@ mod companion;
 pub mod config;
 mod describer;
 mod kernel;
+mod lanes;
 mod opening;
+mod order;
 mod protocol;
 pub mod remote;
 mod rewrite;
@@ -43,7 +47,7 @@ use std::time::Instant;
 use profpipe_pipeline::batch::{Batch, Context};
 use profpipe_pipeline::component::{Error, Factory, Outbox, Processor, Setup, Stability};
 use profpipe_pipeline::modules::{ModuleId, ModuleStore};
-use profpipe_pipeline::overhead::Overhead;
+use profpipe_pipeline::overhead::{Overhead, Stage};
 use profpipe_pipeline::profile::{MappingIx, Profiles};
 use profpipe_pipeline::telemetry::{Counter, names};
 
@@ -58,8 +62,10 @@ use self::build_id::BuildId;
 use self::cache::{Cache, Key, ModuleNumber};
 use self::client::{Job, Message, Progress};
 use self::companion::Finder;
+use self::order::{Order, Services};
 use self::protocol::Limits;
 use self::remote::Remote;
+use self::rewrite::Given;
 
 /// How the component is registered.
 pub const FACTORY: Factory = Factory::processor::<SymbolizeConfig>(
@@ -126,6 +132,7 @@ impl Drop for ClientHandle {
 #[derive(Debug)]
 struct Counts {
     named: Counter,
+    provisional: Counter,
     unnamed: Vec<(Reason, Counter)>,
     parked: Counter,
 }
@@ -139,6 +146,7 @@ impl Counts {
         };
         Self {
             named: metrics.counter(names::FRAMES_NAMED, &setup.id),
+            provisional: metrics.counter(names::FRAMES_PROVISIONAL, &setup.id),
             unnamed: Reason::ALL.into_iter().map(of).collect(),
             parked: metrics.counter(names::SYMBOLIZE_PARKED_BYTES, &setup.id),
         }
@@ -146,6 +154,7 @@ impl Counts {
 
     fn tally(&self, tally: &rewrite::Tally) {
         self.named.add(tally.named);
+        self.provisional.add(tally.provisional);
         for (reason, counter) in &self.unnamed {
             counter.add(tally.unnamed.get(reason).copied().unwrap_or_default());
         }
@@ -160,6 +169,10 @@ struct Parked {
     bytes: usize,
     /// The jobs it waits for.
     jobs: HashSet<u64>,
+    /// The services whose profiles it holds.
+    services: Services,
+    /// Nothing is looked for: it only waits for those before it.
+    is_left: bool,
     plan: Plan,
 }
 
@@ -169,6 +182,8 @@ struct Parked {
 struct Plan {
     modules: HashMap<MappingIx, Result<ModuleNumber, Reason>>,
     answers: HashMap<Key, Answer>,
+    /// What symbol tables say, where better answers are on their way.
+    provisional: HashMap<Key, Answer>,
 }
 
 /// What is not known of a module.
@@ -176,6 +191,16 @@ struct Wanted {
     id: ModuleId,
     build_id: Option<BuildId>,
     addresses: Vec<u64>,
+}
+
+impl Plan {
+    /// The answer for an address where the right one has not come in time.
+    fn in_the_meantime(&self, key: Key) -> Given {
+        match self.provisional.get(&key) {
+            Some(answer) => Given { answer: answer.clone(), is_provisional: true },
+            None => Given { answer: Answer::Unnamed(Reason::Timeout), is_provisional: false },
+        }
+    }
 }
 
 impl Symbolize {
@@ -209,6 +234,7 @@ impl Symbolize {
                 address_space: config.worker_address_space.0,
                 memory: config.worker_memory.0,
                 cpu_seconds: config.worker_timeout.0.as_secs().max(1),
+                is_paced: setup.services.overhead.limits().is_some(),
             },
             timeout: config.worker_timeout.0,
             finder: Finder::new(config.debug_directories.clone()),
@@ -305,7 +331,9 @@ impl Symbolize {
             jobs.insert(number);
             *self.under_way.entry(tenant).or_default() += 1;
             let job = Job {
-                number,
+                numbers: vec![number],
+                is_fresh: true,
+                is_provisional: false,
                 module,
                 source,
                 build_id,
@@ -373,6 +401,11 @@ impl Symbolize {
 
     fn accept(&mut self, progress: Progress) {
         let module = progress.module;
+        if progress.is_provisional {
+            self.accept_provisional(progress);
+            return;
+        }
+        let is_for = |parked: &Parked| progress.jobs.iter().any(|job| parked.jobs.contains(job));
         for Known { address, same, answer } in progress.answers {
             let key = (module, address);
             self.asked.remove(&(progress.tenant, key));
@@ -382,20 +415,37 @@ impl Symbolize {
                 answer => self.cache.keep(module, same, answer),
             };
             for parked in &mut self.parked {
-                if parked.jobs.contains(&progress.job) {
+                if is_for(parked) {
                     parked.plan.answers.insert(key, answer.clone());
                 }
             }
         }
         if progress.done {
             if let Some(jobs) = self.under_way.get_mut(&progress.tenant) {
-                *jobs -= 1;
+                *jobs = jobs.saturating_sub(progress.jobs.len());
                 if *jobs == 0 {
                     self.under_way.remove(&progress.tenant);
                 }
             }
             for parked in &mut self.parked {
-                parked.jobs.remove(&progress.job);
+                for job in &progress.jobs {
+                    parked.jobs.remove(job);
+                }
+            }
+        }
+    }
+
+    /// Takes names by symbol tables, for batches whose time is up before the better ones come.
+    fn accept_provisional(&mut self, progress: Progress) {
+        let Progress { jobs, module, answers, .. } = progress;
+        for parked in &mut self.parked {
+            if !jobs.iter().any(|job| parked.jobs.contains(job)) {
+                continue;
+            }
+            for Known { address, answer, .. } in &answers {
+                if matches!(answer, Answer::Named(_)) {
+                    parked.plan.provisional.insert((module, *address), answer.clone());
+                }
             }
         }
     }
@@ -404,12 +454,18 @@ impl Symbolize {
     fn release(&mut self, now: Instant, out: &mut Outbox) {
         let limit = usize::try_from(self.config.max_parked.0).unwrap_or(usize::MAX);
         let mut waiting = VecDeque::with_capacity(self.parked.len());
+        let mut order = Order::default();
         while let Some(parked) = self.parked.pop_front() {
-            let ready = parked.jobs.is_empty();
-            if ready || parked.deadline <= now || self.parked_bytes > limit {
+            let ready = parked.jobs.is_empty() || parked.deadline <= now;
+            if self.parked_bytes > limit || ready && order.is_free(&parked.services) {
                 self.parked_bytes = self.parked_bytes.saturating_sub(parked.bytes);
-                self.emit(parked.batch, &parked.plan, out);
+                if parked.is_left {
+                    out.push(parked.batch);
+                } else {
+                    self.emit(parked.batch, &parked.plan, out);
+                }
             } else {
+                order.hold(&parked.services);
                 waiting.push_back(parked);
             }
         }
@@ -421,16 +477,17 @@ impl Symbolize {
     fn emit(&self, mut batch: Batch, plan: &Plan, out: &mut Outbox) {
         // The batch was decoded when it came in.
         if let Ok(profiles) = batch.profiles_mut() {
-            let tally =
-                rewrite::apply(profiles, |mapping, address| match plan.modules.get(&mapping) {
-                    Some(Ok(module)) => plan
-                        .answers
-                        .get(&(*module, address))
-                        .cloned()
-                        .unwrap_or(Answer::Unnamed(Reason::Timeout)),
+            let tally = rewrite::apply(profiles, |mapping, address| {
+                let answer = match plan.modules.get(&mapping) {
+                    Some(Ok(module)) => match plan.answers.get(&(*module, address)) {
+                        Some(answer) => answer.clone(),
+                        None => return plan.in_the_meantime((*module, address)),
+                    },
                     Some(Err(reason)) => Answer::Unnamed(*reason),
                     None => Answer::Unnamed(Reason::NoBuildId),
-                });
+                };
+                Given { answer, is_provisional: false }
+            });
             self.counts.tally(&tally);
         }
         out.push(batch);
@@ -447,22 +504,35 @@ impl Processor for Symbolize {
         let locations = &profiles.dictionary.locations;
         // Without leave to look for names a gateway may find them.
         let named = locations.iter().skip(1).all(|location| !location.lines.is_empty());
-        if named || !self.overhead.allows_symbols() {
+        let is_left = named || !self.overhead.allows_symbols();
+        if is_left && self.parked.is_empty() {
             out.push(batch);
             return Ok(());
         }
         let bytes = weigh(profiles);
-        let (plan, jobs) = self.plan(profiles, &context);
-        if jobs.is_empty() {
+        let (plan, jobs) =
+            if is_left { Default::default() } else { self.plan(profiles, &context) };
+        if jobs.is_empty() && self.parked.is_empty() {
             self.emit(batch, &plan, out);
             return Ok(());
         }
+        let services = Services::of(profiles);
         let now = Instant::now();
-        // Names that must fit into a budget take longer.
-        let patience = if self.overhead.is_governed() { PATIENCE } else { 1 };
-        let deadline = now + self.config.timeout.0 * patience;
+        // Names that must fit into a budget take longer, but a window's profile leaves in time.
+        let deadline = now
+            + match &context.window {
+                Some(window) if self.overhead.is_governed() => {
+                    window.waits_for(Stage::Symbolize);
+                    window.patience().min(self.config.timeout.0 * PATIENCE)
+                }
+                Some(window) => {
+                    window.waits_for(Stage::Symbolize);
+                    window.patience().min(self.config.timeout.0)
+                }
+                None => self.config.timeout.0,
+            };
         self.parked_bytes += bytes;
-        self.parked.push_back(Parked { batch, deadline, bytes, jobs, plan });
+        self.parked.push_back(Parked { batch, deadline, bytes, jobs, services, is_left, plan });
         self.release(now, out);
         Ok(())
     }
@@ -496,7 +566,11 @@ impl Processor for Symbolize {
             }
         }
         while let Some(parked) = self.parked.pop_front() {
-            self.emit(parked.batch, &parked.plan, out);
+            if parked.is_left {
+                out.push(parked.batch);
+            } else {
+                self.emit(parked.batch, &parked.plan, out);
+            }
         }
         self.parked_bytes = 0;
         self.counts.parked.set(0);

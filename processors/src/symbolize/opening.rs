@@ -68,7 +68,9 @@ impl Client {
             }
             facts = found.unwrap_or(facts);
         }
+        let debug_info_bytes = facts.debug_info_bytes;
         self.offer_supplementary(job, facts, path, pid)?;
+        self.lane.note(job.module, debug_info_bytes);
         self.opened.insert(job.module);
         Ok(())
     }
@@ -113,7 +115,9 @@ impl Client {
             }
             return Err(Trouble::Module(reason));
         };
+        let debug_info_bytes = facts.debug_info_bytes;
         self.offer_supplementary(job, facts, "/".into(), None)?;
+        self.lane.note(job.module, debug_info_bytes);
         self.opened.insert(job.module);
         Ok(())
     }

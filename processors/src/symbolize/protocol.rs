@@ -68,6 +68,8 @@ pub(super) enum Request {
         module: u32,
         /// The addresses, at most [`MAX_ADDRESSES`].
         addresses: Vec<u64>,
+        /// By symbol tables only, which are read quickly however large debug information is.
+        only_symbols: bool,
     },
     /// Say of a file, which comes as descriptor, how it was made. Answered by
     /// [`Response::Described`].
@@ -83,6 +85,8 @@ pub(super) struct Limits {
     pub(super) memory: u64,
     /// Seconds of CPU time for one request.
     pub(super) cpu_seconds: u64,
+    /// It is held again and again to keep within a budget: what it has read it keeps for longer.
+    pub(super) is_paced: bool,
 }
 
 /// What a module is.
@@ -144,6 +148,8 @@ pub(super) struct Facts {
     pub(super) supplementary: Option<(String, Vec<u8>)>,
     /// It has debug information itself.
     pub(super) has_debug_info: bool,
+    /// The bytes of debug information that must be read before the first answer.
+    pub(super) debug_info_bytes: u64,
 }
 
 /// Why a file is not used.

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use profpipe_pipeline::modules::ModuleId;
 use profpipe_pipeline::profile::attribute_names::{
     FRAME_TYPE, PPROF_HAS_FILENAMES, PPROF_HAS_FUNCTIONS, PPROF_HAS_INLINE_FRAMES,
-    PPROF_HAS_LINE_NUMBERS, UNSYMBOLIZED_REASON,
+    PPROF_HAS_LINE_NUMBERS, SYMBOLS_PROVISIONAL, UNSYMBOLIZED_REASON,
 };
 use profpipe_pipeline::profile::{
     AttributeIx, Dictionary, Function, FunctionIx, Index, Line, Locations, MappingIx, Mappings,
@@ -38,12 +38,23 @@ pub(super) struct Tally {
     pub(super) named: u64,
     /// Not named, by reason.
     pub(super) unnamed: HashMap<Reason, u64>,
+    /// Of the named, those by a symbol table although debug information may say more.
+    pub(super) provisional: u64,
+}
+
+/// What a location is given.
+#[derive(Debug)]
+pub(super) struct Given {
+    /// The answer.
+    pub(super) answer: Answer,
+    /// It is what a symbol table says: debug information may say more later, elsewhere.
+    pub(super) is_provisional: bool,
 }
 
 /// Gives every location without lines what `answer` says about its mapping and address.
 pub(super) fn apply(
     profiles: &mut Profiles,
-    mut answer: impl FnMut(MappingIx, u64) -> Answer,
+    mut answer: impl FnMut(MappingIx, u64) -> Given,
 ) -> Tally {
     let dictionary = &mut profiles.dictionary;
     let mut writer = Writer::new(dictionary);
@@ -57,8 +68,8 @@ pub(super) fn apply(
             locations.push(location);
             continue;
         }
-        let answer = if location.mapping.is_none() {
-            Answer::Unnamed(Reason::NoMapping)
+        let Given { answer, is_provisional } = if location.mapping.is_none() {
+            Given { answer: Answer::Unnamed(Reason::NoMapping), is_provisional: false }
         } else {
             answer(location.mapping, location.address)
         };
@@ -73,6 +84,10 @@ pub(super) fn apply(
             }
             Answer::Named(frames) => {
                 tally.named += 1;
+                if is_provisional {
+                    tally.provisional += 1;
+                    attributes.push(writer.provisional(dictionary));
+                }
                 for frame in frames.iter() {
                     lines.push(Line {
                         function: writer.function(dictionary, &frame.function),
@@ -133,6 +148,11 @@ impl Writer {
             let value = Value::from(reason.text());
             dictionary.attributes.intern(self.reason, value, StringIx::NONE)
         })
+    }
+
+    fn provisional(&self, dictionary: &mut Dictionary) -> AttributeIx {
+        let key = dictionary.strings.intern(SYMBOLS_PROVISIONAL);
+        dictionary.attributes.intern(key, Value::Bool(true), StringIx::NONE)
     }
 
     fn frame_type(&self, dictionary: &mut Dictionary, language: Language) -> Option<AttributeIx> {

@@ -51,3 +51,67 @@ impl Peak {
         self.0
     }
 }
+
+/// A mean over about so many seconds.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Mean(f64);
+
+impl Mean {
+    /// A first guess.
+    pub(super) fn from(value: f64) -> Self {
+        Self(value)
+    }
+
+    /// Takes note of what a window of so many seconds was like.
+    pub(super) fn observe(&mut self, measured: f64, seconds: f64, time: f64) {
+        let gain = 1.0 - (-seconds / time).exp();
+        self.0 += gain * (measured - self.0);
+    }
+
+    pub(super) fn get(self) -> f64 {
+        self.0
+    }
+}
+
+/// What is left free of every window so that about one in a hundred is over the budget: it grows by
+/// each that is, and shrinks a little by each that is not (a stochastic approximation of that
+/// quantile; Robbins and Monro 1951). So it needs no model of what costs are spread like. Far above
+/// what is usual it shrinks faster.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Margin(f64);
+
+impl Margin {
+    /// The share of windows that may be over.
+    const OVER: f64 = 0.005;
+    /// By how much it grows, in budgets.
+    const STEP: f64 = 0.2;
+    /// Beyond this it shrinks faster, in proportion.
+    const USUAL: f64 = 0.1;
+    /// The least and the most.
+    const BOUNDS: (f64, f64) = (0.02, 0.6);
+
+    /// What is left where little is known.
+    const DOUBT: f64 = 0.5;
+
+    pub(super) fn new() -> Self {
+        Self(0.25)
+    }
+
+    /// What was learnt may not hold any more.
+    pub(super) fn doubt(&mut self) {
+        self.0 = self.0.max(Self::DOUBT);
+    }
+
+    /// Takes note of what a window of so many seconds cost, in budgets.
+    pub(super) fn observe(&mut self, cost: f64, seconds: f64) {
+        let down = Self::OVER * seconds * (1.0 + self.0 / Self::USUAL);
+        let step = if cost > 1.0 { 1.0 - Self::OVER } else { -down };
+        let (least, most) = Self::BOUNDS;
+        self.0 = (self.0 + Self::STEP * step).clamp(least, most);
+    }
+
+    /// In budgets.
+    pub(super) fn get(self) -> f64 {
+        self.0
+    }
+}

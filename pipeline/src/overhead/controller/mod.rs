@@ -1,44 +1,54 @@
 //! The control law: from what a window cost to what the next one may do.
 //!
-//! Feed-forward: what a sample costs is estimated from above, and the number of samples follows from
-//! what the budget leaves for them. Nothing integrates an error over time but the debt, which only
-//! ever takes away; so there is no gain that could make it swing. Frequency falls at once and rises
-//! by a quarter a window at most. Time and measurements are parameters: the same observations give
-//! the same levers.
+//! Feed-forward: what a sample costs is estimated, and the number of samples follows from what the
+//! budget leaves for them. Only a slow trim within bounds looks back at what was spent: it makes up
+//! for what estimates are off by, and has no part in how fast anything reacts. Frequency falls at
+//! once and rises by a quarter a window at most. Time and measurements are parameters: the same
+//! observations give the same levers.
 //!
 //! What a window may cost is divided so:
-//! - the *base*, which is there whatever one does: wake-ups, timers;
-//! - the *reserve* for work that can wait: it is spread by the [pacer](super::Pacer), and the
-//!   largest piece that was seen lately must fit in;
+//! - the *base*, which is there whatever one does: wake-ups, timers, reports of mappings and forks;
+//! - the *reserve* for work that can wait: what it took lately, and more for as long as it is kept
+//!   waiting; most of the budget where profiles are late. The [pacer](super::Pacer) spreads it;
 //! - *samples*: the rest. The credits that the kernel enforces are what the rest pays for.
 
 mod estimate;
 mod ladder;
+mod profile_length;
+mod reserve;
 
 use std::time::Duration;
 
-use self::estimate::{Cost, Peak};
+use self::estimate::{Cost, Margin, Mean, Peak};
 use self::ladder::Ladder;
+use self::profile_length::ProfileLength;
+use self::reserve::Reserve;
 use super::limits::Limits;
 
 pub use self::ladder::Rung;
 
-/// How much of a window's budget is planned for.
-const PLANNED: f64 = 0.85;
-/// The same where costs have proved to be as estimated, and what of that the frequency is set for;
-/// credits are for all of it.
-const TRUSTED: (f64, f64) = (0.95, 0.9);
-/// How much trust grows in a second that stays below this share of the budget, in which it is lost
-/// beyond the other.
-const TRUST: (f64, f64, f64) = (0.04, 0.88, 0.95);
+/// What of the budget the mean shall be.
+const TARGET: f64 = 0.9;
+/// The most of the budget that is planned for a second, or for ten.
+const FULL: f64 = 0.97;
+/// How far the trim may go, and how much of a difference it makes up for in a second.
+const TRIM: (f64, f64) = (0.75, 1.3);
+/// See [`TRIM`].
+const TRIM_GAIN: f64 = 0.03;
+/// The time over which the mean is trimmed, in seconds.
+const TRIM_TIME: f64 = 20.0;
+/// A sample that costs so many times the usual is news: what is known of costs is less certain.
+const SURPRISE: f64 = 2.5;
 /// What a window may inherit from cheaper ones, in windows.
 const INHERITED: f64 = 0.03;
 /// The deepest debt that is remembered, in seconds of budget.
 const DEEPEST: f64 = 10.0;
 /// Debt beyond this, in seconds of budget, stops everything that can be stopped.
 const PAYING: f64 = 0.5;
-/// The least and the most of the budget that is kept for work that can wait.
-const RESERVE: (f64, f64) = (0.1, 0.5);
+/// The most that samples make room for, of the budget.
+const YIELDED: f64 = 0.6;
+/// What work that can wait gets at least, of the budget.
+const TRICKLE: f64 = 0.05;
 /// A base beyond this share of the budget lengthens windows.
 const HEAVY: f64 = 0.2;
 /// More than this share of the budget in one window is taken for a burst of work, not for the base.
@@ -61,8 +71,6 @@ const NAMES: f64 = 0.002;
 const LEAST: f64 = 0.1;
 /// What of the frequency that seems affordable one begins with.
 const CAUTION: f64 = 0.4;
-/// How long work that can wait should wait at most.
-const LATENCY: f64 = 10.0;
 
 /// What a host is like, and what was wanted without a governor.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -88,12 +96,23 @@ pub struct Observation {
     pub sampling: f64,
     /// Of that, work that can wait.
     pub deferrable: f64,
-    /// The largest piece of that work.
+    /// Of that, what profiles cannot leave without: adding up, processing, sending.
+    pub delivery: f64,
+    /// What was taken of the allowance for the start.
+    pub allowed: f64,
+    /// The largest piece of work that can wait.
     pub lump: f64,
-    /// The largest piece of writing, processing and sending profiles.
-    pub flush: f64,
-    /// How long work that can wait had waited, in seconds.
-    pub waited: f64,
+    /// The largest piece that waits now, as far as one knows before.
+    pub pending: f64,
+    /// For how much of the window delivery was kept waiting, of 1.
+    pub delivery_waited: f64,
+    /// The same for other work that can wait.
+    pub rest_waited: f64,
+    /// The age of the oldest window whose profile has not left, or has left in this window, in
+    /// seconds since it ended.
+    pub age: f64,
+    /// Whether that is late.
+    pub is_late: bool,
     /// Interruptions by samples.
     pub samples: f64,
     /// Samples that were unwound, those twice that had to wait for tables.
@@ -128,7 +147,8 @@ pub enum State {
     Limited,
     /// Nothing is sampled until a debt is paid.
     Paying,
-    /// The base alone takes too much of the budget: windows are longer.
+    /// The base alone takes too much of the budget, so that windows are longer; or what little is
+    /// sampled cannot be sent in time.
     Infeasible,
     /// The budget cannot be kept: off.
     Stopped,
@@ -162,10 +182,12 @@ pub struct Levers {
     pub sideband_records: f64,
     /// CPU time that unwinding may take in the next window, in nanoseconds.
     pub unwinding: f64,
-    /// CPU time for work that can wait, in nanoseconds for each of time.
+    /// CPU time for work that can wait in any second, in nanoseconds for each of time.
     pub pace: f64,
-    /// The largest piece of such work lately, in nanoseconds.
-    pub lump: f64,
+    /// The same in any ten seconds.
+    pub pace_of_ten: f64,
+    /// The share of the budget that is kept for work that can wait.
+    pub reserve: f64,
     /// The length of the next window.
     pub window: Duration,
     /// The length of a profile.
@@ -182,25 +204,35 @@ pub struct Controller {
     limits: Limits,
     wish: Wish,
     user: Cost,
-    /// By second, as are `lump` and `deferrable`.
+    /// What is there whatever one does, at most, by second.
     base: Peak,
-    /// The base over a minute.
-    usual: f64,
-    lump: Peak,
-    /// Pieces of writing and sending profiles, over minutes.
-    flush: Peak,
-    deferrable: f64,
-    /// The share of the budget for work that can wait.
-    reserve: f64,
+    /// The same over a minute, with what the kernel takes for reports of mappings and forks.
+    usual: Mean,
+    reserve: Reserve,
+    /// What a second may cost more than planned, but for one in a hundred.
+    margin: Margin,
+    /// What samples and the base took over ten seconds, by second.
+    fixed: Mean,
+    /// What was planned for them in the window that is on, by second.
+    planned: f64,
+    /// What work that can wait may take in a second of it.
+    pace: f64,
+    /// What was spent, of the budget.
+    spent: Mean,
+    /// What samples get of what estimates say that they can have.
+    trim: f64,
     busy: f64,
+    /// The largest piece that waits.
+    pending: f64,
     /// What is left over, in nanoseconds; negative: a debt.
     tokens: f64,
+    /// What of the allowance for the start is to be paid back, in nanoseconds.
+    owed: f64,
     frequency: f64,
-    /// How far costs are believed to be what they usually are rather than what they may be.
-    trust: f64,
     kernel: f64,
     record: f64,
     ladder: Ladder,
+    profile: ProfileLength,
     length: f64,
     heavy: u32,
     light: u32,
@@ -219,18 +251,23 @@ impl Controller {
             wish,
             user: Cost::new(40_000.0, 15_000.0),
             base: Peak::default(),
-            usual: 0.0,
-            lump: Peak::default(),
-            flush: Peak::default(),
-            deferrable: 0.0,
-            reserve: RESERVE.1,
+            usual: Mean::default(),
+            reserve: Reserve::new(wish.interval),
+            margin: Margin::new(),
+            fixed: Mean::default(),
+            planned: 0.0,
+            pace: 0.0,
+            spent: Mean::from(TARGET),
+            trim: 1.0,
             busy: f64::from(wish.cpus),
+            pending: 0.0,
             tokens: 0.0,
+            owed: 0.0,
             frequency: 1.0,
-            trust: 0.0,
             kernel: kernel_sample,
             record: 5_000.0,
             ladder: Ladder::new(),
+            profile: ProfileLength::new(wish.interval, limits.longest_profile),
             length: limits.window.0.as_secs_f64(),
             heavy: 0,
             light: 0,
@@ -241,7 +278,7 @@ impl Controller {
             paying: false,
         };
         // Slow at first, and faster as it proves affordable.
-        let usual = new.affordable(Rung::Full, (1.0 - INHERITED) * new.budget(), 0.0);
+        let usual = new.affordable(Rung::Full);
         new.frequency = (CAUTION * usual / new.busy.max(1.0)).clamp(SLOWEST, new.wish.frequency);
         new
     }
@@ -251,16 +288,24 @@ impl Controller {
         &self.limits
     }
 
-    /// Nanoseconds of CPU a second.
+    /// Nanoseconds of CPU a second: less while the start is paid back.
     fn budget(&self) -> f64 {
-        self.limits.cpu * 1e9
+        let budget = self.limits.cpu * 1e9;
+        if self.owed > 0.0 { budget - self.payment() } else { budget }
+    }
+
+    /// What of the start is paid back in a second, in nanoseconds.
+    fn payment(&self) -> f64 {
+        let start = &self.limits.start;
+        start.nanoseconds(self.limits.cpu) / start.payback.as_secs_f64().max(1.0)
     }
 
     /// Learns from a window.
     pub fn observe(&mut self, window: &Observation) {
         let seconds = window.seconds.max(0.001);
+        self.owed = (self.owed - self.payment() * seconds).max(0.0) + window.allowed;
         let budget = self.budget();
-        let spent = window.total();
+        let spent = window.total() - window.allowed;
         self.kernel = window.kernel_sample;
         self.record = window.kernel_record;
         self.tokens = (self.tokens + budget * seconds - spent)
@@ -269,49 +314,44 @@ impl Controller {
             // A few samples say little about what one costs.
             let weight = (window.processed / 5.0).min(1.0);
             let measured = window.sampling / window.processed;
-            if weight >= 1.0 && measured > self.user.upper() {
-                self.trust = 0.0;
+            if weight >= 1.0 && measured > SURPRISE * self.user.mean() {
+                self.margin.doubt();
             }
             self.user.observe(self.user.mean() + weight * (measured - self.user.mean()));
         }
         let base = (window.user - window.sampling - window.deferrable).max(0.0) / seconds;
         // A burst that no stage has claimed is not there every second.
         self.base.observe(base.min(BURST * budget), seconds, 0.3);
-        self.usual += (0.05 * seconds).min(0.5) * (base - self.usual);
-        self.lump.observe(window.lump, seconds, 0.03);
-        self.flush.observe(window.flush, seconds, 0.002);
-        self.deferrable +=
-            (0.1 * seconds).min(0.5) * (window.deferrable / seconds - self.deferrable);
+        let reports = window.sideband * window.kernel_record / seconds;
+        self.usual.observe(base + reports.min(SIDEBAND * budget), seconds, 20.0);
+        let fixed = (window.total() - window.deferrable).max(0.0) / seconds;
+        self.fixed.observe(fixed, seconds, 10.0);
         let share = spent / (budget * seconds);
-        let (gain, low, high) = TRUST;
-        if share > high {
-            self.trust *= 0.5;
-        } else if share < low && window.samples > 0.0 {
-            self.trust = (self.trust + gain * seconds).min(1.0);
+        // The margin is not for a piece that is larger than what work that can wait may take in a
+        // second, nor for a storm of reports.
+        let deferrable = (window.deferrable - window.allowed).min(self.pace * seconds) / seconds;
+        if window.allowed <= 0.0 {
+            self.margin.observe((fixed - reports + deferrable) / budget, seconds);
+        }
+        self.spent.observe(share.min(2.0), seconds, TRIM_TIME);
+        if self.frequency < 0.98 * self.wish.frequency && !self.paying {
+            let difference = TARGET - self.spent.get();
+            self.trim = (self.trim + TRIM_GAIN * seconds.min(5.0) * difference)
+                .clamp(TRIM.0, TRIM.1);
         }
         self.busy = window.busy.max(self.busy * 0.9_f64.powf(seconds)).min(self.cpus());
         if let (Some(limit), Some(resident)) = (self.limits.memory, window.resident) {
             self.memory_ok = resident < limit - if self.memory_ok { 0 } else { limit / 10 };
         }
-        self.reserve(window, seconds);
+        self.pending = window.pending.min(YIELDED * budget);
+        self.reserve.observe(window, self.pace, budget);
+        self.profile.observe(window, budget);
         self.sideband(window, seconds);
         self.feasibility(base, seconds);
     }
 
     fn cpus(&self) -> f64 {
         f64::from(self.wish.cpus.max(1))
-    }
-
-    /// How much is kept for work that can wait.
-    fn reserve(&mut self, window: &Observation, seconds: f64) {
-        let needed = (1.2 * self.lump.get()).max(1.2 * self.deferrable) / self.budget();
-        let wanted = needed.clamp(RESERVE.0, RESERVE.1);
-        if window.waited > LATENCY {
-            self.reserve = (self.reserve * 1.25).min(RESERVE.1);
-        } else {
-            self.reserve += (0.1 * seconds).min(1.0) * (wanted - self.reserve);
-        }
-        self.reserve = self.reserve.max(wanted.min(RESERVE.1));
     }
 
     /// Turns the side band off in a storm, and on again after it.
@@ -360,23 +400,30 @@ impl Controller {
         }
     }
 
-    /// The samples that a window can pay for on a rung, by second.
-    fn affordable(&self, rung: Rung, available: f64, base: f64) -> f64 {
+    /// What a sample costs on a rung, from above where the rung was not tried.
+    fn cost(&self, rung: Rung) -> f64 {
+        if rung == self.ladder.rung {
+            return (self.user.mean() + self.kernel).max(100.0);
+        }
         let (user_here, kernel_here) = self.ladder.rung.relative();
         let (user, kernel) = rung.relative();
-        let cost = self.user.upper() * user / user_here + self.kernel * kernel / kernel_here;
-        let room = PLANNED * available - base - self.reserve * self.budget();
-        (room / cost.max(100.0)).max(0.0)
+        (self.user.upper() * user / user_here + self.kernel * kernel / kernel_here).max(100.0)
     }
 
-    /// The same on the rung in force, the more of it the more the costs are trusted.
-    fn trusted(&self, available: f64) -> f64 {
-        let careful = self.affordable(self.ladder.rung, available, self.base.get());
-        let cost = self.user.mean() + self.kernel;
-        let base = self.usual.max(0.5 * self.base.get());
-        let room = TRUSTED.0 * available - base - self.reserve * self.budget();
-        let most = (room / cost.max(100.0)).max(careful);
-        careful + self.trust * (most - careful)
+    /// By how much a second may cost more than planned, but for a few in a hundred.
+    fn sure(&self) -> f64 {
+        self.margin.get() * self.budget()
+    }
+
+    /// The samples that a second can pay for on a rung in the long run.
+    fn affordable(&self, rung: Rung) -> f64 {
+        let budget = self.budget();
+        let base = self.usual.get().max(0.3 * self.base.get());
+        let kept = self.reserve.get() * budget;
+        // What the mean leaves, and what a second leaves that turns out as far off as it may.
+        let mean = self.trim * (TARGET * budget - base - kept);
+        let second = FULL * budget - base - self.sure();
+        (mean.min(second) / self.cost(rung)).max(0.0)
     }
 
     /// What the next window may do.
@@ -388,17 +435,16 @@ impl Controller {
         if self.wish.ladder && self.stopped <= 0.0 && !self.paying {
             let before = self.ladder.rung;
             let shared = (1.1 * self.busy).max(0.5);
-            let fair = (1.0 - INHERITED) * budget;
-            let predicted = Rung::ALL.map(|rung| self.affordable(rung, fair, self.usual) / shared);
+            let predicted = Rung::ALL.map(|rung| self.affordable(rung) / shared);
             let rung =
                 self.ladder.step(|rung| predicted.get(rung as usize).copied().unwrap_or(0.0));
             if rung != before {
                 self.user.scale(rung.relative().0 / before.relative().0);
             }
         }
-        let samples = self.trusted(available);
+        let rung = self.ladder.rung;
         // A debt takes credits, which the kernel enforces; the frequency is for the long run.
-        let usual = TRUSTED.1 * self.trusted((1.0 - INHERITED) * budget);
+        let usual = self.affordable(rung);
         let wanted = (usual / self.busy.max(0.5)).min(self.wish.frequency);
         let faster = self.frequency.max(1.0) * 1.25_f64.powf(self.length.min(4.0));
         self.paying = self.tokens < -PAYING * budget;
@@ -408,6 +454,21 @@ impl Controller {
         }
         let stopped = self.stopped > 0.0;
         let off = self.paying || stopped;
+        let base = self.usual.get();
+        // What the kernel enforces: a little more than is usual, so that it is rarely met where all
+        // is as planned, and never more than what is there.
+        let room = available - base - self.reserve.get().min(0.5) * budget;
+        let most = (room / self.cost(rung)).max(1.2 * usual * available / budget);
+        let all = (FULL * available - base) / self.cost(rung);
+        // Samples make room for a piece that does not fit beside them, and that waits.
+        let beside = FULL * available - base - self.sure() - UNCERTAIN - 1.05 * self.pending;
+        let beside = (beside / self.cost(rung)).max(0.0);
+        let frequency = match self.pending {
+            pending if pending > 0.0 => self.frequency.min(beside / self.busy.max(0.5)),
+            _ => self.frequency,
+        };
+        let samples = most.min(all).max(0.0);
+        let samples = if frequency < self.frequency { samples.min(1.2 * beside) } else { samples };
         // The frequency keeps to what is affordable in the long run, also where that is less than a
         // sample in each window.
         let credits = match samples * self.length {
@@ -417,7 +478,7 @@ impl Controller {
         };
         let state = if stopped {
             State::Stopped
-        } else if self.length > self.limits.window.0.as_secs_f64() {
+        } else if self.length > self.limits.window.0.as_secs_f64() || self.reserve.is_hopeless() {
             State::Infeasible
         } else if off || credits < 1.0 {
             State::Paying
@@ -426,38 +487,43 @@ impl Controller {
         } else {
             State::Steady
         };
-        let sampling = (samples * self.length).min(self.frequency * self.cpus() * self.length);
-        let planned = if off { 0.0 } else { sampling / self.length };
-        let cost = self.user.upper() + self.kernel;
-        // What the end of a window takes falls into one second, however long the window was.
-        let busiest = self.base.get() * self.length.max(1.0) + UNCERTAIN;
-        let left = 0.9 * available - busiest - planned * cost;
-        let pace = if off { 0.05 * budget } else { left.clamp(0.05 * budget, 0.7 * budget) };
+        let sampling = samples.min(frequency * self.busy);
+        let sampling = if off { 0.0 } else { sampling * self.cost(rung) };
+        self.planned = sampling + base;
+        let (pace, pace_of_ten) = self.paces(available, off);
+        self.pace = pace;
         Levers {
-            frequency: self.frequency,
+            frequency: frequency.max(SLOWEST),
             credits: credits as u32,
-            rung: self.ladder.rung,
+            rung,
             sideband: self.storm <= 0.0 && !stopped,
             sideband_records: SIDEBAND * budget * self.length / self.record.max(100.0),
             unwinding: (samples * self.user.upper() * self.length).max(0.1 * budget),
             pace: pace / 1e9,
-            lump: self.lump.get(),
+            pace_of_ten: pace_of_ten / 1e9,
+            reserve: self.reserve.get(),
             window: Duration::from_secs_f64(self.length),
-            profile: self.profile(),
+            profile: self.profile.get(),
             symbols: self.memory_ok && !stopped && self.limits.cpu >= NAMES,
             state,
         }
     }
 
-    /// How long a profile is: longer where writing and sending one is a large piece.
-    fn profile(&self) -> Duration {
-        let longest = self.limits.longest_profile.max(self.wish.interval).as_secs_f64();
-        let wanted = self.wish.interval.as_secs_f64();
-        let share = self.flush.get() / self.budget();
-        let length = if share > RESERVE.1 { longest } else { wanted * (1.0 + 4.0 * share) };
-        // Whole multiples of what was wished, so that boundaries stay put.
-        let multiple = if share > 0.2 { (length / wanted).round().max(1.0) } else { 1.0 };
-        Duration::from_secs_f64(wanted * multiple)
+    /// What work that can wait may take in any second and any ten, in nanoseconds a second.
+    fn paces(&self, available: f64, off: bool) -> (f64, f64) {
+        let budget = self.budget();
+        if off && !self.reserve.is_late() {
+            return (TRICKLE * budget, TRICKLE * budget);
+        }
+        // What the end of a window takes falls into one second, however long the window was.
+        let busiest = self.usual.get() * (self.length - 1.0).max(0.0) + UNCERTAIN;
+        // Work that can wait is paced by what was really spent; samples by what is planned.
+        let sure = 0.25 * self.sure();
+        let second = FULL * available - self.planned - busiest.min(0.3 * budget) - sure;
+        let fixed = self.planned.max(if off { 0.0 } else { self.fixed.get() });
+        let ten = FULL * available - fixed;
+        let least = TRICKLE * budget;
+        (second.clamp(least, budget), ten.clamp(least, budget))
     }
 
     /// What is left over, in seconds of budget; negative: a debt.
@@ -465,8 +531,8 @@ impl Controller {
         self.tokens / self.budget()
     }
 
-    /// What a sample is taken to cost user space, in nanoseconds: usually, and at most.
-    pub fn user_sample(&self) -> (f64, f64) {
-        (self.user.mean(), self.user.upper())
+    /// What of the allowance for the start is still to be paid back, in nanoseconds.
+    pub fn owed(&self) -> f64 {
+        self.owed
     }
 }

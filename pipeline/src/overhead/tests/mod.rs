@@ -20,11 +20,11 @@ fn no_second_is_overdrawn() {
     const SECOND: u64 = 1_000_000_000;
     for lump in [50_000.0, 400_000.0, 3_000_000.0, 5_000_000.0] {
         let share = 0.004;
-        let mut pacer = Pacer::new(share, lump, 0);
+        let mut pacer = Pacer::new(share, 0);
         let mut now = 0;
         let mut spent: Vec<(u64, f64)> = Vec::new();
         while now < 60 * SECOND {
-            let wait = pacer.wait(lump, now);
+            let wait = pacer.wait(lump, Duration::MAX, now);
             if wait.is_zero() {
                 pacer.take(lump, now);
                 spent.push((now, lump));
@@ -46,8 +46,8 @@ fn no_second_is_overdrawn() {
 /// Guarantees: it says how long to wait, and asks to come back where that would be for ever.
 #[test]
 fn waits_are_bounded() {
-    let mut pacer = Pacer::new(0.0, 0.0, 0);
-    assert!(pacer.wait(1e6, 0) <= Duration::from_secs(5));
-    pacer.set(0.01, 0.0, 0);
-    assert!(pacer.wait(1e3, 1_000_000_000).is_zero());
+    let mut pacer = Pacer::new(0.0, 0);
+    assert!(pacer.wait(1e6, Duration::MAX, 0) <= Duration::from_secs(5));
+    pacer.set(0.01, 0.01, 0);
+    assert!(pacer.wait(1e3, Duration::ZERO, 1_000_000_000).is_zero());
 }

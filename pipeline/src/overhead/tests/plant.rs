@@ -1,7 +1,9 @@
 //! A host that is profiled, as far as cost goes: the model of the evaluation in the method notes,
 //! with costs drawn anew in every window. Deterministic by its seed.
 
-use crate::overhead::{Controller, Levers, Limits, Observation, Rung, Wish};
+use std::time::Duration;
+
+use crate::overhead::{Controller, Levers, Limits, Observation, Pacer, Rung, Wish};
 
 /// A small generator of random numbers; the tests need no good one, only the same each time.
 pub(super) struct Random(u64);
@@ -69,7 +71,11 @@ pub(super) const ALL: [Scenario; 9] = [
 pub(super) struct Outcome {
     /// The cost of every second, in budgets.
     pub(super) seconds: Vec<f64>,
+    /// The same as the agent sees it, with the most that the kernel may take.
+    pub(super) accounted: Vec<f64>,
     pub(super) frequencies: Vec<f64>,
+    /// The age of the oldest profile that was not sent, at the end of every second.
+    pub(super) ages: Vec<f64>,
     pub(super) last: Option<Levers>,
     pub(super) rungs: u32,
 }
@@ -105,11 +111,13 @@ const WAKE: f64 = 90_000.0;
 /// What writing and sending one profile takes, in pieces.
 const FLUSH: [f64; 4] = [500_000.0, 300_000.0, 400_000.0, 700_000.0];
 
+const SECOND: u64 = 1_000_000_000;
+
 /// Runs a controller on a host for so many seconds.
 pub(super) fn run(scenario: Scenario, cpu: f64, seed: u64, seconds: usize) -> Outcome {
     let cpus = 32.0;
     let limits = Limits { cpu, ..Limits::default() };
-    let interval = std::time::Duration::from_secs(10);
+    let interval = Duration::from_secs(10);
     let wish = Wish { frequency: 99.0, cpus: cpus as u32, interval, ladder: true };
     let mut random = Random::new(seed);
     let kernel_at_most = 20_000.0;
@@ -119,7 +127,14 @@ pub(super) fn run(scenario: Scenario, cpu: f64, seed: u64, seconds: usize) -> Ou
     let budget = cpu * 1e9;
     // Work that can wait: pieces in order, and for how long they have waited.
     let mut pieces: std::collections::VecDeque<f64> = std::collections::VecDeque::new();
-    let (mut bucket, mut waited, mut flushed) = (0.0_f64, 0.0, 0.0);
+    let mut profile: std::collections::VecDeque<f64> = std::collections::VecDeque::new();
+    let mut pacer = Pacer::new(levers.pace, 0);
+    let mut flushed = 0.0;
+    // Since when the first piece of each queue waits.
+    let mut begun: (Option<u64>, Option<u64>) = (None, None);
+    // When profiles that were not sent ended, and the pieces written by then; and those sent.
+    let mut profiles: std::collections::VecDeque<(f64, usize)> = std::collections::VecDeque::new();
+    let (mut written, mut sent) = (0, 0);
     let mut window = Observation::default();
     let mut ended = 0.0;
     for second in 0..seconds {
@@ -169,24 +184,42 @@ pub(super) fn run(scenario: Scenario, cpu: f64, seed: u64, seconds: usize) -> Ou
         flushed += 1.0;
         if flushed >= levers.profile.as_secs_f64() {
             flushed = 0.0;
-            pieces.extend(FLUSH.map(|piece| piece * jitter));
+            profile.extend(FLUSH.map(|piece| piece * jitter));
+            written += FLUSH.len();
+            profiles.push_back((time, written));
         }
-        // The pacer, in twenty steps.
-        let cap = (1.1 * levers.lump).clamp(0.25 * levers.pace * 1e9, 0.7 * levers.pace * 1e9);
-        let rate = levers.pace * 1e9 - cap;
-        let (mut deferrable, mut lump) = (0.0, 0.0_f64);
-        for _ in 0..20 {
-            bucket = (bucket + rate / 20.0).min(cap);
-            while let Some(piece) = pieces.front().copied()
-                && bucket >= piece.min(0.95 * cap)
-            {
-                pieces.pop_front();
-                bucket -= piece;
-                deferrable += piece;
-                lump = lump.max(piece);
+        // The pacer, in twenty steps; what profiles cannot leave without goes first.
+        pacer.set(levers.pace, levers.pace_of_ten, second as u64 * SECOND);
+        let (mut deferrable, mut delivery, mut lump) = (0.0, 0.0, 0.0_f64);
+        let (mut delivery_waited, mut rest_waited) = (0.0, 0.0);
+        for step in 0..20 {
+            let now = second as u64 * SECOND + step * SECOND / 20;
+            let queues = [(&mut profile, &mut begun.0, true), (&mut pieces, &mut begun.1, false)];
+            let mut is_blocked = false;
+            for (queue, since, is_delivery) in queues {
+                while !is_blocked
+                    && let Some(piece) = queue.front().copied()
+                    && let waited = Duration::from_nanos(now - *since.get_or_insert(now))
+                    && pacer.wait(piece, waited, now).is_zero()
+                {
+                    *since = None;
+                    queue.pop_front();
+                    sent += usize::from(is_delivery);
+                    pacer.take(piece, now);
+                    deferrable += piece;
+                    delivery += if is_delivery { piece } else { 0.0 };
+                    lump = lump.max(piece);
+                }
+                is_blocked = !queue.is_empty();
             }
+            delivery_waited += if profile.is_empty() { 0.0 } else { 0.05 };
+            rest_waited += if pieces.is_empty() { 0.0 } else { 0.05 };
         }
-        waited = if pieces.is_empty() { 0.0 } else { waited + 1.0 };
+        while profiles.front().is_some_and(|(_, pieces)| sent >= *pieces) {
+            profiles.pop_front();
+        }
+        let age = profiles.front().map_or(0.0, |(began, _)| time - began);
+        outcome.ages.push(age);
         let base = (BASE + WAKE / length) * factor * random.noise(0.1);
         let total = sampling + samples * kernel + seen * 600.0 * factor + deferrable + base;
         outcome.seconds.push(total / budget);
@@ -195,9 +228,14 @@ pub(super) fn run(scenario: Scenario, cpu: f64, seed: u64, seconds: usize) -> Ou
         window.user += sampling + deferrable + base;
         window.sampling += sampling;
         window.deferrable += deferrable;
+        window.delivery += delivery;
         window.lump = window.lump.max(lump);
-        window.flush = window.lump;
-        window.waited = waited;
+        window.delivery_waited = delivery_waited;
+        window.rest_waited = rest_waited;
+        window.age = age;
+        window.is_late = age > 18.0;
+        window.pending =
+            profile.iter().take(1).chain(pieces.iter().take(1)).copied().fold(0.0, f64::max);
         window.samples += samples;
         window.processed += samples;
         window.sideband += seen;
@@ -205,6 +243,8 @@ pub(super) fn run(scenario: Scenario, cpu: f64, seed: u64, seconds: usize) -> Ou
         window.capped = u32::from(samples >= credits);
         window.kernel_sample = kernel_at_most.max(kernel);
         window.kernel_record = 5_000.0;
+        let accounted = sampling + samples * window.kernel_sample + seen * 5000.0 + deferrable + base;
+        outcome.accounted.push(accounted / budget);
         if time + 1.0 >= ended + length - 0.01 {
             ended = time + 1.0;
             controller.observe(&window);

@@ -79,7 +79,8 @@ fn misbehave(gorge: bool) {
     thread.join().ok();
 }
 
-const LIMITS: Limits = Limits { address_space: 1 << 31, memory: 256 << 20, cpu_seconds: 10 };
+const LIMITS: Limits =
+    Limits { address_space: 1 << 31, memory: 256 << 20, cpu_seconds: 10, is_paced: false };
 
 /// Tries what the sandbox forbids; the number of the first thing that got through.
 fn probe() -> i32 {

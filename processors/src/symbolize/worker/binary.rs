@@ -100,6 +100,14 @@ impl<'a> Elf<'a> {
         with_elf!(self, file => file.section_by_name(name).is_some_and(|it| it.size() > 0))
     }
 
+    /// The bytes of a section once inflated, as far as the file says.
+    fn size_of(&self, name: &str) -> u64 {
+        with_elf!(self, file => {
+            let data = file.section_by_name(name).and_then(|section| section.compressed_data().ok());
+            data.map_or(0, |data| data.uncompressed_size)
+        })
+    }
+
     fn endian(&self) -> RunTimeEndian {
         let little = with_elf!(self, file => file.is_little_endian());
         if little { RunTimeEndian::Little } else { RunTimeEndian::Big }
@@ -169,6 +177,7 @@ impl<'a> Binary<'a> {
                 .filter(|(_, id)| id.len() <= 64)
                 .map(|(path, id)| (text(path), id.to_vec())),
             has_debug_info: debug.has_section(".debug_info"),
+            debug_info_bytes: debug.size_of(".debug_info"),
         }
     }
 
@@ -206,7 +215,7 @@ impl<'a> Binary<'a> {
     fn resolve(
         &mut self,
         arena: &'a Arena,
-        addresses: &[u64],
+        (addresses, only_symbols): (&[u64], bool),
         names: &mut NamesWriter,
         memory: u64,
         until: Instant,
@@ -233,12 +242,16 @@ impl<'a> Binary<'a> {
                     let debug = self.debug.as_ref().unwrap_or(&self.main);
                     let supplementary = self.supplementary.as_ref();
                     let budget = &mut tables.budget;
-                    let debug = tables.debug.get_or_insert_with(|| {
-                        read_debug_information(debug, supplementary, arena, budget)
-                    });
-                    let may_differ = tables.go.is_some() || debug.is_some();
-                    let dwarf = debug.as_mut().and_then(|units| units.at(address));
-                    write_native(dwarf, found, may_differ, address, names)
+                    if only_symbols {
+                        write_native(None, found, true, address, names)
+                    } else {
+                        let debug = tables.debug.get_or_insert_with(|| {
+                            read_debug_information(debug, supplementary, arena, budget)
+                        });
+                        let may_differ = tables.go.is_some() || debug.is_some();
+                        let dwarf = debug.as_mut().and_then(|units| units.at(address));
+                        write_native(dwarf, found, may_differ, address, names)
+                    }
                 }
             };
             if !names.finish_address(address, &same) || Instant::now() > until {
@@ -405,10 +418,11 @@ impl LoadedBinary {
         })
     }
 
-    /// Writes the frames of addresses, which ascend, until `names` has enough or the time is up.
+    /// Writes the frames of addresses, which ascend, until `names` has enough or the time is up; by
+    /// symbol tables only, if so.
     pub(super) fn resolve(
         &mut self,
-        addresses: &[u64],
+        addresses: (&[u64], bool),
         names: &mut NamesWriter,
         memory: u64,
         until: Instant,
@@ -432,7 +446,7 @@ pub(in super::super) fn look_up(
         let mut names = NamesWriter::default();
         let until = Instant::now() + std::time::Duration::from_secs(3600);
         if let Some(binary) = &mut binary {
-            binary.resolve(addresses, &mut names, 1 << 30, until);
+            binary.resolve((addresses, false), &mut names, 1 << 30, until);
         }
         super::super::answer::from_wire(names.finish(), addresses).unwrap_or_default()
     }

@@ -37,6 +37,8 @@ use super::protocol::{Channel, Facts, Kind, Limits, MAX_ADDRESSES, Refusal, Requ
 const STACK: usize = 64 << 20;
 /// After this long the worker answers with what it has; the processor asks for the rest.
 const SLICE: Duration = Duration::from_millis(500);
+/// The same where it is held between two pieces of work, most of the time.
+const PACED_SLICE: Duration = Duration::from_secs(10);
 /// Beyond this much resident memory, modules are forgotten but for the last.
 const SOFT_LIMIT: u64 = 48 << 20;
 /// Without a question for this long the worker rests: the questions of a window come at once.
@@ -44,6 +46,9 @@ const IDLE: Duration = Duration::from_millis(250);
 /// And this long, if it forgot something less than `RECENTLY` ago: where batches come all the time
 /// it would read the same again and again.
 const LONG_IDLE: Duration = Duration::from_secs(1);
+/// The same where it is held between two pieces of work: what it forgets it has to read again, which
+/// the budget has no room for.
+const PACED_IDLE: Duration = Duration::from_secs(20);
 /// See there.
 const RECENTLY: Duration = Duration::from_secs(5);
 /// Memory beside mapped files of a worker that rests. A C library of which a few functions were asked
@@ -138,7 +143,9 @@ impl Worker {
                     _ => Response::Unknown,
                 }
             }
-            Request::Resolve { module, addresses } => self.resolve(module, &addresses),
+            Request::Resolve { module, addresses, only_symbols } => {
+                self.resolve(module, &addresses, only_symbols)
+            }
             Request::Describe => {
                 let file = files.pop().filter(|file| self.make_room(file, None).is_ok());
                 Response::Described(file.and_then(|file| describe::describe(&file)))
@@ -174,16 +181,17 @@ impl Worker {
         Ok(facts)
     }
 
-    fn resolve(&mut self, module: u32, addresses: &[u64]) -> Response {
+    fn resolve(&mut self, module: u32, addresses: &[u64], only_symbols: bool) -> Response {
         let before = self.private();
         let Some(loaded) = self.modules.get_mut(&module) else { return Response::Unknown };
         loaded.used = self.clock;
-        let until = Instant::now() + SLICE;
+        let until = Instant::now() + if self.limits.is_paced { PACED_SLICE } else { SLICE };
         let mut names = NamesWriter::default();
         let addresses = addresses.get(..MAX_ADDRESSES).unwrap_or(addresses);
         match &mut loaded.content {
             Loadable::Binary(binary) => {
-                binary.resolve(addresses, &mut names, self.limits.memory, until);
+                let asked = (addresses, only_symbols);
+                binary.resolve(asked, &mut names, self.limits.memory, until);
             }
             Loadable::PerfMap(map) => {
                 map.refresh();
@@ -241,6 +249,9 @@ impl Worker {
 
     /// How long to wait for a question before resting.
     fn idle(&self) -> Duration {
+        if self.limits.is_paced {
+            return PACED_IDLE;
+        }
         let recently = self.forgot_at.is_some_and(|since| since.elapsed() < RECENTLY);
         if recently { LONG_IDLE } else { IDLE }
     }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hashbrown::{HashMap, HashSet};
 use profpipe_pipeline::modules::{Content, JIT, KERNEL, Module, ModuleId, ModuleStore, VDSO};
-use profpipe_pipeline::overhead::{Overhead, Stage, Work};
+use profpipe_pipeline::overhead::{Overhead, Stage, WaitingWindow, Work, checkpoint};
 use profpipe_pipeline::profile::attribute_names::{
     BUILD_ID_GNU, BUILD_ID_GO, BUILD_ID_HTLHASH, FRAME_TYPE, PPROF_DEFAULT_SAMPLE_TYPE,
     PROCESS_PID, SAMPLES_LOST, STACK_STATE, THREAD_ID, THREAD_NAME,
@@ -39,10 +39,13 @@ const PATIENCE: Duration = Duration::from_millis(50);
 /// The same under a budget.
 const LONG_NAP: Duration = Duration::from_secs(30);
 
+/// The profiles of a window, and what notes that they have not left.
+pub(super) type Finished = (Profiles, Option<WaitingWindow>);
+
 /// What the thread is started with.
 pub(super) struct Setup {
     pub(super) messages: HeapCons<Message>,
-    pub(super) out: mpsc::Sender<Profiles>,
+    pub(super) out: mpsc::Sender<Finished>,
     pub(super) modules: Arc<ModuleStore>,
     pub(super) frequency: u32,
     pub(super) service: Option<String>,
@@ -75,20 +78,24 @@ pub(super) fn run(setup: Setup) {
         use ringbuf::traits::Observer;
         // Asked before popping: what was told before the end is popped below.
         let last = !messages.write_is_held();
-        let mut work = Work::now(&overhead, Stage::Aggregate);
-        while let Some(message) = messages.try_pop() {
-            // What takes longer than adding up, one by one as there is budget for it.
-            if matches!(message, Message::Process(_) | Message::Stack(..) | Message::Window { .. })
-            {
-                work.breathe();
+        let work = Work::now(&overhead, Stage::Aggregate);
+        let is_wanted = work.run(|| {
+            while let Some(message) = messages.try_pop() {
+                // What takes longer than adding up, one by one as there is budget for it.
+                if !matches!(message, Message::Sample { .. }) {
+                    checkpoint();
+                }
+                if let Some(finished) = aggregation.take(message)
+                    && out.blocking_send(finished).is_err()
+                {
+                    return false;
+                }
             }
-            if let Some(profiles) = aggregation.take(message)
-                && out.blocking_send(profiles).is_err()
-            {
-                return;
-            }
+            true
+        });
+        if !is_wanted {
+            return;
         }
-        drop(work);
         cpu.set(super::sys::thread_cpu_time());
         if last {
             return;
@@ -183,13 +190,13 @@ impl Aggregation {
             Message::Process(Box::new(process)),
             Message::Stack(stack, frames.into()),
             Message::Sample { process: pid, tid, stack, extent: Extent::Complete, weight: 1 },
-            Message::Window { start: 0, end: 1, lost: 0 },
+            Message::Window { start: 0, end: 1, lost: 0, waiting: None },
         ] {
             apart.take(message);
         }
     }
 
-    fn take(&mut self, message: Message) -> Option<Profiles> {
+    fn take(&mut self, message: Message) -> Option<Finished> {
         match message {
             Message::Sample { process, tid, stack, extent, weight } => {
                 let sum = self.sums.entry(Key { process, tid, stack, extent }).or_default();
@@ -217,7 +224,9 @@ impl Aggregation {
                     self.rows.remove(&row);
                 }
             }
-            Message::Window { start, end, lost } => return self.end_window(start, end, lost),
+            Message::Window { start, end, lost, waiting } => {
+                return Some((self.end_window(start, end, lost)?, waiting));
+            }
         }
         None
     }
@@ -423,6 +432,7 @@ impl<'a> Writer<'a> {
 
     /// Writes the sums of one process.
     fn process(&mut self, sums: &[(Key, Sum)]) {
+        checkpoint();
         let from = self.from;
         let Some((first, _)) = sums.first() else { return };
         let Some(process) = from.processes.get(&first.process) else { return };

@@ -10,10 +10,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::Thread;
 
 use hashbrown::HashMap;
+use profpipe_pipeline::overhead::Overhead;
 use profpipe_pipeline::telemetry::Counter;
 use ringbuf::HeapProd;
 use ringbuf::traits::{Observer, Producer};
 
+use super::ages::{Ages, Meters};
 use super::attr::{Clock, Layout};
 use super::govern::{Counted, Discovery, Governed};
 use super::handoff::{Extent, Frame, Message, ProcessFacts};
@@ -32,6 +34,8 @@ const MAX_FRAMES: usize = 1 << 19;
 const MAX_DEFERRED: usize = 256;
 /// The same where there is a budget: all are tried again at once.
 const FEW_DEFERRED: usize = 64;
+/// How long samples that were put off are left alone after they were tried, in nanoseconds.
+const RETRY_PAUSE: u64 = 90_000_000;
 /// How much younger than the last look at the rings a record may be; see [`Merge`].
 const HORIZON: u64 = 5_000_000;
 /// How often the rings are looked at, at least.
@@ -51,11 +55,14 @@ pub(super) struct Counters {
     pub(super) broken: Counter,
     pub(super) processes: Counter,
     pub(super) drain_cpu: Counter,
+    pub(super) ages: Meters,
 }
 
 /// What the thread is started with.
 pub(super) struct Setup {
     pub(super) session: Session,
+    pub(super) overhead: Arc<Overhead>,
+    pub(super) receiver: Arc<str>,
     pub(super) loader: Loader,
     pub(super) interval: std::time::Duration,
     pub(super) use_rules: bool,
@@ -76,6 +83,8 @@ pub(super) fn run(setup: Setup) {
     tracing::debug!(priority, "draining perf rings");
     let Setup {
         mut session,
+        overhead,
+        receiver,
         loader,
         interval,
         use_rules,
@@ -101,6 +110,7 @@ pub(super) fn run(setup: Setup) {
         out: messages,
         deferred: Vec::new(),
         answers: 0,
+        retried: 0,
         began: Vec::new(),
         ended: Vec::new(),
         dropped: 0,
@@ -113,6 +123,7 @@ pub(super) fn run(setup: Setup) {
         lost_exactly: 0,
         governed,
         length: interval,
+        ages: Ages::new(overhead, receiver),
     };
     if let Some(governed) = &mut drain.governed {
         governed.start(&mut session, &mut drain.unwinding);
@@ -178,6 +189,8 @@ struct Drain {
     deferred: Vec<(Box<[u8]>, u64)>,
     /// The answers of the loader that there were when they were last tried.
     answers: u64,
+    /// When that was.
+    retried: u64,
     /// Threads that began and ended in this round.
     began: Vec<u32>,
     ended: Vec<u32>,
@@ -195,6 +208,8 @@ struct Drain {
     governed: Option<Governed>,
     /// How long the next window is: a multiple of `interval`.
     length: u64,
+    /// How old the windows are that have not left.
+    ages: Ages,
 }
 
 impl Drain {
@@ -421,19 +436,21 @@ impl Drain {
 
     /// Ends the windows that `horizon` has passed.
     fn end_round(&mut self, horizon: u64) {
-        // Where there is a budget, only if there may be more to go by than the last time.
+        // Only if there may be more to go by than the last time, and not for every answer alone.
         let answers = self.host.images.answers();
-        if self.governed.is_none() || answers != self.answers {
-            self.answers = answers;
+        let now = now();
+        if answers != self.answers && now >= self.retried + RETRY_PAUSE {
+            (self.answers, self.retried) = (answers, now);
             self.retry(|_| true);
         }
         self.counters.processes.set(self.processes.len() as u64);
         self.counters.drain_cpu.set(sys::thread_cpu_time());
+        self.ages.look(&self.counters.ages);
         if horizon == u64::MAX {
             // There is no window after this one in which they could be told.
             self.retry(|_| false);
             self.tell_kept();
-            self.end_window(now());
+            self.end_window(self::now());
             return;
         }
         while self.governed.is_none() && horizon >= self.window + self.interval {
@@ -447,7 +464,8 @@ impl Drain {
         let lost = kernel + self.dropped;
         let new = lost.saturating_sub(self.lost_reported);
         self.counters.lost.add(new);
-        let message = Message::Window { start: self.window, end, lost: new };
+        let waiting = Some(self.ages.begin(end, self.interval));
+        let message = Message::Window { start: self.window, end, lost: new, waiting };
         if self.out.try_push(message).is_ok() {
             self.lost_reported = lost.max(self.lost_reported);
         }

@@ -30,6 +30,8 @@ pub(super) const PATIENCE: Duration = Duration::from_millis(5);
 const MAX_KEPT: usize = 1 << 16;
 /// How long measuring what a sample costs may take of a window's budget.
 const CALIBRATION: f64 = 0.12;
+/// The most blocks of measuring in a window of the start.
+const BLOCKS_AT_START: u32 = 12;
 /// The shortest block that has samples in it, in nanoseconds.
 const SHORTEST_BLOCK: f64 = 450_000.0;
 /// The period is changed if it is so far off, in either direction.
@@ -375,19 +377,21 @@ impl Governed {
         let budget = self.overhead.limits().unwrap_or_default();
         let room = CALIBRATION * budget.nanoseconds(self.levers.window);
         let length = room.clamp(SHORTEST_BLOCK, 4_000_000.0);
-        // With all other work that can wait.
-        if self.overhead.wait(Stage::Calibrate).is_some() {
-            return;
-        }
-        self.rest = (length / room.max(1.0)).ceil() as u32 - 1;
-        let began = thread_cpu();
-        let found = calibration.block(length as u64);
-        let took = thread_cpu().saturating_sub(began);
-        self.overhead.spend(Stage::Calibrate, took);
-        if let Some(cost) = found {
-            tracing::info!("a sample costs the kernel at most {:.1} µs here", cost / 1000.0);
-            self.governor.calibrated(cost);
-            self.calibration = None;
+        // The start pays for several at once, or else one is done with all other work that can wait.
+        let mut most = BLOCKS_AT_START;
+        while most > 0 && self.overhead.wait(Stage::Calibrate).is_none() {
+            most = if self.overhead.has_allowance() { most - 1 } else { 0 };
+            self.rest = (length / room.max(1.0)).ceil() as u32 - 1;
+            let began = thread_cpu();
+            let found = calibration.block(length as u64);
+            let took = thread_cpu().saturating_sub(began);
+            self.overhead.spend(Stage::Calibrate, took);
+            if let Some(cost) = found {
+                tracing::info!("a sample costs the kernel at most {:.1} µs here", cost / 1000.0);
+                self.governor.calibrated(cost);
+                self.calibration = None;
+                return;
+            }
         }
     }
 }

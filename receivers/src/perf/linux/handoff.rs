@@ -6,6 +6,8 @@
 use std::fs::File;
 use std::sync::Arc;
 
+use profpipe_pipeline::overhead::WaitingWindow;
+
 use super::process::RowIx;
 
 /// The row of kernel code.
@@ -52,7 +54,7 @@ pub(super) enum Message {
     /// No sample after this refers to these rows.
     ForgetRows(Vec<RowIx>),
     /// A window ends; times are in nanoseconds of the monotonic clock.
-    Window { start: u64, end: u64, lost: u64 },
+    Window { start: u64, end: u64, lost: u64, waiting: Option<WaitingWindow> },
 }
 
 /// What the drain thread knows of a process.

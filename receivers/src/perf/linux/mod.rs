@@ -8,12 +8,14 @@
 //! - [`loader`]: the thread that opens and reads images.
 //! - [`aggregate`]: the thread that adds up what it is told ([`handoff`]) and writes profiles, with
 //!   the attributes of [`resource`].
+//! - [`ages`]: how old the windows are whose profiles have not left, for people and metrics.
 //! - [`contexts`]: the thread that reads what SDKs publish about their process
 //!   ([`process_context`]).
 //! - [`mod@probe`]: what this host allows.
 //!
 //! `unsafe` is in [`ring`] and [`sys`] only.
 
+mod ages;
 mod aggregate;
 mod arch;
 mod attr;
@@ -105,6 +107,7 @@ impl Receiver for Perf {
             broken: metric(names::STACKS_BROKEN),
             processes: metric(names::PROCESSES),
             drain_cpu: metric(DRAIN_CPU),
+            ages: ages::Meters::new(&services.metrics, &id),
         };
         let (producer, consumer) = HeapRb::new(MESSAGES).split();
         let (batches, mut finished) = mpsc::channel(BATCHES);
@@ -149,6 +152,8 @@ impl Receiver for Perf {
             )
             .map_err(no_thread)?,
             session,
+            overhead: Arc::clone(&services.overhead),
+            receiver: id.as_str().into(),
             interval: config.interval.0,
             use_rules: config.unwind != Unwind::FramePointers,
             counters,
@@ -174,9 +179,10 @@ impl Receiver for Perf {
                 profiles = finished.recv() => profiles,
             };
             // Both threads are done when the channel closes.
-            let Some(profiles) = profiles else { return Ok(()) };
+            let Some((profiles, waiting)) = profiles else { return Ok(()) };
             let mut batch = Batch::new(profiles);
             batch.context.receiver = Arc::clone(&context);
+            batch.context.window = waiting.map(Arc::new);
             if out.send(batch).await.is_err() {
                 end.now();
                 return Ok(());
