@@ -452,6 +452,7 @@ impl Processor for Symbolize {
             return Ok(());
         }
         let bytes = weigh(profiles);
+        self.cache.sweep(Instant::now());
         let (plan, jobs) = self.plan(profiles, &context);
         if jobs.is_empty() {
             self.emit(batch, &plan, out);

@@ -69,7 +69,7 @@ impl Client {
             facts = found.unwrap_or(facts);
         }
         self.offer_supplementary(job, facts, path, pid)?;
-        self.opened.insert(job.module);
+        self.note_opened(job.module);
         Ok(())
     }
 
@@ -114,8 +114,16 @@ impl Client {
             return Err(Trouble::Module(reason));
         };
         self.offer_supplementary(job, facts, "/".into(), None)?;
-        self.opened.insert(job.module);
+        self.note_opened(job.module);
         Ok(())
+    }
+
+    fn note_opened(&mut self, module: ModuleNumber) {
+        // The worker has forgotten most of them: a module is then offered again.
+        if self.opened.len() >= MAX_NOTES {
+            self.opened.clear();
+        }
+        self.opened.insert(module);
     }
 
     /// Offers debug files until one is the right one: beside the module, or in its place.

@@ -39,6 +39,7 @@ mod record;
 mod resource;
 mod ring;
 mod session;
+mod stacks;
 mod sys;
 mod unwind;
 
