@@ -201,17 +201,20 @@ impl Cache {
 }
 
 fn answer_bytes(answer: &Answer) -> usize {
-    // The entry of the table, and the frames with the counters of their `Arc`.
+    // The entry of the table, whose nodes are half empty where addresses ascend, and the frames with
+    // the counters of their `Arc` and what the allocator adds. What is counted in all and what the
+    // C library has given out differed by 2% at most (before: by a third).
     let frames = match answer {
-        Answer::Named(frames) => 16 + frames.len() * size_of::<Frame>(),
+        Answer::Named(frames) => 32 + frames.len() * size_of::<Frame>(),
         Answer::Unnamed(_) => 0,
     };
-    64 + frames
+    96 + frames
 }
 
 fn function_bytes(function: &WireFunction) -> usize {
+    // With the counters of its `Arc`, its place in the set and what the allocator adds to each text.
     size_of::<WireFunction>()
-        + 48
+        + 80
         + function.name.len()
         + function.system_name.len()
         + function.file.len()
