@@ -6,11 +6,15 @@
 //! the identity, in attributes of the semantic conventions. A gateway, which has only the row,
 //! finds nothing here and looks elsewhere by the same identity.
 //!
-//! The store is bounded: the modules unused for longest are forgotten, which closes their files.
+//! The store is bounded: the modules unused for longest are forgotten, which closes their files. So
+//! are those that nobody has published or found for [`UNUSED`]: they may be of files that were
+//! deleted long ago, which take space on the disk until then. A receiver publishes with every
+//! window what the window refers to and the store no longer has.
 
 use std::collections::HashMap;
 use std::fs::File;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::profile::attribute_names::{BUILD_ID_GNU, BUILD_ID_HTLHASH, PROCESS_PID};
 use crate::profile::{Dictionary, MappingIx};
@@ -22,6 +26,10 @@ pub const VDSO: &str = "[vdso]";
 /// The pseudo file of code that a process wrote itself; addresses in it are the process's own, and
 /// the mapping has the process id as an attribute.
 pub const JIT: &str = "[jit]";
+
+/// How long a module is kept that nobody publishes or finds: longer than a batch is on its way to
+/// whoever wants its modules. Who has one keeps it beyond.
+pub const UNUSED: Duration = Duration::from_secs(60);
 
 /// What identifies a module.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -99,8 +107,16 @@ pub struct ModuleStore {
 
 #[derive(Debug, Default)]
 struct State {
-    modules: HashMap<ModuleId, (Arc<Module>, u64)>,
+    modules: HashMap<ModuleId, Entry>,
     clock: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    module: Arc<Module>,
+    /// The count of uses at the last one, and when that was.
+    used: u64,
+    at: Instant,
 }
 
 impl ModuleStore {
@@ -116,12 +132,12 @@ impl ModuleStore {
         let clock = state.clock;
         if state.modules.len() >= self.capacity && !state.modules.contains_key(&id) {
             // Forget an eighth at a time, so that a full store is not searched at every call.
-            let mut ages: Vec<u64> = state.modules.values().map(|(_, used)| *used).collect();
+            let mut ages: Vec<u64> = state.modules.values().map(|entry| entry.used).collect();
             let (_, oldest_kept, _) = ages.select_nth_unstable(self.capacity / 8);
             let oldest_kept = *oldest_kept;
-            state.modules.retain(|_, (_, used)| *used > oldest_kept);
+            state.modules.retain(|_, entry| entry.used > oldest_kept);
         }
-        state.modules.insert(id, (module, clock));
+        state.modules.insert(id, Entry { module, used: clock, at: Instant::now() });
     }
 
     /// The module published under an identity.
@@ -129,9 +145,20 @@ impl ModuleStore {
         let mut state = self.lock();
         state.clock += 1;
         let clock = state.clock;
-        let (module, used) = state.modules.get_mut(id)?;
-        *used = clock;
-        Some(Arc::clone(module))
+        let entry = state.modules.get_mut(id)?;
+        entry.used = clock;
+        entry.at = Instant::now();
+        Some(Arc::clone(&entry.module))
+    }
+
+    /// Forgets the modules that nobody has published or found for [`UNUSED`] at the time `now`.
+    /// Who publishes is to call it now and then.
+    pub fn forget_unused(&self, now: Instant) {
+        let mut state = self.lock();
+        state.modules.retain(|_, entry| now.saturating_duration_since(entry.at) < UNUSED);
+        if state.modules.capacity() > 4 * state.modules.len().max(256) {
+            state.modules.shrink_to_fit();
+        }
     }
 
     /// Forgets a module, which closes its file when nobody uses it any more.
@@ -158,5 +185,56 @@ impl Default for ModuleStore {
     /// 2,048 modules: with one descriptor each, a process needs a soft limit above that.
     fn default() -> Self {
         Self::new(2048)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    fn module(path: &str) -> Arc<Module> {
+        Arc::new(Module { path: path.into(), pid: 1, content: Content::Kernel })
+    }
+
+    /// Scenario: 100,000 programs come and go, a few at a time; one is found all the time.
+    /// Guarantees: those that nobody wants any more are forgotten, with the room they took; the one
+    /// that is wanted stays; who holds a forgotten one still has it.
+    #[test]
+    fn modules_that_nobody_wants_are_forgotten() {
+        let store = ModuleStore::default();
+        let steady = ModuleId::Gnu("steady".into());
+        store.publish(steady.clone(), module("steady"));
+        let mut held = None;
+        for round in 0..1000 {
+            for at in 0..100 {
+                let id = ModuleId::Htl(format!("{round}.{at}"));
+                store.publish(id.clone(), module("thrown away"));
+                held = held.or_else(|| store.find(&id));
+            }
+            let published = Instant::now();
+            store.forget_unused(published);
+            assert!(store.len() > 100, "{}", store.len());
+            // The same as if so much time had gone by, but for the steady one.
+            store.lock().modules.get_mut(&steady).unwrap().at = published + UNUSED;
+            store.forget_unused(published + UNUSED);
+            assert_eq!(store.len(), 1, "{round}");
+            assert!(store.find(&steady).is_some());
+        }
+        assert!(store.lock().modules.capacity() <= 4096);
+        assert_eq!(held.unwrap().path, "thrown away");
+    }
+
+    /// Scenario: more modules than the store may hold within a moment.
+    /// Guarantees: the bound holds, and what was found last is there.
+    #[test]
+    fn a_full_store_forgets_the_oldest() {
+        let store = ModuleStore::new(64);
+        let wanted = ModuleId::Kernel;
+        store.publish(wanted.clone(), module("wanted"));
+        for at in 0..10_000 {
+            store.publish(ModuleId::Jit(at), module("x"));
+            assert!(store.len() <= 64 && store.find(&wanted).is_some(), "{at}");
+        }
     }
 }

@@ -22,6 +22,8 @@ use crate::symbolize::{Build, Describer};
 
 /// The most files known.
 const MAX_FILES: usize = 8192;
+/// The most questions under way: each holds an open file.
+const MAX_OPEN: usize = 256;
 /// The most files of one process that are looked at, and frames walked to find them.
 const MAX_MODULES: usize = 256;
 const MAX_FRAMES: usize = 1 << 18;
@@ -33,6 +35,8 @@ const IDLE: Duration = Duration::from_secs(2);
 pub(super) struct Makings {
     known: HashMap<ModuleId, Option<Arc<Option<Build>>>>,
     thread: Option<(Sender<Question>, Receiver<Answer>)>,
+    /// Questions without an answer yet.
+    open: usize,
     modules: Arc<ModuleStore>,
 }
 
@@ -53,13 +57,14 @@ impl Makings {
             .worker
             .clone()
             .and_then(|command| start(command, Arc::clone(&services.overhead)));
-        Self { known: HashMap::new(), thread, modules: Arc::clone(&services.modules) }
+        Self { known: HashMap::new(), thread, open: 0, modules: Arc::clone(&services.modules) }
     }
 
     /// Hears what the worker has said.
     pub(super) fn listen(&mut self) {
         let Some((_, answers)) = &self.thread else { return };
         while let Ok((id, build)) = answers.try_recv() {
+            self.open = self.open.saturating_sub(1);
             self.known.insert(id, Some(Arc::new(build)));
         }
     }
@@ -128,11 +133,15 @@ impl Makings {
         let (module, id) = found?;
         let Content::Elf(file) = &module.content else { return None };
         *complete = false;
+        if self.open >= MAX_OPEN {
+            return None;
+        }
         if self.known.len() >= MAX_FILES {
             self.known.clear();
         }
         if questions.send((id.clone(), Arc::clone(file))).is_ok() {
             self.known.insert(id, None);
+            self.open += 1;
         } else {
             self.thread = None;
         }

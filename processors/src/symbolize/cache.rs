@@ -2,10 +2,14 @@
 //!
 //! Two generations: what is used moves to the young one, and when that is half the budget the old
 //! one is forgotten. So what a steady load uses stays, at the price of one look into a tree.
+//!
+//! A module that no batch has had for minutes is forgotten with all its answers, however much room
+//! there is: where programs come and go without end, their answers would fill the budget.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use hashbrown::HashSet;
 use profpipe_pipeline::modules::ModuleId;
@@ -22,7 +26,11 @@ pub(super) type Key = (ModuleNumber, u64);
 /// Answers, and the numbers of modules.
 #[derive(Debug)]
 pub(super) struct Cache {
-    numbers: HashMap<ModuleId, ModuleNumber>,
+    /// The numbers of modules, each with the sweep before which it was last asked for.
+    numbers: HashMap<ModuleId, (ModuleNumber, u64)>,
+    sweeps: u64,
+    /// When the next sweep is due.
+    next_sweep: Option<Instant>,
     next_number: ModuleNumber,
     young: Generation,
     old: Generation,
@@ -49,12 +57,18 @@ impl Generation {
 
 /// More modules than this, and all numbers are given out afresh.
 const MAX_MODULES: usize = 16_384;
+/// How often modules that no batch has are looked for.
+pub(super) const SWEEP_EVERY: Duration = Duration::from_secs(60);
+/// The sweeps for which such a module is kept.
+pub(super) const UNUSED_SWEEPS: u64 = 4;
 
 impl Cache {
     /// An empty cache of at most about `budget` bytes.
     pub(super) fn new(budget: usize) -> Self {
         Self {
             numbers: HashMap::new(),
+            sweeps: 0,
+            next_sweep: None,
             next_number: 1,
             young: Generation::default(),
             old: Generation::default(),
@@ -66,21 +80,57 @@ impl Cache {
 
     /// The number of a module, if it has one.
     pub(super) fn number(&self, id: &ModuleId) -> Option<ModuleNumber> {
-        self.numbers.get(id).copied()
+        self.numbers.get(id).map(|(number, _)| *number)
     }
 
     /// The number of a module, given now if it has none. A number is never given twice.
     pub(super) fn assign(&mut self, id: &ModuleId) -> ModuleNumber {
-        if let Some(number) = self.number(id) {
-            return number;
+        if let Some((number, used)) = self.numbers.get_mut(id) {
+            *used = self.sweeps;
+            return *number;
         }
         if self.numbers.len() >= MAX_MODULES {
             self.numbers.clear();
         }
         let number = self.next_number;
         self.next_number = self.next_number.wrapping_add(1).max(1);
-        self.numbers.insert(id.clone(), number);
+        self.numbers.insert(id.clone(), (number, self.sweeps));
         number
+    }
+
+    /// Forgets the modules that nobody has asked for in a while, with their answers, if it is time.
+    pub(super) fn sweep(&mut self, now: Instant) {
+        let next = *self.next_sweep.get_or_insert(now + SWEEP_EVERY);
+        if now < next {
+            return;
+        }
+        self.next_sweep = Some(now + SWEEP_EVERY);
+        self.sweeps += 1;
+        let oldest = self.sweeps.saturating_sub(UNUSED_SWEEPS);
+        let before = self.numbers.len();
+        self.numbers.retain(|_, (_, used)| *used >= oldest);
+        if self.numbers.len() == before {
+            return;
+        }
+        if self.numbers.capacity() > 4 * self.numbers.len().max(256) {
+            self.numbers.shrink_to_fit();
+        }
+        let alive: HashSet<_> = self.numbers.values().map(|(number, _)| *number).collect();
+        for generation in [&mut self.young, &mut self.old] {
+            generation.answers.retain(|(module, _), _| alive.contains(module));
+            let answers = generation.answers.values();
+            generation.bytes = answers.map(|(_, answer)| answer_bytes(answer)).sum();
+        }
+        self.forget_functions();
+    }
+
+    /// Forgets the functions that no answer uses.
+    fn forget_functions(&mut self) {
+        self.functions.retain(|function| Arc::strong_count(function) > 1);
+        if self.functions.capacity() > 4 * self.functions.len().max(256) {
+            self.functions.shrink_to_fit();
+        }
+        self.function_bytes = self.functions.iter().map(|function| function_bytes(function)).sum();
     }
 
     /// The answer for an address.
@@ -133,9 +183,7 @@ impl Cache {
         self.young.bytes -= old.map_or(0, |(_, answer)| answer_bytes(&answer));
         if self.young.bytes + self.function_bytes / 2 > self.budget / 2 {
             self.old = std::mem::take(&mut self.young);
-            self.functions.retain(|function| Arc::strong_count(function) > 1);
-            self.function_bytes =
-                self.functions.iter().map(|function| function_bytes(function)).sum();
+            self.forget_functions();
             // Functions alone can fill the budget: then nothing of the past is kept.
             if self.function_bytes > self.budget {
                 self.old = Generation::default();
@@ -153,17 +201,20 @@ impl Cache {
 }
 
 fn answer_bytes(answer: &Answer) -> usize {
-    // The entry of the table, and the frames with the counters of their `Arc`.
+    // The entry of the table, whose nodes are half empty where addresses ascend, and the frames with
+    // the counters of their `Arc` and what the allocator adds. What is counted in all and what the
+    // C library has given out differed by 2% at most (before: by a third).
     let frames = match answer {
-        Answer::Named(frames) => 16 + frames.len() * size_of::<Frame>(),
+        Answer::Named(frames) => 32 + frames.len() * size_of::<Frame>(),
         Answer::Unnamed(_) => 0,
     };
-    64 + frames
+    96 + frames
 }
 
 fn function_bytes(function: &WireFunction) -> usize {
+    // With the counters of its `Arc`, its place in the set and what the allocator adds to each text.
     size_of::<WireFunction>()
-        + 48
+        + 80
         + function.name.len()
         + function.system_name.len()
         + function.file.len()

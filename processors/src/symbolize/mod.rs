@@ -510,6 +510,7 @@ impl Processor for Symbolize {
             return Ok(());
         }
         let bytes = weigh(profiles);
+        self.cache.sweep(Instant::now());
         let (plan, jobs) =
             if is_left { Default::default() } else { self.plan(profiles, &context) };
         if jobs.is_empty() && self.parked.is_empty() {

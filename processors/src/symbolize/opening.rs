@@ -71,7 +71,7 @@ impl Client {
         let debug_info_bytes = facts.debug_info_bytes;
         self.offer_supplementary(job, facts, path, pid)?;
         self.lane.note(job.module, debug_info_bytes);
-        self.opened.insert(job.module);
+        self.note_opened(job.module);
         Ok(())
     }
 
@@ -118,8 +118,16 @@ impl Client {
         let debug_info_bytes = facts.debug_info_bytes;
         self.offer_supplementary(job, facts, "/".into(), None)?;
         self.lane.note(job.module, debug_info_bytes);
-        self.opened.insert(job.module);
+        self.note_opened(job.module);
         Ok(())
+    }
+
+    fn note_opened(&mut self, module: ModuleNumber) {
+        // The worker has forgotten most of them: a module is then offered again.
+        if self.opened.len() >= MAX_NOTES {
+            self.opened.clear();
+        }
+        self.opened.insert(module);
     }
 
     /// Offers debug files until one is the right one: beside the module, or in its place.

@@ -73,45 +73,45 @@ impl Mean {
     }
 }
 
-/// What is left free of every window so that about one in a hundred is over the budget: it grows by
-/// each that is, and shrinks a little by each that is not (a stochastic approximation of that
-/// quantile; Robbins and Monro 1951). So it needs no model of what costs are spread like. Far above
-/// what is usual it shrinks faster.
+/// What is left free of every window so that one in two hundred is over the budget: it grows by each
+/// that is, and shrinks a little by each that is not (a stochastic approximation of that quantile;
+/// Robbins and Monro 1951). So it needs no model of what costs are spread like. What was learnt is
+/// doubted for a while where costs change.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Margin(f64);
+pub(super) struct Margin {
+    learnt: f64,
+    doubt: f64,
+}
 
 impl Margin {
     /// The share of windows that may be over.
     const OVER: f64 = 0.005;
     /// By how much it grows, in budgets.
     const STEP: f64 = 0.2;
-    /// Beyond this it shrinks faster, in proportion.
-    const USUAL: f64 = 0.1;
     /// The least and the most.
     const BOUNDS: (f64, f64) = (0.02, 0.6);
-
-    /// What is left where little is known.
-    const DOUBT: f64 = 0.5;
+    /// What is left where little is known, and over how many seconds that passes.
+    const DOUBT: (f64, f64) = (0.35, 20.0);
 
     pub(super) fn new() -> Self {
-        Self(0.25)
+        Self { learnt: 0.15, doubt: 0.15 }
     }
 
     /// What was learnt may not hold any more.
     pub(super) fn doubt(&mut self) {
-        self.0 = self.0.max(Self::DOUBT);
+        self.doubt = Self::DOUBT.0;
     }
 
     /// Takes note of what a window of so many seconds cost, in budgets.
     pub(super) fn observe(&mut self, cost: f64, seconds: f64) {
-        let down = Self::OVER * seconds * (1.0 + self.0 / Self::USUAL);
-        let step = if cost > 1.0 { 1.0 - Self::OVER } else { -down };
+        let step = if cost > 1.0 { 1.0 - Self::OVER } else { -Self::OVER * seconds };
         let (least, most) = Self::BOUNDS;
-        self.0 = (self.0 + Self::STEP * step).clamp(least, most);
+        self.learnt = (self.learnt + Self::STEP * step).clamp(least, most);
+        self.doubt *= (-seconds / Self::DOUBT.1).exp();
     }
 
     /// In budgets.
     pub(super) fn get(self) -> f64 {
-        self.0
+        (self.learnt + self.doubt).min(Self::BOUNDS.1)
     }
 }

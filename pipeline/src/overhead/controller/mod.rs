@@ -518,7 +518,7 @@ impl Controller {
         // What the end of a window takes falls into one second, however long the window was.
         let busiest = self.usual.get() * (self.length - 1.0).max(0.0) + UNCERTAIN;
         // Work that can wait is paced by what was really spent; samples by what is planned.
-        let sure = 0.25 * self.sure();
+        let sure = 0.4 * self.sure();
         let second = FULL * available - self.planned - busiest.min(0.3 * budget) - sure;
         let fixed = self.planned.max(if off { 0.0 } else { self.fixed.get() });
         let ten = FULL * available - fixed;

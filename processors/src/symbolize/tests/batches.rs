@@ -10,7 +10,7 @@ use profpipe_pipeline::settings::{ByteSize, Duration as Setting};
 use profpipe_pipeline::telemetry::names;
 
 use super::super::answer::{Answer, Frame, Reason};
-use super::super::cache::Cache;
+use super::super::cache::{Cache, SWEEP_EVERY, UNUSED_SWEEPS};
 use super::super::protocol::WireFunction;
 use super::support::*;
 
@@ -187,4 +187,47 @@ fn the_cache_is_bounded() {
     let (one, two) = (cache.keep(4, 1..2, answer(8)), cache.keep(4, 2..3, answer(9)));
     let (Answer::Named(one), Answer::Named(two)) = (one, two) else { panic!() };
     assert!(Arc::ptr_eq(&one[0].function, &two[0].function));
+}
+
+/// Scenario: 100,000 programs, each with functions of its own, fifty a minute; one is in every batch,
+/// though not with all of its functions. Guarantees: those that no batch has any more are forgotten
+/// with their answers and functions long before the budget is used up; what is known of the steady
+/// one stays, and its number too; a number is never given twice.
+#[test]
+fn the_cache_forgets_programs_that_are_gone() {
+    let answer = |name: String| {
+        let function = WireFunction { name, ..<_>::default() };
+        Answer::Named([Frame { function: Arc::new(function), line: 1, column: 0 }].into())
+    };
+    let mut cache = Cache::new(16 << 20);
+    let steady = ModuleId::Gnu("steady".into());
+    let number = cache.assign(&steady);
+    cache.keep(number, 1..2, answer("rare".into()));
+    let mut now = Instant::now();
+    let (mut least, mut most) = (usize::MAX, 0);
+    for minute in 0..2000 {
+        for program in 0..50 {
+            let id = ModuleId::Htl(format!("{minute}.{program}"));
+            let number = cache.assign(&id);
+            assert_eq!(number, 2 + minute * 50 + program);
+            for address in 0..10 {
+                let name = format!("f{minute}.{program}.{address}");
+                cache.keep(number, address..address + 1, answer(name));
+            }
+        }
+        assert_eq!(cache.assign(&steady), number);
+        now += SWEEP_EVERY;
+        cache.sweep(now);
+        if minute > 10 {
+            (least, most) = (least.min(cache.bytes()), most.max(cache.bytes()));
+        }
+    }
+    assert!(most < 1 << 20 && most - least < most / 10, "{least} {most}");
+    assert_eq!(cache.get((number, 1)), Some(answer("rare".into())));
+    for _ in 0..=UNUSED_SWEEPS + 1 {
+        now += SWEEP_EVERY;
+        cache.sweep(now);
+    }
+    assert_eq!(cache.bytes(), 0);
+    assert_eq!(cache.number(&steady), None);
 }

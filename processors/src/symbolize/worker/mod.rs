@@ -55,6 +55,9 @@ const RECENTLY: Duration = Duration::from_secs(5);
 /// for takes 9 MiB, most of it inflated sections; a dozen programs with little debug information or
 /// none take less.
 const REST_LIMIT: u64 = 8 << 20;
+/// A module that nobody has asked for this long is forgotten by a worker that rests: its file may
+/// have been deleted, and takes space on the disk as long as it is mapped.
+const UNUSED: Duration = Duration::from_secs(120);
 /// More modules than this are not kept loaded.
 const MAX_MODULES: usize = 512;
 
@@ -110,6 +113,8 @@ struct Worker {
 struct Loaded {
     content: Loadable,
     used: u64,
+    /// When that was.
+    at: Instant,
     /// About what was allocated while its names were read.
     bytes: u64,
 }
@@ -177,7 +182,8 @@ impl Worker {
             },
             _ => return Err(Refusal::Mismatch),
         };
-        self.modules.insert(module, Loaded { content, used: self.clock, bytes: 0 });
+        self.modules
+            .insert(module, Loaded { content, used: self.clock, at: Instant::now(), bytes: 0 });
         Ok(facts)
     }
 
@@ -185,6 +191,7 @@ impl Worker {
         let before = self.private();
         let Some(loaded) = self.modules.get_mut(&module) else { return Response::Unknown };
         loaded.used = self.clock;
+        loaded.at = Instant::now();
         let until = Instant::now() + if self.limits.is_paced { PACED_SLICE } else { SLICE };
         let mut names = NamesWriter::default();
         let addresses = addresses.get(..MAX_ADDRESSES).unwrap_or(addresses);
@@ -258,6 +265,7 @@ impl Worker {
 
     /// Makes itself small while there is nothing to do.
     fn rest(&mut self) {
+        self.modules.retain(|_, loaded| loaded.at.elapsed() < UNUSED);
         self.unload();
         memory::trim();
         // The largest first: that leaves the most modules that need not be read again.

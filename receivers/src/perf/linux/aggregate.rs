@@ -28,6 +28,7 @@ use tokio::sync::mpsc;
 use super::contexts::Contexts;
 use super::handoff::{
     Extent, FileFacts, Frame, KERNEL_ROW, Message, ProcessFacts, REMEMBERED, RowFacts, Source,
+    shrink,
 };
 use super::process::RowIx;
 use super::resource;
@@ -67,6 +68,7 @@ pub(super) fn run(setup: Setup) {
         rows: HashMap::new(),
         stacks: HashMap::new(),
         forgotten: Vec::new(),
+        forgotten_rows: Vec::new(),
         processes: HashMap::new(),
         sums: HashMap::default(),
         windows: 0,
@@ -105,7 +107,7 @@ pub(super) fn run(setup: Setup) {
     }
 }
 
-struct Aggregation {
+pub(super) struct Aggregation {
     modules: Arc<ModuleStore>,
     frequency: u32,
     service: Option<String>,
@@ -113,8 +115,9 @@ struct Aggregation {
     host: String,
     rows: HashMap<RowIx, Row>,
     stacks: HashMap<u32, Arc<[Frame]>>,
-    /// Stacks that nothing refers to once the window has ended.
+    /// Stacks and rows that nothing refers to once the window has ended.
     forgotten: Vec<u32>,
+    forgotten_rows: Vec<RowIx>,
     processes: HashMap<u32, Process>,
     sums: HashMap<Key, Sum, foldhash::fast::RandomState>,
     windows: u64,
@@ -122,8 +125,8 @@ struct Aggregation {
 
 struct Row {
     facts: RowFacts,
-    /// The symbol file of a just-in-time compiler was found.
-    found: bool,
+    /// The symbol file of a just-in-time compiler, once it is found.
+    found: Option<Arc<Module>>,
     /// The window in which it was last looked for.
     looked: Option<u64>,
 }
@@ -133,7 +136,8 @@ struct Process {
     base: Resource,
     /// The same with what the process says of itself.
     resource: Resource,
-    threads: HashMap<u32, Arc<str>>,
+    /// The names of threads, each with the window of its last sample.
+    threads: HashMap<u32, (Arc<str>, u64)>,
     used: u64,
 }
 
@@ -165,6 +169,7 @@ impl Aggregation {
             rows: HashMap::new(),
             stacks: HashMap::new(),
             forgotten: Vec::new(),
+            forgotten_rows: Vec::new(),
             processes: HashMap::new(),
             sums: HashMap::default(),
             ..*self
@@ -196,7 +201,7 @@ impl Aggregation {
         }
     }
 
-    fn take(&mut self, message: Message) -> Option<Finished> {
+    pub(super) fn take(&mut self, message: Message) -> Option<Finished> {
         match message {
             Message::Sample { process, tid, stack, extent, weight } => {
                 let sum = self.sums.entry(Key { process, tid, stack, extent }).or_default();
@@ -209,21 +214,16 @@ impl Aggregation {
             }
             Message::Thread { process, tid, name } => {
                 if let Some(process) = self.processes.get_mut(&process) {
-                    process.threads.insert(tid, name);
+                    process.threads.insert(tid, (name, self.windows));
                 }
             }
             Message::Process(facts) => self.add_process(&facts),
             Message::Row(row, facts) => {
-                self.rows.insert(row, Row { facts: *facts, found: false, looked: None });
+                self.rows.insert(row, Row { facts: *facts, found: None, looked: None });
             }
-            Message::ForgetStacks => {
-                self.forgotten.extend(self.stacks.keys());
-            }
-            Message::ForgetRows(rows) => {
-                for row in rows {
-                    self.rows.remove(&row);
-                }
-            }
+            // The window's samples may refer to them.
+            Message::ForgetStacks(stacks) => self.forgotten.extend(stacks),
+            Message::ForgetRows(rows) => self.forgotten_rows.extend(rows),
             Message::Window { start, end, lost, waiting } => {
                 return Some((self.end_window(start, end, lost)?, waiting));
             }
@@ -261,11 +261,16 @@ impl Aggregation {
         self.windows += 1;
         let sums = std::mem::take(&mut self.sums);
         let mut sums: Vec<_> = sums.into_iter().collect();
-        if sums.is_empty() && lost == 0 {
-            return None;
-        }
         sums.sort_unstable_by_key(|(key, _)| *key);
-        self.read_contexts(&sums);
+        let nothing = sums.is_empty() && lost == 0;
+        let profiles = (!nothing).then(|| self.write(&sums, start, end, lost));
+        self.forget(&sums);
+        profiles
+    }
+
+    /// Writes a window as tables.
+    fn write(&mut self, sums: &[(Key, Sum)], start: u64, end: u64, lost: u64) -> Profiles {
+        self.read_contexts(sums);
         let mut writer = Writer::new(self, start, end, lost);
         for of_process in sums.chunk_by(|(a, _), (b, _)| a.process == b.process) {
             writer.process(of_process);
@@ -274,20 +279,39 @@ impl Aggregation {
         for row in used {
             self.publish(row);
         }
+        profiles
+    }
+
+    /// Forgets what the drain thread has forgotten, and what had no samples for long; these are the
+    /// sums of the window that has ended.
+    fn forget(&mut self, sums: &[(Key, Sum)]) {
         for stack in self.forgotten.drain(..) {
             self.stacks.remove(&stack);
         }
+        for row in self.forgotten_rows.drain(..) {
+            self.rows.remove(&row);
+        }
         let windows = self.windows;
-        for (key, _) in &sums {
+        for (key, _) in sums {
             if let Some(process) = self.processes.get_mut(&key.process) {
                 process.used = windows;
+                if let Some((_, used)) = process.threads.get_mut(&key.tid) {
+                    *used = windows;
+                }
             }
         }
         self.processes.retain(|_, process| process.used + REMEMBERED >= windows);
+        for process in self.processes.values_mut() {
+            process.threads.retain(|_, (_, used)| *used + REMEMBERED >= windows);
+            shrink(&mut process.threads);
+        }
         if let Some(contexts) = &mut self.contexts {
             contexts.forget(|process| self.processes.contains_key(&process));
         }
-        Some(profiles)
+        shrink(&mut self.stacks);
+        shrink(&mut self.rows);
+        shrink(&mut self.processes);
+        self.modules.forget_unused(Instant::now());
     }
 
     /// Hears what the processes of a window say of themselves.
@@ -328,13 +352,17 @@ impl Aggregation {
             Source::Vdso(None) => {}
             Source::Jit { pid } => {
                 row.looked = Some(self.windows);
-                if !row.found
-                    && let Some((path, file)) = perf_map(*pid)
-                {
-                    row.found = true;
+                let id = ModuleId::Jit(*pid);
+                if let Some(module) = &row.found {
+                    // The store forgets those of a process that rests, which may end any time.
+                    if self.modules.find(&id).is_none() {
+                        self.modules.publish(id, Arc::clone(module));
+                    }
+                } else if let Some((path, file)) = perf_map(*pid) {
                     let content = Content::PerfMap(Arc::new(file));
-                    let module = Module { path, pid: *pid, content };
-                    self.modules.publish(ModuleId::Jit(*pid), Arc::new(module));
+                    let module = Arc::new(Module { path, pid: *pid, content });
+                    row.found = Some(Arc::clone(&module));
+                    self.modules.publish(id, module);
                 }
             }
             Source::File(facts) => {
@@ -350,6 +378,44 @@ impl Aggregation {
                     publish(id, &module);
                 }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+impl Aggregation {
+    /// With a store of its own and nothing known.
+    pub(super) fn for_test() -> Self {
+        Self {
+            modules: Arc::default(),
+            frequency: 99,
+            service: None,
+            contexts: None,
+            host: String::new(),
+            rows: HashMap::new(),
+            stacks: HashMap::new(),
+            forgotten: Vec::new(),
+            forgotten_rows: Vec::new(),
+            processes: HashMap::new(),
+            sums: HashMap::default(),
+            windows: 0,
+        }
+    }
+
+    /// How many stacks, rows, processes and threads are known.
+    pub(super) fn sizes(&self) -> (usize, usize, usize, usize) {
+        let threads = self.processes.values().map(|process| process.threads.len()).sum();
+        (self.stacks.len(), self.rows.len(), self.processes.len(), threads)
+    }
+
+    pub(super) fn modules(&self) -> &ModuleStore {
+        &self.modules
+    }
+
+    /// As if the symbol file of a row had been found.
+    pub(super) fn set_found(&mut self, row: RowIx, module: Arc<Module>) {
+        if let Some(row) = self.rows.get_mut(&row) {
+            row.found = Some(module);
         }
     }
 }
@@ -441,7 +507,7 @@ impl<'a> Writer<'a> {
         cpu.samples.reserve(sums.len());
         for of_thread in sums.chunk_by(|(a, _), (b, _)| a.tid == b.tid) {
             let Some((first, _)) = of_thread.first() else { continue };
-            let name = process.threads.get(&first.tid).map_or("", |name| name);
+            let name = process.threads.get(&first.tid).map_or("", |(name, _)| name);
             let thread_name = self.attribute(THREAD_NAME, name.into());
             let thread_id = self.attribute(THREAD_ID, i64::from(first.tid).into());
             for (key, sum) in of_thread {

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::Thread;
 
-use hashbrown::HashMap;
 use profpipe_pipeline::overhead::Overhead;
 use profpipe_pipeline::telemetry::Counter;
 use ringbuf::HeapProd;
@@ -18,18 +17,17 @@ use ringbuf::traits::{Observer, Producer};
 use super::ages::{Ages, Meters};
 use super::attr::{Clock, Layout};
 use super::govern::{Counted, Discovery, Governed};
-use super::handoff::{Extent, Frame, Message, ProcessFacts};
+use super::handoff::{Extent, Message, ProcessFacts};
 use super::host::ThisHost;
 use super::loader::Loader;
 use super::merge::Merge;
-use super::process::Processes;
+use super::process::{Processes, RowIx};
 use super::record::{self, Record, Sample};
 use super::session::Session;
+use super::stacks::Stacks;
 use super::sys;
 use super::unwind::Unwinding;
 
-/// The most frames of interned stacks, 16 bytes each, before all are forgotten.
-const MAX_FRAMES: usize = 1 << 19;
 /// The most samples put off; each holds a stack dump.
 const MAX_DEFERRED: usize = 256;
 /// The same where there is a budget: all are tried again at once.
@@ -42,8 +40,11 @@ const HORIZON: u64 = 5_000_000;
 const ROUND: std::time::Duration = std::time::Duration::from_millis(100);
 /// Records between two releases of ring space.
 const RELEASE_EVERY: usize = 16;
-/// How often processes that are gone unseen are looked for, in windows.
-const SWEEP_EVERY: u64 = 30;
+/// How often files that nobody maps any more are looked for, in nanoseconds, at least.
+const SWEEP_EVERY: u64 = 20_000_000_000;
+/// How often processes that are gone unseen are looked for, in such sweeps: each takes a look at
+/// `/proc`.
+const SEARCH_EVERY: u64 = 9;
 
 /// The counters that the thread keeps.
 #[derive(Debug, Clone)]
@@ -104,9 +105,8 @@ pub(super) fn run(setup: Setup) {
         processes: Processes::default(),
         host: ThisHost::new(loader),
         unwinding: Unwinding::new(choices.stack as usize, use_rules),
-        stacks: HashMap::default(),
-        interned: 0,
-        last_stack: 0,
+        stacks: Stacks::default(),
+        forgotten_rows: Vec::new(),
         out: messages,
         deferred: Vec::new(),
         answers: 0,
@@ -119,6 +119,8 @@ pub(super) fn run(setup: Setup) {
         interval,
         lost_reported: 0,
         windows: 0,
+        swept: now(),
+        sweeps: 0,
         counters,
         lost_exactly: 0,
         governed,
@@ -179,11 +181,9 @@ struct Drain {
     processes: Processes,
     host: ThisHost,
     unwinding: Unwinding,
-    stacks: HashMap<Arc<[Frame]>, u32, foldhash::fast::RandomState>,
-    /// The frames in them.
-    interned: usize,
-    /// Numbers are not used again.
-    last_stack: u32,
+    stacks: Stacks,
+    /// Rows that the aggregation thread is to be told to forget.
+    forgotten_rows: Vec<RowIx>,
     out: HeapProd<Message>,
     /// Samples put off until the rules that they need are read.
     deferred: Vec<(Box<[u8]>, u64)>,
@@ -204,6 +204,9 @@ struct Drain {
     window: u64,
     interval: u64,
     windows: u64,
+    /// When files that nobody maps were last looked for, and how often that was done.
+    swept: u64,
+    sweeps: u64,
     counters: Counters,
     governed: Option<Governed>,
     /// How long the next window is: a multiple of `interval`.
@@ -387,28 +390,15 @@ impl Drain {
             })));
         }
         let id = process.id;
-        if process.announced.threads.insert(sample.tid) {
+        if process.announced.sampled_thread_in(sample.tid, self.windows) {
             let name = process.thread_name(sample.tid, &mut self.host);
             tell(Message::Thread { process: id, tid: sample.tid, name });
         }
         let frames = self.unwinding.frames.as_slice();
-        let stack = match self.stacks.get(frames) {
-            Some(stack) => *stack,
-            None => {
-                if self.interned + frames.len() > MAX_FRAMES {
-                    self.stacks.clear();
-                    self.interned = 0;
-                    tell(Message::ForgetStacks);
-                }
-                self.last_stack = self.last_stack.wrapping_add(1);
-                let stack = self.last_stack;
-                let frames: Arc<[Frame]> = frames.into();
-                self.interned += frames.len();
-                self.stacks.insert(Arc::clone(&frames), stack);
-                tell(Message::Stack(stack, frames));
-                stack
-            }
-        };
+        let (stack, new) = self.stacks.intern(frames);
+        if let Some(frames) = new {
+            tell(Message::Stack(stack, frames));
+        }
         let extent = extent.unwrap_or(Extent::Complete);
         let counted = Counted { process: id, tid: sample.tid, stack, extent, weight };
         match &mut self.governed {
@@ -472,11 +462,34 @@ impl Drain {
         self.window = end;
         self.windows += 1;
         self.processes.forget_ended();
-        if self.windows.is_multiple_of(SWEEP_EVERY) {
-            self.processes.sweep(&mut self.host);
-            let forgotten = self.host.sweep(&self.processes);
-            // Stacks with these rows are not seen again. Without room they stay, which is no harm.
-            let _ = self.out.try_push(Message::ForgetRows(forgotten));
+        self.stacks.end_window();
+        if end >= self.swept.saturating_add(SWEEP_EVERY) || self.host.has_grown() {
+            self.swept = end;
+            if self.sweeps.is_multiple_of(SEARCH_EVERY) {
+                self.processes.sweep(&mut self.host);
+            }
+            self.sweeps += 1;
+            self.processes.forget_threads(self.windows);
+            // Stacks with these rows are not seen again.
+            self.forgotten_rows.extend(self.host.sweep(&self.processes));
+        }
+        self.tell_forgotten();
+    }
+
+    /// Tells the aggregation thread what is forgotten here; if it has no room, the next time.
+    fn tell_forgotten(&mut self) {
+        let stacks = self.stacks.take_forgotten();
+        if !stacks.is_empty()
+            && let Err(Message::ForgetStacks(stacks)) =
+                self.out.try_push(Message::ForgetStacks(stacks))
+        {
+            self.stacks.put_back(stacks);
+        }
+        let rows = std::mem::take(&mut self.forgotten_rows);
+        if !rows.is_empty()
+            && let Err(Message::ForgetRows(rows)) = self.out.try_push(Message::ForgetRows(rows))
+        {
+            self.forgotten_rows = rows;
         }
     }
 }

@@ -4,8 +4,10 @@
 //! thread names are told once.
 
 use std::fs::File;
+use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 
+use hashbrown::HashMap;
 use profpipe_pipeline::overhead::WaitingWindow;
 
 use super::process::RowIx;
@@ -17,6 +19,13 @@ pub(super) const NO_ROW: RowIx = RowIx::MAX;
 
 /// Windows without samples after which the aggregation thread forgets a process.
 pub(super) const REMEMBERED: u64 = 30;
+
+/// Lets go of the room of a table that was much larger once.
+pub(super) fn shrink<K: Eq + Hash, V, S: BuildHasher>(table: &mut HashMap<K, V, S>) {
+    if table.capacity() > 4 * table.len().max(256) {
+        table.shrink_to(2 * table.len());
+    }
+}
 
 /// A frame: an address relative to what a mapping row says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -49,8 +58,8 @@ pub(super) enum Message {
     Process(Box<ProcessFacts>),
     /// A mapping row.
     Row(RowIx, Box<RowFacts>),
-    /// No sample after this refers to a stack told before.
-    ForgetStacks,
+    /// No sample after this refers to these stacks.
+    ForgetStacks(Vec<u32>),
     /// No sample after this refers to these rows.
     ForgetRows(Vec<RowIx>),
     /// A window ends; times are in nanoseconds of the monotonic clock.

@@ -5,14 +5,18 @@ use std::sync::Arc;
 use hashbrown::{HashMap, HashSet};
 
 use super::elf::Bytes;
-use super::handoff::{FileFacts, KERNEL_ROW, RowFacts, Source};
+use super::handoff::{FileFacts, KERNEL_ROW, RowFacts, Source, shrink};
 use super::image::{FileKey, ImageIx, Images};
 use super::loader::{Loader, Place};
 use super::process::{Code, Host, NewMapping, Processes, RowIx, Stat};
 use super::record::FileId;
 
 /// The most mapping rows; beyond, new files are not told apart from unknown memory.
-const MAX_ROWS: usize = 1 << 17;
+const MAX_ROWS: usize = 1 << 16;
+/// New files and rows after which those that nobody needs are looked for early.
+const MANY_IMAGES: usize = 256;
+/// See there.
+const MANY_ROWS: usize = 4096;
 /// The longest `/proc/PID/maps` that is read.
 const MAX_MAPS: u64 = 16 << 20;
 
@@ -23,6 +27,8 @@ pub(super) struct ThisHost {
     last_row: RowIx,
     /// Rows that were not told yet.
     waiting: Vec<(RowIx, Box<RowFacts>)>,
+    /// The images and the rows that the last sweep left.
+    swept: (usize, usize),
     page: u64,
     hasty: bool,
 }
@@ -46,6 +52,7 @@ impl ThisHost {
             rows: HashMap::new(),
             last_row: KERNEL_ROW,
             waiting: Vec::new(),
+            swept: (0, 0),
             page,
             hasty: false,
         };
@@ -81,17 +88,18 @@ impl ThisHost {
     pub(super) fn sweep(&mut self, processes: &Processes) -> Vec<RowIx> {
         let mut mapped = HashSet::new();
         let mut alive = HashSet::new();
+        let mut rows = HashSet::new();
         for process in processes.iter() {
             alive.insert(process.id);
             mapped.extend(process.images());
+            rows.extend(process.rows());
         }
         let images = self.images.sweep(&mapped);
         let mut forgotten = Vec::new();
         self.rows.retain(|key, row| {
             let keep = match key {
                 RowKey::Image(image, ..) => images.contains_key(image),
-                // Few, and their images are not known.
-                RowKey::File(..) => true,
+                RowKey::File(..) => rows.contains(row),
                 RowKey::Jit(process) => alive.contains(process),
             };
             if !keep {
@@ -99,7 +107,26 @@ impl ThisHost {
             }
             keep
         });
+        shrink(&mut self.rows);
+        self.swept = (self.images.len(), self.rows.len());
+        // What was never told need not be taken back.
+        let gone: HashSet<RowIx> = forgotten.iter().copied().collect();
+        let untold: HashSet<RowIx> = self.waiting.iter().map(|(row, _)| *row).collect();
+        self.waiting.retain(|(row, _)| !gone.contains(row));
+        forgotten.retain(|row| !untold.contains(row));
         forgotten
+    }
+
+    /// Whether so much is new since the last sweep that the next should not wait.
+    pub(super) fn has_grown(&self) -> bool {
+        let (images, rows) = self.swept;
+        self.images.len() > images + MANY_IMAGES || self.rows.len() > rows + MANY_ROWS
+    }
+
+    /// How many rows there are.
+    #[cfg(test)]
+    pub(super) fn rows(&self) -> usize {
+        self.rows.len()
     }
 
     fn row(&mut self, key: RowKey, facts: impl FnOnce() -> RowFacts) -> RowIx {

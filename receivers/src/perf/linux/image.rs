@@ -15,12 +15,22 @@ use hashbrown::{HashMap, HashSet};
 
 use super::elf::{Bytes, Content, Elf, Sections};
 use super::go;
+use super::handoff::shrink;
 use super::loader::{Answer, Loader, Place, Question};
 
 /// The bytes of unwinding tables held in memory.
-const BUDGET: usize = 24 << 20;
+pub(super) const BUDGET: usize = 24 << 20;
+/// What the cache and the scratch memory of an unwinder take beside its tables: 33,088 bytes by
+/// `mallinfo2`, and a little for what describes the module. Small programs have tables of hundreds of
+/// bytes.
+pub(super) const UNWINDER_BYTES: usize = 34 << 10;
 /// The most files known at a time.
 const MAX_IMAGES: usize = 8192;
+/// The most files kept that no process maps: programs that are run again and again are not read
+/// again each time.
+pub(super) const MAX_UNMAPPED: usize = 64;
+/// How many sweeps such a file is kept that nobody asks for.
+const UNMAPPED_SWEEPS: u64 = 6;
 
 /// The number of an image.
 pub(super) type ImageIx = u32;
@@ -143,6 +153,17 @@ impl Images {
         self.coming.contains(key)
     }
 
+    /// The bytes of unwinding tables, and how many images have any.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> (usize, usize) {
+        (self.bytes, self.images.values().filter(|image| image.bytes > 0).count())
+    }
+
+    /// The number of images.
+    pub(super) fn len(&self) -> usize {
+        self.images.len()
+    }
+
     /// True if no image is being opened.
     pub(super) fn is_settled(&mut self) -> bool {
         self.take_answers();
@@ -260,13 +281,21 @@ impl Images {
         Some(&mut self.images.get_mut(&at)?.rules)
     }
 
-    /// Forgets images that no process maps and nobody has asked for since the last sweep; says
-    /// which are left.
+    /// Forgets images that no process maps, but for the few asked for last; says which are left.
     pub(super) fn sweep(&mut self, mapped: &HashSet<ImageIx>) -> &HashMap<ImageIx, Image> {
         self.sweeps += 1;
-        let sweeps = self.sweeps;
-        self.images.retain(|at, image| mapped.contains(at) || image.asked + 1 >= sweeps);
+        let oldest = self.sweeps.saturating_sub(UNMAPPED_SWEEPS);
+        let unmapped = self.images.iter().filter(|(at, _)| !mapped.contains(*at));
+        let mut unmapped: Vec<_> = unmapped.map(|(at, image)| (image.asked, *at)).collect();
+        // The number tells those asked for in the same interval apart.
+        unmapped.sort_unstable_by_key(|order| std::cmp::Reverse(*order));
+        let keep = unmapped.partition_point(|(asked, _)| *asked >= oldest).min(MAX_UNMAPPED);
+        for (_, at) in unmapped.drain(keep..) {
+            self.images.remove(&at);
+        }
         self.by_key.retain(|_, at| self.images.contains_key(at));
+        shrink(&mut self.images);
+        shrink(&mut self.by_key);
         self.bytes = self.images.values().map(|image| image.bytes).sum();
         &self.images
     }
@@ -317,6 +346,7 @@ impl Image {
             self.rules = Rules::None;
             return;
         }
+        self.bytes += UNWINDER_BYTES;
         let ends = self.elf.segments.iter();
         let end = ends.map(|segment| segment.address.saturating_add(segment.length)).max();
         let base = self.elf.base;

@@ -41,6 +41,7 @@ mod record;
 mod resource;
 mod ring;
 mod session;
+mod stacks;
 mod sys;
 mod unwind;
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
 
-use super::handoff::REMEMBERED;
+use super::handoff::{REMEMBERED, shrink};
 use super::image::ImageIx;
 use super::maps;
 use super::record::{FileId, Map};
@@ -119,7 +119,8 @@ pub(super) struct Process {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Announced {
     pub(super) process: bool,
-    pub(super) threads: HashSet<u32>,
+    /// Threads whose name was told, with the window of the last sample.
+    threads: HashMap<u32, u64>,
     /// The row of the process's own code.
     pub(super) jit: Option<RowIx>,
     /// The window of the last sample.
@@ -136,6 +137,22 @@ impl Announced {
         }
         self.window = window;
     }
+
+    /// Notes a sample of a thread in a window; true if the name of the thread is to be told: for
+    /// the first time, or because the consumer may have forgotten it.
+    pub(super) fn sampled_thread_in(&mut self, tid: u32, window: u64) -> bool {
+        if self.threads.len() >= MAX_THREADS && !self.threads.contains_key(&tid) {
+            // All are told again, which is a message each.
+            self.threads.clear();
+        }
+        self.threads.insert(tid, window).is_none_or(|last| window > last + REMEMBERED / 2)
+    }
+
+    /// How many threads are noted.
+    #[cfg(test)]
+    pub(super) fn threads_told(&self) -> usize {
+        self.threads.len()
+    }
 }
 
 /// Every process.
@@ -144,6 +161,8 @@ pub(super) struct Processes {
     by_pid: HashMap<u32, Process>,
     /// Those that have ended and were not forgotten yet.
     ended: Vec<u32>,
+    /// Threads that ended in this window: samples of their very end do not bring them back.
+    ended_threads: HashSet<u32>,
     last_id: u32,
 }
 
@@ -170,7 +189,10 @@ impl Processes {
         }
         self.complete(pid, host);
         let process = self.by_pid.get_mut(&pid)?;
-        if process.threads.len() < MAX_THREADS && !process.ended {
+        if process.threads.len() < MAX_THREADS
+            && !process.ended
+            && !self.ended_threads.contains(&tid)
+        {
             process.threads.insert(tid);
         }
         Some(process)
@@ -284,6 +306,7 @@ impl Processes {
 
     /// A thread or a process began.
     pub(super) fn fork(&mut self, pid: u32, tid: u32, parent: u32, parent_tid: u32) {
+        self.ended_threads.remove(&tid);
         if pid == parent {
             if let Some(process) = self.by_pid.get_mut(&pid)
                 && process.threads.len() < MAX_THREADS
@@ -310,6 +333,9 @@ impl Processes {
         process.threads.remove(&tid);
         process.names.remove(&tid);
         process.announced.threads.remove(&tid);
+        if self.ended_threads.len() < MAX_THREADS {
+            self.ended_threads.insert(tid);
+        }
         // A process not seen from its beginning may have threads that we never heard of; the
         // first thread stays a zombie until they end.
         if process.threads.is_empty() && !process.ended {
@@ -324,6 +350,17 @@ impl Processes {
             if self.by_pid.get(&pid).is_some_and(|process| process.ended) {
                 self.by_pid.remove(&pid);
             }
+        }
+        self.ended_threads.clear();
+        shrink(&mut self.by_pid);
+    }
+
+    /// Forgets what was told of threads that have had no samples for so long that their names are
+    /// told again.
+    pub(super) fn forget_threads(&mut self, window: u64) {
+        for process in self.by_pid.values_mut() {
+            process.announced.threads.retain(|_, last| *last + REMEMBERED >= window);
+            shrink(&mut process.announced.threads);
         }
     }
 
@@ -380,6 +417,14 @@ impl Process {
         self.mappings.get(at.checked_sub(1)?).filter(|mapping| address < mapping.end)
     }
 
+    /// The rows of the files that it maps.
+    pub(super) fn rows(&self) -> impl Iterator<Item = RowIx> {
+        self.mappings.iter().filter_map(|mapping| match mapping.code {
+            Code::Image { row, .. } | Code::File { row, .. } => Some(row),
+            Code::Jit => None,
+        })
+    }
+
     /// The images that it maps.
     pub(super) fn images(&self) -> impl Iterator<Item = ImageIx> {
         self.mappings.iter().filter_map(|mapping| match mapping.code {
@@ -395,10 +440,17 @@ impl Process {
         }
         let name = host.thread_name(self.pid, tid);
         let name: Arc<str> = name.map_or_else(|| Arc::clone(&self.name), Arc::from);
-        if self.names.len() < MAX_THREADS {
+        // That of a thread that has ended would stay.
+        if self.names.len() < MAX_THREADS && self.threads.contains(&tid) {
             self.names.insert(tid, Arc::clone(&name));
         }
         name
+    }
+
+    /// How many threads it has, and of how many the name is kept.
+    #[cfg(test)]
+    pub(super) fn threads_known(&self) -> (usize, usize) {
+        (self.threads.len(), self.names.len())
     }
 
     /// Reads all mappings from the host; false if the process is gone.

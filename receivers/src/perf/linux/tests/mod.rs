@@ -11,4 +11,5 @@ mod contexts;
 mod files;
 mod processes;
 mod records;
+mod tables;
 mod weights;
