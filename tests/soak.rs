@@ -26,8 +26,8 @@ static TURN: Mutex<()> = Mutex::new(());
 /// The most anonymous memory that an agent may gain from when it is steady to the end of a run that
 /// lasts a minute. Caches fill meanwhile, so only what grows by half a MiB a second is found.
 const GROWTH_MIB: f64 = 12.0;
-/// The same of descriptors: the program of each process is open while its names may be asked for. In
-/// these twenty-five seconds about 75 programs and the compilers' processes come, and most go.
+/// The same of descriptors. The store of modules keeps each program open until it is full, so that
+/// names can be had after the process has gone: of three a second that is 75 in this time.
 const GROWTH_DESCRIPTORS: usize = 200;
 
 /// Runs one and asserts what must hold of each.

@@ -6,12 +6,14 @@ use std::time::SystemTime;
 
 use super::arrivals::{Arrivals, seconds_between};
 use super::usage::Usage;
-use super::{BOUND, FREQUENCY, Plan, Record, START, STEADY};
+use super::{BOUND, FREQUENCY, INTERVAL, Plan, Record, START, STEADY};
 
 /// Growth may be this many MiB in ten minutes, once ten minutes have passed.
 const GROWTH: f64 = 1.0;
 /// The second half of a run that is at least so long is after minute ten.
 const LONG: u64 = 20 * 60;
+/// Batches may be in a durable queue after the stop: those of windows that had not to leave yet.
+const QUEUED: usize = (BOUND.as_secs() / INTERVAL.as_secs()) as usize;
 /// A governed agent that takes fewer than so many of the samples that are asked for could take more.
 const MORE_TO_SAMPLE: f64 = 0.95;
 
@@ -116,7 +118,7 @@ impl Figures {
         want(self.windows > 0, "nothing has left".into());
         want(self.lag[2] <= bound, format!("a lag of {:.0} s", self.lag[2]));
         want(self.waited == 0, format!("{} windows left only at the stop", self.waited));
-        want(self.queued <= 2, format!("{} batches stayed in the queue", self.queued));
+        want(self.queued <= QUEUED, format!("{} batches stayed in the queue", self.queued));
         want(self.ended.is_none(), format!("the {} ended by itself", self.ended.unwrap_or("-")));
         want(self.disordered == 0, format!("{} windows out of order", self.disordered));
         want(self.unreadable == 0, format!("{} files cannot be read", self.unreadable));
