@@ -23,12 +23,14 @@ pub(crate) struct Arrivals {
     pub(crate) windows: Vec<(SystemTime, f32)>,
     /// Windows that left after a later one of the same process.
     pub(crate) disordered: usize,
+    /// The first of them: how much earlier its window was, and how much later it left, in seconds.
+    pub(crate) disorder: Option<[f64; 2]>,
     /// The longest window.
     pub(crate) longest: Duration,
     /// What could not be read.
     pub(crate) unreadable: usize,
-    /// The start of the last window by process.
-    last: HashMap<u64, u64>,
+    /// The start of the last window by process, and when that left.
+    last: HashMap<u64, (u64, SystemTime)>,
     hasher: RandomState,
 }
 
@@ -51,9 +53,14 @@ impl Arrivals {
             let end = UNIX_EPOCH + Duration::from_nanos(start) + length;
             self.windows.push((end, seconds_between(end, left) as f32));
             self.longest = self.longest.max(length);
-            let last = self.last.entry(process).or_insert(start);
-            self.disordered += usize::from(start < *last);
-            *last = start.max(*last);
+            let last = self.last.entry(process).or_insert((start, left));
+            if start < last.0 {
+                self.disordered += 1;
+                let earlier = (last.0 - start) as f64 / 1e9;
+                self.disorder.get_or_insert([earlier, seconds_between(last.1, left)]);
+            } else {
+                *last = (start, left);
+            }
         }
     }
 }
@@ -91,17 +98,24 @@ impl Files {
             if !self.known.contains(&name)
                 && let Ok(written) = entry.metadata().and_then(|file| file.modified())
             {
-                new.push((written, name.clone()));
+                new.push((written, place(&name.to_string_lossy()), name.clone()));
             }
             present.insert(name);
         }
         self.known = present;
         new.sort_unstable();
-        for (written, name) in new {
+        for (written, _, name) in new {
             let content = fs::read(self.directory.join(name)).unwrap_or_default();
             take(arrivals, written, "file", otlp::decode(&content).ok());
         }
     }
+}
+
+/// Where a file stands among those that were written within a tick of the clock: `SERVICE-TIME`, then
+/// the number that tells files of one time apart.
+fn place(name: &str) -> (String, usize, String) {
+    let (stem, rest) = name.rsplit_once("Z.").unwrap_or((name, ""));
+    (stem.to_owned(), rest.len(), rest.to_owned())
 }
 
 fn take(arrivals: &Mutex<Arrivals>, left: SystemTime, channel: &str, profiles: Option<Profiles>) {

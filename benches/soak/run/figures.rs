@@ -102,7 +102,7 @@ impl Figures {
             queued: record.queued,
             ended: record.ended,
             named: record.named * 100.0 / (record.named + unnamed).max(1.0),
-            details: details(record),
+            details: details(record, arrivals.disorder),
         }
     }
 
@@ -152,7 +152,7 @@ impl Figures {
     }
 }
 
-fn details(record: &Record) -> String {
+fn details(record: &Record, disorder: Option<[f64; 2]>) -> String {
     let kernel = record.kernel.map(|seconds| seconds * 100.0 / record.passed.max(1.0));
     let mut text = format!(
         "the kernel's part {:.2} % of a core (by the agent's ledger, with records of mappings and \
@@ -164,6 +164,12 @@ fn details(record: &Record) -> String {
         let _ = write!(text, " {reason} {frames:.0},");
     }
     text.pop();
+    if let Some([earlier, later]) = disorder {
+        let _ = write!(
+            text,
+            "; out of order first: a window {earlier:.3} s earlier left {later:.3} s later"
+        );
+    }
     text
 }
 
