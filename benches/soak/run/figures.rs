@@ -144,10 +144,15 @@ impl Figures {
 
     /// What has no column.
     pub(crate) fn details(&self) -> String {
-        let [steady, _] = self.usage;
+        let [steady, last] = self.usage;
         format!(
-            "{} windows of processes, the longest {:.0} s; worker {:.1} MiB when steady; {}",
-            self.windows, self.longest, steady.worker, self.details
+            "{} windows of processes, the longest {:.0} s; worker {:.1} MiB when steady, {} processes \
+             started since; {}",
+            self.windows,
+            self.longest,
+            steady.worker,
+            last.forks.saturating_sub(steady.forks),
+            self.details
         )
     }
 }

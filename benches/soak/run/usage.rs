@@ -15,13 +15,15 @@ pub(crate) struct Usage {
     pub(crate) worker: f64,
     /// Open descriptors of the agent.
     pub(crate) descriptors: usize,
+    /// Processes that the host has started since it runs.
+    pub(crate) forks: usize,
 }
 
 impl Usage {
     pub(crate) fn of(pid: u32, at: f64) -> Self {
         let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count);
         let worker = children(pid).into_iter().map(anonymous).fold(0.0, f64::max);
-        Self { at, agent: anonymous(pid), worker, descriptors }
+        Self { at, agent: anonymous(pid), worker, descriptors, forks: forks() }
     }
 }
 
@@ -42,6 +44,12 @@ pub(crate) fn busy() -> f64 {
     let of = |at: usize| figures.get(at).copied().unwrap_or(0.0);
     let ticks = rustix::param::clock_ticks_per_second() as f64;
     (of(0) + of(1) + of(2) + of(5) + of(6)) / ticks
+}
+
+fn forks() -> usize {
+    let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
+    let line = stat.lines().find_map(|line| line.strip_prefix("processes "));
+    line.and_then(|figure| figure.trim().parse().ok()).unwrap_or(0)
 }
 
 /// The first figure of the load average.
