@@ -1,10 +1,12 @@
 //! What the profiled host does: this program again, with `--load NAME --seconds S`.
-#![allow(unsafe_code, reason = "mappings of files and CPU clocks of threads have no safe wrapper")]
+#![allow(unsafe_code, reason = "mappings of files have no safe wrapper")]
 
 use std::hint::black_box;
 use std::io::Write;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+
+use crate::process::clock;
 
 /// What the parts of the work take of a CPU.
 pub(crate) const PARTS: [f64; 7] = [0.45, 0.35, 0.25, 0.18, 0.12, 0.08, 0.05];
@@ -157,16 +159,4 @@ fn mappings(end: Instant) {
 /// CPU time of the calling thread, in nanoseconds.
 fn thread_cpu() -> u64 {
     clock(libc::CLOCK_THREAD_CPUTIME_ID).unwrap_or(0)
-}
-
-/// CPU time of a process, in nanoseconds: its clock has the number that the kernel's headers state.
-pub(crate) fn process_cpu(pid: u32) -> Option<u64> {
-    clock((!(pid.cast_signed()) << 3) | 2)
-}
-
-fn clock(id: libc::clockid_t) -> Option<u64> {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the pointer outlives the call.
-    let result = unsafe { libc::clock_gettime(id, &raw mut time) };
-    (result == 0).then(|| time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs())
 }

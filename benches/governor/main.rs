@@ -22,7 +22,11 @@
 )]
 
 mod loads;
+#[path = "../common/process.rs"]
+mod process;
 mod run;
+#[path = "../common/sink.rs"]
+mod server;
 mod shares;
 mod sink;
 

@@ -6,13 +6,11 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::loads::process_cpu;
+use crate::process::{KERNEL_SAMPLE, Meter};
 
 /// Numbers of runs, for their files.
 static RUNS: AtomicU32 = AtomicU32::new(0);
 
-/// What a sample costs the kernel where the agent did not measure it, in nanoseconds.
-const KERNEL_SAMPLE: f64 = 50_000.0;
 /// What a record of a mapping, a name, a fork or an end costs it.
 const KERNEL_RECORD: f64 = 2_000.0;
 
@@ -64,19 +62,6 @@ impl Agent {
     pub(crate) fn said(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
-
-    /// It and its worker.
-    fn family(&self) -> Vec<u32> {
-        let pid = self.child.id();
-        let mut family = vec![pid];
-        let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten();
-        for thread in threads.flatten() {
-            let children = std::fs::read_to_string(thread.path().join("children"));
-            let children = children.unwrap_or_default();
-            family.extend(children.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
-        }
-        family
-    }
 }
 
 impl Drop for Agent {
@@ -95,29 +80,17 @@ pub(crate) struct Run {
 
 impl Run {
     pub(crate) fn measure(agent: &Agent, seconds: f64) -> Self {
-        let mut seen: Vec<(u32, u64)> = Vec::new();
-        let mut step = |count_new: bool| {
-            let mut sum = 0;
-            for pid in agent.family() {
-                let Some(now) = process_cpu(pid) else { continue };
-                match seen.iter_mut().find(|(known, _)| *known == pid) {
-                    Some((_, before)) => sum += now.saturating_sub(std::mem::replace(before, now)),
-                    None => {
-                        seen.push((pid, now));
-                        sum += if count_new { now } else { 0 };
-                    }
-                }
-            }
-            sum as f64
-        };
-        step(false);
+        let mut meter = Meter::default();
+        let pid = agent.child.id();
+        // What came before is the start, which is not counted.
+        meter.step(pid);
         let began = Instant::now();
         let day = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64() % DAY;
         let mut user = Vec::new();
         for second in 1..=seconds as u32 {
             let next = began + Duration::from_secs(u64::from(second));
             std::thread::sleep(next.saturating_duration_since(Instant::now()));
-            user.push(step(true));
+            user.push(meter.step(pid));
         }
         Self { began: day, user }
     }
