@@ -109,6 +109,9 @@ pub(crate) struct Doctor {
     /// How to print
     #[arg(long, value_enum, default_value = "text")]
     pub(crate) format: Format,
+    /// Also tell how the agent fares whose metrics are at this address (`service::telemetry::metrics`)
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) agent: Option<String>,
 }
 
 /// Arguments of `record`.

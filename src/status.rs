@@ -177,6 +177,8 @@ impl Status {
         if let Some(overhead) = overhead(&self.metrics) {
             parts.push(overhead);
         }
+        parts.extend(oldest_window(&self.metrics));
+        parts.extend(unnamed(&self.metrics));
         if let Some(own) = usage.resident {
             let children = usage.children_resident >> 20;
             let worker = if children > 0 { format!(" + {children} worker") } else { String::new() };
@@ -211,6 +213,30 @@ fn overhead(metrics: &Metrics) -> Option<String> {
     let budget = percent(names::OVERHEAD_BUDGET);
     let spent = percent(names::OVERHEAD_SPENT);
     (budget > 0.0).then(|| format!("overhead {spent:.2} % of {budget} %"))
+}
+
+/// Seconds from which on the age of the oldest window is worth a place in the line.
+const OLD: u64 = 2;
+
+/// How old the oldest window is whose profile has not left, and what it waits for.
+fn oldest_window(metrics: &Metrics) -> Option<String> {
+    let seconds = metrics.total(names::OLDEST_WINDOW) / 1000;
+    if seconds < OLD {
+        return None;
+    }
+    let waiting = metrics.readings().into_iter().filter(|reading| {
+        reading.name == names::WINDOWS_WAITING && reading.value > 0
+    });
+    let stages = waiting.flat_map(|reading| reading.labels).map(|(_, stage)| stage);
+    let stages: Vec<String> = stages.collect();
+    Some(format!("oldest window {seconds} s ({})", stages.join(", ")))
+}
+
+/// The share of frames without a name, where names were looked for.
+fn unnamed(metrics: &Metrics) -> Option<String> {
+    let (named, unnamed) = (metrics.total(names::FRAMES_NAMED), metrics.total(names::FRAMES_UNNAMED));
+    let share = unnamed as f64 * 100.0 / (named + unnamed) as f64;
+    (share >= 0.5).then(|| format!("{share:.0} % unnamed"))
 }
 
 /// `1h02m03s`, `2m03s` or `3s`.
@@ -272,5 +298,15 @@ mod tests {
         metrics.counter(names::OVERHEAD_SPENT, "perf").set(8_310);
         let line = status.line();
         assert!(line.contains("overhead 0.83 % of 1 %"), "{line}");
+        assert!(!line.contains("oldest") && !line.contains("unnamed"), "{line}");
+        metrics.counter(names::OLDEST_WINDOW, "perf").set(12_700);
+        metrics.labelled(names::WINDOWS_WAITING, "perf", &[("stage", "symbolize")]).set(2);
+        metrics.labelled(names::WINDOWS_WAITING, "perf", &[("stage", "send")]).set(0);
+        metrics.counter(names::FRAMES_NAMED, "symbolize").add(90);
+        metrics.counter(names::FRAMES_UNNAMED, "symbolize").add(10);
+        let line = status.line();
+        for part in ["oldest window 12 s (symbolize)", "10 % unnamed"] {
+            assert!(line.contains(part), "{line}");
+        }
     }
 }

@@ -1,5 +1,5 @@
 //! `profpipe doctor`: what this host allows, and for each thing missing what it costs and the
-//! command that grants it.
+//! command that grants it. With `--agent`, how a running one fares (`agent`).
 
 use std::fmt::Write;
 use std::path::Path;
@@ -10,12 +10,17 @@ use serde_json::json;
 
 use crate::{cli, files};
 
+mod agent;
+
 /// Where distributions put separate debug files, by build id.
 const DEBUG_DIRECTORY: &str = "/usr/lib/debug/.build-id";
 
 pub(crate) fn run(arguments: cli::Doctor) -> anyhow::Result<ExitCode> {
     let mut findings = perf::probe();
     findings.extend(symbols(Path::new(DEBUG_DIRECTORY), &os_release()));
+    if let Some(address) = &arguments.agent {
+        findings.extend(agent::ask(address)?);
+    }
     let works = works(&findings);
     let text = match arguments.format {
         cli::Format::Text => text(&findings),

@@ -54,6 +54,14 @@ pub(crate) fn run(arguments: cli::Run) -> anyhow::Result<ExitCode> {
     let screen = Screen::new();
     telemetry::log_to(&screen, &plan.telemetry)?;
     warn_about(&plan);
+    if arguments.config.is_empty() && plan.components().any(|(_, _, name)| name == "governor") {
+        let cpu = plan.setting(Kind::Processor, "governor", "cpu").unwrap_or_default();
+        tracing::info!(
+            "profiling costs at most {cpu} of one core; for more samples `--set \
+             processors::governor::cpu=5%`, for all whatever they cost `--set \
+             service::pipelines::profiles::processors=[symbolize]`"
+        );
+    }
     let services = Services { worker: worker(), ..Services::default() };
     let status = Status::new(screen, Arc::clone(&services.metrics), destination(&plan));
     // Processors and the sampler have threads of their own: two workers carry the rest.

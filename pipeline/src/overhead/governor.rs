@@ -208,6 +208,7 @@ impl Governor {
 
     /// A window has ended: what the next one may do.
     pub fn window(&mut self, sampled: &Sampled) -> Levers {
+        self.overhead.spend_workers();
         let now = monotonic();
         let ledger = self.overhead.ledger();
         ledger.add_kernel(sampled.samples, sampled.sideband);

@@ -273,9 +273,18 @@ impl Overhead {
         self.shared().workers.cpu()
     }
 
-    /// The same of one of them, while it runs.
-    pub fn worker_cpu_of(&self, pid: u32) -> u64 {
-        self.shared().workers.cpu_of(pid)
+    /// Spends what one of them has taken since it was last asked for, for whom it works.
+    pub fn spend_worker(&self, pid: u32) {
+        let taken = self.shared().workers.untold(Some(pid));
+        self.spend(Stage::Symbolize, taken);
+    }
+
+    /// Spends what all of them have taken without being asked: they tidy up when they have answered.
+    fn spend_workers(&self) {
+        let taken = self.shared().workers.untold(None);
+        if taken > 0 {
+            self.spend_a_little(Stage::Symbolize, taken);
+        }
     }
 
     /// A governor for a sampler; none without limits, or where another sampler has it.

@@ -15,8 +15,10 @@ use super::ledger::{Stage, monotonic};
 /// What a window's profile may take beyond two intervals.
 const SLACK: Duration = Duration::from_secs(10);
 
-/// What of the longest age a window may wait for names.
+/// A window may wait for names for an interval, but not for more than this of the longest age.
 const FOR_NAMES: f64 = 0.45;
+/// Where intervals are short it waits for so long.
+const SHORTEST_PATIENCE: Duration = Duration::from_secs(2);
 /// From this share of the longest age on a window is late; it waits for names for less.
 const LATE: f64 = 0.6;
 
@@ -145,8 +147,8 @@ impl WaitingWindow {
     /// How long the window's profile may still wait for names, so that there is enough for
     /// everything after.
     pub fn patience(&self) -> Duration {
-        let all = longest_age(Duration::from_nanos(self.place.interval));
-        all.mul_f64(FOR_NAMES).saturating_sub(self.age())
+        let interval = Duration::from_nanos(self.place.interval).max(SHORTEST_PATIENCE);
+        interval.min(longest_age(interval).mul_f64(FOR_NAMES)).saturating_sub(self.age())
     }
 }
 

@@ -18,6 +18,8 @@ struct Worker {
     threads: Vec<File>,
     /// Nanoseconds when last read.
     seen: u64,
+    /// Nanoseconds that are in the ledger.
+    told: u64,
 }
 
 /// A worker has a thread that waits and one that works.
@@ -26,7 +28,7 @@ const THREADS: usize = 2;
 impl Workers {
     pub(super) fn began(&mut self, pid: u32) {
         self.ends(pid);
-        self.running.push(Worker { pid, threads: Vec::new(), seen: 0 });
+        self.running.push(Worker { pid, threads: Vec::new(), seen: 0, told: 0 });
     }
 
     pub(super) fn ends(&mut self, pid: u32) {
@@ -40,12 +42,23 @@ impl Workers {
     }
 
     /// Nanoseconds of one that runs.
-    pub(super) fn cpu_of(&mut self, pid: u32) -> u64 {
+    fn cpu_of(&mut self, pid: u32) -> u64 {
         self.running.iter_mut().find(|worker| worker.pid == pid).map_or(0, Worker::cpu)
+    }
+
+    /// What those that run have taken since they were last asked; one of them, or all.
+    pub(super) fn untold(&mut self, pid: Option<u32>) -> u64 {
+        let asked = |worker: &&mut Worker| pid.is_none_or(|pid| worker.pid == pid);
+        self.running.iter_mut().filter(asked).map(Worker::untold).sum()
     }
 }
 
 impl Worker {
+    fn untold(&mut self) -> u64 {
+        let now = self.cpu();
+        now.saturating_sub(std::mem::replace(&mut self.told, now))
+    }
+
     fn cpu(&mut self) -> u64 {
         if self.threads.len() < THREADS {
             let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid));

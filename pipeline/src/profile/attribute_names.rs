@@ -60,6 +60,13 @@ pub const OVERHEAD_RUNG: &str = "profpipe.overhead.rung";
 /// Whether what a sample costs the kernel was `measured` on this host, or is a guess: `low`
 /// (profile).
 pub const OVERHEAD_CONFIDENCE: &str = "profpipe.overhead.confidence";
+/// How long ago the oldest window of the sampler ended whose profile had not left, in seconds (profile,
+/// double).
+pub const OLDEST_WINDOW_AGE: &str = "profpipe.oldest_window.age";
+/// What it waited for: a stage of the work, as `symbolize` or `send` (profile).
+pub const OLDEST_WINDOW_STAGE: &str = "profpipe.oldest_window.stage";
+/// The share of frames that got no name since the last profile, 0 to 1 (profile, double).
+pub const FRAMES_UNNAMED: &str = "profpipe.symbolize.unnamed";
 /// Samples a second and CPU that were in force at the end (profile, double).
 pub const SAMPLING_FREQUENCY: &str = "profpipe.sampling.frequency";
 /// Control windows whose credits were used up; the weights of their samples stand for what was not

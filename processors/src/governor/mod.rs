@@ -13,12 +13,13 @@ use profpipe_pipeline::batch::Batch;
 use profpipe_pipeline::component::{Access, Error, Factory, Outbox, Processor, Setup, Stability};
 use profpipe_pipeline::overhead::{Overhead, Status};
 use profpipe_pipeline::profile::attribute_names::{
-    OVERHEAD_BUDGET, OVERHEAD_CONFIDENCE, OVERHEAD_CPU, OVERHEAD_RUNG, OVERHEAD_STATE,
+    FRAMES_UNNAMED, OLDEST_WINDOW_AGE, OLDEST_WINDOW_STAGE, OVERHEAD_BUDGET, OVERHEAD_CONFIDENCE, OVERHEAD_CPU, OVERHEAD_RUNG, OVERHEAD_STATE,
     SAMPLING_CAPPED, SAMPLING_FREQUENCY,
 };
 use profpipe_pipeline::profile::{Profiles, StringIx, Value};
+use profpipe_pipeline::telemetry::{Metrics, names};
 
-pub use config::{Config, Window};
+pub use config::{Config, Start, Window};
 
 /// How the component is registered.
 pub const FACTORY: Factory = Factory::processor::<Config>(
@@ -29,13 +30,31 @@ pub const FACTORY: Factory = Factory::processor::<Config>(
 
 struct Governor {
     overhead: Arc<Overhead>,
+    metrics: Arc<Metrics>,
     /// Windows with used-up credits, when the last batch passed.
     capped: u64,
+    /// Frames that had got a name by then, and those that had got none.
+    frames: (u64, u64),
 }
 
 impl Governor {
     fn new(setup: &Setup) -> Self {
-        Self { overhead: Arc::clone(&setup.services.overhead), capped: 0 }
+        Self {
+            overhead: Arc::clone(&setup.services.overhead),
+            metrics: Arc::clone(&setup.services.metrics),
+            capped: 0,
+            frames: (0, 0),
+        }
+    }
+
+    /// The share of frames that got no name since the last batch; none where none was looked for.
+    fn unnamed(&mut self) -> Option<f64> {
+        let now =
+            (self.metrics.total(names::FRAMES_NAMED), self.metrics.total(names::FRAMES_UNNAMED));
+        let before = std::mem::replace(&mut self.frames, now);
+        let (named, unnamed) =
+            (now.0.saturating_sub(before.0), now.1.saturating_sub(before.1));
+        (named + unnamed > 0).then(|| unnamed as f64 / (named + unnamed) as f64)
     }
 }
 
@@ -44,12 +63,21 @@ impl Processor for Governor {
         if self.overhead.paces(&batch.context.receiver)
             && let Some(status) = self.overhead.status()
         {
+            let (oldest, unnamed) = (self.overhead.oldest_window(), self.unnamed());
             let profiles = batch
                 .profiles_mut()
                 .map_err(|cause| Error::with_source("cannot read the batch", cause))?;
             let capped = status.capped.saturating_sub(self.capped);
             self.capped = status.capped;
-            describe(profiles, &status, capped);
+            let mut facts = facts(&status, capped);
+            // This one has only just begun to wait.
+            if let Some(oldest) = oldest {
+                let seconds = (oldest.age.as_secs_f64() * 1000.0).round() / 1000.0;
+                facts.push((OLDEST_WINDOW_AGE, Value::Double(seconds)));
+                facts.push((OLDEST_WINDOW_STAGE, oldest.stage.name().into()));
+            }
+            facts.extend(unnamed.map(|share| (FRAMES_UNNAMED, ppm(share))));
+            describe(profiles, facts);
         }
         out.push(batch);
         Ok(())
@@ -64,14 +92,18 @@ impl Processor for Governor {
     }
 }
 
-/// Says on every profile what profiling costs and how it is done now.
-fn describe(profiles: &mut Profiles, status: &Status, capped: u64) {
+/// To the millionth.
+fn ppm(share: f64) -> Value {
+    Value::Double((share * 1e6).round() / 1e6)
+}
+
+/// What profiling costs and how it is done now.
+fn facts(status: &Status, capped: u64) -> Vec<(&'static str, Value)> {
     let levers = &status.levers;
     let confidence = if status.is_measured { "measured" } else { "low" };
-    let share = |share: f64| Value::Double((share * 1e6).round() / 1e6);
     let mut facts = vec![
-        (OVERHEAD_CPU, share(status.spent_lately)),
-        (OVERHEAD_BUDGET, share(status.budget)),
+        (OVERHEAD_CPU, ppm(status.spent_lately)),
+        (OVERHEAD_BUDGET, ppm(status.budget)),
         (OVERHEAD_STATE, levers.state.name().into()),
         (OVERHEAD_RUNG, levers.rung.name().into()),
         (OVERHEAD_CONFIDENCE, confidence.into()),
@@ -80,6 +112,11 @@ fn describe(profiles: &mut Profiles, status: &Status, capped: u64) {
     if capped > 0 {
         facts.push((SAMPLING_CAPPED, i64::try_from(capped).unwrap_or(i64::MAX).into()));
     }
+    facts
+}
+
+/// Says these facts on every profile.
+fn describe(profiles: &mut Profiles, facts: Vec<(&'static str, Value)>) {
     let dictionary = &mut profiles.dictionary;
     let rows: Vec<_> = facts
         .into_iter()

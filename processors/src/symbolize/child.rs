@@ -1,7 +1,6 @@
 //! The worker as a process: started over a socket pair, asked one thing at a time with a deadline,
 //! killed when it does not answer.
 
-use std::cell::Cell;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -32,8 +31,6 @@ pub(super) struct Child {
     /// The parts of the sandbox that this host does not allow.
     pub(super) missing: Vec<String>,
     overhead: Arc<Overhead>,
-    /// What of its CPU time is in the ledger, in nanoseconds.
-    spent: Cell<u64>,
     /// Who goes first between two pieces of its work.
     pub(super) yields: Option<Yield>,
 }
@@ -76,7 +73,6 @@ impl Child {
                 channel,
                 missing: Vec::new(),
                 overhead,
-                spent: Cell::new(0),
                 yields: None,
             };
         let deadline = Instant::now() + Duration::from_secs(10);
@@ -104,9 +100,7 @@ impl Child {
 
     /// Tells the ledger what the worker has taken since the last time.
     fn spend(&self) {
-        let now = self.overhead.worker_cpu_of(self.process.id());
-        let taken = now.saturating_sub(self.spent.replace(now));
-        self.overhead.spend(Stage::Symbolize, taken);
+        self.overhead.spend_worker(self.process.id());
     }
 
     /// Where there is a budget: lets the worker work as much as its turn allows, and holds it in

@@ -18,6 +18,7 @@ mod config;
 mod faults;
 mod fetched;
 mod hostile;
+mod lanes;
 mod languages;
 mod making;
 mod pseudo;

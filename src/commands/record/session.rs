@@ -20,6 +20,7 @@ use super::signals::Arrived;
 use super::target::{Running, Target};
 use super::{Recording, summary};
 use crate::commands::{fail, run::worker};
+use crate::usage::Usage;
 
 /// How long the last window may take to be named; large programs take their time.
 const GRACE: Duration = Duration::from_secs(60);
@@ -70,6 +71,8 @@ pub(super) async fn run(
         }
     };
     let (began, started) = (SystemTime::now(), Instant::now());
+    let mut usage = Usage::new();
+    let before = usage.read().cpu;
     let mut command = match target.command.map(|command| command.release()).transpose() {
         Ok(command) => command,
         Err(cannot) => {
@@ -89,6 +92,8 @@ pub(super) async fn run(
     };
     let end = watch.until_the_end(started, &mut progress).await;
     let elapsed = started.elapsed();
+    // The worker has ended when all is written.
+    let sampled = usage.read().cpu;
 
     progress.finishing();
     let stopped = tokio::select! {
@@ -114,7 +119,9 @@ pub(super) async fn run(
     if profiles.sample_count() == 0 {
         profiles = nothing(recording.frequency, began, elapsed);
     }
-    let text = summary::of(&profiles, elapsed, recording.frequency);
+    let cost = usage.read().cpu.max(sampled).saturating_sub(before);
+    let text = summary::of(&profiles, elapsed, recording.frequency)
+        .map(|text| text + &summary::own_cost(cost, elapsed));
     let written = recording.output.write(&profiles, None);
     match text {
         Ok(text) => say!("{}", text.trim_end()),

@@ -27,6 +27,14 @@ pub(super) fn of(profiles: &Profiles, elapsed: Duration, frequency: u32) -> anyh
     Ok(text)
 }
 
+/// What the recording itself took: CPU time of this process and of what finds names. What the kernel
+/// takes of the profiled for samples is not in it.
+pub(super) fn own_cost(cpu: Duration, elapsed: Duration) -> String {
+    let share = cpu.as_secs_f64() / elapsed.as_secs_f64().max(0.001) * 100.0;
+    let seconds = cpu.as_secs_f64();
+    format!("profpipe: own cost: {seconds:.2} s of CPU time, {share:.1} % of a core\n")
+}
+
 fn push_quality(text: &mut String, top: &Top, seconds: f64) {
     let cpu = if top.unit == "nanoseconds" {
         format!(", {:.2} s of {}", top.total as f64 / 1e9, top.profile_type)

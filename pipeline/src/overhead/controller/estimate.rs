@@ -73,28 +73,30 @@ impl Mean {
     }
 }
 
-/// What is left free of every window so that one in two hundred is over the budget: it grows by each
-/// that is, and shrinks a little by each that is not (a stochastic approximation of that quantile;
-/// Robbins and Monro 1951). So it needs no model of what costs are spread like. What was learnt is
-/// doubted for a while where costs change.
+/// What is left free of every window for what may come unplanned: a little more than the largest
+/// surprise of the last minutes, so that few windows are over the budget however costs are
+/// spread. What was learnt is doubted for a while where costs change.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Margin {
-    learnt: f64,
+    surprise: Peak,
     doubt: f64,
 }
 
 impl Margin {
-    /// The share of windows that may be over.
-    const OVER: f64 = 0.005;
-    /// By how much it grows, in budgets.
-    const STEP: f64 = 0.2;
-    /// The least and the most.
+    /// How much more than the largest surprise, and how much more still where that is large: the
+    /// larger surprises are, the larger the next may be.
+    const FACTOR: (f64, f64) = (1.1, 2.0);
+    /// By how much more is left after a window that was over its budget.
+    const STEP: f64 = 0.08;
+    /// By how much a surprise fades in a second.
+    const FADE: f64 = 0.01;
+    /// The least and the most, in budgets.
     const BOUNDS: (f64, f64) = (0.02, 0.6);
     /// What is left where little is known, and over how many seconds that passes.
-    const DOUBT: (f64, f64) = (0.35, 20.0);
+    const DOUBT: (f64, f64) = (0.5, 40.0);
 
     pub(super) fn new() -> Self {
-        Self { learnt: 0.15, doubt: 0.15 }
+        Self { surprise: Peak(0.1), doubt: 0.15 }
     }
 
     /// What was learnt may not hold any more.
@@ -102,16 +104,26 @@ impl Margin {
         self.doubt = Self::DOUBT.0;
     }
 
-    /// Takes note of what a window of so many seconds cost, in budgets.
-    pub(super) fn observe(&mut self, cost: f64, seconds: f64) {
-        let step = if cost > 1.0 { 1.0 - Self::OVER } else { -Self::OVER * seconds };
-        let (least, most) = Self::BOUNDS;
-        self.learnt = (self.learnt + Self::STEP * step).clamp(least, most);
+    /// Samples are taken in another way from now on: what was learnt is of the one before.
+    pub(super) fn begin_anew(&mut self) {
+        *self = Self::new();
+    }
+
+    /// A window of so many seconds cost so much more than planned, in budgets, and was over its own or
+    /// not.
+    pub(super) fn observe(&mut self, surprise: f64, is_over: bool, seconds: f64) {
+        // What was left was not enough, whatever the reason.
+        let lacking = if is_over { self.surprise.get() + Self::STEP } else { 0.0 };
+        let surprise = surprise.max(lacking).min(Self::BOUNDS.1);
+        self.surprise.observe(surprise, seconds, Self::FADE);
         self.doubt *= (-seconds / Self::DOUBT.1).exp();
     }
 
     /// In budgets.
     pub(super) fn get(self) -> f64 {
-        (self.learnt + self.doubt).min(Self::BOUNDS.1)
+        let (least, most) = Self::BOUNDS;
+        let (factor, more) = Self::FACTOR;
+        let surprise = self.surprise.get();
+        ((factor + more * surprise) * surprise + self.doubt).clamp(least, most)
     }
 }

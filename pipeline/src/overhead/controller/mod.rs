@@ -38,7 +38,7 @@ const TRIM_GAIN: f64 = 0.03;
 /// The time over which the mean is trimmed, in seconds.
 const TRIM_TIME: f64 = 20.0;
 /// A sample that costs so many times the usual is news: what is known of costs is less certain.
-const SURPRISE: f64 = 2.5;
+const SURPRISE: f64 = 1.7;
 /// What a window may inherit from cheaper ones, in windows.
 const INHERITED: f64 = 0.03;
 /// The deepest debt that is remembered, in seconds of budget.
@@ -209,7 +209,7 @@ pub struct Controller {
     /// The same over a minute, with what the kernel takes for reports of mappings and forks.
     usual: Mean,
     reserve: Reserve,
-    /// What a second may cost more than planned, but for one in a hundred.
+    /// What a second may cost more than planned, but for a few in a hundred.
     margin: Margin,
     /// What samples and the base took over ten seconds, by second.
     fixed: Mean,
@@ -310,11 +310,13 @@ impl Controller {
         self.record = window.kernel_record;
         self.tokens = (self.tokens + budget * seconds - spent)
             .clamp(-DEEPEST * budget, INHERITED * budget * seconds);
+        let mut is_news = false;
         if window.processed >= 1.0 {
             // A few samples say little about what one costs.
             let weight = (window.processed / 5.0).min(1.0);
             let measured = window.sampling / window.processed;
-            if weight >= 1.0 && measured > SURPRISE * self.user.mean() {
+            is_news = weight >= 1.0 && measured > SURPRISE * self.user.mean();
+            if is_news {
                 self.margin.doubt();
             }
             self.user.observe(self.user.mean() + weight * (measured - self.user.mean()));
@@ -327,11 +329,11 @@ impl Controller {
         let fixed = (window.total() - window.deferrable).max(0.0) / seconds;
         self.fixed.observe(fixed, seconds, 10.0);
         let share = spent / (budget * seconds);
-        // The margin is not for a piece that is larger than what work that can wait may take in a
-        // second, nor for a storm of reports.
-        let deferrable = (window.deferrable - window.allowed).min(self.pace * seconds) / seconds;
-        if window.allowed <= 0.0 {
-            self.margin.observe((fixed - reports + deferrable) / budget, seconds);
+        // Neither the start, nor a step, nor a storm of reports is what later windows are like.
+        if window.allowed <= 0.0 && !is_news && !self.paying && self.stopped <= 0.0 {
+            let deferrable = window.deferrable.min(self.pace * seconds) / seconds;
+            let is_over = fixed - reports + deferrable > budget;
+            self.margin.observe((fixed - reports - self.planned) / budget, is_over, seconds);
         }
         self.spent.observe(share.min(2.0), seconds, TRIM_TIME);
         if self.frequency < 0.98 * self.wish.frequency && !self.paying {
@@ -394,7 +396,9 @@ impl Controller {
         if self.tokens > -PAYING * self.budget() && share <= TOO_HEAVY {
             self.hopeless = 0;
         }
-        if self.hopeless >= 2 || self.tokens <= -DEEPEST * self.budget() && share > TOO_HEAVY {
+        // One burst is no reason to give up.
+        let usual = self.usual.get() / self.budget();
+        if self.hopeless >= 2 || self.tokens <= -DEEPEST * self.budget() && usual > TOO_HEAVY {
             self.hopeless = 0;
             self.stopped = self.limits.retry.as_secs_f64();
         }
@@ -440,6 +444,7 @@ impl Controller {
                 self.ladder.step(|rung| predicted.get(rung as usize).copied().unwrap_or(0.0));
             if rung != before {
                 self.user.scale(rung.relative().0 / before.relative().0);
+                self.margin.begin_anew();
             }
         }
         let rung = self.ladder.rung;
@@ -460,15 +465,15 @@ impl Controller {
         let room = available - base - self.reserve.get().min(0.5) * budget;
         let most = (room / self.cost(rung)).max(1.2 * usual * available / budget);
         let all = (FULL * available - base) / self.cost(rung);
-        // Samples make room for a piece that does not fit beside them, and that waits.
-        let beside = FULL * available - base - self.sure() - UNCERTAIN - 1.05 * self.pending;
-        let beside = (beside / self.cost(rung)).max(0.0);
-        let frequency = match self.pending {
-            pending if pending > 0.0 => self.frequency.min(beside / self.busy.max(0.5)),
-            _ => self.frequency,
-        };
         let samples = most.min(all).max(0.0);
-        let samples = if frequency < self.frequency { samples.min(1.2 * beside) } else { samples };
+        let (samples, frequency) = match self.beside(available) {
+            Some(beside) => {
+                let beside = beside / self.cost(rung);
+                let frequency = self.frequency.min(beside / self.busy.max(0.5));
+                (samples.min(1.2 * beside), frequency)
+            }
+            None => (samples, self.frequency),
+        };
         // The frequency keeps to what is affordable in the long run, also where that is less than a
         // sample in each window.
         let credits = match samples * self.length {
@@ -509,17 +514,30 @@ impl Controller {
         }
     }
 
+    /// What is left of a second without samples for work that can wait.
+    fn without_samples(&self, available: f64) -> f64 {
+        // What the end of a window takes falls into one second, however long the window was.
+        let busiest = self.usual.get() * (self.length - 1.0).max(0.0);
+        FULL * available - self.usual.get() - busiest.min(0.3 * self.budget()) - UNCERTAIN
+    }
+
+    /// What samples may take beside a piece that waits and does not fit into a second otherwise; none
+    /// where nothing waits, or would fit into a second without samples.
+    fn beside(&self, available: f64) -> Option<f64> {
+        let room = self.without_samples(available) - 1.05 * self.pending;
+        (self.pending > 0.0 && room >= 0.0).then(|| (room - self.sure()).max(0.0))
+    }
+
     /// What work that can wait may take in any second and any ten, in nanoseconds a second.
     fn paces(&self, available: f64, off: bool) -> (f64, f64) {
         let budget = self.budget();
         if off && !self.reserve.is_late() {
             return (TRICKLE * budget, TRICKLE * budget);
         }
-        // What the end of a window takes falls into one second, however long the window was.
-        let busiest = self.usual.get() * (self.length - 1.0).max(0.0) + UNCERTAIN;
         // Work that can wait is paced by what was really spent; samples by what is planned.
-        let sure = 0.4 * self.sure();
-        let second = FULL * available - self.planned - busiest.min(0.3 * budget) - sure;
+        let samples = (self.planned - self.usual.get()).max(0.0);
+        let sure = if samples > 0.0 { 0.7 * self.sure() } else { 0.0 };
+        let second = self.without_samples(available) - samples - sure;
         let fixed = self.planned.max(if off { 0.0 } else { self.fixed.get() });
         let ten = FULL * available - fixed;
         let least = TRICKLE * budget;

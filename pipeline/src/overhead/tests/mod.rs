@@ -9,9 +9,10 @@
 mod plant;
 mod simulation;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::Pacer;
+use super::{Allowance, Limits, Overhead, Pacer, Stage};
 
 /// Scenario: pieces of work of many sizes ask for their turn, one after the other, for a minute.
 /// Guarantees: no second sees more than the share, plus what the last piece overdraws.
@@ -42,7 +43,113 @@ fn no_second_is_overdrawn() {
     }
 }
 
-/// Scenario: an empty bucket.
+/// Scenario: small pieces ask for their turn as fast as they get it, for a minute; a share of a second
+/// and a smaller one of ten.
+/// Guarantees: no second and no ten seconds spend more than theirs, and the smaller one is used up but
+/// for a tenth.
+#[test]
+fn a_share_is_used_up() {
+    const SECOND: u64 = 1_000_000_000;
+    let (second, ten, piece) = (0.008, 0.005, 200_000.0);
+    let mut pacer = Pacer::new(second, 0);
+    pacer.set(second, ten, 0);
+    let mut now = 0;
+    let mut spent: Vec<u64> = Vec::new();
+    while now < 60 * SECOND {
+        let wait = pacer.wait(piece, Duration::ZERO, now);
+        if wait.is_zero() {
+            pacer.take(piece, now);
+            spent.push(now);
+        }
+        now += (wait.as_nanos() as u64).max(1_000_000);
+    }
+    for (length, share) in [(SECOND, second), (10 * SECOND, ten)] {
+        for (at, begin) in spent.iter().enumerate() {
+            let within = spent.iter().skip(at).take_while(|time| **time < begin + length).count();
+            let most = share * length as f64;
+            assert!(within as f64 * piece <= most, "{within} pieces in {length} ns");
+        }
+    }
+    let mean = spent.len() as f64 * piece / 60e9;
+    assert!(mean >= 0.9 * ten, "{mean}");
+}
+
+/// Scenario: a piece that is larger than a second's share.
+/// Guarantees: it waits a little for room, then goes where nothing else was spent for a second, and
+/// ten seconds pay for it.
+#[test]
+fn a_large_piece_gets_a_second_of_its_own() {
+    let mut pacer = Pacer::new(0.01, 0);
+    let (piece, patient) = (25e6, Duration::from_secs(3));
+    assert!(!pacer.wait(piece, Duration::ZERO, 0).is_zero());
+    assert!(pacer.wait(piece, patient, 0).is_zero());
+    pacer.take(1e6, 0);
+    assert!(!pacer.wait(piece, patient, 500_000_000).is_zero());
+    assert!(pacer.wait(piece, patient, 1_100_000_000).is_zero());
+    for turn in 0..4 {
+        assert!(pacer.wait_for_ten(piece, 2_000_000_000 + turn).is_zero() == (turn < 3));
+        pacer.take(piece, 2_000_000_000);
+    }
+}
+
+/// Scenario: three windows end, and their profiles leave out of order.
+/// Guarantees: the oldest that has not left is told, with what it waits for; a late one goes before
+/// everything else; after the last none is.
+#[test]
+fn the_oldest_window_is_told() {
+    let overhead = Arc::new(Overhead::default());
+    let interval = Duration::from_secs(5);
+    let ago = |seconds: u64| super::monotonic().saturating_sub(seconds * 1_000_000_000);
+    assert_eq!(overhead.oldest_window(), None);
+    let young = overhead.window_ended(ago(1), interval);
+    let old = overhead.window_ended(ago(13), interval);
+    let middle = overhead.window_ended(ago(3), interval);
+    old.waits_for(Stage::Send);
+    let oldest = overhead.oldest_window().unwrap();
+    assert_eq!((oldest.age.as_secs(), oldest.stage), (13, Stage::Send));
+    assert_eq!((oldest.windows_at(Stage::Send), oldest.windows_at(Stage::Aggregate)), (1, 2));
+    assert!(oldest.is_late() && old.patience().is_zero() && !middle.patience().is_zero());
+    drop(old);
+    let oldest = overhead.oldest_window().unwrap();
+    assert_eq!((oldest.age.as_secs(), oldest.is_late()), (3, false));
+    drop((young, middle));
+    assert_eq!(overhead.oldest_window(), None);
+    // What has left since the last look counts for the controller.
+    let now = super::monotonic();
+    assert!(overhead.take_oldest_age(now) >= Duration::from_secs(13));
+    assert_eq!(overhead.take_oldest_age(now), Duration::ZERO);
+}
+
+/// Scenario: a governor begins; delivery and names ask for more than a second's budget, with and
+/// without an allowance for the start.
+/// Guarantees: the allowance is used first and says how much was; without it they wait; names also wait
+/// while delivery does.
+#[test]
+fn the_start_has_an_allowance() {
+    let (metrics, second) = (crate::telemetry::Metrics::default(), Duration::from_secs(1));
+    let wish = super::Wish { frequency: 99.0, cpus: 2, interval: second, ladder: true };
+    for advance in [60, 0] {
+        let overhead = Arc::new(Overhead::default());
+        let start = Allowance { advance: advance * second, ..Allowance::default() };
+        overhead.limit(Limits { start, ..Limits::default() });
+        let _governor = overhead.govern("perf", wish, &metrics).unwrap();
+        assert_eq!(overhead.has_allowance(), advance > 0);
+        let mut turns = 0;
+        while overhead.wait(Stage::Symbolize).is_none() && turns < 1000 {
+            overhead.spend(Stage::Symbolize, 1_000_000);
+            turns += 1;
+        }
+        // 600 ms at 1 %, in pieces of a millisecond; without it less than a second's budget.
+        let expected = if advance > 0 { 599..=620 } else { 1..=10 };
+        assert!(expected.contains(&turns), "{turns}");
+        // Delivery that waits goes first.
+        let turns = |stage| (0..1000).take_while(|_| overhead.wait(stage).is_none()).count();
+        assert!(turns(Stage::Send) < 1000);
+        assert!(overhead.wait(Stage::Symbolize).unwrap() >= Duration::from_millis(100));
+    }
+}
+
+/// Scenario: nothing may be spent at all.
 /// Guarantees: it says how long to wait, and asks to come back where that would be for ever.
 #[test]
 fn waits_are_bounded() {

@@ -74,6 +74,8 @@ pub(super) struct Outcome {
     /// The same as the agent sees it, with the most that the kernel may take.
     pub(super) accounted: Vec<f64>,
     pub(super) frequencies: Vec<f64>,
+    /// The samples of every second for each busy CPU.
+    pub(super) rates: Vec<f64>,
     /// The age of the oldest profile that was not sent, at the end of every second.
     pub(super) ages: Vec<f64>,
     pub(super) last: Option<Levers>,
@@ -103,6 +105,31 @@ impl Outcome {
     pub(super) fn mean(&self) -> f64 {
         self.seconds.iter().sum::<f64>() / self.seconds.len() as f64
     }
+
+    /// The mean as the agent sees it, from so many seconds on.
+    pub(super) fn accounted_from(&self, from: usize) -> f64 {
+        let later = self.accounted.get(from..).unwrap_or_default();
+        later.iter().sum::<f64>() / later.len().max(1) as f64
+    }
+
+    /// By how much the variance of a share is larger than that of a fixed rate of the same cost: a
+    /// sample weighs one by its frequency, and there are as many as the frequency. A window after one
+    /// without samples stands for both.
+    pub(super) fn variance(&self, from: usize) -> f64 {
+        let later = self.rates.get(from..).unwrap_or_default();
+        let (mut squares, mut samples, mut windows) = (0.0, 0.0, 0.0);
+        let mut unseen = 0.0;
+        for rate in later {
+            if *rate > 0.0 {
+                let weight = (1.0 + unseen) / rate;
+                squares += rate * weight * weight;
+                (samples, windows, unseen) = (samples + rate, windows + 1.0 + unseen, 0.0);
+            } else {
+                unseen += 1.0;
+            }
+        }
+        squares * samples / (windows * windows)
+    }
 }
 
 /// What cannot be refused, each second and each wake-up.
@@ -113,8 +140,25 @@ const FLUSH: [f64; 4] = [500_000.0, 300_000.0, 400_000.0, 700_000.0];
 
 const SECOND: u64 = 1_000_000_000;
 
-/// Runs a controller on a host for so many seconds.
+/// How far costs usually are from their mean in a second, on a logarithmic scale: on a host that is
+/// shared with others, and on a quiet one.
+pub(super) const NOISY: f64 = 0.25;
+/// See [`NOISY`].
+pub(super) const QUIET: f64 = 0.08;
+
+/// Runs a controller on a noisy host for so many seconds.
 pub(super) fn run(scenario: Scenario, cpu: f64, seed: u64, seconds: usize) -> Outcome {
+    run_on(NOISY, scenario, cpu, seed, seconds)
+}
+
+/// Runs a controller on a host with so much noise.
+pub(super) fn run_on(
+    noise: f64,
+    scenario: Scenario,
+    cpu: f64,
+    seed: u64,
+    seconds: usize,
+) -> Outcome {
     let cpus = 32.0;
     let limits = Limits { cpu, ..Limits::default() };
     let interval = Duration::from_secs(10);
@@ -142,7 +186,7 @@ pub(super) fn run(scenario: Scenario, cpu: f64, seed: u64, seconds: usize) -> Ou
         let late = second >= 120;
         let storm = late && second < 180;
         let factor = if scenario == Scenario::SlowHost && late { 8.0 } else { 1.0 };
-        let jitter = factor * random.noise(0.25);
+        let jitter = factor * random.noise(noise);
         let busy = match scenario {
             Scenario::Idle => 0.2,
             Scenario::Step if late => 31.0,
@@ -224,6 +268,7 @@ pub(super) fn run(scenario: Scenario, cpu: f64, seed: u64, seconds: usize) -> Ou
         let total = sampling + samples * kernel + seen * 600.0 * factor + deferrable + base;
         outcome.seconds.push(total / budget);
         outcome.frequencies.push(levers.frequency);
+        outcome.rates.push(samples / busy);
         window.seconds += 1.0;
         window.user += sampling + deferrable + base;
         window.sampling += sampling;

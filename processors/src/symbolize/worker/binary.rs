@@ -441,12 +441,21 @@ impl LoadedBinary {
 pub(in super::super) fn look_up(
     file: &OwnedFd,
 ) -> impl FnMut(&[u64]) -> Vec<super::super::answer::Known> + use<> {
+    let mut ask = look_up_by(file);
+    move |addresses| ask(addresses, false)
+}
+
+/// The same, by symbol tables only where that is asked.
+#[cfg(test)]
+pub(in super::super) fn look_up_by(
+    file: &OwnedFd,
+) -> impl FnMut(&[u64], bool) -> Vec<super::super::answer::Known> + use<> {
     let mut binary = open(file).ok();
-    move |addresses| {
+    move |addresses, only_symbols| {
         let mut names = NamesWriter::default();
         let until = Instant::now() + std::time::Duration::from_secs(3600);
         if let Some(binary) = &mut binary {
-            binary.resolve((addresses, false), &mut names, 1 << 30, until);
+            binary.resolve((addresses, only_symbols), &mut names, 1 << 30, until);
         }
         super::super::answer::from_wire(names.finish(), addresses).unwrap_or_default()
     }

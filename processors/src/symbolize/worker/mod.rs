@@ -47,8 +47,9 @@ const IDLE: Duration = Duration::from_millis(250);
 /// it would read the same again and again.
 const LONG_IDLE: Duration = Duration::from_secs(1);
 /// The same where it is held between two pieces of work: what it forgets it has to read again, which
-/// the budget has no room for.
-const PACED_IDLE: Duration = Duration::from_secs(20);
+/// the budget has no room for. Memory is kept small after each answer, and it is ended when nothing is
+/// asked for long.
+const PACED_IDLE: Duration = Duration::from_secs(3600);
 /// See there.
 const RECENTLY: Duration = Duration::from_secs(5);
 /// Memory beside mapped files of a worker that rests. A C library of which a few functions were asked
