@@ -1,0 +1,228 @@
+//! The tables of one window: what was added up, with the stacks, mappings and processes that it refers
+//! to.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use hashbrown::{HashMap, HashSet};
+use profpipe_pipeline::modules::{JIT, KERNEL, VDSO};
+use profpipe_pipeline::overhead::checkpoint;
+use profpipe_pipeline::profile::attribute_names::{
+    BUILD_ID_GNU, BUILD_ID_GO, BUILD_ID_HTLHASH, FRAME_TYPE, PPROF_DEFAULT_SAMPLE_TYPE,
+    PROCESS_PID, SAMPLES_LOST, STACK_STATE, THREAD_ID, THREAD_NAME,
+};
+use profpipe_pipeline::profile::{
+    AttributeIx, KeyValue, LocationIx, LocationRef, MappingIx, MappingRef, Profile, Profiles,
+    Resource, ResourceProfiles, SampleRef, Scope, ScopeProfiles, StackIx, StringIx, Value,
+    ValueType,
+};
+
+use super::{Aggregation, Key, Row, Sum};
+use crate::perf::linux::handoff::{Extent, FileFacts, Frame, KERNEL_ROW, Source};
+use crate::perf::linux::process::RowIx;
+
+/// Writes the tables of one window.
+pub(super) struct Writer<'a> {
+    from: &'a Aggregation,
+    profiles: Profiles,
+    rows: HashMap<RowIx, MappingIx>,
+    locations: HashMap<Frame, LocationIx, foldhash::fast::RandomState>,
+    stacks: HashMap<u32, StackIx>,
+    used: HashSet<RowIx>,
+    kernel: AttributeIx,
+    native: AttributeIx,
+    truncated: AttributeIx,
+    broken: AttributeIx,
+    samples: Profile,
+    cpu: Profile,
+    lost: u64,
+}
+
+impl<'a> Writer<'a> {
+    pub(super) fn new(from: &'a Aggregation, start: u64, end: u64, lost: u64) -> Self {
+        let mut profiles = Profiles::new();
+        let frame_type = profiles.dictionary.strings.intern(FRAME_TYPE);
+        let state = profiles.dictionary.strings.intern(STACK_STATE);
+        let attributes = &mut profiles.dictionary.attributes;
+        let kernel = attributes.intern(frame_type, "kernel".into(), StringIx::NONE);
+        let native = attributes.intern(frame_type, "native".into(), StringIx::NONE);
+        let truncated = attributes.intern(state, "truncated".into(), StringIx::NONE);
+        let broken = attributes.intern(state, "broken".into(), StringIx::NONE);
+        let strings = &mut profiles.dictionary.strings;
+        let mut kind =
+            |kind, unit| ValueType { kind: strings.intern(kind), unit: strings.intern(unit) };
+        let cpu_time = kind("cpu", "nanoseconds");
+        let template = Profile {
+            time_unix_nano: to_unix(start),
+            duration_nano: end.saturating_sub(start),
+            period_type: cpu_time,
+            period: 1_000_000_000 / i64::from(from.frequency.max(1)),
+            ..Profile::default()
+        };
+        Self {
+            from,
+            rows: HashMap::new(),
+            locations: HashMap::default(),
+            stacks: HashMap::new(),
+            used: HashSet::new(),
+            kernel,
+            native,
+            truncated,
+            broken,
+            samples: Profile { sample_type: kind("samples", "count"), ..template.clone() },
+            cpu: Profile { sample_type: cpu_time, ..template },
+            profiles,
+            lost,
+        }
+    }
+
+    /// Writes the sums of one process.
+    pub(super) fn process(&mut self, sums: &[(Key, Sum)]) {
+        checkpoint();
+        let from = self.from;
+        let Some((first, _)) = sums.first() else { return };
+        let Some(process) = from.processes.get(&first.process) else { return };
+        let (mut samples, mut cpu) = (self.samples.clone(), self.cpu.clone());
+        samples.samples.reserve(sums.len());
+        cpu.samples.reserve(sums.len());
+        for of_thread in sums.chunk_by(|(a, _), (b, _)| a.tid == b.tid) {
+            let Some((first, _)) = of_thread.first() else { continue };
+            let name = process.threads.get(&first.tid).map_or("", |(name, _)| name);
+            let thread_name = self.attribute(THREAD_NAME, name.into());
+            let thread_id = self.attribute(THREAD_ID, i64::from(first.tid).into());
+            for (key, sum) in of_thread {
+                let stack = self.stack(key.stack);
+                let state = match key.extent {
+                    Extent::Complete => None,
+                    Extent::Truncated => Some(self.truncated),
+                    Extent::Broken => Some(self.broken),
+                };
+                let attributes = [thread_name, thread_id, state.unwrap_or(AttributeIx::NONE)];
+                let attributes = attributes.get(..2 + usize::from(state.is_some()));
+                let sample = SampleRef {
+                    stack,
+                    attributes: attributes.unwrap_or_default(),
+                    ..SampleRef::default()
+                };
+                samples.samples.push(SampleRef { values: &[sum.samples], ..sample });
+                let weight = i64::try_from(sum.weight).unwrap_or(i64::MAX);
+                cpu.samples.push(SampleRef { values: &[weight], ..sample });
+            }
+        }
+        self.push(process.resource.clone(), samples, cpu);
+    }
+
+    fn push(&mut self, resource: Resource, mut samples: Profile, mut cpu: Profile) {
+        // Losses are those of the host: the ring does not say whose samples it had no room for.
+        let lost = std::mem::take(&mut self.lost);
+        if lost > 0 {
+            let lost = self.attribute(SAMPLES_LOST, i64::try_from(lost).unwrap_or(i64::MAX).into());
+            samples.attributes.push(lost);
+            cpu.attributes.push(lost);
+        }
+        let scope = Scope {
+            name: "profpipe".into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            attributes: vec![KeyValue {
+                key: PPROF_DEFAULT_SAMPLE_TYPE.into(),
+                value: "cpu".into(),
+            }],
+            ..Scope::default()
+        };
+        let scopes =
+            vec![ScopeProfiles { scope, profiles: vec![samples, cpu], ..Default::default() }];
+        self.profiles.resources.push(ResourceProfiles { resource, scopes, ..Default::default() });
+    }
+
+    pub(super) fn finish(mut self) -> (Profiles, HashSet<RowIx>) {
+        if self.lost > 0 {
+            // Everything was lost: say so on a profile of the host.
+            let mut resource = Resource::default();
+            resource.set(profpipe_pipeline::profile::attribute_names::HOST_NAME, &*self.from.host);
+            let (samples, cpu) = (self.samples.clone(), self.cpu.clone());
+            self.push(resource, samples, cpu);
+        }
+        (self.profiles, self.used)
+    }
+
+    fn attribute(&mut self, key: &str, value: Value) -> AttributeIx {
+        let dictionary = &mut self.profiles.dictionary;
+        let key = dictionary.strings.intern(key);
+        dictionary.attributes.intern(key, value, StringIx::NONE)
+    }
+
+    fn stack(&mut self, number: u32) -> StackIx {
+        if let Some(stack) = self.stacks.get(&number) {
+            return *stack;
+        }
+        let from = self.from;
+        let frames = from.stacks.get(&number).map_or(&[][..], |frames| frames);
+        let locations: Vec<_> = frames.iter().map(|frame| self.location(*frame)).collect();
+        let stack = self.profiles.dictionary.stacks.intern(&locations);
+        self.stacks.insert(number, stack);
+        stack
+    }
+
+    fn location(&mut self, frame: Frame) -> LocationIx {
+        if let Some(location) = self.locations.get(&frame) {
+            return *location;
+        }
+        let mapping = self.mapping(frame.row);
+        let kind = if frame.row == KERNEL_ROW { self.kernel } else { self.native };
+        let location = self.profiles.dictionary.locations.intern(LocationRef {
+            mapping,
+            address: frame.address,
+            lines: &[],
+            attributes: &[kind],
+        });
+        self.locations.insert(frame, location);
+        location
+    }
+
+    fn mapping(&mut self, row: RowIx) -> MappingIx {
+        if let Some(mapping) = self.rows.get(&row) {
+            return *mapping;
+        }
+        let from = self.from;
+        let Some(Row { facts, .. }) = from.rows.get(&row) else { return MappingIx::NONE };
+        self.used.insert(row);
+        let mut attributes = Vec::new();
+        let filename = match &facts.source {
+            Source::Kernel => KERNEL,
+            Source::Vdso(_) => VDSO,
+            Source::Jit { pid } => {
+                attributes.push(self.attribute(PROCESS_PID, i64::from(*pid).into()));
+                JIT
+            }
+            Source::File(FileFacts { path, build_id, go_build_id, htlhash, .. }) => {
+                let ids = [
+                    (BUILD_ID_GNU, build_id),
+                    (BUILD_ID_GO, go_build_id),
+                    (BUILD_ID_HTLHASH, htlhash),
+                ];
+                for (key, id) in ids {
+                    if let Some(id) = id {
+                        attributes.push(self.attribute(key, id.as_str().into()));
+                    }
+                }
+                path
+            }
+        };
+        let filename = self.profiles.dictionary.strings.intern(filename);
+        let mapping = self.profiles.dictionary.mappings.intern(MappingRef {
+            memory_start: facts.memory_start,
+            memory_limit: facts.memory_limit,
+            file_offset: facts.file_offset,
+            filename,
+            attributes: &attributes,
+        });
+        self.rows.insert(row, mapping);
+        mapping
+    }
+}
+
+/// A time of the monotonic clock as time of the day.
+fn to_unix(monotonic: u64) -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u64;
+    let elapsed = crate::perf::linux::drain::now().saturating_sub(monotonic);
+    now.saturating_sub(elapsed)
+}
