@@ -224,9 +224,10 @@ fn oldest_window(metrics: &Metrics) -> Option<String> {
     if seconds < OLD {
         return None;
     }
-    let waiting = metrics.readings().into_iter().filter(|reading| {
-        reading.name == names::WINDOWS_WAITING && reading.value > 0
-    });
+    let waiting = metrics
+        .readings()
+        .into_iter()
+        .filter(|reading| reading.name == names::WINDOWS_WAITING && reading.value > 0);
     let stages = waiting.flat_map(|reading| reading.labels).map(|(_, stage)| stage);
     let stages: Vec<String> = stages.collect();
     Some(format!("oldest window {seconds} s ({})", stages.join(", ")))
@@ -234,7 +235,8 @@ fn oldest_window(metrics: &Metrics) -> Option<String> {
 
 /// The share of frames without a name, where names were looked for.
 fn unnamed(metrics: &Metrics) -> Option<String> {
-    let (named, unnamed) = (metrics.total(names::FRAMES_NAMED), metrics.total(names::FRAMES_UNNAMED));
+    let (named, unnamed) =
+        (metrics.total(names::FRAMES_NAMED), metrics.total(names::FRAMES_UNNAMED));
     let share = unnamed as f64 * 100.0 / (named + unnamed) as f64;
     (share >= 0.5).then(|| format!("{share:.0} % unnamed"))
 }

@@ -175,8 +175,7 @@ impl Governor {
         pacer.set(levers.pace, levers.pace_of_ten, governor.began);
         governor.overhead.piece.store(pacer.piece() as u64, Ordering::Relaxed);
         shared.pacer = Some(pacer);
-        shared.network =
-            limits.network.map(|bytes| Pacer::new(bytes as f64 / 1e9, governor.began));
+        shared.network = limits.network.map(|bytes| Pacer::new(bytes as f64 / 1e9, governor.began));
         shared.turns = Turns::default();
         shared.turns.end_window(governor.began);
         // Another governor of this program has had it.
@@ -241,7 +240,8 @@ impl Governor {
             sampling,
             deferrable,
             delivery,
-            allowed: allowed.min(deferrable),
+            // Of work that is told now some may have been done, and counted, in the window before.
+            allowed,
             lump,
             pending,
             delivery_waited: waited.delivery,

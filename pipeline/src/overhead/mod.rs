@@ -308,7 +308,7 @@ impl Overhead {
 impl Shared {
     /// How long work of a stage has to wait; if not at all, it has been given its turn.
     fn wait(&mut self, stage: Stage, is_late: bool, now: u64) -> Duration {
-        let estimate = self.turns.estimate(stage);
+        let estimate = self.turns.estimate(stage, now);
         if now < self.allowance_ends && self.allowance > estimate {
             self.turns.begin(stage, 0.0, now);
             return Duration::ZERO;

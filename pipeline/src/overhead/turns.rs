@@ -15,6 +15,8 @@ const UNKNOWN: f64 = 300_000.0;
 const TURN: Duration = Duration::from_millis(100);
 /// What has not asked for so long, in nanoseconds, does not wait any more.
 const GONE: u64 = 6_000_000_000;
+/// What is taken to be the size of a piece halves for every such time that it waits, in nanoseconds.
+const FORGIVEN: f64 = 5e9;
 /// How much of a difference the usual size makes up for, with a longer piece and a shorter one.
 const RISE: f64 = 0.5;
 /// See [`RISE`].
@@ -57,9 +59,8 @@ impl Turns {
     }
 
     /// What the next piece of a stage is taken to need.
-    pub(super) fn estimate(&self, stage: Stage) -> f64 {
-        let typical = self.stages[stage as usize].typical;
-        if typical > 0.0 { typical } else { UNKNOWN }
+    pub(super) fn estimate(&self, stage: Stage, now: u64) -> f64 {
+        self.stages[stage as usize].estimate(now)
     }
 
     /// A piece took so much.
@@ -117,7 +118,7 @@ impl Turns {
     /// The largest piece that waits, as far as one knows before.
     pub(super) fn pending(&self, now: u64) -> f64 {
         let waits = |turn: &&Turn| turn.waiting.is_some_and(|(_, asked)| asked + GONE >= now);
-        self.stages.iter().filter(waits).map(|turn| turn.typical).fold(0.0, f64::max)
+        self.stages.iter().filter(waits).map(|turn| turn.estimate(now)).fold(0.0, f64::max)
     }
 
     /// What a stage was given is told: it is spent or not.
@@ -136,7 +137,8 @@ impl Turns {
                 Some((_, asked)) if asked + GONE < now => asked,
                 _ => now,
             };
-            let waiting = turn.waiting.map_or(0, |(since, _)| until.saturating_sub(since.max(window)));
+            let waiting =
+                turn.waiting.map_or(0, |(since, _)| until.saturating_sub(since.max(window)));
             let share = (std::mem::take(&mut turn.waited) + waiting) as f64 / length;
             let class = if stage.is_delivery() { &mut all.delivery } else { &mut all.rest };
             *class = class.max(share.min(1.0));
@@ -147,6 +149,14 @@ impl Turns {
 }
 
 impl Turn {
+    /// What a piece is taken to need: less the longer it waits, so that one that was large once does
+    /// not keep the stage waiting for room that never comes.
+    fn estimate(&self, now: u64) -> f64 {
+        let typical = if self.typical > 0.0 { self.typical } else { UNKNOWN };
+        let waited = self.waiting.map_or(0, |(since, _)| now.saturating_sub(since));
+        typical * (-(waited as f64) / FORGIVEN).exp2()
+    }
+
     fn end_wait(&mut self, now: u64, window: u64) {
         if let Some((since, _)) = self.waiting.take() {
             self.waited += now.saturating_sub(since.max(window));

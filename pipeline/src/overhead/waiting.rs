@@ -121,7 +121,8 @@ impl WaitingWindows {
     pub(super) fn take_oldest_age(&self, now: u64) -> Duration {
         let mut table = self.table();
         let left = std::mem::take(&mut table.oldest_left);
-        let waiting = table.windows.first_key_value().map_or(0, |((end, _), _)| now - end.min(&now));
+        let waiting =
+            table.windows.first_key_value().map_or(0, |((end, _), _)| now - end.min(&now));
         Duration::from_nanos(left.max(waiting))
     }
 }

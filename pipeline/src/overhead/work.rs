@@ -92,11 +92,9 @@ pub fn aside<R: Send + 'static>(
     work: impl FnOnce() -> R + Send + 'static,
 ) -> tokio::task::JoinHandle<R> {
     let at_hand = AT_HAND.with_borrow(Clone::clone);
-    tokio::task::spawn_blocking(move || {
-        match at_hand {
-            Some((overhead, stage)) => Work::now(&overhead, stage).run(work),
-            None => work(),
-        }
+    tokio::task::spawn_blocking(move || match at_hand {
+        Some((overhead, stage)) => Work::now(&overhead, stage).run(work),
+        None => work(),
     })
 }
 

@@ -13,8 +13,8 @@ use profpipe_pipeline::batch::Batch;
 use profpipe_pipeline::component::{Access, Error, Factory, Outbox, Processor, Setup, Stability};
 use profpipe_pipeline::overhead::{Overhead, Status};
 use profpipe_pipeline::profile::attribute_names::{
-    FRAMES_UNNAMED, OLDEST_WINDOW_AGE, OLDEST_WINDOW_STAGE, OVERHEAD_BUDGET, OVERHEAD_CONFIDENCE, OVERHEAD_CPU, OVERHEAD_RUNG, OVERHEAD_STATE,
-    SAMPLING_CAPPED, SAMPLING_FREQUENCY,
+    FRAMES_UNNAMED, OLDEST_WINDOW_AGE, OLDEST_WINDOW_STAGE, OVERHEAD_BUDGET, OVERHEAD_CONFIDENCE,
+    OVERHEAD_CPU, OVERHEAD_RUNG, OVERHEAD_STATE, SAMPLING_CAPPED, SAMPLING_FREQUENCY,
 };
 use profpipe_pipeline::profile::{Profiles, StringIx, Value};
 use profpipe_pipeline::telemetry::{Metrics, names};
@@ -52,8 +52,7 @@ impl Governor {
         let now =
             (self.metrics.total(names::FRAMES_NAMED), self.metrics.total(names::FRAMES_UNNAMED));
         let before = std::mem::replace(&mut self.frames, now);
-        let (named, unnamed) =
-            (now.0.saturating_sub(before.0), now.1.saturating_sub(before.1));
+        let (named, unnamed) = (now.0.saturating_sub(before.0), now.1.saturating_sub(before.1));
         (named + unnamed > 0).then(|| unnamed as f64 / (named + unnamed) as f64)
     }
 }

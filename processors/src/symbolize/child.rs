@@ -67,14 +67,7 @@ impl Child {
         }
         let overhead = Arc::clone(overhead);
         let channel = Channel::new(ours.into())?;
-        let mut child =
-            Self {
-                process,
-                channel,
-                missing: Vec::new(),
-                overhead,
-                yields: None,
-            };
+        let mut child = Self { process, channel, missing: Vec::new(), overhead, yields: None };
         let deadline = Instant::now() + Duration::from_secs(10);
         match child.ask(&Request::Start(limits), &[], deadline)? {
             Response::Ready(missing) => child.missing = missing,

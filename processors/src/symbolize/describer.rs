@@ -12,7 +12,8 @@ use super::child::Child;
 use super::protocol::{Build, Limits, Request, Response};
 
 /// What the worker may use: the largest browsers must fit into the address space.
-const LIMITS: Limits = Limits { address_space: 4 << 30, memory: 64 << 20, cpu_seconds: 5, is_paced: false };
+const LIMITS: Limits =
+    Limits { address_space: 4 << 30, memory: 64 << 20, cpu_seconds: 5, is_paced: false };
 /// How long one file may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
 

@@ -511,8 +511,7 @@ impl Processor for Symbolize {
         }
         let bytes = weigh(profiles);
         self.cache.sweep(Instant::now());
-        let (plan, jobs) =
-            if is_left { Default::default() } else { self.plan(profiles, &context) };
+        let (plan, jobs) = if is_left { Default::default() } else { self.plan(profiles, &context) };
         if jobs.is_empty() && self.parked.is_empty() {
             self.emit(batch, &plan, out);
             return Ok(());

@@ -131,8 +131,7 @@ fn age(metrics: &Metrics) -> Finding {
 }
 
 fn loss(metrics: &Metrics) -> Finding {
-    let (lost, samples) =
-        (metrics.sum(names::SAMPLES_LOST), metrics.sum(names::SAMPLES));
+    let (lost, samples) = (metrics.sum(names::SAMPLES_LOST), metrics.sum(names::SAMPLES));
     let detail = format!("{lost:.0} of {samples:.0}");
     let advice = ["profiles miss what was lost, and say so", "a larger `perf::buffer_size`"];
     finding("samples lost", lost == 0.0, detail, advice)

@@ -329,17 +329,20 @@ impl Controller {
         let fixed = (window.total() - window.deferrable).max(0.0) / seconds;
         self.fixed.observe(fixed, seconds, 10.0);
         let share = spent / (budget * seconds);
-        // Neither the start, nor a step, nor a storm of reports is what later windows are like.
+        // Neither the start nor a step is what later windows are like; and what the base or a storm of
+        // reports took more than usual says nothing of samples.
         if window.allowed <= 0.0 && !is_news && !self.paying && self.stopped <= 0.0 {
+            let samples = (window.sampling + window.samples * window.kernel_sample) / seconds;
+            let usual = self.usual.get();
             let deferrable = window.deferrable.min(self.pace * seconds) / seconds;
-            let is_over = fixed - reports + deferrable > budget;
-            self.margin.observe((fixed - reports - self.planned) / budget, is_over, seconds);
+            let is_over = samples + usual + deferrable > budget;
+            self.margin.observe((samples - (self.planned - usual)) / budget, is_over, seconds);
         }
         self.spent.observe(share.min(2.0), seconds, TRIM_TIME);
         if self.frequency < 0.98 * self.wish.frequency && !self.paying {
             let difference = TARGET - self.spent.get();
-            self.trim = (self.trim + TRIM_GAIN * seconds.min(5.0) * difference)
-                .clamp(TRIM.0, TRIM.1);
+            self.trim =
+                (self.trim + TRIM_GAIN * seconds.min(5.0) * difference).clamp(TRIM.0, TRIM.1);
         }
         self.busy = window.busy.max(self.busy * 0.9_f64.powf(seconds)).min(self.cpus());
         if let (Some(limit), Some(resident)) = (self.limits.memory, window.resident) {

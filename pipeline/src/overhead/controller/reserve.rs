@@ -84,7 +84,8 @@ impl Reserve {
         self.delivery.observe(window.delivery_waited * is_short, seconds, self.look);
         self.rest.observe(window.rest_waited * is_short, seconds, self.look);
         let lump = (1.1 * self.lump.get() / budget).min(FOR_A_LUMP);
-        let needed = (1.05 * self.demand.get() / budget + 0.02).max(lump).clamp(LEAST, FOR_THE_REST);
+        let needed =
+            (1.05 * self.demand.get() / budget + 0.02).max(lump).clamp(LEAST, FOR_THE_REST);
         let (wanted, gain) = if self.late {
             (FOR_THE_LATE, RISE_FOR_DELIVERY)
         } else if self.delivery.get() > STARVED {

@@ -288,7 +288,8 @@ pub(super) fn run_on(
         window.capped = u32::from(samples >= credits);
         window.kernel_sample = kernel_at_most.max(kernel);
         window.kernel_record = 5_000.0;
-        let accounted = sampling + samples * window.kernel_sample + seen * 5000.0 + deferrable + base;
+        let accounted =
+            sampling + samples * window.kernel_sample + seen * 5000.0 + deferrable + base;
         outcome.accounted.push(accounted / budget);
         if time + 1.0 >= ended + length - 0.01 {
             ended = time + 1.0;

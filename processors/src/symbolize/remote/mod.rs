@@ -118,8 +118,7 @@ pub(super) struct Settings {
 }
 
 /// The way to the thread that finds files. Dropped, it ends.
-#[derive(Debug)]
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub(super) struct Remote {
     wishes: UnboundedSender<(u64, Wish)>,
 }

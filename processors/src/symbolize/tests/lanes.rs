@@ -90,12 +90,8 @@ fn job(number: u64, module: u32, addresses: &[u64]) -> Job {
 /// not joined, so that it comes to an end.
 #[test]
 fn jobs_for_a_module_are_joined() {
-    let mut queue = VecDeque::from([
-        job(1, 7, &[5, 9]),
-        job(2, 8, &[1]),
-        job(3, 7, &[2, 5]),
-        job(4, 7, &[11]),
-    ]);
+    let mut queue =
+        VecDeque::from([job(1, 7, &[5, 9]), job(2, 8, &[1]), job(3, 7, &[2, 5]), job(4, 7, &[11])]);
     let first = next_job(&mut queue).unwrap();
     assert_eq!((first.numbers, first.addresses), (vec![1, 3, 4], vec![2, 5, 9, 11]));
     assert_eq!(queue.len(), 1);

@@ -295,6 +295,10 @@ impl Worker {
     /// Keeps what is resident small: gives back the pages of files, which cost little to have
     /// again, then forgets modules but for the last.
     fn tidy(&mut self) {
+        // Where it is paced it hardly rests.
+        if self.limits.is_paced {
+            self.modules.retain(|_, loaded| loaded.at.elapsed() < UNUSED);
+        }
         let is_large = |worker: &Self| {
             worker.memory.resident().is_some_and(|(resident, _)| resident > SOFT_LIMIT)
         };
