@@ -26,7 +26,8 @@ pub(crate) struct Agent {
 impl Agent {
     pub(crate) fn start(home: &Path, percent: Option<f64>, hertz: u32, sink: SocketAddr) -> Self {
         let number = RUNS.fetch_add(1, Ordering::Relaxed);
-        let governor = percent.map(|percent| format!("governor: {{cpu: {percent}%}},"));
+        let governor = percent
+            .map(|percent| format!("governor: {{cpu: {percent}%, start: {{advance: 0s}}}},"));
         let listed = if percent.is_some() { "governor, " } else { "" };
         let text = format!(
             "receivers: {{perf: {{frequency: {hertz}, interval: 5s}}}}\n\
