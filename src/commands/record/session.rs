@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::anyhow;
 use profpipe::{Engine, EngineError, RunningEngine, Services};
+use profpipe_pipeline::overhead::process_cpu;
 use profpipe_pipeline::telemetry::names;
 use profpipe_receivers::perf;
 use serde_json::json;
@@ -20,7 +21,6 @@ use super::signals::Arrived;
 use super::target::{Running, Target};
 use super::{Recording, summary};
 use crate::commands::{fail, run::worker};
-use crate::usage::Usage;
 
 /// How long the last window may take to be named; large programs take their time.
 const GRACE: Duration = Duration::from_secs(60);
@@ -71,8 +71,9 @@ pub(super) async fn run(
         }
     };
     let (began, started) = (SystemTime::now(), Instant::now());
-    let mut usage = Usage::new();
-    let before = usage.read().cpu;
+    // Of this process and what finds names: other children are what is recorded.
+    let own_cpu = || Duration::from_nanos(process_cpu() + services.overhead.worker_cpu());
+    let before = own_cpu();
     let mut command = match target.command.map(|command| command.release()).transpose() {
         Ok(command) => command,
         Err(cannot) => {
@@ -92,8 +93,6 @@ pub(super) async fn run(
     };
     let end = watch.until_the_end(started, &mut progress).await;
     let elapsed = started.elapsed();
-    // The worker has ended when all is written.
-    let sampled = usage.read().cpu;
 
     progress.finishing();
     let stopped = tokio::select! {
@@ -119,7 +118,7 @@ pub(super) async fn run(
     if profiles.sample_count() == 0 {
         profiles = nothing(recording.frequency, began, elapsed);
     }
-    let cost = usage.read().cpu.max(sampled).saturating_sub(before);
+    let cost = own_cpu().saturating_sub(before);
     let text = summary::of(&profiles, elapsed, recording.frequency)
         .map(|text| text + &summary::own_cost(cost, elapsed));
     let written = recording.output.write(&profiles, None);
