@@ -519,18 +519,17 @@ impl Processor for Symbolize {
         let services = Services::of(profiles);
         let now = Instant::now();
         // Names that must fit into a budget take longer, but a window's profile leaves in time.
-        let deadline = now
-            + match &context.window {
-                Some(window) if self.overhead.is_governed() => {
-                    window.waits_for(Stage::Symbolize);
-                    window.patience().min(self.config.timeout.0 * PATIENCE)
-                }
-                Some(window) => {
-                    window.waits_for(Stage::Symbolize);
-                    window.patience().min(self.config.timeout.0)
-                }
-                None => self.config.timeout.0,
-            };
+        let timeout = self.config.timeout.0;
+        let patience = match &context.window {
+            Some(window) if self.overhead.is_governed() => {
+                window.patience().min(timeout * PATIENCE)
+            }
+            _ => timeout,
+        };
+        if let Some(window) = &context.window {
+            window.waits_for(Stage::Symbolize);
+        }
+        let deadline = now + patience;
         self.parked_bytes += bytes;
         self.parked.push_back(Parked { batch, deadline, bytes, jobs, services, is_left, plan });
         self.release(now, out);
