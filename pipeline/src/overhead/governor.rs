@@ -52,8 +52,6 @@ pub struct Status {
     pub is_measured: bool,
     /// Windows so far whose credits were used up.
     pub capped: u64,
-    /// What of the allowance for the start is still to be paid back, in nanoseconds.
-    pub owed: f64,
 }
 
 /// The governor of one sampler.
@@ -332,7 +330,6 @@ impl Governor {
             kernel_sample: self.kernel_sample,
             is_measured: self.is_measured,
             capped: self.meters.capped.get(),
-            owed: self.controller.owed(),
         };
         self.overhead.shared().status = Some(status);
         self.tell(&status);

@@ -31,7 +31,7 @@ pub use governor::{Governor, Sampled, Status};
 pub use ledger::{Ledger, Stage, monotonic, process_cpu, thread_cpu};
 pub use limits::{Allowance, Limits};
 pub use pacer::Pacer;
-pub use waiting::{OldestWindow, WaitingWindow, longest_age};
+pub use waiting::{OldestWindow, WaitingWindow};
 pub use work::{Metered, Work, aside, checkpoint};
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -83,12 +83,6 @@ impl Pacer {
         self.second
     }
 
-    /// What was spent in the last second.
-    pub fn last_second(&mut self, now: u64) -> f64 {
-        self.advance(now);
-        self.newest(SECOND).sum()
-    }
-
     /// What of a piece of work that takes about `estimate` is waited for.
     pub fn at_most(&self, estimate: f64) -> f64 {
         estimate.min(self.ten * LARGEST)

@@ -29,6 +29,20 @@ impl Work {
         Self::now(overhead, stage)
     }
 
+    /// Does the work, in which every [`checkpoint`] is a step as with [`Work::breathe`].
+    pub fn run<R>(self, work: impl FnOnce() -> R) -> R {
+        /// Puts back what was there before, also where the work panics.
+        struct Restore(Option<Work>);
+        impl Drop for Restore {
+            fn drop(&mut self) {
+                // What is taken out is told when it is dropped.
+                drop(CURRENT.replace(self.0.take()));
+            }
+        }
+        let _restore = Restore(CURRENT.replace(Some(self)));
+        work()
+    }
+
     /// Between two steps of long work: tells what was taken so far, and waits for the next turn if
     /// that is enough for now. Cheap enough for every few microseconds of work.
     pub fn breathe(&mut self) {
@@ -43,22 +57,6 @@ impl Work {
         self.since = now;
         self.overhead.spend(self.stage, taken);
         self.overhead.pause(self.stage);
-    }
-}
-
-impl Work {
-    /// Does the work, in which every [`checkpoint`] is a step as with [`Work::breathe`].
-    pub fn run<R>(self, work: impl FnOnce() -> R) -> R {
-        /// Puts back what was there before, also where the work panics.
-        struct Restore(Option<Work>);
-        impl Drop for Restore {
-            fn drop(&mut self) {
-                // What is taken out is told when it is dropped.
-                drop(CURRENT.replace(self.0.take()));
-            }
-        }
-        let _restore = Restore(CURRENT.replace(Some(self)));
-        work()
     }
 }
 
