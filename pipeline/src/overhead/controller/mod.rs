@@ -47,6 +47,9 @@ const DEEPEST: f64 = 10.0;
 const PAYING: f64 = 0.5;
 /// The most that samples make room for, of the budget.
 const YIELDED: f64 = 0.6;
+/// For how many seconds on end samples make room for a piece that waits, at most: one that has not gone
+/// by then waits for something else, and what is not sampled for long cannot be made up for.
+const YIELDING: f64 = 6.0;
 /// What work that can wait gets at least, of the budget.
 const TRICKLE: f64 = 0.05;
 /// A base beyond this share of the budget lengthens windows.
@@ -224,6 +227,8 @@ pub struct Controller {
     busy: f64,
     /// The largest piece that waits.
     pending: f64,
+    /// For how many seconds on end samples have made room for one.
+    yielded: f64,
     /// What is left over, in nanoseconds; negative: a debt.
     tokens: f64,
     /// What of the allowance for the start is to be paid back, in nanoseconds.
@@ -261,6 +266,7 @@ impl Controller {
             trim: 1.0,
             busy: f64::from(wish.cpus),
             pending: 0.0,
+            yielded: 0.0,
             tokens: 0.0,
             owed: 0.0,
             frequency: 1.0,
@@ -477,6 +483,8 @@ impl Controller {
             }
             None => (samples, self.frequency),
         };
+        let yields = frequency < self.frequency;
+        self.yielded = if yields { self.yielded + self.length } else { 0.0 };
         // The frequency keeps to what is affordable in the long run, also where that is less than a
         // sample in each window.
         let credits = match samples * self.length {
@@ -524,11 +532,12 @@ impl Controller {
         FULL * available - self.usual.get() - busiest.min(0.3 * self.budget()) - UNCERTAIN
     }
 
-    /// What samples may take beside a piece that waits and does not fit into a second otherwise; none
-    /// where nothing waits, or would fit into a second without samples.
+    /// What samples may take beside a piece that waits; none where nothing waits that they should
+    /// make room for, or that would fit into a second without them.
     fn beside(&self, available: f64) -> Option<f64> {
         let room = self.without_samples(available) - 1.05 * self.pending;
-        (self.pending > 0.0 && room >= 0.0).then(|| (room - self.sure()).max(0.0))
+        let may = self.yielded + self.length <= YIELDING;
+        (self.pending > 0.0 && room >= 0.0 && may).then(|| (room - self.sure()).max(0.0))
     }
 
     /// What work that can wait may take in any second and any ten, in nanoseconds a second.
