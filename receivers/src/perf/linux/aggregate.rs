@@ -53,20 +53,7 @@ pub(super) struct Setup {
 /// Runs until the drain thread is gone and everything it told is sent on.
 pub(super) fn run(setup: Setup) {
     let Setup { mut messages, out, modules, frequency, service, contexts, cpu, overhead } = setup;
-    let mut aggregation = Aggregation {
-        modules,
-        frequency,
-        service,
-        contexts,
-        host: resource::host_name(),
-        rows: HashMap::new(),
-        stacks: HashMap::new(),
-        forgotten: Vec::new(),
-        forgotten_rows: Vec::new(),
-        processes: HashMap::new(),
-        sums: HashMap::default(),
-        windows: 0,
-    };
+    let mut aggregation = Aggregation::new(modules, frequency, service, contexts);
     if overhead.limits().is_some() {
         aggregation.rehearse();
     }
@@ -150,24 +137,35 @@ struct Sum {
 }
 
 impl Aggregation {
-    /// Goes through a window of a made-up sample, apart from all that is real: code and memory are
-    /// then there when the first window has to fit a budget, of which they would take all.
-    fn rehearse(&self) {
-        let (pid, tid, stack) = (std::process::id(), 0, 0);
-        let executable = std::env::current_exe().ok();
-        let mut apart = Self {
-            modules: Arc::default(),
-            service: self.service.clone(),
-            contexts: None,
-            host: self.host.clone(),
+    /// With nothing known.
+    pub(super) fn new(
+        modules: Arc<ModuleStore>,
+        frequency: u32,
+        service: Option<String>,
+        contexts: Option<Contexts>,
+    ) -> Self {
+        Self {
+            modules,
+            frequency,
+            service,
+            contexts,
+            host: resource::host_name(),
             rows: HashMap::new(),
             stacks: HashMap::new(),
             forgotten: Vec::new(),
             forgotten_rows: Vec::new(),
             processes: HashMap::new(),
             sums: HashMap::default(),
-            ..*self
-        };
+            windows: 0,
+        }
+    }
+
+    /// Goes through a window of a made-up sample, apart from all that is real: code and memory are
+    /// then there when the first window has to fit a budget, of which they would take all.
+    fn rehearse(&self) {
+        let (pid, tid, stack) = (std::process::id(), 0, 0);
+        let executable = std::env::current_exe().ok();
+        let mut apart = Self::new(Arc::default(), self.frequency, self.service.clone(), None);
         let facts = RowFacts {
             source: Source::Kernel,
             memory_start: 0,
@@ -378,24 +376,6 @@ impl Aggregation {
 
 #[cfg(test)]
 impl Aggregation {
-    /// With a store of its own and nothing known.
-    pub(super) fn for_test() -> Self {
-        Self {
-            modules: Arc::default(),
-            frequency: 99,
-            service: None,
-            contexts: None,
-            host: String::new(),
-            rows: HashMap::new(),
-            stacks: HashMap::new(),
-            forgotten: Vec::new(),
-            forgotten_rows: Vec::new(),
-            processes: HashMap::new(),
-            sums: HashMap::default(),
-            windows: 0,
-        }
-    }
-
     /// How many stacks, rows, processes and threads are known.
     pub(super) fn sizes(&self) -> (usize, usize, usize, usize) {
         let threads = self.processes.values().map(|process| process.threads.len()).sum();

@@ -266,7 +266,7 @@ const WINDOW: Message = Message::Window { start: 0, end: 1, lost: 0, waiting: No
 /// and no file is held.
 #[test]
 fn the_aggregation_forgets_with_the_drain() {
-    let mut aggregation = Aggregation::for_test();
+    let mut aggregation = Aggregation::new(Arc::default(), 99, None, None);
     let file = Arc::new(File::open("/dev/null").unwrap());
     let facts = |number: u32| {
         row(Source::File(FileFacts {
@@ -318,7 +318,7 @@ fn the_aggregation_forgets_with_the_drain() {
 #[test]
 fn a_symbol_file_is_published_again_after_a_rest() {
     let pid = NOBODY + 1;
-    let mut aggregation = Aggregation::for_test();
+    let mut aggregation = Aggregation::new(Arc::default(), 99, None, None);
     aggregation.take(Message::Row(5, row(Source::Jit { pid })));
     aggregation.take(process(5, pid));
     aggregation.take(Message::Stack(5, [frame(5, 0x1000)].into()));
