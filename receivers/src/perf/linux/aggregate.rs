@@ -96,9 +96,10 @@ pub(super) struct Aggregation {
     host: String,
     rows: HashMap<RowIx, Row>,
     stacks: HashMap<u32, Arc<[Frame]>>,
-    /// Stacks and rows that nothing refers to once the window has ended.
+    /// Stacks, rows and processes that nothing refers to once the window has ended.
     forgotten: Vec<u32>,
     forgotten_rows: Vec<RowIx>,
+    forgotten_processes: Vec<u32>,
     processes: HashMap<u32, Process>,
     sums: HashMap<Key, Sum, foldhash::fast::RandomState>,
     windows: u64,
@@ -154,6 +155,7 @@ impl Aggregation {
             stacks: HashMap::new(),
             forgotten: Vec::new(),
             forgotten_rows: Vec::new(),
+            forgotten_processes: Vec::new(),
             processes: HashMap::new(),
             sums: HashMap::default(),
             windows: 0,
@@ -216,6 +218,7 @@ impl Aggregation {
             // The window's samples may refer to them.
             Message::ForgetStacks(stacks) => self.forgotten.extend(stacks),
             Message::ForgetRows(rows) => self.forgotten_rows.extend(rows),
+            Message::ForgetProcesses(processes) => self.forgotten_processes.extend(processes),
             Message::Window { start, end, lost, waiting } => {
                 return Some((self.end_window(start, end, lost)?, waiting));
             }
@@ -282,6 +285,9 @@ impl Aggregation {
         }
         for row in self.forgotten_rows.drain(..) {
             self.rows.remove(&row);
+        }
+        for process in self.forgotten_processes.drain(..) {
+            self.processes.remove(&process);
         }
         let windows = self.windows;
         for (key, _) in sums {

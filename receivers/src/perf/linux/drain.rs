@@ -491,6 +491,13 @@ impl Drain {
         {
             self.forgotten_rows = rows;
         }
+        let processes = self.processes.take_forgotten();
+        if !processes.is_empty()
+            && let Err(Message::ForgetProcesses(processes)) =
+                self.out.try_push(Message::ForgetProcesses(processes))
+        {
+            self.processes.put_back(processes);
+        }
     }
 }
 

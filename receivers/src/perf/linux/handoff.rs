@@ -62,6 +62,8 @@ pub(super) enum Message {
     ForgetStacks(Vec<u32>),
     /// No sample after this refers to these rows.
     ForgetRows(Vec<RowIx>),
+    /// No sample after this is of these processes.
+    ForgetProcesses(Vec<u32>),
     /// A window ends; times are in nanoseconds of the monotonic clock.
     Window { start: u64, end: u64, lost: u64, waiting: Option<WaitingWindow> },
 }

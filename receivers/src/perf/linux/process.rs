@@ -163,6 +163,8 @@ pub(super) struct Processes {
     ended: Vec<u32>,
     /// Threads that ended in this window: samples of their very end do not bring them back.
     ended_threads: HashSet<u32>,
+    /// The ids of those that were told and are no longer known.
+    forgotten: Vec<u32>,
     last_id: u32,
 }
 
@@ -347,8 +349,10 @@ impl Processes {
     /// Forgets processes that have ended: every sample of their time has come.
     pub(super) fn forget_ended(&mut self) {
         for pid in self.ended.drain(..) {
-            if self.by_pid.get(&pid).is_some_and(|process| process.ended) {
-                self.by_pid.remove(&pid);
+            if self.by_pid.get(&pid).is_some_and(|process| process.ended)
+                && let Some(process) = self.by_pid.remove(&pid)
+            {
+                self.forgotten.extend(process.announced_id());
             }
         }
         self.ended_threads.clear();
@@ -367,20 +371,37 @@ impl Processes {
     /// Records were lost: nothing is certain any more. Processes that are gone are forgotten, the
     /// others' mappings are read again when needed.
     pub(super) fn lost(&mut self, host: &mut impl Host) {
-        self.by_pid.retain(|pid, process| {
-            let Some(stat) = host.stat(*pid) else { return false };
+        self.retain(|process| {
+            let Some(stat) = host.stat(process.pid) else { return false };
             process.complete = false;
-            process.start_time == 0 || process.start_time == stat.start_time
+            process.is_of(stat)
         });
     }
 
     /// Forgets processes that are gone although no record said so.
     pub(super) fn sweep(&mut self, host: &mut impl Host) {
-        self.by_pid.retain(|pid, process| {
-            let same =
-                |stat: Stat| process.start_time == 0 || process.start_time == stat.start_time;
-            host.stat(*pid).is_some_and(same)
+        self.retain(|process| host.stat(process.pid).is_some_and(|stat| process.is_of(stat)));
+    }
+
+    fn retain(&mut self, mut keep: impl FnMut(&mut Process) -> bool) {
+        let forgotten = &mut self.forgotten;
+        self.by_pid.retain(|_, process| {
+            let is_kept = keep(process);
+            if !is_kept {
+                forgotten.extend(process.announced_id());
+            }
+            is_kept
         });
+    }
+
+    /// The ids of processes that the consumer of samples can forget, too, since the last call.
+    pub(super) fn take_forgotten(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.forgotten)
+    }
+
+    /// It had no room for these: they are taken again the next time.
+    pub(super) fn put_back(&mut self, forgotten: Vec<u32>) {
+        self.forgotten.extend(forgotten);
     }
 
     /// A new process under this pid.
@@ -406,11 +427,24 @@ impl Processes {
             names: HashMap::new(),
             announced: Announced::default(),
         };
+        if let Some(before) = self.by_pid.remove(&pid) {
+            self.forgotten.extend(before.announced_id());
+        }
         Some(self.by_pid.entry(pid).insert(process).into_mut())
     }
 }
 
 impl Process {
+    /// Its id, if the consumer of samples was told of it.
+    fn announced_id(&self) -> Option<u32> {
+        self.announced.process.then_some(self.id)
+    }
+
+    /// Whether this is what `/proc` says of it, as far as is known.
+    fn is_of(&self, stat: Stat) -> bool {
+        self.start_time == 0 || self.start_time == stat.start_time
+    }
+
     /// The mapping that holds an address.
     pub(super) fn find(&self, address: u64) -> Option<&Mapping> {
         let at = self.mappings.partition_point(|mapping| mapping.start <= address);

@@ -159,13 +159,19 @@ fn a_pid_is_used_again() {
     processes.forget_ended();
     assert_eq!(processes.len(), 0);
 
+    // Nobody was told of it.
+    assert!(processes.take_forgotten().is_empty());
+
     processes.fork(5, 5, 1, 1);
     let second = processes.sampled(5, 5, &mut host).unwrap();
     assert_ne!(second.id, first);
+    second.announced.process = true;
+    let second = second.id;
     processes.exit(5, 5);
     processes.fork(5, 5, 1, 1);
     processes.forget_ended();
     assert_eq!(processes.len(), 1, "the pid was used again before the end was forgotten");
+    assert_eq!(processes.take_forgotten(), [second]);
 }
 
 /// Scenario: records were lost. Meanwhile a process has mapped something, another has ended, and
@@ -176,12 +182,19 @@ fn a_loss_makes_everything_uncertain() {
     let (mut processes, mut host) = (Processes::default(), FakeHost::with(5, MAPS, 1));
     host.processes.insert(6, (MAPS.into(), 2));
     host.processes.insert(7, (MAPS.into(), 3));
-    let ids = [5, 6, 7].map(|pid| processes.sampled(pid, pid, &mut host).unwrap().id);
+    let ids = [5, 6, 7].map(|pid| {
+        let process = processes.sampled(pid, pid, &mut host).unwrap();
+        process.announced.process = true;
+        process.id
+    });
     host.processes.insert(5, ("1000-2000 r-xp 00000000 08:01 13 /lib/z\n".into(), 1));
     host.processes.remove(&6);
     host.processes.insert(7, (MAPS.into(), 9));
     processes.lost(&mut host);
     assert_eq!(processes.len(), 1);
+    let mut forgotten = processes.take_forgotten();
+    forgotten.sort_unstable();
+    assert_eq!(forgotten, ids[1..]);
     assert_eq!(at(&mut processes, &mut host, 5, 0x1000), Some('z'));
     assert_eq!(at(&mut processes, &mut host, 5, 0x40_0000), None);
     assert_eq!(processes.sampled(5, 5, &mut host).unwrap().id, ids[0]);
