@@ -73,30 +73,32 @@ impl Mean {
     }
 }
 
-/// What is left free of every window for what may come unplanned: a little more than the largest
-/// surprise of the last minutes, so that few windows are over the budget however costs are
-/// spread. What was learnt is doubted for a while where costs change.
+/// What is left free of every window for what may come unplanned: so much that of a hundred windows
+/// about one is over its budget, however costs are spread; less than nothing where windows usually cost
+/// less than planned. What was learnt is doubted for a while where costs change.
+///
+/// It is a quantile of surprises, followed step by step: a window that exceeds it raises it by most of
+/// [`Margin::STEP`], every other second lowers it by the rest, so that both balance at the quantile.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Margin {
-    surprise: Peak,
+    level: f64,
     doubt: f64,
 }
 
 impl Margin {
-    /// How much more than the largest surprise, and how much more still where that is large: the
-    /// larger surprises are, the larger the next may be.
-    const FACTOR: (f64, f64) = (1.1, 2.0);
-    /// By how much more is left after a window that was over its budget.
-    const STEP: f64 = 0.08;
-    /// By how much a surprise fades in a second.
-    const FADE: f64 = 0.01;
+    /// The windows that may exceed it, of all.
+    const OVER: f64 = 0.01;
+    /// The difference between a second that exceeded it and one that did not, in budgets.
+    const STEP: f64 = 0.12;
+    /// What is left before anything is known.
+    const AT_FIRST: f64 = 0.15;
     /// The least and the most, in budgets.
-    const BOUNDS: (f64, f64) = (0.02, 0.6);
+    const BOUNDS: (f64, f64) = (-0.2, 0.6);
     /// What is left where little is known, and over how many seconds that passes.
     const DOUBT: (f64, f64) = (0.5, 40.0);
 
     pub(super) fn new() -> Self {
-        Self { surprise: Peak(0.1), doubt: 0.15 }
+        Self { level: Self::AT_FIRST, doubt: Self::AT_FIRST }
     }
 
     /// What was learnt may not hold any more.
@@ -112,18 +114,20 @@ impl Margin {
     /// A window of so many seconds cost so much more than planned, in budgets, and was over its own or
     /// not.
     pub(super) fn observe(&mut self, surprise: f64, is_over: bool, seconds: f64) {
-        // What was left was not enough, whatever the reason.
-        let lacking = if is_over { self.surprise.get() + Self::STEP } else { 0.0 };
-        let surprise = surprise.max(lacking).min(Self::BOUNDS.1);
-        self.surprise.observe(surprise, seconds, Self::FADE);
+        // Where a window was over its budget, what was left was not enough, whatever the reason.
+        self.level += if is_over || surprise > self.get() {
+            Self::STEP * (1.0 - Self::OVER)
+        } else {
+            -Self::STEP * Self::OVER * seconds
+        };
+        let (least, most) = Self::BOUNDS;
+        self.level = self.level.clamp(least, most);
         self.doubt *= (-seconds / Self::DOUBT.1).exp();
     }
 
     /// In budgets.
     pub(super) fn get(self) -> f64 {
         let (least, most) = Self::BOUNDS;
-        let (factor, more) = Self::FACTOR;
-        let surprise = self.surprise.get();
-        ((factor + more * surprise) * surprise + self.doubt).clamp(least, most)
+        (self.level + self.doubt).clamp(least, most)
     }
 }
