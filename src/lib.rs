@@ -72,7 +72,17 @@ pub mod registry;
 
 pub use async_trait::async_trait;
 pub use embed::{Builder, Engine};
-pub use profpipe_pipeline as pipeline;
+/// The model, the formats, the queue and the engine, under the paths that programs use.
+pub mod pipeline {
+    pub use profpipe_pipeline::*;
+
+    /// The model, with the algorithm of the processor `downsample`.
+    pub mod profile {
+        pub use profpipe_pipeline::profile::*;
+        pub use profpipe_processors::downsample::algorithm as downsample;
+    }
+}
+
 pub use profpipe_pipeline::batch::{self, Batch, Outcome, Receipt};
 pub use profpipe_pipeline::component::{
     self, Config, Error, Exporter, ExporterConfig, Factory, Failure, Kind, Lifecycle, Outbox,

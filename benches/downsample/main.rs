@@ -2,7 +2,7 @@
 //!
 //! Three profiles that `profpipe record` took at 999 Hz, the service at 4999 Hz (see `scrub.rs` for what was taken out of them):
 //! a large compile, a Node service, a mixed host. Each is sampled ten- and hundredfold by 1,000
-//! seeds on two cores, and judged by `pipeline/tests/downsample/answers.rs`, which shares no code
+//! seeds on two cores, and judged by `processors/tests/downsample/answers.rs`, which shares no code
 //! with what it judges: the cost of functions by themselves (own), with what they call (total), and
 //! of nodes of the call tree, over 1 % of the total. Beside it, on the same input and with as many
 //! stacks: thinning (as sampling at a lower frequency), VarOpt without balance, the heaviest stacks
@@ -19,7 +19,7 @@
     reason = "a benchmark prints, and stops at what it did not expect"
 )]
 
-#[path = "../../pipeline/tests/downsample/answers.rs"]
+#[path = "../../processors/tests/downsample/answers.rs"]
 mod answers;
 mod rivals;
 mod scrub;
@@ -30,10 +30,10 @@ use std::time::{Duration, Instant};
 
 use answers::{Answers, Trials, percent};
 use profpipe_pipeline::otlp;
-use profpipe_pipeline::profile::downsample::{Design, Keep, Options, downsample};
 use profpipe_pipeline::profile::{
     Function, Line, LocationRef, Profile, Profiles, SampleRef, StackIx,
 };
+use profpipe_processors::downsample::algorithm::{Design, Keep, Options, downsample};
 
 /// The sums that a choice is balanced on.
 const BALANCE: usize = 256;
@@ -70,7 +70,7 @@ fn main() {
 
 fn data(name: &str) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    root.join("pipeline/tests/data").join(format!("{name}.otlp.xz"))
+    root.join("processors/tests/data").join(format!("{name}.otlp.xz"))
 }
 
 fn load(name: &str) -> (Profiles, usize) {

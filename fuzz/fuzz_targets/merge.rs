@@ -5,7 +5,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use profpipe_pipeline::otlp;
-use profpipe_pipeline::profile::{Profiles, aggregate, merge, split};
+use profpipe_pipeline::profile::{Profiles, aggregate, merge};
 
 /// The sum of all weights.
 fn total(profiles: &Profiles) -> i128 {
@@ -35,7 +35,7 @@ fuzz_target!(|input: (&[u8], &[u8], u16)| {
     merged.compact();
     check(&merged);
     assert_eq!(total(&merged), expected);
-    let parts = split(merged, usize::from(input.2));
+    let parts = otlp::split(merged, usize::from(input.2));
     parts.iter().for_each(check);
     assert_eq!(parts.iter().map(total).sum::<i128>(), expected);
     assert_eq!(parts.iter().map(Profiles::sample_count).sum::<usize>(), samples);

@@ -20,8 +20,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use profpipe_pipeline::component::{Durability, StoragePlace};
-use profpipe_pipeline::delivery::{Log, LogSettings, Record};
+use profpipe_pipeline::delivery::{Durability, Log, LogSettings, Record};
 
 const ROUNDS: usize = 4;
 
@@ -83,15 +82,8 @@ async fn log(
     payloads: &[Bytes],
     measured: &mut Measured,
 ) {
-    let place = StoragePlace {
-        directory,
-        durability,
-        max_bytes: None,
-        max_age: None,
-        min_free_bytes: None,
-        segment_bytes: None,
-    };
-    let log = Log::open(&place, LogSettings::default()).unwrap();
+    let settings = LogSettings { durability, ..LogSettings::default() };
+    let log = Log::open(&directory, settings).unwrap();
     let destination = log.destination("bench").unwrap();
     let start = Instant::now();
     let mut tasks = Vec::new();

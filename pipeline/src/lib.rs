@@ -7,6 +7,7 @@
 //! - [`profile`]: what a profile is, one table per file, and the pure operations over tables.
 //! - [`otlp`], [`pprof`], [`folded`]: the wire and file formats, each to and from [`profile`].
 //! - [`batch`]: what travels between components: data, context and a receipt.
+//! - [`budget`]: the memory that everything on its way takes, counted in bytes.
 //! - [`component`]: the traits a receiver, a processor and an exporter implement, and the factory
 //!   that registers one.
 //! - [`engine`]: builds the graph of a configuration, runs it, stops it in order.
@@ -19,6 +20,7 @@
 //! - [`telemetry`]: the pipeline's counters about itself.
 
 pub mod batch;
+pub mod budget;
 pub mod component;
 pub mod config;
 pub mod delivery;

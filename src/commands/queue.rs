@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use profpipe_pipeline::component::Error;
+use profpipe_pipeline::delivery::QueueError;
 use profpipe_pipeline::delivery::tools::{self, Inspection, Verification};
 
 use super::tell;
@@ -21,8 +22,8 @@ pub(crate) fn run(arguments: cli::Queue) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn one_line(error: Error) -> anyhow::Error {
-    anyhow::anyhow!(error.chain())
+fn one_line(error: QueueError) -> anyhow::Error {
+    anyhow::anyhow!(Error::from(error).chain())
 }
 
 fn inspect(arguments: &cli::QueueInspect) -> anyhow::Result<ExitCode> {

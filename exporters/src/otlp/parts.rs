@@ -6,7 +6,7 @@ use bytes::Bytes;
 use profpipe_pipeline::batch::Batch;
 use profpipe_pipeline::component::{Error, Failure};
 use profpipe_pipeline::otlp;
-use profpipe_pipeline::profile::{Profiles, split};
+use profpipe_pipeline::profile::Profiles;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -99,7 +99,7 @@ fn proto_limit(encoding: Encoding, limit: usize) -> usize {
 }
 
 fn requests(profiles: Profiles, encoding: Encoding, limit: usize) -> Vec<Bytes> {
-    let mut left = split(profiles, proto_limit(encoding, limit));
+    let mut left = otlp::split(profiles, proto_limit(encoding, limit));
     left.reverse();
     let mut requests = Vec::with_capacity(left.len());
     while let Some(part) = left.pop() {
@@ -107,7 +107,7 @@ fn requests(profiles: Profiles, encoding: Encoding, limit: usize) -> Vec<Bytes> 
         // How long JSON is, is only known once it is there.
         if encoding == Encoding::Json && request.len() > limit {
             let half = otlp::encoded_len(&part) / 2;
-            let pieces = split(part, half);
+            let pieces = otlp::split(part, half);
             if pieces.len() > 1 {
                 left.extend(pieces.into_iter().rev());
                 continue;

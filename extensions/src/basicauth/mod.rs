@@ -102,7 +102,7 @@ impl ClientCredentials {
         let or_file = |text: &str, file: &Option<PathBuf>| match file {
             Some(file) => {
                 let text = read_secret(file)?;
-                Ok(text.expose().trim_end_matches(['\r', '\n']).to_owned())
+                Ok::<_, Error>(text.expose().trim_end_matches(['\r', '\n']).to_owned())
             }
             None => Ok(text.to_owned()),
         };

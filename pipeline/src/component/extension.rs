@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::{Error, Lifecycle};
+use crate::delivery as queue;
 use crate::settings::Secret;
 
 /// Something that components use by its id, or that runs beside them.
@@ -131,6 +132,15 @@ pub enum Durability {
     Fsync,
     /// When the operating system has it: it survives the end of this process, not of the machine.
     Os,
+}
+
+impl From<Durability> for queue::Durability {
+    fn from(durability: Durability) -> Self {
+        match durability {
+            Durability::Fsync => Self::Fsync,
+            Durability::Os => Self::Os,
+        }
+    }
 }
 
 /// The extensions that are running, by id.

@@ -26,6 +26,8 @@ pub use receiver::{Lifecycle, Receiver, Stopper};
 use std::error::Error as StdError;
 use std::fmt::Write as _;
 
+use crate::delivery::QueueError;
+
 /// Why a component could not start or go on: one line that says what, where and what to do.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
@@ -64,6 +66,21 @@ impl Error {
             cause = error.source();
         }
         line.replace('\n', " ")
+    }
+}
+
+impl From<QueueError> for Error {
+    fn from(error: QueueError) -> Self {
+        let message = error.to_string();
+        match error {
+            QueueError::Directory { source, .. } | QueueError::Read { source, .. } => {
+                Self::with_source(message, source)
+            }
+            QueueError::Replay { source, .. } => Self::with_source(message, source),
+            QueueError::InUse { .. }
+            | QueueError::DestinationId { .. }
+            | QueueError::UnknownDestination { .. } => Self::new(message),
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 //! groups it keeps house.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -18,8 +19,7 @@ use super::disk::Disk;
 use super::recover::Mode;
 use super::storage::Storage;
 use super::writer::Prepared;
-use super::{AppendError, DestinationId, LogSettings, Record, Stats};
-use crate::component::{Durability, Error, StoragePlace};
+use super::{AppendError, DestinationId, Durability, LogSettings, QueueError, Record, Stats};
 
 /// How often cursors are written.
 const TICK: Duration = Duration::from_millis(200);
@@ -47,18 +47,10 @@ impl Log {
     /// # Errors
     /// If the directory cannot be used, or another process uses it. Never because of what is in
     /// its files.
-    pub fn open(place: &StoragePlace, settings: LogSettings) -> Result<Arc<Self>, Error> {
-        let directory = place.directory.display();
-        let fail = |error: std::io::Error| {
-            if error.kind() == std::io::ErrorKind::WouldBlock {
-                return Error::new(format!(
-                    "{directory} is used by another process: stop it first"
-                ));
-            }
-            Error::with_source(format!("cannot keep a queue in {directory}"), error)
-        };
-        let disk = Disk::make(&place.directory).map_err(fail)?;
-        let durable = place.durability == Durability::Fsync;
+    pub fn open(directory: &Path, settings: LogSettings) -> Result<Arc<Self>, QueueError> {
+        let fail = |error| QueueError::of_opening(directory, error);
+        let disk = Disk::make(directory).map_err(fail)?;
+        let durable = settings.durability == Durability::Fsync;
         Self::start(Arc::new(disk), settings, durable).map_err(fail)
     }
 
@@ -79,14 +71,14 @@ impl Log {
     ///
     /// # Errors
     /// If the id is empty or absurdly long.
-    pub fn destination(self: &Arc<Self>, id: &str) -> Result<Destination, Error> {
+    pub fn destination(self: &Arc<Self>, id: &str) -> Result<Destination, QueueError> {
         if id.is_empty() || id.len() > 1024 {
-            return Err(Error::new("a destination's id has 1 to 1024 bytes"));
+            return Err(QueueError::DestinationId { bytes: id.len() });
         }
         let mut state = self.core.state();
         let reader = state.reader(id);
         let known = state.readers.get(reader);
-        let known = known.ok_or_else(|| Error::new("there is no such destination"))?;
+        let known = known.ok_or(QueueError::DestinationId { bytes: id.len() })?;
         Ok(Destination::new(Arc::clone(self), reader, known))
     }
 

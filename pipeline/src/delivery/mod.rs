@@ -61,6 +61,7 @@ mod core;
 mod dead;
 mod destination;
 mod disk;
+mod error;
 mod format;
 mod keep;
 mod log;
@@ -81,7 +82,8 @@ mod tests;
 
 pub use dead::Letter;
 pub use destination::{Destination, Lease};
+pub use error::QueueError;
 pub use log::Log;
 pub use record::{AppendError, DestinationId, Pending, Record};
-pub use settings::{LogSettings, WhenFull};
+pub use settings::{Durability, LogSettings, WhenFull};
 pub use stats::Stats;

@@ -1,4 +1,4 @@
-//! What a log is told when it is opened. The engine fills it from `sending_queue`.
+//! The settings of a log: its limits, what happens at them, and when a record counts as kept.
 
 use std::time::Duration;
 
@@ -21,6 +21,8 @@ pub struct LogSettings {
     pub dead_bytes: u64,
     /// How much of what was written last is kept in memory for its readers, in bytes.
     pub cache_bytes: u64,
+    /// When a record counts as kept.
+    pub durability: Durability,
 }
 
 impl Default for LogSettings {
@@ -34,6 +36,7 @@ impl Default for LogSettings {
             gather: Duration::from_millis(1),
             dead_bytes: 64 << 20,
             cache_bytes: 4 << 20,
+            durability: Durability::Fsync,
         }
     }
 }
@@ -46,4 +49,14 @@ pub enum WhenFull {
     Refuse,
     /// The oldest segment makes room; what it held is counted as dropped.
     DropOldest,
+}
+
+/// When a record of a log counts as kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// When the disk has it: it survives a power cut.
+    #[default]
+    Fsync,
+    /// When the operating system has it: it survives the end of this process, not of the machine.
+    Os,
 }

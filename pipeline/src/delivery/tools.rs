@@ -19,8 +19,7 @@ use super::recover::{Mode, Opened, examine};
 use super::storage::{Access, Storage, read_all};
 use super::walk::{Scope, Step, content};
 use super::writer::Prepared;
-use super::{LogSettings, Pending, Record, quarantine};
-use crate::component::Error;
+use super::{LogSettings, Pending, QueueError, Record, quarantine};
 
 /// A log at one moment.
 #[derive(Debug, Clone, Serialize)]
@@ -93,25 +92,18 @@ pub struct Replay {
     pub problems: Vec<String>,
 }
 
-fn disk(directory: &Path) -> Result<Disk, Error> {
+fn disk(directory: &Path) -> Result<Disk, QueueError> {
     Disk::open(directory)
-        .map_err(|error| Error::with_source(format!("cannot open {}", directory.display()), error))
+        .map_err(|source| QueueError::Read { directory: directory.to_owned(), source })
 }
 
-fn open(directory: &Path, mode: Mode) -> Result<(Arc<Disk>, Core), Error> {
+fn open(directory: &Path, mode: Mode) -> Result<(Arc<Disk>, Core), QueueError> {
     let disk = Arc::new(disk(directory)?);
     let storage: Arc<dyn Storage> = Arc::<Disk>::clone(&disk);
     // No limit but the disk's: what is replayed was kept before.
     let settings = LogSettings { max_bytes: 1 << 60, cache_bytes: 0, ..LogSettings::default() };
-    let core = Core::open(storage, settings, true, mode).map_err(|error| {
-        if error.kind() == io::ErrorKind::WouldBlock {
-            let directory = directory.display();
-            return Error::new(format!(
-                "{directory} is in use by a running profpipe: stop it first"
-            ));
-        }
-        Error::with_source(format!("cannot open the queue in {}", directory.display()), error)
-    })?;
+    let core = Core::open(storage, settings, true, mode)
+        .map_err(|error| QueueError::of_opening(directory, error))?;
     Ok((disk, core))
 }
 
@@ -119,7 +111,7 @@ fn open(directory: &Path, mode: Mode) -> Result<(Arc<Disk>, Core), Error> {
 ///
 /// # Errors
 /// If the directory cannot be read.
-pub fn inspect(directory: &Path) -> Result<Inspection, Error> {
+pub fn inspect(directory: &Path) -> Result<Inspection, QueueError> {
     let (disk, core) = open(directory, Mode::Look)?;
     let state = core.state();
     let segments = state.segments.iter().map(|(first, segment)| SegmentReport {
@@ -153,9 +145,9 @@ pub fn inspect(directory: &Path) -> Result<Inspection, Error> {
 ///
 /// # Errors
 /// If the directory cannot be read.
-pub fn verify(directory: &Path) -> Result<Verification, Error> {
+pub fn verify(directory: &Path) -> Result<Verification, QueueError> {
     let disk = disk(directory)?;
-    let fail = |error| Error::with_source(format!("cannot read {}", directory.display()), error);
+    let fail = |source| QueueError::Read { directory: directory.to_owned(), source };
     let mut names = disk.list("").map_err(fail)?;
     names.sort_unstable();
     let mut report = Verification::default();
@@ -241,7 +233,7 @@ fn segment(disk: &Disk, first: u64, below: u64, report: &mut Verification) -> io
 ///
 /// # Errors
 /// If the log is in use, or cannot take them.
-pub fn replay(directory: &Path, destination: Option<&str>) -> Result<Replay, Error> {
+pub fn replay(directory: &Path, destination: Option<&str>) -> Result<Replay, QueueError> {
     let (disk, core) = open(directory, Mode::Own)?;
     let mut replay = Replay::default();
     let mut outcome = Ok(());
@@ -265,8 +257,8 @@ pub fn replay(directory: &Path, destination: Option<&str>) -> Result<Replay, Err
                 receiver: letter.receiver.into(),
             };
             let prepared = Prepared::new(&core, record, Arc::new([reader]));
-            if let Some(Err(error)) = core.append(&[prepared]).pop() {
-                outcome = Err(Error::new(format!("after {} letters: {error}", replay.replayed)));
+            if let Some(Err(source)) = core.append(&[prepared]).pop() {
+                outcome = Err(QueueError::Replay { replayed: replay.replayed, source });
                 break 'all;
             }
             // If this fails it is replayed twice, which is better than never.
@@ -287,16 +279,14 @@ pub fn replay(directory: &Path, destination: Option<&str>) -> Result<Replay, Err
 ///
 /// # Errors
 /// If the log is in use, or knows no such destination.
-pub fn discard(directory: &Path, destination: &str) -> Result<u64, Error> {
+pub fn discard(directory: &Path, destination: &str) -> Result<u64, QueueError> {
     let (_, core) = open(directory, Mode::Own)?;
     let known = core.state().readers.iter().any(|reader| &*reader.id == destination);
     let dropped = if known { core.drop_destination(destination) } else { 0 };
     core.close();
     if !known {
-        return Err(Error::new(format!(
-            "{} holds nothing for `{destination}`; `profpipe queue inspect` lists who there is",
-            directory.display()
-        )));
+        let (directory, destination) = (directory.to_owned(), destination.to_owned());
+        return Err(QueueError::UnknownDestination { directory, destination });
     }
     Ok(dropped)
 }

@@ -7,7 +7,6 @@ use std::time::Instant;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::budget::MEMORY;
 use super::catalog::{Catalog, section_of};
 use super::chain::{Chain, Inbox, Link, Message};
 use super::export::{Destination, Surroundings, ways};
@@ -19,6 +18,7 @@ use super::running::{ChainHandle, ExporterHandle, RunningEngine, extend, receive
 use super::sender::{Edge, Outlet, Sender};
 use super::services::Services;
 use super::settings::Delivery;
+use crate::budget::MEMORY;
 use crate::component::{
     Built, Error, Exporter, Extensions, Factory, Kind, Lifecycle, MemoryLimit, Processor, Receiver,
     Setup,
@@ -252,7 +252,7 @@ impl Builder {
         let place = self.extensions.get(id)?.storage().ok_or_else(|| {
             Error::new(format!("the extension `{id}` keeps no queues; use `file_storage`"))
         })?;
-        self.services.logs.open(&place).map(Some)
+        Ok(Some(self.services.logs.open(&place)?))
     }
 
     fn wire(self, plan: &Plan, parts: Parts) -> Result<RunningEngine, EngineError> {

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::budget::Budget;
 use super::export::{Way, panic_text};
 use super::quiet::Quiet;
 use super::sender::Edge;
 use crate::batch::{Batch, Outcome};
+use crate::budget::Budget;
 use crate::component::{Outbox, Processor};
 use crate::overhead::{Overhead, Stage, Work, thread_cpu};
 use crate::telemetry::Counter;

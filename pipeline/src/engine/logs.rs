@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::component::{Error, StoragePlace};
-use crate::delivery::{Destination, Log, LogSettings};
+use crate::component::StoragePlace;
+use crate::delivery::{Destination, Log, LogSettings, QueueError};
 
 /// The durable queues of a program.
 ///
@@ -36,7 +36,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Logs {
     /// The queue of a place, opened if it is not.
-    pub(super) fn open(&self, place: &StoragePlace) -> Result<Arc<OpenLog>, Error> {
+    pub(super) fn open(&self, place: &StoragePlace) -> Result<Arc<OpenLog>, QueueError> {
         let mut open = lock(&self.0);
         if let Some(known) = open.get(&place.directory) {
             if known.place != *place {
@@ -47,7 +47,7 @@ impl Logs {
             }
             return Ok(Arc::clone(known));
         }
-        let log = Log::open(place, settings(place))?;
+        let log = Log::open(&place.directory, settings(place))?;
         let entry = OpenLog { log, place: place.clone(), destinations: Mutex::default() };
         let entry = Arc::new(entry);
         open.insert(place.directory.clone(), Arc::clone(&entry));
@@ -68,7 +68,7 @@ impl Logs {
 impl OpenLog {
     /// The reading end of a destination, and the number of samples that wait for it since before
     /// this process: told only once.
-    pub(super) fn destination(&self, id: &str) -> Result<(Destination, u64), Error> {
+    pub(super) fn destination(&self, id: &str) -> Result<(Destination, u64), QueueError> {
         let destination = self.log.destination(id)?;
         let first = lock(&self.destinations).counted.insert(id.to_owned());
         let waiting = if first { destination.pending().samples } else { 0 };
@@ -89,6 +89,7 @@ fn settings(place: &StoragePlace) -> LogSettings {
         max_age: place.max_age.or(usual.max_age),
         segment_bytes: place.segment_bytes.unwrap_or(usual.segment_bytes),
         min_free: place.min_free_bytes.or(usual.min_free),
+        durability: place.durability.into(),
         ..usual
     }
 }

@@ -31,7 +31,6 @@
 //! sockets, durable queues and memory budget that both have from the same [`Services`], while what
 //! is left of this one is flushed and delivered in the background.
 
-mod budget;
 mod builder;
 mod catalog;
 mod chain;
@@ -54,7 +53,7 @@ mod telemetry;
 #[cfg(test)]
 mod tests;
 
-pub use budget::{Budget, Charge};
+pub use crate::budget::{Budget, Charge};
 pub use builder::{Builder, EngineError, Prepared};
 pub use catalog::Catalog;
 pub use health::Health;

@@ -9,12 +9,12 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout_at;
 
-use super::budget::Budget;
 use super::builder::EngineError;
 use super::chain::Message;
 use super::export::panic_text;
 use super::health::Health;
 use super::sender::Sender;
+use crate::budget::Budget;
 use crate::component::{Error, Extension, Lifecycle, Receiver, Stopper};
 use crate::overhead::Overhead;
 use crate::telemetry::Metrics;

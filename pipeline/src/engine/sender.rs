@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
 
-use super::budget::{Budget, Charge};
 use super::chain::Inbox;
 use crate::batch::{Batch, Outcome};
+use crate::budget::{Budget, Charge};
 use crate::telemetry::{Counter, Metrics, names};
 
 /// The way out of a receiver.

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::budget::{Budget, MEMORY};
 use super::health::Health;
 use super::listeners::Listeners;
 use super::logs::Logs;
+use crate::budget::{Budget, MEMORY};
 use crate::modules::ModuleStore;
 use crate::overhead::Overhead;
 use crate::telemetry::Metrics;

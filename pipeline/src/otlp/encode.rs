@@ -3,7 +3,7 @@
 use super::sink::{Counter, Sink};
 use crate::profile::{
     AttributeIx, Dictionary, Function, FunctionIx, Index, KeyValue, Link, LinkIx, LocationIx,
-    LocationRef, MappingIx, MappingRef, Profile, Profiles, ResourceProfiles, SampleRef,
+    LocationRef, MappingIx, MappingRef, Profile, Profiles, ResourceProfiles, RowLengths, SampleRef,
     ScopeProfiles, StackIx, StringIx, Value, ValueType,
 };
 
@@ -276,9 +276,11 @@ fn sample<S: Sink>(out: &mut S, row: SampleRef<'_>) {
     });
 }
 
-/// What rows take on the wire, for splitting: with the indices they have now, which are no smaller
-/// than those that they will have in a part of the dictionary.
-pub(crate) struct RowLengths<'a>(pub(crate) &'a Dictionary);
+/// What rows take on the wire, for splitting.
+pub(super) struct EncodedLengths<'a>(pub(super) &'a Dictionary);
+
+/// The length field of a message and its tag, at most.
+const FRAME: usize = 6;
 
 fn counted(write: impl FnOnce(&mut Counter)) -> usize {
     let mut counter = Counter::default();
@@ -286,76 +288,61 @@ fn counted(write: impl FnOnce(&mut Counter)) -> usize {
     counter.0
 }
 
-impl RowLengths<'_> {
-    /// The length field of a message and its tag, at most.
-    pub(crate) const FRAME: usize = 6;
-
-    /// A dictionary that has only its rows 0.
-    pub(crate) fn empty_dictionary() -> usize {
-        Self::FRAME + 7 * 2
+impl RowLengths for EncodedLengths<'_> {
+    fn empty_dictionary(&self) -> usize {
+        FRAME + 7 * 2
     }
 
-    /// A row of the string table.
-    pub(crate) fn string(&self, row: StringIx) -> usize {
+    fn string(&self, row: StringIx) -> usize {
         counted(|out| string(out, self.0.strings.get(row)))
     }
 
-    /// A row of the attribute table.
-    pub(crate) fn attribute(&self, row: AttributeIx) -> usize {
+    fn attribute(&self, row: AttributeIx) -> usize {
         counted(|out| attribute(out, self.0, row))
     }
 
-    /// A row of the mapping table.
-    pub(crate) fn mapping(&self, row: MappingIx) -> usize {
+    fn mapping(&self, row: MappingIx) -> usize {
         counted(|out| mapping(out, self.0.mappings.get(row)))
     }
 
-    /// A row of the function table.
-    pub(crate) fn function(&self, row: FunctionIx) -> usize {
+    fn function(&self, row: FunctionIx) -> usize {
         counted(|out| function(out, &self.0.functions.get(row)))
     }
 
-    /// A row of the location table.
-    pub(crate) fn location(&self, row: LocationIx) -> usize {
+    fn location(&self, row: LocationIx) -> usize {
         counted(|out| location(out, self.0.locations.get(row)))
     }
 
-    /// A row of the link table.
-    pub(crate) fn link(&self, row: LinkIx) -> usize {
+    fn link(&self, row: LinkIx) -> usize {
         counted(|out| link(out, row.at(), &self.0.links.get(row)))
     }
 
-    /// A row of the stack table.
-    pub(crate) fn stack(&self, row: StackIx) -> usize {
+    fn stack(&self, row: StackIx) -> usize {
         counted(|out| stack(out, self.0.stacks.get(row)))
     }
 
-    /// A sample.
-    pub(crate) fn sample(row: SampleRef<'_>) -> usize {
+    fn sample(&self, row: SampleRef<'_>) -> usize {
         counted(|out| sample(out, row))
     }
 
-    /// A resource without its scopes.
-    pub(crate) fn resource(resource: &ResourceProfiles) -> usize {
-        Self::FRAME
+    fn resource(&self, resource: &ResourceProfiles) -> usize {
+        FRAME
             + counted(|out| {
                 resource_header(out, resource);
                 out.bytes(3, resource.schema_url.as_bytes());
             })
     }
 
-    /// A scope without its profiles.
-    pub(crate) fn scope(scope: &ScopeProfiles) -> usize {
-        Self::FRAME
+    fn scope(&self, scope: &ScopeProfiles) -> usize {
+        FRAME
             + counted(|out| {
                 scope_header(out, scope);
                 out.bytes(3, scope.schema_url.as_bytes());
             })
     }
 
-    /// A profile without its samples.
-    pub(crate) fn profile(profile: &Profile) -> usize {
-        Self::FRAME
+    fn profile(&self, profile: &Profile) -> usize {
+        FRAME
             + counted(|out| {
                 value_type(out, 1, profile.sample_type);
                 profile_tail(out, profile);

@@ -11,9 +11,9 @@ use super::budget::Room;
 use super::decode::{self, Decoded, out_of_range};
 use super::error::DecodeError;
 use super::inspect::samples_if_clean;
+use super::payload::Payload;
 use super::summary;
 use super::wire::Read;
-use crate::batch::Batch;
 use crate::profile::{Dictionary, Index, Lists, OutOfRange, Profile, Profiles};
 
 /// What of a request was refused.
@@ -37,17 +37,17 @@ pub fn decode_lenient(request: &[u8]) -> Result<(Profiles, Rejected), DecodeErro
     Ok((decoded.profiles, lenient.rejected))
 }
 
-/// A batch of a request, and what was refused of it.
+/// A payload of a request, and what was rejected of it.
 ///
-/// The batch is the very bytes, found good in a pass that builds nothing and takes no memory. It is
+/// The payload is the very bytes, found good in a pass that builds nothing and takes no memory. It is
 /// tables if something has to be changed: profiles left out, references from attributes into the
 /// string table resolved, missing rows 0 added.
 ///
 /// # Errors
 /// As [`decode_lenient`].
-pub fn admit(request: Bytes) -> Result<(Batch, Rejected), DecodeError> {
+pub fn admit(request: Bytes) -> Result<(Payload, Rejected), DecodeError> {
     match admit_clean(request) {
-        Ok(batch) => Ok((batch, Rejected::default())),
+        Ok(payload) => Ok((payload, Rejected::default())),
         Err(request) => admit_unclean(request, None),
     }
 }
@@ -56,9 +56,9 @@ pub fn admit(request: Bytes) -> Result<(Batch, Rejected), DecodeError> {
 ///
 /// # Errors
 /// The request, if it has to be decoded: by [`admit_within`].
-pub fn admit_clean(request: Bytes) -> Result<Batch, Bytes> {
+pub fn admit_clean(request: Bytes) -> Result<Payload, Bytes> {
     match samples_if_clean(&request) {
-        Some(samples) => Ok(Batch::from_counted_wire(request, samples)),
+        Some(samples) => Ok(Payload::from_wire(request).counted(samples as u64)),
         None => Err(request),
     }
 }
@@ -71,11 +71,14 @@ pub fn admit_clean(request: Bytes) -> Result<Batch, Bytes> {
 pub fn admit_within(
     request: Bytes,
     mut room: impl FnMut(usize) -> bool,
-) -> Result<(Batch, Rejected), DecodeError> {
+) -> Result<(Payload, Rejected), DecodeError> {
     admit_unclean(request, Some(&mut room))
 }
 
-fn admit_unclean(request: Bytes, room: Option<Room<'_>>) -> Result<(Batch, Rejected), DecodeError> {
+fn admit_unclean(
+    request: Bytes,
+    room: Option<Room<'_>>,
+) -> Result<(Payload, Rejected), DecodeError> {
     let mut lenient = Lenient::default();
     let Decoded { profiles, resolved, complete } =
         decode::read(&request, Some(&mut lenient), room)?;
@@ -83,11 +86,11 @@ fn admit_unclean(request: Bytes, room: Option<Room<'_>>) -> Result<(Batch, Rejec
     let rejected = lenient.rejected;
     let samples = profiles.sample_count();
     let untouched = !resolved && !changed && (complete || samples == 0);
-    let batch = match untouched {
-        true => Batch::from_counted_wire(request, samples),
-        false => Batch::new(profiles),
+    let payload = match untouched {
+        true => Payload::from_wire(request).counted(samples as u64),
+        false => Payload::from(profiles),
     };
-    Ok((batch, rejected))
+    Ok((payload, rejected))
 }
 
 /// What is wrong with a request that is read nevertheless.

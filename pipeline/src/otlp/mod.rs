@@ -17,7 +17,7 @@
 //! # What is lost
 //! Fields that the model does not have: `Resource.entity_refs` and fields newer than proto 1.11.
 //! Whether a message was missing or empty is not kept. A gateway that only forwards keeps the
-//! bytes as they are ([`crate::batch::Batch::from_wire`]) and loses nothing.
+//! bytes as they are ([`Payload::from_wire`]) and loses nothing.
 
 mod ahead;
 mod budget;
@@ -27,6 +27,7 @@ mod error;
 mod inspect;
 mod json;
 mod lenient;
+mod payload;
 mod process_context;
 mod resources;
 mod schema;
@@ -36,13 +37,13 @@ mod tables;
 mod values;
 mod wire;
 
-pub(crate) use encode::RowLengths;
 pub use error::DecodeError;
 pub use lenient::{Rejected, admit, admit_clean, admit_within, decode_lenient};
+pub use payload::Payload;
 pub use resources::{edit_resources, resources};
 pub use summary::{Summary, summary};
 
-use crate::profile::{Profiles, Resource};
+use crate::profile::{self, Profiles, Resource};
 
 /// Reads an `ExportProfilesServiceRequest` (or `ProfilesData`, which has the same fields).
 ///
@@ -60,6 +61,15 @@ pub fn encode(profiles: &Profiles) -> Vec<u8> {
 /// The length of what [`encode`] writes.
 pub fn encoded_len(profiles: &Profiles) -> usize {
     encode::encoded_len(profiles)
+}
+
+/// Cuts a batch into parts that are at most `max_bytes` long once encoded, as
+/// [`split`](profile::split()) does.
+pub fn split(profiles: Profiles, max_bytes: usize) -> Vec<Profiles> {
+    if encoded_len(&profiles) <= max_bytes {
+        return vec![profiles];
+    }
+    profile::split(&profiles, max_bytes, &encode::EncodedLengths(&profiles.dictionary))
 }
 
 /// Reads a request in OTLP JSON.

@@ -40,20 +40,20 @@ mod encode;
 mod labels;
 mod wire;
 
+use std::fmt;
 use std::io::Write;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
 use crate::profile::Profiles;
-use crate::settings::ByteSize;
 
 pub use wire::Writer;
 
 pub(crate) use attributes::{file_order, find as find_attribute, text as attribute_text};
 
-/// The size that [`decode`] allows a profile to take.
-pub const DEFAULT_LIMIT: ByteSize = ByteSize::mib(256);
+/// The size that [`decode`] allows a profile to take, in bytes.
+pub const DEFAULT_LIMIT: usize = 256 << 20;
 
 /// Why a profile could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -66,10 +66,10 @@ pub enum DecodeError {
     #[error("the gzip data is damaged")]
     Gzip(#[source] std::io::Error),
     /// The profile takes more memory than allowed.
-    #[error("the profile takes more than {limit} decompressed")]
+    #[error("the profile takes more than {} decompressed", Bytes(*limit))]
     TooLarge {
-        /// What was allowed.
-        limit: ByteSize,
+        /// What was allowed, in bytes.
+        limit: usize,
     },
     /// The bytes are of a known format that is not pprof's protobuf.
     #[error("{0}")]
@@ -88,14 +88,27 @@ pub enum DecodeError {
 pub enum EncodeError {
     /// The profile is larger than [`decode`] reads: too many samples, each with a value for every
     /// sample type and with the labels of its resource.
-    #[error("as one pprof file it takes more than {limit}")]
+    #[error("as one pprof file it takes more than {}", Bytes(*limit))]
     TooLarge {
-        /// What is allowed.
-        limit: ByteSize,
+        /// What is allowed, in bytes.
+        limit: usize,
     },
     /// Compression failed.
     #[error("cannot compress the profile")]
     Gzip(#[source] std::io::Error),
+}
+
+/// A size as people write it: whole mebibytes or kibibytes where it is a multiple of one.
+struct Bytes(usize);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            bytes if bytes >= 1 << 20 && bytes % (1 << 20) == 0 => write!(f, "{}MiB", bytes >> 20),
+            bytes if bytes >= 1 << 10 && bytes % (1 << 10) == 0 => write!(f, "{}KiB", bytes >> 10),
+            bytes => write!(f, "{bytes} bytes"),
+        }
+    }
 }
 
 /// Reads a profile, compressed or not, that takes up to [`DEFAULT_LIMIT`] of memory.
@@ -107,12 +120,11 @@ pub fn decode(data: &[u8]) -> Result<Profiles, DecodeError> {
 }
 
 /// Reads a profile, compressed or not, of which neither the decompressed bytes nor the sample rows
-/// made of them take more than `limit`.
+/// made of them take more than `limit` bytes.
 ///
 /// # Errors
 /// If the bytes are not a valid profile, or the limit does not suffice.
-pub fn decode_bounded(data: &[u8], limit: ByteSize) -> Result<Profiles, DecodeError> {
-    let limit = usize::try_from(limit.0).unwrap_or(usize::MAX);
+pub fn decode_bounded(data: &[u8], limit: usize) -> Result<Profiles, DecodeError> {
     decode::decode(data, limit)
 }
 

@@ -108,7 +108,7 @@ struct Union {
 impl Union {
     fn unite(&mut self, other: Self) {
         let profile = &mut self.profile;
-        span(profile, &other.profile);
+        extend_interval(profile, &other.profile);
         profile.profile_id = [0; 16];
         let dropped = &mut profile.dropped_attributes_count;
         *dropped = other.profile.dropped_attributes_count.max(*dropped);
@@ -134,7 +134,7 @@ impl Union {
 }
 
 /// Makes the interval of a profile the one that spans another's, too.
-pub(super) fn span(profile: &mut Profile, other: &Profile) {
+pub fn extend_interval(profile: &mut Profile, other: &Profile) {
     let end = |profile: &Profile| profile.time_unix_nano.saturating_add(profile.duration_nano);
     let (ours, theirs) = (profile.time_unix_nano, other.time_unix_nano);
     // A time of 0 is an unknown one.

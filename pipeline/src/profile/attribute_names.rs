@@ -32,7 +32,7 @@ pub const STACK_STATE: &str = "profpipe.stack.state";
 /// Samples that the kernel or the agent lost in this profile's interval (profile, int).
 pub const SAMPLES_LOST: &str = "profpipe.samples.lost";
 /// How the samples of a downsampled profile were chosen: `varopt-cube` or `varopt-systematic`
-/// (profile). It and the following tell the error, see [`downsample`](super::downsample); of
+/// (profile). It and the following tell the error, see the processor `downsample`; of
 /// several steps of sampling the method, the number kept and the seed are the last one's.
 pub const SAMPLING_METHOD: &str = "profile.sampling.method";
 /// The weight that stands for dropped ones: a kept sample of a larger value is exact, and the

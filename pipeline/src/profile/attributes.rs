@@ -7,9 +7,13 @@ use super::{AttributeIx, StringIx, Value};
 /// Attributes by number; row 0 has no key and no value.
 #[derive(Debug, Clone)]
 pub struct Attributes {
-    pub(crate) keys: Vec<StringIx>,
-    pub(crate) units: Vec<StringIx>,
-    pub(crate) values: Vec<Value>,
+    /// The key of each row. All columns have as many rows; whoever changes them keeps row 0, and
+    /// indices in range.
+    pub keys: Vec<StringIx>,
+    /// The UCUM unit of the value.
+    pub units: Vec<StringIx>,
+    /// The value.
+    pub values: Vec<Value>,
     interner: Interner,
 }
 

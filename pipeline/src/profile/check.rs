@@ -20,7 +20,7 @@ pub struct OutOfRange {
 
 impl OutOfRange {
     /// True if it is an attribute index of a sample.
-    pub(crate) fn in_samples(&self) -> bool {
+    pub fn in_samples(&self) -> bool {
         self.field == SAMPLE_ATTRIBUTES
     }
 }

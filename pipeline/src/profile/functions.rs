@@ -20,7 +20,8 @@ pub struct Function {
 /// Functions by number; row 0 is the zero function.
 #[derive(Debug, Clone)]
 pub struct Functions {
-    pub(crate) rows: Vec<Function>,
+    /// The rows; whoever changes one keeps row 0 and all indices in range.
+    pub rows: Vec<Function>,
     interner: Interner,
 }
 

@@ -16,7 +16,8 @@ pub struct Link {
 /// Links by number; row 0 is no link.
 #[derive(Debug, Clone)]
 pub struct Links {
-    pub(crate) rows: Vec<Link>,
+    /// The rows; whoever changes one keeps row 0.
+    pub rows: Vec<Link>,
     interner: Interner,
 }
 

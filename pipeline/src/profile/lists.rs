@@ -47,7 +47,7 @@ impl<T> Lists<T> {
     }
 
     /// Takes back the items pushed since the last row ended.
-    pub(crate) fn abandon_row(&mut self) {
+    pub fn abandon_row(&mut self) {
         self.items.truncate(self.ends.last().map_or(0, |end| *end as usize));
     }
 
@@ -81,7 +81,7 @@ impl<T> Lists<T> {
     }
 
     /// The column of items, for appending to the row that [`Lists::finish_row`] will end.
-    pub(crate) fn open_items(&mut self) -> &mut Vec<T> {
+    pub fn open_items(&mut self) -> &mut Vec<T> {
         &mut self.items
     }
 

@@ -34,10 +34,15 @@ pub struct LocationRef<'a> {
 /// Locations by number; row 0 is the zero location.
 #[derive(Debug, Clone)]
 pub struct Locations {
-    pub(crate) mappings: Vec<MappingIx>,
-    pub(crate) addresses: Vec<u64>,
-    pub(crate) lines: Lists<Line>,
-    pub(crate) attributes: Lists<AttributeIx>,
+    /// The mapping of each row. All columns have as many rows; whoever changes them keeps row 0, and
+    /// indices in range.
+    pub mappings: Vec<MappingIx>,
+    /// The address in the mapping's file, or an absolute one.
+    pub addresses: Vec<u64>,
+    /// Source lines, the innermost inlined call first.
+    pub lines: Lists<Line>,
+    /// Attributes of the location.
+    pub attributes: Lists<AttributeIx>,
     interner: Interner,
 }
 

@@ -23,11 +23,17 @@ pub struct MappingRef<'a> {
 /// Mappings by number; row 0 is the zero mapping.
 #[derive(Debug, Clone)]
 pub struct Mappings {
-    pub(crate) memory_starts: Vec<u64>,
-    pub(crate) memory_limits: Vec<u64>,
-    pub(crate) file_offsets: Vec<u64>,
-    pub(crate) filenames: Vec<StringIx>,
-    pub(crate) attributes: Lists<AttributeIx>,
+    /// The first address of each row. All columns have as many rows; whoever changes them keeps row
+    /// 0, and indices in range.
+    pub memory_starts: Vec<u64>,
+    /// The address after the last.
+    pub memory_limits: Vec<u64>,
+    /// The offset in the file of the first address.
+    pub file_offsets: Vec<u64>,
+    /// The path of the file.
+    pub filenames: Vec<StringIx>,
+    /// Build ids and flags.
+    pub attributes: Lists<AttributeIx>,
     interner: Interner,
 }
 

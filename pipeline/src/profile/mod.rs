@@ -36,9 +36,8 @@ mod switch;
 mod value;
 
 pub mod attribute_names;
-pub mod downsample;
 
-pub use aggregate::aggregate;
+pub use aggregate::{aggregate, extend_interval};
 pub use attributes::Attributes;
 pub use check::OutOfRange;
 pub use functions::{Function, Functions};
@@ -50,7 +49,7 @@ pub use mappings::{MappingRef, Mappings};
 pub use merge::{Merger, merge};
 pub use resources::{KeyValue, Resource, ResourceProfiles, Scope, ScopeProfiles};
 pub use samples::{Profile, SampleRef, Samples, ValueType};
-pub use split::split;
+pub use split::{RowLengths, split};
 pub use stacks::Stacks;
 pub use strings::Strings;
 pub use value::Value;

@@ -68,11 +68,17 @@ impl SampleRef<'_> {
 /// The samples of a profile, in columns.
 #[derive(Debug, Clone, Default)]
 pub struct Samples {
-    pub(crate) stacks: Vec<StackIx>,
-    pub(crate) links: Vec<LinkIx>,
-    pub(crate) attributes: Lists<AttributeIx>,
-    pub(crate) values: Lists<i64>,
-    pub(crate) timestamps: Lists<u64>,
+    /// The stack of each sample. All columns have as many rows; whoever changes them keeps indices in
+    /// range.
+    pub stacks: Vec<StackIx>,
+    /// The trace span that was active.
+    pub links: Vec<LinkIx>,
+    /// Labels.
+    pub attributes: Lists<AttributeIx>,
+    /// Weights; see [`SampleRef::values`].
+    pub values: Lists<i64>,
+    /// When each event happened, in nanoseconds since the Unix epoch.
+    pub timestamps: Lists<u64>,
 }
 
 impl Samples {

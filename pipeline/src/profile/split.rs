@@ -1,4 +1,7 @@
 //! Cutting a batch into parts of at most so many encoded bytes.
+//!
+//! How long a row is once it is encoded is the format's to say ([`RowLengths`]); where to cut, and
+//! what each part needs of the dictionary, is the same for all.
 
 use std::ops::Range;
 
@@ -7,14 +10,42 @@ use super::reach::{Mark, Reached};
 use super::switch::Switch;
 use super::{
     AttributeIx, FunctionIx, Index, LinkIx, LocationIx, MappingIx, Profile, Profiles,
-    ResourceProfiles, Samples, ScopeProfiles, StackIx, StringIx, Value,
+    ResourceProfiles, SampleRef, Samples, ScopeProfiles, StackIx, StringIx, Value,
 };
-use crate::otlp::RowLengths;
+
+/// How many bytes rows take once they are encoded, with the indices that they have now: never
+/// less than with the smaller ones that they have in a part of the dictionary.
+pub trait RowLengths {
+    /// A dictionary that has only its rows 0.
+    fn empty_dictionary(&self) -> usize;
+    /// A row of the string table.
+    fn string(&self, row: StringIx) -> usize;
+    /// A row of the attribute table.
+    fn attribute(&self, row: AttributeIx) -> usize;
+    /// A row of the mapping table.
+    fn mapping(&self, row: MappingIx) -> usize;
+    /// A row of the function table.
+    fn function(&self, row: FunctionIx) -> usize;
+    /// A row of the location table.
+    fn location(&self, row: LocationIx) -> usize;
+    /// A row of the link table.
+    fn link(&self, row: LinkIx) -> usize;
+    /// A row of the stack table.
+    fn stack(&self, row: StackIx) -> usize;
+    /// A sample.
+    fn sample(&self, row: SampleRef<'_>) -> usize;
+    /// A resource without its scopes.
+    fn resource(&self, resource: &ResourceProfiles) -> usize;
+    /// A scope without its profiles.
+    fn scope(&self, scope: &ScopeProfiles) -> usize;
+    /// A profile without its samples.
+    fn profile(&self, profile: &Profile) -> usize;
+}
 
 /// The most profiles that are cut together.
 const MAX_SIBLINGS: usize = 16;
 
-/// Cuts a batch into parts that are at most `max_bytes` as OTLP protobuf.
+/// Cuts a batch into parts that take at most `max_bytes` by these lengths.
 ///
 /// Each part has just the rows of the dictionary that it needs. Every sample is in exactly one
 /// part, in order, whole; only a sample that is larger than the limit by itself, with its stack
@@ -25,11 +56,8 @@ const MAX_SIBLINGS: usize = 16;
 /// the same samples.
 ///
 /// The time is linear in the batch and the parts.
-pub fn split(batch: Profiles, max_bytes: usize) -> Vec<Profiles> {
-    if crate::otlp::encoded_len(&batch) <= max_bytes {
-        return vec![batch];
-    }
-    let mut splitter = Splitter::new(&batch, max_bytes);
+pub fn split(batch: &Profiles, max_bytes: usize, lengths: &impl RowLengths) -> Vec<Profiles> {
+    let mut splitter = Splitter::new(batch, max_bytes, lengths);
     for (at, resource) in batch.resources.iter().enumerate() {
         if resource.scopes.is_empty() {
             splitter.begin(&[], Piece::header(at, None));
@@ -88,10 +116,10 @@ impl Piece {
     }
 }
 
-struct Splitter<'a> {
+struct Splitter<'a, L> {
     batch: &'a Profiles,
     max_bytes: usize,
-    lengths: RowLengths<'a>,
+    lengths: &'a L,
     /// What the open part refers to, how long it is, and its pieces.
     reached: Reached,
     bytes: usize,
@@ -104,16 +132,16 @@ struct Splitter<'a> {
     parts: Vec<Profiles>,
 }
 
-impl<'a> Splitter<'a> {
-    fn new(batch: &'a Profiles, max_bytes: usize) -> Self {
+impl<'a, L: RowLengths> Splitter<'a, L> {
+    fn new(batch: &'a Profiles, max_bytes: usize, lengths: &'a L) -> Self {
         let dictionary = &batch.dictionary;
         let lost = dictionary.strings.iter().position(|text| text == SAMPLES_LOST);
         Self {
             batch,
             max_bytes,
-            lengths: RowLengths(dictionary),
+            lengths,
             reached: Reached::none(dictionary),
-            bytes: RowLengths::empty_dictionary(),
+            bytes: lengths.empty_dictionary(),
             pieces: Vec::new(),
             before_piece: Mark::default(),
             switch: Switch::new(dictionary),
@@ -128,18 +156,18 @@ impl<'a> Splitter<'a> {
         let last = self.pieces.last();
         let mut bytes = 0;
         if last.is_none_or(|last| last.resource != piece.resource) {
-            bytes += RowLengths::resource(resource);
+            bytes += self.lengths.resource(resource);
         }
         if last.is_none_or(|last| (last.resource, last.scope) != (piece.resource, piece.scope)) {
             let scope = piece.scope.and_then(|scope| resource.scopes.get(scope));
-            bytes += scope.map_or(0, RowLengths::scope);
+            bytes += scope.map_or(0, |scope| self.lengths.scope(scope));
         }
         bytes
     }
 
     /// The bytes of the dictionary rows that were reached since `mark`.
     fn reached_since(&self, mark: Mark) -> usize {
-        let (lengths, reached) = (&self.lengths, &self.reached);
+        let (lengths, reached) = (self.lengths, &self.reached);
         let [strings, attributes, mappings, functions, locations, links, stacks] = mark;
         fn sum(rows: &[u32], from: usize, length: impl Fn(u32) -> usize) -> usize {
             rows[from..].iter().map(|row| length(*row)).sum()
@@ -188,7 +216,7 @@ impl<'a> Splitter<'a> {
         for profile in profiles {
             let row = profile.samples.get(at);
             self.reached.sample(&self.batch.dictionary, row);
-            bytes += RowLengths::sample(row);
+            bytes += self.lengths.sample(row);
         }
         bytes + self.reached_since(mark)
     }
@@ -214,7 +242,7 @@ impl<'a> Splitter<'a> {
         for profile in profiles {
             let attributes = self.attributes(profile, first);
             self.reached.profile(&self.batch.dictionary, profile, attributes);
-            bytes += RowLengths::profile(profile);
+            bytes += self.lengths.profile(profile);
             if !first {
                 bytes -= profile.original_payload.len();
             }
@@ -227,7 +255,7 @@ impl<'a> Splitter<'a> {
         &self,
         profile: &'p Profile,
         first: bool,
-    ) -> impl Iterator<Item = AttributeIx> + use<'a, 'p> {
+    ) -> impl Iterator<Item = AttributeIx> + use<'a, 'p, L> {
         let (table, lost) = (&self.batch.dictionary.attributes, self.lost);
         profile.attributes.iter().copied().filter(move |row| {
             let counts_lost =
@@ -244,7 +272,7 @@ impl<'a> Splitter<'a> {
             self.parts.push(part);
         }
         self.reached.rewind(Mark::default());
-        self.bytes = RowLengths::empty_dictionary();
+        self.bytes = self.lengths.empty_dictionary();
     }
 
     fn finish(mut self) -> Vec<Profiles> {

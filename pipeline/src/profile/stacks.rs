@@ -8,7 +8,8 @@ use super::{LocationIx, StackIx};
 /// Stacks by number; row 0 is the empty stack.
 #[derive(Debug, Clone)]
 pub struct Stacks {
-    pub(crate) locations: Lists<LocationIx>,
+    /// The locations of each row, leaf first; whoever changes them keeps row 0, and indices in range.
+    pub locations: Lists<LocationIx>,
     interner: Interner,
 }
 

@@ -21,7 +21,7 @@ impl Default for Strings {
 impl Strings {
     /// The table of an arena whose row `i` ends at byte `ends[i]`. Row 0 must be empty, the ends
     /// ascending, within the arena and between characters.
-    pub(crate) fn from_arena(arena: String, ends: Vec<u32>) -> Self {
+    pub fn from_arena(arena: String, ends: Vec<u32>) -> Self {
         debug_assert_eq!(ends.first(), Some(&0));
         Self { arena, ends, interner: Interner::default() }
     }

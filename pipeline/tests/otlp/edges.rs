@@ -8,8 +8,7 @@ use opentelemetry_proto::tonic::profiles::v1development::{
     Stack, ValueType,
 };
 use opentelemetry_proto::tonic::resource::v1::Resource;
-use profpipe_pipeline::batch::Batch;
-use profpipe_pipeline::otlp::{self, DecodeError, Summary};
+use profpipe_pipeline::otlp::{self, DecodeError, Payload, Summary};
 use profpipe_pipeline::profile::{Index, LinkIx, Profiles, Value};
 use prost::Message;
 
@@ -315,8 +314,8 @@ fn summaries_agree() {
     let summary = otlp::summary(&request).unwrap();
     let expected = Summary { resources: 1, profiles: 1, samples: 1, bytes: request.len() };
     assert_eq!(summary, expected);
-    assert_eq!(Batch::from_wire(request.clone().into()).summary().unwrap(), expected);
-    let tables = Batch::new(otlp::decode(&request).unwrap()).summary().unwrap();
+    assert_eq!(Payload::from_wire(request.clone().into()).summary().unwrap(), expected);
+    let tables = Payload::from(otlp::decode(&request).unwrap()).summary().unwrap();
     assert_eq!(Summary { bytes: request.len(), ..tables }, expected);
     assert!(tables.bytes > 100);
     assert!(otlp::summary(&[0x0a, 5]).is_err());

@@ -11,7 +11,6 @@ mod edges;
 mod generate;
 mod json;
 mod lenient;
-mod links;
 mod normalize;
 mod profcheck;
 mod protobuf;

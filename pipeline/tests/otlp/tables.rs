@@ -6,7 +6,7 @@ use profpipe_pipeline::otlp;
 use profpipe_pipeline::profile::attribute_names::SAMPLES_LOST;
 use profpipe_pipeline::profile::{
     AttributeIx, Dictionary, Index, KeyValue, Profile, Profiles, SampleRef, StringIx, Value,
-    aggregate, merge, split,
+    aggregate, merge,
 };
 use proptest::prelude::*;
 use prost::Message;
@@ -175,7 +175,7 @@ proptest! {
     #[test]
     fn splitting_keeps_totals(seed: u64, size in 0_usize..10, limit in 64_usize..4000) {
         let whole = batch(seed, size, true);
-        let parts = split(whole.clone(), limit);
+        let parts = otlp::split(whole.clone(), limit);
         prop_assert_eq!(content(&parts), content([&whole]));
         prop_assert_eq!(samples(&parts), whole.sample_count());
         for part in &parts {
@@ -284,7 +284,7 @@ fn aggregation_does_not_overflow() {
 #[test]
 fn splits_siblings_together() {
     let whole = simple(3, 100);
-    let parts = split(whole.clone(), 300);
+    let parts = otlp::split(whole.clone(), 300);
     assert!(parts.len() > 5, "{} parts", parts.len());
     for (at, part) in parts.iter().enumerate() {
         let profiles = &part.resources[0].scopes[0].profiles;

@@ -185,7 +185,7 @@ fn parts(mut batch: Batch, max: usize) -> Vec<Batch> {
         // Parts are cut by bytes: about as many as it takes, and those that are still too large
         // again. A single sample is never cut.
         let bytes = otlp::encoded_len(&profiles);
-        let pieces = profile::split(profiles, (bytes / samples.div_ceil(max)).max(1));
+        let pieces = otlp::split(profiles, (bytes / samples.div_ceil(max)).max(1));
         if pieces.len() < 2 {
             done.extend(pieces);
             continue;

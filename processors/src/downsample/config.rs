@@ -4,9 +4,9 @@ use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::str::FromStr;
 
+use crate::downsample::algorithm::{self, Options};
 use profpipe_pipeline::component::{self, Error, Processor, ProcessorConfig, Setup};
 use profpipe_pipeline::config::Problems;
-use profpipe_pipeline::profile::downsample::{self, Options};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -41,8 +41,8 @@ impl Default for Config {
 impl Config {
     pub(super) fn options(&self) -> Options {
         let keep = match self.keep {
-            Keep::Percent(percent) => downsample::Keep::Share(percent / 100.0),
-            Keep::Stacks(count) => downsample::Keep::Stacks(count),
+            Keep::Percent(percent) => algorithm::Keep::Share(percent / 100.0),
+            Keep::Stacks(count) => algorithm::Keep::Stacks(count),
         };
         let Self { floor, balance, calibrate, unite, .. } = *self;
         Options { keep, floor, balance, calibrate, unite }

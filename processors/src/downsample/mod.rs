@@ -1,8 +1,9 @@
 //! The `downsample` processor: ten or a hundred times less data, same answers.
 //!
-//! What it does with a batch is `profile::downsample` of the pipeline crate; here are the settings,
-//! a fresh seed for every batch, so that errors average out, and the counters.
+//! What it does with a batch is the [`algorithm`]; here are the settings, a fresh seed for every
+//! batch, so that errors average out, and the counters.
 
+pub mod algorithm;
 mod config;
 #[cfg(test)]
 mod tests;
@@ -11,9 +12,9 @@ use std::time::{Duration, Instant};
 
 use profpipe_pipeline::batch::Batch;
 use profpipe_pipeline::component::{Access, Error, Factory, Outbox, Processor, Setup, Stability};
-use profpipe_pipeline::profile::downsample::{Options, Refusal, downsample};
 use profpipe_pipeline::telemetry::{Counter, names};
 
+use self::algorithm::{Options, Refusal, downsample};
 pub use config::{Config, Keep};
 
 /// How the component is registered.

@@ -97,7 +97,7 @@ impl Export {
     pub(super) async fn read(&self, body: Bytes, form: Form, charge: Charge) -> Admitted {
         let body = match form {
             Form::Protobuf if body.len() <= LARGE => match otlp::admit_clean(body) {
-                Ok(batch) => return Ok((batch, Rejected::default(), charge)),
+                Ok(payload) => return Ok((payload.into(), Rejected::default(), charge)),
                 Err(body) => body,
             },
             _ => body,
@@ -138,7 +138,7 @@ pub(super) fn unfold(body: Bytes, form: Form, mut charge: Charge) -> Admitted {
     let body = match form {
         Form::Protobuf if body.len() <= LARGE => body,
         Form::Protobuf => match otlp::admit_clean(body) {
-            Ok(batch) => return Ok((batch, Rejected::default(), charge)),
+            Ok(payload) => return Ok((payload.into(), Rejected::default(), charge)),
             Err(body) => body,
         },
         Form::Json => {
@@ -149,7 +149,7 @@ pub(super) fn unfold(body: Bytes, form: Form, mut charge: Charge) -> Admitted {
             drop(body);
             charge.resize(request.capacity());
             match otlp::admit_clean(request.into()) {
-                Ok(batch) => return Ok((batch, Rejected::default(), charge)),
+                Ok(payload) => return Ok((payload.into(), Rejected::default(), charge)),
                 Err(request) => request,
             }
         }
@@ -160,8 +160,8 @@ pub(super) fn unfold(body: Bytes, form: Form, mut charge: Charge) -> Admitted {
     }
     let mut refusal = None;
     let admitted = otlp::admit_within(body, |more| asked(&mut charge, more, &mut refusal));
-    let (batch, rejected) = told(admitted, refusal)?;
-    Ok((batch, rejected, charge))
+    let (payload, rejected) = told(admitted, refusal)?;
+    Ok((payload.into(), rejected, charge))
 }
 
 /// Takes so many bytes more; keeps why not.

@@ -131,6 +131,7 @@ fn decode(answer: &Answer, limit: ByteSize) -> Result<Profiles, Error> {
             super::target::escaped(&answer.content_type)
         )));
     }
+    let limit = usize::try_from(limit.0).unwrap_or(usize::MAX);
     pprof::decode_bounded(&answer.body, limit)
         .map_err(|cause| Error::with_source("the answer is no pprof profile", cause))
 }

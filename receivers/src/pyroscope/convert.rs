@@ -148,7 +148,7 @@ fn pprof(
     if !pay(plain.len()) {
         return Err(Refused::Busy);
     }
-    match pprof::decode_bounded(&plain, ByteSize(left)) {
+    match pprof::decode_bounded(&plain, usize::try_from(left).unwrap_or(usize::MAX)) {
         Ok(profiles) => Ok(Some(profiles)),
         Err(DecodeError::Empty) => Ok(None),
         Err(DecodeError::TooLarge { .. }) => Err(Refused::TooLarge(too_large(limit))),

@@ -8,7 +8,6 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::simulated::{Image, Simulated};
-use crate::component::{Durability, StoragePlace};
 use crate::delivery::core::Core;
 use crate::delivery::format::segment_name;
 use crate::delivery::quarantine::{self, QUARANTINE};
@@ -16,7 +15,7 @@ use crate::delivery::reader::Found;
 use crate::delivery::recover::Mode;
 use crate::delivery::storage::{Access, Storage};
 use crate::delivery::writer::Prepared;
-use crate::delivery::{Log, LogSettings, Record};
+use crate::delivery::{Durability, Log, LogSettings, Record};
 
 fn open(disk: &Arc<Simulated>, settings: LogSettings) -> Core {
     let storage: Arc<dyn Storage> = Arc::new(Arc::clone(disk));
@@ -128,13 +127,9 @@ async fn links_lead_nowhere() {
         |from: &Path, name: &str| std::os::unix::fs::symlink(from, queue.join(name)).unwrap();
     link(&elsewhere, "dead");
     link(&precious, &segment_name(1));
-    let place = StoragePlace {
-        directory: queue.clone(),
-        durability: Durability::Os,
-        ..StoragePlace::default()
-    };
     {
-        let log = Log::open(&place, LogSettings::default()).unwrap();
+        let settings = LogSettings { durability: Durability::Os, ..LogSettings::default() };
+        let log = Log::open(&queue, settings).unwrap();
         let destination = log.destination("d").unwrap();
         let record = Record {
             payload: Bytes::from_static(b"bad"),
@@ -159,5 +154,5 @@ async fn links_lead_nowhere() {
 
     std::fs::remove_file(queue.join("LOCK")).unwrap();
     link(&precious, "LOCK");
-    assert!(Log::open(&place, LogSettings::default()).is_err());
+    assert!(Log::open(&queue, LogSettings::default()).is_err());
 }

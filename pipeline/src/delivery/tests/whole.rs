@@ -7,19 +7,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::component::{Durability, StoragePlace};
-use crate::delivery::{AppendError, Destination, Log, LogSettings, Record, WhenFull};
-
-fn place(directory: &Path) -> StoragePlace {
-    StoragePlace {
-        directory: directory.to_owned(),
-        durability: Durability::Fsync,
-        ..StoragePlace::default()
-    }
-}
+use crate::delivery::{AppendError, Destination, Durability, Log, LogSettings, Record, WhenFull};
 
 fn open(directory: &Path) -> Arc<Log> {
-    Log::open(&place(directory), LogSettings::default()).unwrap()
+    Log::open(directory, LogSettings::default()).unwrap()
 }
 
 fn record(text: &str) -> Record {
@@ -93,8 +84,8 @@ async fn closing_loses_and_repeats_nothing() {
 async fn a_directory_has_one_log() {
     let directory = tempfile::tempdir().unwrap();
     let log = open(directory.path());
-    let error = Log::open(&place(directory.path()), LogSettings::default()).unwrap_err();
-    assert!(error.chain().contains("used by another process"), "{}", error.chain());
+    let error = Log::open(directory.path(), LogSettings::default()).unwrap_err();
+    assert!(error.to_string().contains("in use by another process"), "{error}");
     drop(log);
     open(directory.path());
 }
@@ -104,10 +95,14 @@ async fn a_directory_has_one_log() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_wake_up_is_lost() {
     let directory = tempfile::tempdir().unwrap();
-    let place = StoragePlace { durability: Durability::Os, ..place(directory.path()) };
     // Next to no cache: most is read from the disk.
-    let settings = LogSettings { segment_bytes: 8192, cache_bytes: 2000, ..LogSettings::default() };
-    let log = Log::open(&place, settings).unwrap();
+    let settings = LogSettings {
+        segment_bytes: 8192,
+        cache_bytes: 2000,
+        durability: Durability::Os,
+        ..LogSettings::default()
+    };
+    let log = Log::open(directory.path(), settings).unwrap();
     let destination = log.destination("d").unwrap();
     let (got, mut all) = tokio::sync::mpsc::unbounded_channel();
     for consumer in 0..4_u64 {
@@ -163,7 +158,7 @@ async fn a_full_log_refuses_or_drops() {
     for when_full in [WhenFull::Refuse, WhenFull::DropOldest] {
         let directory = tempfile::tempdir().unwrap();
         let settings = LogSettings { max_bytes: 40_000, when_full, ..LogSettings::default() };
-        let log = Log::open(&place(directory.path()), settings).unwrap();
+        let log = Log::open(directory.path(), settings).unwrap();
         let destination = log.destination("d").unwrap();
         let text = "x".repeat(1000);
         let mut kept = 0;
@@ -234,13 +229,13 @@ async fn records_larger_than_a_segment_are_kept() {
     let directory = tempfile::tempdir().unwrap();
     let settings = LogSettings { segment_bytes: 4096, ..LogSettings::default() };
     {
-        let log = Log::open(&place(directory.path()), settings.clone()).unwrap();
+        let log = Log::open(directory.path(), settings.clone()).unwrap();
         let destination = log.destination("d").unwrap();
         for size in [10, 100_000, 20, 30_000, 5] {
             log.append(record(&"y".repeat(size)), &[destination.id()]).await.unwrap();
         }
     }
-    let log = Log::open(&place(directory.path()), settings).unwrap();
+    let log = Log::open(directory.path(), settings).unwrap();
     let destination = log.destination("d").unwrap();
     for size in [10, 100_000, 20, 30_000, 5] {
         assert_eq!(next(&destination).await.len(), size);
@@ -266,7 +261,7 @@ async fn tools_show_verify_and_replay() {
         b.next().await.unwrap().dead("refused too");
         assert!(tools::inspect(path).unwrap().in_use);
         let error = tools::replay(path, None).unwrap_err();
-        assert!(error.chain().contains("in use by a running profpipe"), "{}", error.chain());
+        assert!(error.to_string().contains("in use by another process"), "{error}");
         log.close().await;
     }
     let shown = tools::inspect(path).unwrap();

@@ -173,7 +173,7 @@ async fn write(
     mut finish: watch::Receiver<bool>,
 ) {
     let Some(inner) = batch.0.as_ref() else { return };
-    let payload = if inner.is_wire() {
+    let payload = if inner.wire().is_some() {
         inner.to_otlp()
     } else {
         let copy = inner.clone();

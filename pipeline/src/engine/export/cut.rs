@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::batch::Batch;
 use crate::engine::settings::Sizer;
 use crate::otlp;
-use crate::profile::{Profiles, split};
+use crate::profile::Profiles;
 
 /// How often a part is cut again.
 pub(super) const LEVELS: u32 = 10;
@@ -15,7 +15,7 @@ pub(super) const LEVELS: u32 = 10;
 pub(super) fn halves(batch: &Batch) -> Option<Vec<Batch>> {
     let profiles = batch.shared().ok()?;
     let half = otlp::encoded_len(&profiles) / 2;
-    let parts = split(Arc::unwrap_or_clone(profiles), half);
+    let parts = otlp::split(Arc::unwrap_or_clone(profiles), half);
     (parts.len() > 1).then(|| parts.into_iter().map(|part| part_of(batch, part)).collect())
 }
 
@@ -25,7 +25,7 @@ pub(super) fn to_size(batch: &Batch, sizer: Sizer, max: u64) -> Vec<Batch> {
     let Ok(profiles) = batch.shared() else { return vec![batch.clone()] };
     let parts = match sizer {
         Sizer::Bytes => {
-            split(Arc::unwrap_or_clone(profiles), usize::try_from(max).unwrap_or(usize::MAX))
+            otlp::split(Arc::unwrap_or_clone(profiles), usize::try_from(max).unwrap_or(usize::MAX))
         }
         Sizer::Items | Sizer::Requests => {
             let mut parts = Vec::new();
@@ -47,7 +47,7 @@ fn by_samples(profiles: Profiles, max: u64, levels: u32, parts: &mut Vec<Profile
     let bytes = otlp::encoded_len(&profiles) as u64;
     let aim = (u128::from(bytes) * u128::from(max) / u128::from(samples)) as u64;
     let aim = usize::try_from(aim.min(bytes / 2)).unwrap_or(usize::MAX);
-    let cut = split(profiles, aim);
+    let cut = otlp::split(profiles, aim);
     let levels = if cut.len() > 1 { levels - 1 } else { 0 };
     for part in cut {
         by_samples(part, max, levels, parts);

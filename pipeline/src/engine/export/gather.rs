@@ -11,7 +11,7 @@ use super::parked::Parked;
 use super::queue::MemoryQueue;
 use super::{now, sleep_until};
 use crate::batch::{Batch, Receipt};
-use crate::engine::budget::Budget;
+use crate::budget::Budget;
 use crate::engine::settings::Batching;
 use crate::profile::merge;
 

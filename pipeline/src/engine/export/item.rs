@@ -6,8 +6,9 @@ use super::append::Depth;
 use super::counters::Counters;
 use super::tries::Tries;
 use crate::batch::{Batch, Outcome, Receipt};
+use crate::budget::Budget;
 use crate::delivery::Lease;
-use crate::engine::budget::Budget;
+use crate::otlp::Payload;
 
 /// What is said of a batch that nobody had time for.
 pub(super) const STOPPED: &str = "the engine stopped before it was sent";
@@ -38,7 +39,8 @@ impl Item {
     /// A record of a durable queue.
     pub(super) fn leased(lease: Lease, depth: Arc<Depth>, budget: &Arc<Budget>) -> Self {
         let record = &lease.record;
-        let mut batch = Batch::from_wire(record.payload.clone()).counted(record.samples);
+        let payload = Payload::from_wire(record.payload.clone()).counted(record.samples);
+        let mut batch = Batch::from(payload);
         batch.context.receiver = Arc::clone(&record.receiver);
         batch.context.tenant.clone_from(&record.tenant);
         batch.charge = Some(Arc::new(budget.charge(record.payload.len())));

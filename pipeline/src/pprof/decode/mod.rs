@@ -25,7 +25,6 @@ use crate::profile::{
     AttributeIx, Dictionary, Index, KeyValue, Profile, Profiles, Resource, ResourceProfiles, Scope,
     ScopeProfiles, StringIx, Value, ValueType,
 };
-use crate::settings::ByteSize;
 
 /// What a profile takes in memory beside its samples, about.
 const PROFILE_COST: usize = 512;
@@ -140,8 +139,8 @@ struct Budget {
 
 impl Budget {
     fn take(&mut self, bytes: usize) -> Result<(), DecodeError> {
-        let limit = ByteSize(self.limit as u64);
-        self.left = self.left.checked_sub(bytes).ok_or(DecodeError::TooLarge { limit })?;
+        let too_large = DecodeError::TooLarge { limit: self.limit };
+        self.left = self.left.checked_sub(bytes).ok_or(too_large)?;
         Ok(())
     }
 }

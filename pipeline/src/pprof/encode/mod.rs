@@ -35,7 +35,7 @@ pub(super) fn encode(profiles: &Profiles) -> Result<Vec<u8>, EncodeError> {
     for (at, row) in rows.rows.iter().enumerate() {
         let of_resource = labels.get(row.resource).map(Vec::as_slice).unwrap_or_default();
         writer.sample(row, rows.values(at), of_resource);
-        if writer.output.0.len() as u64 > DEFAULT_LIMIT.0 {
+        if writer.output.0.len() > DEFAULT_LIMIT {
             return Err(EncodeError::TooLarge { limit: DEFAULT_LIMIT });
         }
     }

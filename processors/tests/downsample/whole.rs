@@ -4,12 +4,12 @@ use profpipe_pipeline::profile::attribute_names::{
     PROFILE_CUMULATIVE, SAMPLES_LOST, SAMPLING_CALIBRATED, SAMPLING_KEPT, SAMPLING_METHOD,
     SAMPLING_ROWS_IN, SAMPLING_SEED, SAMPLING_TAU, SAMPLING_TOTAL_IN,
 };
-use profpipe_pipeline::profile::downsample::{
-    Keep, Options, Refusal, Report, downsample, trace_randomness,
-};
 use profpipe_pipeline::profile::{
     Function, Line, Link, LocationRef, Profile, Profiles, Resource, ResourceProfiles, SampleRef,
     Samples, ScopeProfiles, StackIx, StringIx, Value,
+};
+use profpipe_processors::downsample::algorithm::{
+    Keep, Options, Refusal, Report, downsample, trace_randomness,
 };
 
 use std::collections::HashSet;

@@ -5,7 +5,7 @@ use std::io::Read;
 
 use profpipe_pipeline::otlp;
 use profpipe_pipeline::profile::Profiles;
-use profpipe_pipeline::profile::downsample::Design;
+use profpipe_processors::downsample::algorithm::Design;
 
 use crate::answers::{Answers, Question, Trials, items, percent, rows};
 

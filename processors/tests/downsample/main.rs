@@ -9,5 +9,6 @@
 
 mod answers;
 mod arbitrary;
+mod links;
 mod real;
 mod whole;

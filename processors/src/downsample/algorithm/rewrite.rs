@@ -1,11 +1,11 @@
 //! Writing families back: the profiles of each become one of each sample type.
 
-use crate::profile::aggregate::span;
-use crate::profile::attribute_names::{
+use profpipe_pipeline::profile::attribute_names::{
     SAMPLES_LOST, SAMPLING_CALIBRATED, SAMPLING_KEPT, SAMPLING_METHOD, SAMPLING_ROWS_IN,
     SAMPLING_SEED, SAMPLING_TAU, SAMPLING_TOTAL_IN,
 };
-use crate::profile::{
+use profpipe_pipeline::profile::extend_interval;
+use profpipe_pipeline::profile::{
     AttributeIx, Dictionary, Profile, Profiles, SampleRef, Samples, StringIx, Value,
 };
 
@@ -42,7 +42,7 @@ pub(super) fn rewrite(profiles: &mut Profiles, family: &Family, seed: u64) -> Op
             let mut profile = Profile { samples: Samples::default(), ..first.clone() };
             let mut amounts = Amounts::of(dictionary, first);
             for (_, other) in of_type {
-                span(&mut profile, other);
+                extend_interval(&mut profile, other);
                 profile.profile_id = [0; 16];
                 let dropped = &mut profile.dropped_attributes_count;
                 *dropped = other.dropped_attributes_count.max(*dropped);

@@ -4,8 +4,8 @@
 
 use std::collections::HashMap;
 
-use profpipe_pipeline::profile::downsample::Item;
 use profpipe_pipeline::profile::{Dictionary, Profile, Profiles, StackIx};
+use profpipe_processors::downsample::algorithm::Item;
 
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use profpipe_pipeline::batch::Batch;
-use profpipe_pipeline::profile::downsample::{Keep, Options, downsample};
 use profpipe_pipeline::profile::{
     Link, LocationRef, Profile, Profiles, ResourceProfiles, SampleRef, ScopeProfiles, ValueType,
-    aggregate, merge, split,
+    aggregate, merge,
 };
 use profpipe_pipeline::{otlp, pprof};
+use profpipe_processors::downsample::algorithm::{Keep, Options, downsample};
 
 /// Forty samples over four stacks: of two traces, and of none.
 fn batch(shift: u8) -> Profiles {
@@ -66,7 +65,7 @@ fn a_link_survives_every_way() {
 
     let wire = otlp::encode(&one);
     assert_eq!(sums([&otlp::decode(&wire).unwrap()]), alone);
-    let mut received = Batch::from_wire(wire.into());
+    let mut received = otlp::Payload::from_wire(wire.into());
     received.profiles_mut().unwrap();
     assert_eq!(sums([&otlp::decode(&received.to_otlp()).unwrap()]), alone);
     assert_eq!(sums([&otlp::decode_json(&otlp::encode_json(&one)).unwrap()]), alone);
@@ -75,7 +74,7 @@ fn a_link_survives_every_way() {
     assert_eq!(sums([&merged]), both);
     merged.compact();
     assert_eq!(sums([&merged]), both);
-    let parts = split(merged.clone(), 400);
+    let parts = otlp::split(merged.clone(), 400);
     assert!(parts.len() > 2);
     assert_eq!(sums(&parts), both);
     let mut all = aggregate(parts);
