@@ -2,11 +2,9 @@
 
 use std::path::PathBuf;
 
-use profpipe_pipeline::component::{Exporter, Factory, Processor, Receiver};
-use profpipe_pipeline::config::{ConfigErrors, Environment, Layers};
-use profpipe_pipeline::engine::{
-    self, Catalog, EngineError, Plan, Prepared, RetryPolicy, RunningEngine, Services,
-};
+use profpipe_engine::component::{Exporter, Factory, Processor, Receiver};
+use profpipe_engine::config::{ConfigErrors, Environment, Layers};
+use profpipe_engine::{Catalog, EngineError, Plan, Prepared, RetryPolicy, RunningEngine, Services};
 
 use crate::registry;
 
@@ -18,7 +16,7 @@ impl Engine {
     /// Begins an engine that knows every built-in component and has no configuration yet.
     pub fn builder() -> Builder {
         Builder {
-            inner: engine::Builder::new(Catalog::new(registry::components().copied())),
+            inner: profpipe_engine::Builder::new(Catalog::new(registry::components().copied())),
             layers: Layers::new(),
         }
     }
@@ -28,7 +26,7 @@ impl Engine {
 #[derive(Debug)]
 #[must_use = "a builder does nothing until it is started"]
 pub struct Builder {
-    inner: engine::Builder,
+    inner: profpipe_engine::Builder,
     layers: Layers,
 }
 

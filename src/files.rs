@@ -8,9 +8,9 @@ use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use profpipe_pipeline::profile::{self, Profiles};
-use profpipe_pipeline::report::collapse_by_process;
-use profpipe_pipeline::{folded, otlp, pprof};
+use profpipe_formats::report::collapse_by_process;
+use profpipe_formats::{folded, otlp, pprof};
+use profpipe_profile::{self as profile, Profiles};
 
 use crate::commands::{Usage, flamegraph};
 

@@ -72,25 +72,44 @@ pub mod registry;
 
 pub use async_trait::async_trait;
 pub use embed::{Builder, Engine};
-/// The model, the formats, the queue and the engine, under the paths that programs use.
-pub mod pipeline {
-    pub use profpipe_pipeline::*;
-
-    /// The model, with the algorithm of the processor `downsample`.
-    pub mod profile {
-        pub use profpipe_pipeline::profile::*;
-        pub use profpipe_processors::downsample::algorithm as downsample;
-    }
-}
-
-pub use profpipe_pipeline::batch::{self, Batch, Outcome, Receipt};
-pub use profpipe_pipeline::component::{
+pub use profpipe_engine::batch::{self, Batch, Outcome, Receipt};
+pub use profpipe_engine::component::{
     self, Config, Error, Exporter, ExporterConfig, Factory, Failure, Kind, Lifecycle, Outbox,
     Processor, ProcessorConfig, Receiver, ReceiverConfig, Setup, Stability,
 };
-pub use profpipe_pipeline::config::{self, ConfigError, ConfigErrors, Environment};
-pub use profpipe_pipeline::engine::{
-    EngineError, Plan, RetryPolicy, RunningEngine, Sender, Services, WorkerCommand,
+pub use profpipe_engine::config::{self, ConfigError, ConfigErrors, Environment};
+pub use profpipe_engine::{
+    EngineError, Plan, RetryPolicy, RunningEngine, Sender, Services, WorkerCommand, settings,
+    telemetry,
 };
-pub use profpipe_pipeline::profile::{self, Profiles};
-pub use profpipe_pipeline::{folded, otlp, pprof, settings, telemetry};
+pub use profpipe_formats::{folded, otlp, pprof};
+pub use profpipe_profile::{self as profile, Profiles};
+
+/// The model, the formats, the queue and the engine, under the paths that programs use.
+pub mod pipeline {
+    pub use profpipe_engine::{
+        batch, budget, component, config, modules, overhead, settings, telemetry,
+    };
+    pub use profpipe_formats::{folded, otlp, pprof, report};
+
+    /// The durable queue.
+    pub mod delivery {
+        pub use profpipe_queue::*;
+    }
+
+    /// Building, running and stopping an engine.
+    pub mod engine {
+        pub use profpipe_engine::budget::{Budget, Charge};
+        pub use profpipe_engine::{
+            Backoff, Builder, Catalog, Closed, DeliveryDefaults, EngineError, Health, Leaving,
+            Listeners, LogFormat, Logs, OtlpPush, PipelinePlan, Plan, Prepared, PrometheusEndpoint,
+            RetryPolicy, RunningEngine, Sender, Services, Telemetry, WorkerCommand,
+        };
+    }
+
+    /// The model, with the algorithm of the processor `downsample`.
+    pub mod profile {
+        pub use profpipe_processors::downsample::algorithm as downsample;
+        pub use profpipe_profile::*;
+    }
+}

@@ -1,6 +1,6 @@
 //! Every built-in component, in one place.
 
-use profpipe_pipeline::component::Factory;
+use profpipe_engine::component::Factory;
 
 /// The built-in components: receivers, processors, exporters, extensions.
 pub fn components() -> impl Iterator<Item = &'static Factory> {

@@ -8,7 +8,7 @@
     reason = "a test fails by panicking"
 )]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -44,37 +44,81 @@ fn sources() -> Vec<PathBuf> {
     found
 }
 
-/// Scenario: the dependencies of every crate of the workspace on others of it.
-/// Guarantees: the pipeline depends on none, the network on the pipeline, components on these two
-/// only and never on each other, the root on all. Processors see the network for what some of them
-/// look up: symbols by build id, pods.
-#[test]
-fn arrows_point_inward() {
+/// The crates of the workspace from the ground up; each may depend on those named beside it only.
+const CRATES: [(&str, &[&str]); 10] = [
+    ("profpipe-profile", &[]),
+    ("profpipe-formats", &["profpipe-profile"]),
+    ("profpipe-queue", &[]),
+    ("profpipe-engine", &["profpipe-profile", "profpipe-formats", "profpipe-queue"]),
+    ("profpipe-network", &["profpipe-engine"]),
+    ("profpipe-receivers", BELOW_COMPONENTS),
+    ("profpipe-processors", BELOW_COMPONENTS),
+    ("profpipe-exporters", BELOW_COMPONENTS),
+    ("profpipe-extensions", BELOW_COMPONENTS),
+    ("profpipe", ALL),
+];
+/// What a component may know: never another one's crate.
+const BELOW_COMPONENTS: &[&str] =
+    &["profpipe-profile", "profpipe-formats", "profpipe-engine", "profpipe-network"];
+const ALL: &[&str] = &[
+    "profpipe-profile",
+    "profpipe-formats",
+    "profpipe-queue",
+    "profpipe-engine",
+    "profpipe-network",
+    "profpipe-receivers",
+    "profpipe-processors",
+    "profpipe-exporters",
+    "profpipe-extensions",
+];
+
+fn cargo(arguments: &[&str]) -> String {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output = Command::new(cargo)
-        .args(["metadata", "--format-version=1", "--no-deps", "--offline"])
-        .current_dir(root())
-        .output()
-        .unwrap();
-    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    let mut arrows: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-    for package in metadata["packages"].as_array().unwrap() {
-        let targets = package["dependencies"].as_array().unwrap().iter();
-        let ours = targets
-            .map(|dependency| dependency["name"].as_str().unwrap())
-            .filter(|name| name.starts_with("profpipe"));
-        arrows.insert(package["name"].as_str().unwrap(), ours.collect());
+    let output = Command::new(cargo).args(arguments).current_dir(root()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Scenario: the dependencies of every crate of the workspace on others of it, those of tests and
+/// benchmarks included.
+/// Guarantees: arrows go down the list only, and component crates never depend on each other.
+#[test]
+fn arrows_point_down() {
+    let metadata = cargo(&["metadata", "--format-version=1", "--no-deps", "--offline"]);
+    let metadata: serde_json::Value = serde_json::from_str(&metadata).unwrap();
+    let packages = metadata["packages"].as_array().unwrap();
+    assert_eq!(packages.len(), CRATES.len());
+    for package in packages {
+        let name = package["name"].as_str().unwrap();
+        let (_, allowed) = CRATES.iter().find(|(known, _)| *known == name).unwrap();
+        for dependency in package["dependencies"].as_array().unwrap() {
+            let dependency = dependency["name"].as_str().unwrap();
+            let is_ours = dependency.starts_with("profpipe");
+            assert!(!is_ours || allowed.contains(&dependency), "{name} depends on {dependency}");
+        }
     }
-    let pipeline = BTreeSet::from(["profpipe-pipeline"]);
-    let with_network = BTreeSet::from(["profpipe-network", "profpipe-pipeline"]);
-    let networked =
-        ["profpipe-receivers", "profpipe-processors", "profpipe-exporters", "profpipe-extensions"];
-    let mut expected =
-        BTreeMap::from([("profpipe-pipeline", BTreeSet::new()), ("profpipe-network", pipeline)]);
-    expected.extend(networked.map(|name| (name, with_network.clone())));
-    let all: BTreeSet<&str> = networked.into_iter().chain(with_network).collect();
-    expected.insert("profpipe", all);
-    assert_eq!(arrows, expected);
+}
+
+/// Scenario: the crates that stand for themselves, with everything that they bring along.
+/// Guarantees: the model takes no runtime and no `serde`, the formats no runtime and no
+/// configuration.
+#[test]
+fn codecs_stand_alone() {
+    let without: [(&str, &[&str]); 2] = [
+        ("profpipe-profile", &["tokio", "serde", "figment", "schemars", "profpipe-engine"]),
+        ("profpipe-formats", &["tokio", "figment", "schemars", "granit-parser", "profpipe-engine"]),
+    ];
+    for (name, unwanted) in without {
+        let arguments =
+            ["tree", "--offline", "--edges=normal", "--prefix=none", "--format={p}", "-p", name];
+        let tree = cargo(&arguments);
+        let crates: BTreeSet<&str> =
+            tree.lines().filter_map(|line| line.split_ascii_whitespace().next()).collect();
+        assert!(crates.len() > 3, "{tree}");
+        for unwanted in unwanted {
+            assert!(!crates.contains(unwanted), "{name} takes {unwanted}");
+        }
+    }
 }
 
 /// Scenario: every source file.

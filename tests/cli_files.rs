@@ -15,8 +15,8 @@ use std::process::{Command, Output, Stdio};
 use profpipe::pipeline::pprof;
 use tempfile::TempDir;
 
-const GO_CPU: &[u8] = include_bytes!("../pipeline/tests/data/go-cpu.pb.gz");
-const GO_HEAP: &[u8] = include_bytes!("../pipeline/tests/data/go-heap.pb.gz");
+const GO_CPU: &[u8] = include_bytes!("../pipeline/formats/tests/data/go-cpu.pb.gz");
+const GO_HEAP: &[u8] = include_bytes!("../pipeline/formats/tests/data/go-heap.pb.gz");
 
 fn profpipe(arguments: &[&str], directory: &Path) -> Output {
     Command::new(env!("CARGO_BIN_EXE_profpipe"))

@@ -29,11 +29,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use answers::{Answers, Trials, percent};
-use profpipe_pipeline::otlp;
-use profpipe_pipeline::profile::{
-    Function, Line, LocationRef, Profile, Profiles, SampleRef, StackIx,
-};
+use profpipe_formats::otlp;
 use profpipe_processors::downsample::algorithm::{Design, Keep, Options, downsample};
+use profpipe_profile::{Function, Line, LocationRef, Profile, Profiles, SampleRef, StackIx};
 
 /// The sums that a choice is balanced on.
 const BALANCE: usize = 256;

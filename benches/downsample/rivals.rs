@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use profpipe_pipeline::profile::{Dictionary, StackIx};
+use profpipe_profile::{Dictionary, StackIx};
 
 use crate::answers::{Answers, Question, Trials, frames};
 

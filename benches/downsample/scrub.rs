@@ -11,8 +11,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use profpipe_pipeline::otlp;
-use profpipe_pipeline::profile::{
+use profpipe_formats::otlp;
+use profpipe_profile::{
     Function, Index, Line, LocationRef, MappingRef, Profile, Profiles, Resource, ResourceProfiles,
     SampleRef, ScopeProfiles,
 };

@@ -1,10 +1,10 @@
 //! The exporters of profpipe.
 //!
 //! A component is a folder with `mod.rs` (the running thing), `config.rs` (what users type),
-//! `tests.rs` and `README.md`, and one name in the list below. It depends on the pipeline crate
+//! `tests.rs` and `README.md`, and one name in the list below. It depends on the crates of `pipeline/`
 //! and never on another component.
 
-use profpipe_pipeline::component::Factory;
+use profpipe_engine::component::Factory;
 
 pub mod debug;
 pub mod file;

@@ -1,7 +1,7 @@
 //! A small batch for the tests of this crate.
 
-use profpipe_pipeline::profile::attribute_names::{SERVICE_NAME, THREAD_NAME};
-use profpipe_pipeline::profile::{
+use profpipe_profile::attribute_names::{SERVICE_NAME, THREAD_NAME};
+use profpipe_profile::{
     Function, Line, LocationRef, MappingRef, Profile, Profiles, Resource, ResourceProfiles,
     SampleRef, Scope, ScopeProfiles, StringIx, ValueType,
 };

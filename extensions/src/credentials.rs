@@ -1,6 +1,6 @@
 //! Comparing credentials without telling by the time it takes how much of them was right.
 
-use profpipe_pipeline::component::Error;
+use profpipe_engine::component::Error;
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 

@@ -13,7 +13,7 @@ mod credentials;
 mod tenants;
 mod watched;
 
-use profpipe_pipeline::component::Factory;
+use profpipe_engine::component::Factory;
 
 /// Every component of this crate.
 pub const COMPONENTS: &[Factory] =

@@ -1,7 +1,7 @@
 //! Names of tenants in configurations.
 
-use profpipe_pipeline::component::Identity;
-use profpipe_pipeline::config::Problems;
+use profpipe_engine::component::Identity;
+use profpipe_engine::config::Problems;
 
 /// Reports names that cannot be used; `field` is the map they are keys of.
 pub(crate) fn check<'n>(

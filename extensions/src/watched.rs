@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use profpipe_pipeline::component::{Error, Lifecycle};
-use profpipe_pipeline::settings::Secret;
+use profpipe_engine::component::{Error, Lifecycle};
+use profpipe_engine::settings::Secret;
 
 /// How often files are looked at.
 const EVERY: Duration = Duration::from_secs(1);

@@ -4,7 +4,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use profpipe_pipeline::folded;
+use profpipe_formats::folded;
 
 fuzz_target!(|bytes: &[u8]| {
     let Ok(profiles) = folded::decode(bytes) else { return };

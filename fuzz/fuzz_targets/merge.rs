@@ -4,8 +4,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use profpipe_pipeline::otlp;
-use profpipe_pipeline::profile::{Profiles, aggregate, merge};
+use profpipe_formats::otlp;
+use profpipe_profile::{Profiles, aggregate, merge};
 
 /// The sum of all weights.
 fn total(profiles: &Profiles) -> i128 {

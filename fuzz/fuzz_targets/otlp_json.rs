@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use profpipe_pipeline::otlp;
+use profpipe_formats::otlp;
 
 fuzz_target!(|bytes: &[u8]| {
     let Ok(profiles) = otlp::decode_json(bytes) else { return };

@@ -4,7 +4,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use profpipe_pipeline::otlp::{self, Rejected};
+use profpipe_formats::otlp::{self, Rejected};
 
 fuzz_target!(|bytes: &[u8]| {
     let strict = otlp::decode(bytes);

@@ -5,7 +5,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use opentelemetry_proto::tonic::collector::profiles::v1development::ExportProfilesServiceRequest;
-use profpipe_pipeline::otlp;
+use profpipe_formats::otlp;
 use prost::Message;
 
 fuzz_target!(|bytes: &[u8]| {

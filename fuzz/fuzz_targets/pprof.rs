@@ -4,8 +4,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use profpipe_pipeline::pprof;
-use profpipe_pipeline::report::{Column, collapse, top};
+use profpipe_formats::pprof;
+use profpipe_formats::report::{Column, collapse, top};
 
 fuzz_target!(|bytes: &[u8]| {
     let Ok(profiles) = pprof::decode_bounded(bytes, 16 << 20) else { return };

@@ -12,5 +12,5 @@ pub mod settings;
 /// What the macros of this crate refer to.
 #[doc(hidden)]
 pub mod __private {
-    pub use profpipe_pipeline::settings::{Duration, Secret};
+    pub use profpipe_engine::settings::{Duration, Secret};
 }

@@ -1,5 +1,5 @@
 //! Protobuf for the few small messages that the network itself speaks: statuses, retry hints,
-//! partial success. What carries profiles has a reader of its own in the pipeline crate.
+//! partial success. What carries profiles has a reader of its own in `profpipe-formats`.
 //!
 //! Reading never panics and takes no memory; a message that is broken ends with an error.
 

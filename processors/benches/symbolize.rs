@@ -20,14 +20,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use object::{Object, ObjectSymbol, SymbolKind};
-use profpipe_pipeline::batch::Batch;
-use profpipe_pipeline::component::{Outbox, Processor, ProcessorConfig, Setup};
-use profpipe_pipeline::engine::{Services, WorkerCommand};
-use profpipe_pipeline::modules::{Content, Module, ModuleId};
-use profpipe_pipeline::profile::attribute_names::BUILD_ID_HTLHASH;
-use profpipe_pipeline::profile::{LocationRef, MappingRef, Profiles, StringIx, Value};
-use profpipe_pipeline::settings::{ByteSize, Duration as Setting};
+use profpipe_engine::batch::Batch;
+use profpipe_engine::component::{Outbox, Processor, ProcessorConfig, Setup};
+use profpipe_engine::modules::{Content, Module, ModuleId};
+use profpipe_engine::settings::{ByteSize, Duration as Setting};
+use profpipe_engine::{Services, WorkerCommand};
 use profpipe_processors::symbolize::{SymbolizeConfig, worker_main};
+use profpipe_profile::attribute_names::BUILD_ID_HTLHASH;
+use profpipe_profile::{LocationRef, MappingRef, Profiles, StringIx, Value};
 
 const ADDRESSES: usize = 100_000;
 const BATCH: usize = 5_000;

@@ -1,7 +1,7 @@
 //! What `resource` and `attributes` do to attributes: actions in order, with the Collector's words.
 
-use profpipe_pipeline::config::Problems;
-use profpipe_pipeline::profile::Value;
+use profpipe_engine::config::Problems;
+use profpipe_profile::Value;
 use regex::{Regex, RegexBuilder};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -1,7 +1,7 @@
 //! The processors of profpipe.
 //!
 //! A component is a folder with `mod.rs` (the running thing), `config.rs` (what users type),
-//! `tests.rs` and `README.md`, and one name in the list below. It depends on the pipeline crate,
+//! `tests.rs` and `README.md`, and one name in the list below. It depends on the crates of `pipeline/`,
 //! on the network crate where it looks things up elsewhere, and never on another component; only
 //! the worker that reads binaries is asked by others than `symbolize`, too.
 
@@ -21,7 +21,7 @@ mod actions;
 
 pub use actions::{Action, Verb};
 
-use profpipe_pipeline::component::Factory;
+use profpipe_engine::component::Factory;
 
 /// Every component of this crate.
 pub const COMPONENTS: &[Factory] = &[

@@ -11,10 +11,10 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use object::{Object, ObjectSymbol};
-use profpipe_pipeline::component::{Lifecycle, ReceiverConfig, Setup};
-use profpipe_pipeline::engine::{Sender, Services};
-use profpipe_pipeline::profile::attribute_names::{PROCESS_EXECUTABLE_NAME, STACK_STATE};
-use profpipe_pipeline::profile::{Dictionary, Index, LocationIx, Profiles};
+use profpipe_engine::component::{Lifecycle, ReceiverConfig, Setup};
+use profpipe_engine::{Sender, Services};
+use profpipe_profile::attribute_names::{PROCESS_EXECUTABLE_NAME, STACK_STATE};
+use profpipe_profile::{Dictionary, Index, LocationIx, Profiles};
 use profpipe_receivers::perf::{Config, Scope};
 
 #[tokio::main]

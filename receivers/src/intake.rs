@@ -1,10 +1,10 @@
 //! What receivers that serve requests share: a batch goes on, and its sender gets an answer once it is
 //! known what became of it.
 
+use profpipe_engine::batch::{Batch, Outcome, Receipt};
+use profpipe_engine::telemetry::{Counter, Metrics, names};
+use profpipe_engine::{Charge, Sender};
 use profpipe_network::server::{Refusal, Sending};
-use profpipe_pipeline::batch::{Batch, Outcome, Receipt};
-use profpipe_pipeline::engine::{Charge, Sender};
-use profpipe_pipeline::telemetry::{Counter, Metrics, names};
 
 /// What became of the samples that came one way.
 pub(crate) struct Counts {

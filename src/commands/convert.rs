@@ -3,11 +3,9 @@
 use std::process::ExitCode;
 
 use anyhow::Context;
-use profpipe_pipeline::profile::Profiles;
-use profpipe_pipeline::profile::attribute_names::{
-    PPROF_DEFAULT_SAMPLE_TYPE, PPROF_SAMPLE_TYPE_ORDER,
-};
-use profpipe_pipeline::report::Choice;
+use profpipe_formats::report::Choice;
+use profpipe_profile::Profiles;
+use profpipe_profile::attribute_names::{PPROF_DEFAULT_SAMPLE_TYPE, PPROF_SAMPLE_TYPE_ORDER};
 
 use crate::files::FileFormat;
 use crate::{cli, files};

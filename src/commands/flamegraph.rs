@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use inferno::flamegraph::{Options, from_lines};
-use profpipe_pipeline::report::{CollapsedStacks, amount};
+use profpipe_formats::report::{CollapsedStacks, amount};
 
 use super::Usage;
 use crate::cli;

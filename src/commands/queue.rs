@@ -1,13 +1,13 @@
 //! `profpipe queue`: looks at a queue on disk, checks it, replays its dead letters.
 //!
-//! The work is `profpipe_pipeline::delivery::tools`; here it is printed.
+//! The work is `profpipe_queue::tools`; here it is printed.
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use profpipe_pipeline::component::Error;
-use profpipe_pipeline::delivery::QueueError;
-use profpipe_pipeline::delivery::tools::{self, Inspection, Verification};
+use profpipe_engine::component::Error;
+use profpipe_queue::QueueError;
+use profpipe_queue::tools::{self, Inspection, Verification};
 
 use super::tell;
 use crate::cli::{self, Format, QueueAction};

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::Context;
-use profpipe_pipeline::report::{self, Column};
+use profpipe_formats::report::{self, Column};
 
 use crate::{cli, files};
 

@@ -1,8 +1,8 @@
 //! What users type for the `debug` exporter.
 
-use profpipe_pipeline::component::{self, Error, Exporter, ExporterConfig, Setup};
-use profpipe_pipeline::config::Problems;
-use profpipe_pipeline::engine::DeliveryDefaults;
+use profpipe_engine::DeliveryDefaults;
+use profpipe_engine::component::{self, Error, Exporter, ExporterConfig, Setup};
+use profpipe_engine::config::Problems;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

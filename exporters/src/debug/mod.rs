@@ -9,8 +9,8 @@ mod text;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use profpipe_pipeline::batch::Batch;
-use profpipe_pipeline::component::{Error, Exporter, Factory, Failure, Setup, Stability};
+use profpipe_engine::batch::Batch;
+use profpipe_engine::component::{Error, Exporter, Factory, Failure, Setup, Stability};
 
 pub use config::{Config, Verbosity};
 

@@ -5,7 +5,7 @@
 
 use std::fmt::Write;
 
-use profpipe_pipeline::profile::{
+use profpipe_profile::{
     AttributeIx, Dictionary, Index, LocationIx, Profile, Profiles, Resource, Value,
 };
 

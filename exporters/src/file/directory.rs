@@ -14,9 +14,9 @@ use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use profpipe_pipeline::component::Error;
-use profpipe_pipeline::overhead::checkpoint;
-use profpipe_pipeline::settings::ByteSize;
+use profpipe_engine::component::Error;
+use profpipe_engine::overhead::checkpoint;
+use profpipe_engine::settings::ByteSize;
 use tempfile::NamedTempFile;
 
 use super::config::{Format, Retention};

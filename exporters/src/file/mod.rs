@@ -16,13 +16,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use async_trait::async_trait;
-use profpipe_pipeline::batch::Batch;
-use profpipe_pipeline::component::{Error, Exporter, Factory, Failure, Setup, Stability};
-use profpipe_pipeline::overhead::checkpoint;
-use profpipe_pipeline::profile::attribute_names::SERVICE_NAME;
-use profpipe_pipeline::profile::{Profiles, ResourceProfiles, Value};
-use profpipe_pipeline::telemetry::{Counter, names};
-use profpipe_pipeline::{folded, otlp, pprof};
+use profpipe_engine::batch::Batch;
+use profpipe_engine::component::{Error, Exporter, Factory, Failure, Setup, Stability};
+use profpipe_engine::overhead::checkpoint;
+use profpipe_engine::telemetry::{Counter, names};
+use profpipe_formats::{folded, otlp, pprof};
+use profpipe_profile::attribute_names::SERVICE_NAME;
+use profpipe_profile::{Profiles, ResourceProfiles, Value};
 
 pub use config::{Config, Format, Retention};
 use directory::Directory;
@@ -61,7 +61,7 @@ impl Exporter for FileExporter {
         let batch = batch.clone();
         let directory = Arc::clone(&self.directory);
         let format = self.format;
-        let writing = profpipe_pipeline::overhead::aside(move || {
+        let writing = profpipe_engine::overhead::aside(move || {
             let profiles = batch.shared().map_err(|cause| Failure::Reject {
                 cause: Error::with_source("cannot read the batch", cause),
             })?;

@@ -10,14 +10,14 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use profpipe_pipeline::batch::Batch;
-use profpipe_pipeline::component::{Config as _, ExporterConfig, Failure, Setup};
-use profpipe_pipeline::config::Problems;
-use profpipe_pipeline::engine::Services;
-use profpipe_pipeline::profile::Profiles;
-use profpipe_pipeline::settings::{self, ByteSize};
-use profpipe_pipeline::telemetry::names;
-use profpipe_pipeline::{otlp, pprof};
+use profpipe_engine::Services;
+use profpipe_engine::batch::Batch;
+use profpipe_engine::component::{Config as _, ExporterConfig, Failure, Setup};
+use profpipe_engine::config::Problems;
+use profpipe_engine::settings::{self, ByteSize};
+use profpipe_engine::telemetry::names;
+use profpipe_formats::{otlp, pprof};
+use profpipe_profile::Profiles;
 use proptest::prelude::*;
 
 use super::directory::Directory;

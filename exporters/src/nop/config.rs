@@ -1,7 +1,7 @@
 //! What users type for the `nop` exporter.
 
-use profpipe_pipeline::component::{self, Error, Exporter, ExporterConfig, Setup};
-use profpipe_pipeline::engine::DeliveryDefaults;
+use profpipe_engine::DeliveryDefaults;
+use profpipe_engine::component::{self, Error, Exporter, ExporterConfig, Setup};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

@@ -6,8 +6,8 @@
 mod config;
 
 use async_trait::async_trait;
-use profpipe_pipeline::batch::Batch;
-use profpipe_pipeline::component::{Exporter, Factory, Failure, Stability};
+use profpipe_engine::batch::Batch;
+use profpipe_engine::component::{Exporter, Factory, Failure, Stability};
 
 pub use config::Config;
 

@@ -5,9 +5,9 @@
     reason = "a test fails by panicking"
 )]
 
-use profpipe_pipeline::batch::{Batch, Outcome, Receipt};
-use profpipe_pipeline::component::{ExporterConfig, Setup};
-use profpipe_pipeline::engine::Services;
+use profpipe_engine::Services;
+use profpipe_engine::batch::{Batch, Outcome, Receipt};
+use profpipe_engine::component::{ExporterConfig, Setup};
 
 use super::Config;
 

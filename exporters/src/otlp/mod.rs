@@ -16,9 +16,9 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use profpipe_pipeline::batch::Batch;
-use profpipe_pipeline::component::{Error, Exporter, Failure, Setup};
-use profpipe_pipeline::telemetry::{Counter, names};
+use profpipe_engine::batch::Batch;
+use profpipe_engine::component::{Error, Exporter, Failure, Setup};
+use profpipe_engine::telemetry::{Counter, names};
 
 pub(crate) use answer::PartialSuccess;
 pub use parts::Encoding;

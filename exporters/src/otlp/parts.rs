@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use profpipe_pipeline::batch::Batch;
-use profpipe_pipeline::component::{Error, Failure};
-use profpipe_pipeline::otlp;
-use profpipe_pipeline::profile::Profiles;
+use profpipe_engine::batch::Batch;
+use profpipe_engine::component::{Error, Failure};
+use profpipe_formats::otlp;
+use profpipe_profile::Profiles;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -137,7 +137,7 @@ async fn aside<R: Send + 'static>(
     if !large {
         return work();
     }
-    profpipe_pipeline::overhead::aside(work).await.unwrap_or_else(|cause| {
+    profpipe_engine::overhead::aside(work).await.unwrap_or_else(|cause| {
         Err(Failure::Reject { cause: Error::with_source("cannot encode the batch", cause) })
     })
 }

@@ -7,10 +7,10 @@
 
 use std::collections::VecDeque;
 
-use profpipe_pipeline::engine::Services;
-use profpipe_pipeline::otlp;
-use profpipe_pipeline::profile::Profiles;
-use profpipe_pipeline::profile::attribute_names::SERVICE_NAME;
+use profpipe_engine::Services;
+use profpipe_formats::otlp;
+use profpipe_profile::Profiles;
+use profpipe_profile::attribute_names::SERVICE_NAME;
 use proptest::prelude::*;
 
 use super::*;

@@ -1,9 +1,9 @@
 //! What users type for the `otlp_grpc` exporter.
 
+use profpipe_engine::component::{self, Error, Exporter, ExporterConfig, Setup};
+use profpipe_engine::config::Problems;
+use profpipe_engine::settings::ByteSize;
 use profpipe_network::settings::Compression;
-use profpipe_pipeline::component::{self, Error, Exporter, ExporterConfig, Setup};
-use profpipe_pipeline::config::Problems;
-use profpipe_pipeline::settings::ByteSize;
 
 use super::Grpc;
 

@@ -9,8 +9,8 @@ mod config;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use profpipe_engine::component::{Error, Factory, Failure, Setup, Stability};
 use profpipe_network::client::{Client, Endpoint};
-use profpipe_pipeline::component::{Error, Factory, Failure, Setup, Stability};
 
 use crate::otlp::{Encoding, Otlp, PartialSuccess, Transport, VERSION_HEADER};
 pub use config::Config;

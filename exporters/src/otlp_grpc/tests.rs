@@ -8,14 +8,14 @@
 use std::time::Duration;
 
 use http::Version;
+use profpipe_engine::Services;
+use profpipe_engine::batch::Batch;
+use profpipe_engine::component::{Exporter, ExporterConfig as _};
+use profpipe_engine::config::Section;
+use profpipe_formats::otlp;
 use profpipe_network::client::decompress;
 use profpipe_network::grpc::{Code, Header, Message, Status, UnaryReader};
 use profpipe_network::settings::Compression;
-use profpipe_pipeline::batch::Batch;
-use profpipe_pipeline::component::{Exporter, ExporterConfig as _};
-use profpipe_pipeline::config::Section;
-use profpipe_pipeline::engine::Services;
-use profpipe_pipeline::otlp;
 
 use super::*;
 use crate::otlp::server::{Answer, Seen, Server, answer};
@@ -144,7 +144,7 @@ async fn large_batches_are_cut() {
     assert!(requests.iter().all(|request| request.len() <= 4 << 20));
     let samples = requests.iter().map(|request| otlp::decode(request).unwrap().sample_count());
     assert_eq!(samples.sum::<usize>(), 40_001);
-    let rejected = profpipe_pipeline::telemetry::names::EXPORTER_REJECTED;
+    let rejected = profpipe_engine::telemetry::names::EXPORTER_REJECTED;
     assert_eq!(setup.services.metrics.total(rejected), 5 * requests.len() as u64);
 }
 

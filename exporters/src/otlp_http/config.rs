@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use http::Uri;
+use profpipe_engine::DeliveryDefaults;
+use profpipe_engine::component::{self, Error, Exporter, ExporterConfig, Setup};
+use profpipe_engine::config::Problems;
+use profpipe_engine::settings::ByteSize;
 use profpipe_network::client::Endpoint;
 use profpipe_network::settings::Compression;
-use profpipe_pipeline::component::{self, Error, Exporter, ExporterConfig, Setup};
-use profpipe_pipeline::config::Problems;
-use profpipe_pipeline::engine::DeliveryDefaults;
-use profpipe_pipeline::settings::ByteSize;
 
 use super::{Encoding, Http, PATH};
 

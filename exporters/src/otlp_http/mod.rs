@@ -11,8 +11,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderValue, Uri};
+use profpipe_engine::component::{Error, Factory, Failure, Setup, Stability};
 use profpipe_network::client::{Client, Request, Response, compress_aside, http_failure};
-use profpipe_pipeline::component::{Error, Factory, Failure, Setup, Stability};
 
 pub use crate::otlp::Encoding;
 use crate::otlp::{Otlp, PartialSuccess, Transport, VERSION_HEADER};

@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Version;
-use profpipe_pipeline::batch::Batch;
-use profpipe_pipeline::component::{Exporter, ExporterConfig as _};
-use profpipe_pipeline::config::Section;
-use profpipe_pipeline::engine::Services;
-use profpipe_pipeline::otlp;
+use profpipe_engine::Services;
+use profpipe_engine::batch::Batch;
+use profpipe_engine::component::{Exporter, ExporterConfig as _};
+use profpipe_engine::config::Section;
+use profpipe_formats::otlp;
 
 use super::*;
 use crate::otlp::server::{Server, answer};
@@ -157,7 +157,7 @@ async fn partial_success() {
     for _ in 0..4 {
         exporter.export(&Batch::from_wire(request())).await.unwrap();
     }
-    let names = profpipe_pipeline::telemetry::names::EXPORTER_REJECTED;
+    let names = profpipe_engine::telemetry::names::EXPORTER_REJECTED;
     assert_eq!(setup.services.metrics.total(names), 8);
     assert_eq!(server.seen().len(), 4);
 }

@@ -2,11 +2,11 @@
 
 use std::time;
 
+use profpipe_engine::DeliveryDefaults;
+use profpipe_engine::component::{self, Error, Exporter, ExporterConfig, Setup};
+use profpipe_engine::config::Problems;
+use profpipe_engine::settings::{ByteSize, Duration};
 use profpipe_network::settings::Compression;
-use profpipe_pipeline::component::{self, Error, Exporter, ExporterConfig, Setup};
-use profpipe_pipeline::config::Problems;
-use profpipe_pipeline::engine::DeliveryDefaults;
-use profpipe_pipeline::settings::{ByteSize, Duration};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

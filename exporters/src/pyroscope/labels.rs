@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use profpipe_pipeline::profile::attribute_names::{PROCESS_EXECUTABLE_NAME, SERVICE_NAME};
-use profpipe_pipeline::profile::{Resource, Scope, Value};
+use profpipe_profile::attribute_names::{PROCESS_EXECUTABLE_NAME, SERVICE_NAME};
+use profpipe_profile::{Resource, Scope, Value};
 
 use super::config::{LabelNames, LabelRules};
 

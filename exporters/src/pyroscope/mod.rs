@@ -23,11 +23,11 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, Uri};
+use profpipe_engine::batch::Batch;
+use profpipe_engine::component::{Error, Exporter, Factory, Failure, Setup, Stability};
+use profpipe_engine::settings::Secret;
+use profpipe_engine::telemetry::{Counter, names};
 use profpipe_network::client::{Client, Endpoint, Request, compress_aside, retry_after};
-use profpipe_pipeline::batch::Batch;
-use profpipe_pipeline::component::{Error, Exporter, Factory, Failure, Setup, Stability};
-use profpipe_pipeline::settings::Secret;
-use profpipe_pipeline::telemetry::{Counter, names};
 
 pub use config::{Config, LabelNames, LabelRules, SampleLabelRules, Unsymbolized};
 
@@ -101,7 +101,7 @@ impl Exporter for Pyroscope {
         })?;
         let shared = Arc::clone(&self.0);
         let built =
-            profpipe_pipeline::overhead::aside(move || series::build(&profiles, &shared.config));
+            profpipe_engine::overhead::aside(move || series::build(&profiles, &shared.config));
         let built = built
             .await
             .map_err(|cause| Failure::retry(Error::with_source("cannot make profiles", cause)))?;

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
-use profpipe_pipeline::pprof::Writer;
-use profpipe_pipeline::profile::{Index, StringIx, Strings};
+use profpipe_formats::pprof::Writer;
+use profpipe_profile::{Index, StringIx, Strings};
 
 /// The longest text; the server, too, keeps its end.
 const MAX_TEXT: usize = 65_535;

@@ -6,12 +6,12 @@
 use std::collections::{HashMap, HashSet};
 
 use foldhash::fast::RandomState;
-use profpipe_pipeline::pprof::Writer;
-use profpipe_pipeline::profile::attribute_names::{
+use profpipe_formats::pprof::Writer;
+use profpipe_profile::attribute_names::{
     BUILD_ID_GNU, BUILD_ID_GO, PPROF_HAS_FILENAMES, PPROF_HAS_FUNCTIONS, PPROF_HAS_INLINE_FRAMES,
     PPROF_HAS_LINE_NUMBERS, PPROF_IS_FOLDED,
 };
-use profpipe_pipeline::profile::{
+use profpipe_profile::{
     AttributeIx, Dictionary, FunctionIx, Index, LocationIx, LocationRef, MappingIx, StackIx, Value,
 };
 

@@ -10,9 +10,9 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
-use profpipe_pipeline::overhead::checkpoint;
-use profpipe_pipeline::profile::attribute_names::{PROFILE_CUMULATIVE, PROFILE_NAME};
-use profpipe_pipeline::profile::{
+use profpipe_engine::overhead::checkpoint;
+use profpipe_profile::attribute_names::{PROFILE_CUMULATIVE, PROFILE_NAME};
+use profpipe_profile::{
     AttributeIx, Dictionary, Index, LinkIx, Profile, Profiles, ScopeProfiles, StackIx, Value,
     ValueType,
 };

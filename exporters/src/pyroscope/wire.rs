@@ -1,6 +1,6 @@
 //! The push request, in protobuf.
 
-use profpipe_pipeline::pprof::Writer;
+use profpipe_formats::pprof::Writer;
 
 /// A push request of one series with one profile, which has as many bytes as its parts together.
 pub(super) fn push_request<'a>(

@@ -8,8 +8,8 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, PoisonError};
 
-use profpipe_pipeline::component::Error;
-use profpipe_pipeline::settings::Secret;
+use profpipe_engine::component::Error;
+use profpipe_engine::settings::Secret;
 
 use crate::credentials::Fingerprint;
 

@@ -7,8 +7,8 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use profpipe_pipeline::component::{Extension, ServerAuth};
-use profpipe_pipeline::config::Section;
+use profpipe_engine::component::{Extension, ServerAuth};
+use profpipe_engine::config::Section;
 
 use super::{BasicAuth, Config};
 

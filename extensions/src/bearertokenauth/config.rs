@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use profpipe_pipeline::component::{self, Error, Extension, ExtensionConfig, Offer, Setup};
-use profpipe_pipeline::config::Problems;
-use profpipe_pipeline::settings::Secret;
+use profpipe_engine::component::{self, Error, Extension, ExtensionConfig, Offer, Setup};
+use profpipe_engine::config::Problems;
+use profpipe_engine::settings::Secret;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

@@ -14,10 +14,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use http::{HeaderName, HeaderValue};
-use profpipe_pipeline::component::{
+use profpipe_engine::component::{
     ClientAuth, Error, Extension, Factory, Identity, Lifecycle, ServerAuth, Stability,
 };
-use profpipe_pipeline::settings::Secret;
+use profpipe_engine::settings::Secret;
 
 use crate::credentials::{Fingerprint, after_scheme, only};
 use crate::watched::{Watched, read_secret};

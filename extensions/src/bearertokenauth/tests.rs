@@ -5,8 +5,8 @@
     reason = "a test fails by panicking"
 )]
 
-use profpipe_pipeline::component::{ClientAuth, ServerAuth};
-use profpipe_pipeline::config::Section;
+use profpipe_engine::component::{ClientAuth, ServerAuth};
+use profpipe_engine::config::Section;
 
 use super::{BearerTokenAuth, Config};
 

@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use profpipe_pipeline::component::{
+use profpipe_engine::component::{
     self, Durability, Error, Extension, ExtensionConfig, Offer, Setup,
 };
-use profpipe_pipeline::config::Problems;
-use profpipe_pipeline::settings::{ByteSize, Duration};
+use profpipe_engine::config::Problems;
+use profpipe_engine::settings::{ByteSize, Duration};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

@@ -11,7 +11,7 @@ mod tests;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 
-use profpipe_pipeline::component::{Error, Extension, Factory, Stability, StoragePlace};
+use profpipe_engine::component::{Error, Extension, Factory, Stability, StoragePlace};
 
 pub use config::{Compaction, Config};
 

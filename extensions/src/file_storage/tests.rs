@@ -7,9 +7,9 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use profpipe_pipeline::component::{Durability, ExtensionConfig, Setup};
-use profpipe_pipeline::config::Section;
-use profpipe_pipeline::engine::Services;
+use profpipe_engine::Services;
+use profpipe_engine::component::{Durability, ExtensionConfig, Setup};
+use profpipe_engine::config::Section;
 
 use super::{Config, FACTORY};
 

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
+use profpipe_engine::component::{self, Error, Extension, ExtensionConfig, Offer, Setup};
+use profpipe_engine::config::Problems;
+use profpipe_engine::settings::Duration;
 use profpipe_network::server_config;
 use profpipe_network::settings::server::ServerSettings;
-use profpipe_pipeline::component::{self, Error, Extension, ExtensionConfig, Offer, Setup};
-use profpipe_pipeline::config::Problems;
-use profpipe_pipeline::settings::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

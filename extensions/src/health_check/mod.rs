@@ -12,10 +12,10 @@ use std::time::{Instant, SystemTime};
 
 use async_trait::async_trait;
 use http::{HeaderValue, Method, StatusCode};
+use profpipe_engine::component::{Error, Extension, Factory, Lifecycle, Setup, Stability};
+use profpipe_engine::settings::Duration;
+use profpipe_engine::{Budget, Health};
 use profpipe_network::server::{Handler, Refusal, Reply, Request, Router, Server};
-use profpipe_pipeline::component::{Error, Extension, Factory, Lifecycle, Setup, Stability};
-use profpipe_pipeline::engine::{Budget, Health};
-use profpipe_pipeline::settings::Duration;
 
 pub use config::{Config, PipelineCheck, ResponseBody};
 

@@ -8,9 +8,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use profpipe_pipeline::component::{Extension, Lifecycle, Setup};
-use profpipe_pipeline::config::Section;
-use profpipe_pipeline::engine::Services;
+use profpipe_engine::Services;
+use profpipe_engine::component::{Extension, Lifecycle, Setup};
+use profpipe_engine::config::Section;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{Config, HealthCheck};

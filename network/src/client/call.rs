@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, TE};
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
-use profpipe_pipeline::component::{Error, Failure};
+use profpipe_engine::component::{Error, Failure};
 
 use super::body::Payload;
 use super::compress::{compress_aside, decompress};

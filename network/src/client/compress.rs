@@ -65,7 +65,7 @@ pub async fn compress_aside(body: Bytes, how: Compression, level: i32) -> io::Re
     if body.len() <= ASIDE || how == Compression::None {
         return compress(&body, how, level);
     }
-    let work = profpipe_pipeline::overhead::aside(move || compress(&body, how, level));
+    let work = profpipe_engine::overhead::aside(move || compress(&body, how, level));
     work.await.map_err(io::Error::other)?
 }
 

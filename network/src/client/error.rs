@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use profpipe_pipeline::component::{Error, Failure};
+use profpipe_engine::component::{Error, Failure};
 
 /// Why there is no answer.
 #[derive(Debug)]

@@ -7,7 +7,7 @@
 //!
 //! Values of headers are secrets: no error and no log has them.
 //!
-//! [`Failure`]: profpipe_pipeline::component::Failure
+//! [`Failure`]: profpipe_engine::component::Failure
 
 mod body;
 mod call;

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use http::header::RETRY_AFTER;
 use http::{HeaderMap, StatusCode};
-use profpipe_pipeline::component::{Error, Failure};
+use profpipe_engine::component::{Error, Failure};
 
 use super::request::Response;
 use crate::grpc::{Code, Status};

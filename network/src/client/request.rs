@@ -12,7 +12,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper_util::client::legacy;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use profpipe_pipeline::component::{Error, Extension, Extensions};
+use profpipe_engine::component::{Error, Extension, Extensions};
 
 use super::body::Payload;
 use super::connect::{AddressPolicy, ConnectError, Connector, Resolver};

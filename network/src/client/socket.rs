@@ -6,7 +6,7 @@ use http::header::HOST;
 use http::{Method, Request as HttpRequest};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use profpipe_pipeline::component::Error;
+use profpipe_engine::component::Error;
 use tokio::net::UnixStream;
 
 use super::body::Payload;

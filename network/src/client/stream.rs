@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use profpipe_pipeline::component::Error;
+use profpipe_engine::component::Error;
 
 use super::error::{ClientError, ErrorKind};
 use super::request::{Client, Request, no_answer, refuse_redirect};

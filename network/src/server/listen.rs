@@ -5,8 +5,8 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
-use profpipe_pipeline::component::{Error, Extension, Lifecycle, Setup};
-use profpipe_pipeline::engine::{Budget, Listeners};
+use profpipe_engine::component::{Error, Extension, Lifecycle, Setup};
+use profpipe_engine::{Budget, Listeners};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::{Instant, timeout};

@@ -1,7 +1,7 @@
 //! A server for receivers and endpoints: HTTP/1.1 and HTTP/2, with or without TLS, on one port.
 //!
 //! # What happens to a request
-//! 1. Who sends it is found out ([`Setup::extensions`](profpipe_pipeline::component::Setup)), or it
+//! 1. Who sends it is found out ([`Setup::extensions`](profpipe_engine::component::Setup)), or it
 //!    is refused.
 //! 2. The handler looks at its head ([`Handler::admit`]): versions, content types.
 //! 3. Room in the memory budget is taken, before any of the body is read; without room it is refused
@@ -18,7 +18,7 @@
 //! # Stopping
 //! [`Server::run`] returns when it takes no more connections and no handler has anything to send
 //! any more. Answers that wait for what was sent are given by connections that live on for a
-//! while. The socket itself stays open in [`Listeners`](profpipe_pipeline::engine::Listeners), so
+//! while. The socket itself stays open in [`Listeners`](profpipe_engine::Listeners), so
 //! that the next configuration goes on with it.
 
 mod answer;

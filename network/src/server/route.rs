@@ -8,8 +8,8 @@ use std::time::Instant;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Method, StatusCode, request};
-use profpipe_pipeline::component::Identity;
-use profpipe_pipeline::engine::Charge;
+use profpipe_engine::Charge;
+use profpipe_engine::component::Identity;
 use tokio::sync::mpsc;
 
 use super::answer::Reply;

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use http::{HeaderName, HeaderValue};
-use profpipe_pipeline::config::Problems;
-use profpipe_pipeline::settings::{Duration, Secret};
+use profpipe_engine::config::Problems;
+use profpipe_engine::settings::{Duration, Secret};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};

@@ -5,8 +5,8 @@
 
 use std::net::IpAddr;
 
-use profpipe_pipeline::config::Problems;
-use profpipe_pipeline::settings::{Duration, Secret};
+use profpipe_engine::config::Problems;
+use profpipe_engine::settings::{Duration, Secret};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -299,7 +299,7 @@ macro_rules! server_config {
             #[serde(skip_serializing_if = "Option::is_none")]
             pub auth: Option<$crate::settings::server::ServerAuthentication>,
             /// The largest request, in bytes, before and after decompression.
-            pub max_request_body_size: ::profpipe_pipeline::settings::ByteSize,
+            pub max_request_body_size: ::profpipe_engine::settings::ByteSize,
             /// The codings of bodies that are taken; an empty name stands for none.
             pub compression_algorithms: Vec<String>,
             /// Kept for the Collector's configurations: `tenant_header` says what is used.
@@ -308,15 +308,15 @@ macro_rules! server_config {
             #[serde(skip_serializing_if = "Option::is_none")]
             pub cors: Option<$crate::settings::server::Cors>,
             /// How long a request's header may take.
-            pub read_header_timeout: ::profpipe_pipeline::settings::Duration,
+            pub read_header_timeout: ::profpipe_engine::settings::Duration,
             /// How long a request's body may take, beside what its size allows (16 KiB a second);
             /// `0` means 30 seconds.
-            pub read_timeout: ::profpipe_pipeline::settings::Duration,
+            pub read_timeout: ::profpipe_engine::settings::Duration,
             /// Kept for the Collector's configurations: a connection that takes no answer counts as
             /// idle.
-            pub write_timeout: ::profpipe_pipeline::settings::Duration,
+            pub write_timeout: ::profpipe_engine::settings::Duration,
             /// How long a connection without a request stays open.
-            pub idle_timeout: ::profpipe_pipeline::settings::Duration,
+            pub idle_timeout: ::profpipe_engine::settings::Duration,
             /// Whether a connection is used for more than one request.
             pub keep_alives_enabled: bool,
             /// The most connections at a time; more of them wait.
@@ -336,14 +336,14 @@ macro_rules! server_config {
                     endpoint: String::from($endpoint),
                     tls: None,
                     auth: None,
-                    max_request_body_size: ::profpipe_pipeline::settings::ByteSize::mib(20),
+                    max_request_body_size: ::profpipe_engine::settings::ByteSize::mib(20),
                     compression_algorithms: $crate::settings::server::default_codings(),
                     include_metadata: false,
                     cors: None,
-                    read_header_timeout: ::profpipe_pipeline::settings::Duration::from_secs(10),
-                    read_timeout: ::profpipe_pipeline::settings::Duration::from_secs(30),
-                    write_timeout: ::profpipe_pipeline::settings::Duration::from_secs(30),
-                    idle_timeout: ::profpipe_pipeline::settings::Duration::from_secs(60),
+                    read_header_timeout: ::profpipe_engine::settings::Duration::from_secs(10),
+                    read_timeout: ::profpipe_engine::settings::Duration::from_secs(30),
+                    write_timeout: ::profpipe_engine::settings::Duration::from_secs(30),
+                    idle_timeout: ::profpipe_engine::settings::Duration::from_secs(60),
                     keep_alives_enabled: true,
                     max_connections: 1024,
                     insecure: false,
@@ -357,7 +357,7 @@ macro_rules! server_config {
             /// What the server is to do.
             $visibility fn server(&self) -> $crate::settings::server::ServerSettings {
                 let limit = usize::try_from(self.max_request_body_size.0).unwrap_or(usize::MAX);
-                let or = |time: ::profpipe_pipeline::settings::Duration, seconds| match time.0 {
+                let or = |time: ::profpipe_engine::settings::Duration, seconds| match time.0 {
                     ::std::time::Duration::ZERO => ::std::time::Duration::from_secs(seconds),
                     time => time,
                 };
@@ -408,9 +408,9 @@ macro_rules! server_config {
             /// The most requests at a time on one connection; `0` means 128.
             pub max_concurrent_streams: u32,
             /// Kept for the Collector's configurations, without effect.
-            pub read_buffer_size: ::profpipe_pipeline::settings::ByteSize,
+            pub read_buffer_size: ::profpipe_engine::settings::ByteSize,
             /// Kept for the Collector's configurations, without effect.
-            pub write_buffer_size: ::profpipe_pipeline::settings::ByteSize,
+            pub write_buffer_size: ::profpipe_engine::settings::ByteSize,
             /// Pings, and the age of connections.
             #[serde(skip_serializing_if = "Option::is_none")]
             pub keepalive: Option<$crate::settings::server::Keepalive>,
@@ -435,8 +435,8 @@ macro_rules! server_config {
                     auth: None,
                     max_recv_msg_size_mib: 4,
                     max_concurrent_streams: 0,
-                    read_buffer_size: ::profpipe_pipeline::settings::ByteSize(512 << 10),
-                    write_buffer_size: ::profpipe_pipeline::settings::ByteSize(32 << 10),
+                    read_buffer_size: ::profpipe_engine::settings::ByteSize(512 << 10),
+                    write_buffer_size: ::profpipe_engine::settings::ByteSize(32 << 10),
                     keepalive: None,
                     include_metadata: false,
                     max_connections: 1024,

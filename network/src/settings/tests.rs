@@ -5,8 +5,8 @@
     reason = "a test fails by panicking"
 )]
 
-use profpipe_pipeline::component;
-use profpipe_pipeline::config::{Problems, Section};
+use profpipe_engine::component;
+use profpipe_engine::config::{Problems, Section};
 
 use super::*;
 
@@ -54,7 +54,7 @@ fn grpc(text: &str) -> Result<ClientSettings, Vec<String>> {
     read.map(|config| config.client()).map_err(texts)
 }
 
-fn texts(errors: Vec<profpipe_pipeline::config::ConfigError>) -> Vec<String> {
+fn texts(errors: Vec<profpipe_engine::config::ConfigError>) -> Vec<String> {
     errors
         .iter()
         .map(|error| format!("{}:{}: {}: {}", error.line, error.column, error.path, error.message))

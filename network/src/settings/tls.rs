@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use profpipe_pipeline::config::Problems;
-use profpipe_pipeline::settings::{Duration, Secret};
+use profpipe_engine::config::Problems;
+use profpipe_engine::settings::{Duration, Secret};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

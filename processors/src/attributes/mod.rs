@@ -10,9 +10,9 @@ mod tests;
 
 use std::collections::HashMap;
 
-use profpipe_pipeline::batch::Batch;
-use profpipe_pipeline::component::{Access, Error, Factory, Outbox, Processor, Stability};
-use profpipe_pipeline::profile::{
+use profpipe_engine::batch::Batch;
+use profpipe_engine::component::{Access, Error, Factory, Outbox, Processor, Stability};
+use profpipe_profile::{
     AttributeIx, Dictionary, Profile, Profiles, SampleRef, Samples, StringIx, Value,
 };
 

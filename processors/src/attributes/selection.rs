@@ -1,7 +1,7 @@
 //! Which samples `include` and `exclude` are about.
 
-use profpipe_pipeline::config::Problems;
-use profpipe_pipeline::profile::{AttributeIx, Dictionary, Resource, Scope, Value};
+use profpipe_engine::config::Problems;
+use profpipe_profile::{AttributeIx, Dictionary, Resource, Scope, Value};
 use regex::Regex;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

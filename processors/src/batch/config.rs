@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
-use profpipe_pipeline::component::{self, Error, Processor, ProcessorConfig, Setup};
-use profpipe_pipeline::config::Problems;
-use profpipe_pipeline::settings::Duration;
+use profpipe_engine::component::{self, Error, Processor, ProcessorConfig, Setup};
+use profpipe_engine::config::Problems;
+use profpipe_engine::settings::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

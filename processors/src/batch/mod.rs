@@ -13,9 +13,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use profpipe_pipeline::batch::{Batch, Outcome, Receipt};
-use profpipe_pipeline::component::{Access, Error, Factory, Outbox, Processor, Stability};
-use profpipe_pipeline::{otlp, profile};
+use profpipe_engine::batch::{Batch, Outcome, Receipt};
+use profpipe_engine::component::{Access, Error, Factory, Outbox, Processor, Stability};
+use profpipe_formats::otlp;
+use profpipe_profile as profile;
 
 pub use config::Config;
 

@@ -8,13 +8,11 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use profpipe_pipeline::batch::{Acknowledgement, Batch, Outcome, Receipt};
-use profpipe_pipeline::component::{Outbox, Processor};
-use profpipe_pipeline::config::Section;
-use profpipe_pipeline::otlp;
-use profpipe_pipeline::profile::{
-    Profile, Profiles, Resource, ResourceProfiles, SampleRef, ScopeProfiles,
-};
+use profpipe_engine::batch::{Acknowledgement, Batch, Outcome, Receipt};
+use profpipe_engine::component::{Outbox, Processor};
+use profpipe_engine::config::Section;
+use profpipe_formats::otlp;
+use profpipe_profile::{Profile, Profiles, Resource, ResourceProfiles, SampleRef, ScopeProfiles};
 
 use super::Batching;
 

@@ -5,8 +5,8 @@ use std::hash::{BuildHasher, RandomState};
 use std::str::FromStr;
 
 use crate::downsample::algorithm::{self, Options};
-use profpipe_pipeline::component::{self, Error, Processor, ProcessorConfig, Setup};
-use profpipe_pipeline::config::Problems;
+use profpipe_engine::component::{self, Error, Processor, ProcessorConfig, Setup};
+use profpipe_engine::config::Problems;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 

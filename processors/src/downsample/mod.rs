@@ -10,9 +10,9 @@ mod tests;
 
 use std::time::{Duration, Instant};
 
-use profpipe_pipeline::batch::Batch;
-use profpipe_pipeline::component::{Access, Error, Factory, Outbox, Processor, Setup, Stability};
-use profpipe_pipeline::telemetry::{Counter, names};
+use profpipe_engine::batch::Batch;
+use profpipe_engine::component::{Access, Error, Factory, Outbox, Processor, Setup, Stability};
+use profpipe_engine::telemetry::{Counter, names};
 
 use self::algorithm::{Options, Refusal, downsample};
 pub use config::{Config, Keep};

@@ -6,15 +6,15 @@
 )]
 
 use bytes::Bytes;
-use profpipe_pipeline::batch::Batch;
-use profpipe_pipeline::component::{Outbox, Processor, ProcessorConfig, Setup};
-use profpipe_pipeline::config::Section;
-use profpipe_pipeline::engine::Services;
-use profpipe_pipeline::otlp;
-use profpipe_pipeline::profile::{
+use profpipe_engine::Services;
+use profpipe_engine::batch::Batch;
+use profpipe_engine::component::{Outbox, Processor, ProcessorConfig, Setup};
+use profpipe_engine::config::Section;
+use profpipe_engine::telemetry::names;
+use profpipe_formats::otlp;
+use profpipe_profile::{
     LocationRef, Profile, Profiles, Resource, ResourceProfiles, SampleRef, ScopeProfiles,
 };
-use profpipe_pipeline::telemetry::names;
 
 use super::{Config, Keep};
 

@@ -3,7 +3,7 @@
 //! An answer is remembered for the row that it depends on, so that a regular expression sees each
 //! function of a batch once, however many samples call it.
 
-use profpipe_pipeline::profile::{
+use profpipe_profile::{
     AttributeIx, Dictionary, Function, FunctionIx, Index, KeyValue, Line, LocationIx, LocationRef,
     Profile, Resource, SampleRef, Scope, StackIx, StringIx, Value,
 };

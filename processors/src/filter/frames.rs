@@ -6,9 +6,7 @@
 
 use std::collections::HashMap;
 
-use profpipe_pipeline::profile::{
-    Dictionary, Index, Line, LocationIx, LocationRef, Profiles, StackIx,
-};
+use profpipe_profile::{Dictionary, Index, Line, LocationIx, LocationRef, Profiles, StackIx};
 
 use super::condition::{Condition, FrameMemory};
 use super::config::ErrorMode;

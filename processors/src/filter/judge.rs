@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use profpipe_pipeline::profile::{Dictionary, Profile, Profiles, Resource, SampleRef, Samples};
+use profpipe_profile::{Dictionary, Profile, Profiles, Resource, SampleRef, Samples};
 
 use super::Rules;
 use super::condition::{Asked, Condition, Subject};

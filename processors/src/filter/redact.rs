@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use profpipe_pipeline::component::Error;
-use profpipe_pipeline::config::Problems;
-use profpipe_pipeline::profile::{
+use profpipe_engine::component::Error;
+use profpipe_engine::config::Problems;
+use profpipe_profile::{
     Attributes, Dictionary, Function, Functions, Index, KeyValue, MappingRef, Mappings, Profiles,
     StringIx, Value,
 };

@@ -7,15 +7,15 @@
 
 use std::sync::Arc;
 
-use profpipe_pipeline::batch::Batch;
-use profpipe_pipeline::component::{Access, Outbox, Processor, ProcessorConfig, Setup};
-use profpipe_pipeline::config::Section;
-use profpipe_pipeline::engine::Services;
-use profpipe_pipeline::profile::{
+use profpipe_engine::Services;
+use profpipe_engine::batch::Batch;
+use profpipe_engine::component::{Access, Outbox, Processor, ProcessorConfig, Setup};
+use profpipe_engine::config::Section;
+use profpipe_engine::telemetry::{Metrics, names};
+use profpipe_profile::{
     Dictionary, Function, Line, LocationIx, LocationRef, MappingRef, Profile, Profiles,
     ResourceProfiles, SampleRef, ScopeProfiles, StackIx, StringIx, Value, ValueType,
 };
-use profpipe_pipeline::telemetry::{Metrics, names};
 
 use proptest::prelude::*;
 

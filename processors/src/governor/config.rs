@@ -1,9 +1,9 @@
 //! What users type for the `governor` processor.
 
-use profpipe_pipeline::component::{self, Error, Processor, ProcessorConfig, Setup};
-use profpipe_pipeline::config::Problems;
-use profpipe_pipeline::overhead::{Allowance, Limits};
-use profpipe_pipeline::settings::{ByteSize, Duration, Percent};
+use profpipe_engine::component::{self, Error, Processor, ProcessorConfig, Setup};
+use profpipe_engine::config::Problems;
+use profpipe_engine::overhead::{Allowance, Limits};
+use profpipe_engine::settings::{ByteSize, Duration, Percent};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

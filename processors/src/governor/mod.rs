@@ -1,6 +1,6 @@
 //! The `governor` processor: a hard budget for the cost of profiling.
 //!
-//! It states the budget; the sampler keeps it (`pipeline::overhead`, receiver `perf`). On the way
+//! It states the budget; the sampler keeps it (`overhead` of the engine, receiver `perf`). On the way
 //! through, profiles of the sampler are told what they cost and how they were taken.
 
 mod config;
@@ -9,15 +9,15 @@ mod tests;
 
 use std::sync::Arc;
 
-use profpipe_pipeline::batch::Batch;
-use profpipe_pipeline::component::{Access, Error, Factory, Outbox, Processor, Setup, Stability};
-use profpipe_pipeline::overhead::{Overhead, Status};
-use profpipe_pipeline::profile::attribute_names::{
+use profpipe_engine::batch::Batch;
+use profpipe_engine::component::{Access, Error, Factory, Outbox, Processor, Setup, Stability};
+use profpipe_engine::overhead::{Overhead, Status};
+use profpipe_engine::telemetry::{Metrics, names};
+use profpipe_profile::attribute_names::{
     FRAMES_UNNAMED, OLDEST_WINDOW_AGE, OLDEST_WINDOW_STAGE, OVERHEAD_BUDGET, OVERHEAD_CONFIDENCE,
     OVERHEAD_CPU, OVERHEAD_RUNG, OVERHEAD_STATE, SAMPLING_CAPPED, SAMPLING_FREQUENCY,
 };
-use profpipe_pipeline::profile::{Profiles, StringIx, Value};
-use profpipe_pipeline::telemetry::{Metrics, names};
+use profpipe_profile::{Profiles, StringIx, Value};
 
 pub use config::{Config, Start, Window};
 

@@ -7,12 +7,12 @@
 
 use std::sync::Arc;
 
-use profpipe_pipeline::batch::Batch;
-use profpipe_pipeline::component::{Outbox, ProcessorConfig, Setup};
-use profpipe_pipeline::config::Section;
-use profpipe_pipeline::engine::Services;
-use profpipe_pipeline::overhead::Wish;
-use profpipe_pipeline::profile::{Profile, Profiles, ResourceProfiles, ScopeProfiles, Value};
+use profpipe_engine::Services;
+use profpipe_engine::batch::Batch;
+use profpipe_engine::component::{Outbox, ProcessorConfig, Setup};
+use profpipe_engine::config::Section;
+use profpipe_engine::overhead::Wish;
+use profpipe_profile::{Profile, Profiles, ResourceProfiles, ScopeProfiles, Value};
 
 use super::Config;
 

@@ -8,11 +8,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::header::AUTHORIZATION;
 use http::{HeaderValue, Uri};
+use profpipe_engine::component::{Error, Extensions};
+use profpipe_engine::config::Section;
+use profpipe_engine::settings::{self, Secret};
 use profpipe_network::client::{Client, ClientError, Request, Stream};
 use profpipe_network::settings::{ClientSettings, Keepalive};
-use profpipe_pipeline::component::{Error, Extensions};
-use profpipe_pipeline::config::Section;
-use profpipe_pipeline::settings::{self, Secret};
 use serde::Deserialize;
 
 use super::config::{AuthType, Config};

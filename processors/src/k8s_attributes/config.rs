@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
+use profpipe_engine::component::{self, Error, Processor, ProcessorConfig, Setup};
+use profpipe_engine::config::Problems;
+use profpipe_engine::settings::{ByteSize, Duration};
 use profpipe_network::settings::ClientTls;
-use profpipe_pipeline::component::{self, Error, Processor, ProcessorConfig, Setup};
-use profpipe_pipeline::config::Problems;
-use profpipe_pipeline::settings::{ByteSize, Duration};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

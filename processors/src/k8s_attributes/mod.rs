@@ -28,11 +28,11 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use profpipe_pipeline::batch::Batch;
-use profpipe_pipeline::component::{Access, Error, Factory, Outbox, Processor, Setup, Stability};
-use profpipe_pipeline::otlp;
-use profpipe_pipeline::profile::Resource;
-use profpipe_pipeline::telemetry::{Counter, names};
+use profpipe_engine::batch::Batch;
+use profpipe_engine::component::{Access, Error, Factory, Outbox, Processor, Setup, Stability};
+use profpipe_engine::telemetry::{Counter, names};
+use profpipe_formats::otlp;
+use profpipe_profile::Resource;
 use tokio::sync::oneshot;
 
 use self::config::Comparison;

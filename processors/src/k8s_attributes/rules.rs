@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use profpipe_pipeline::profile::{Resource, Value};
+use profpipe_profile::{Resource, Value};
 use regex::Regex;
 
 use super::config::{self, Association, Config, Extract, SourceKind};

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use http::StatusCode;
+use profpipe_engine::component::Error;
+use profpipe_engine::telemetry::Counter;
 use profpipe_network::client::{Stream, printable, retry_after};
-use profpipe_pipeline::component::Error;
-use profpipe_pipeline::telemetry::Counter;
 
 use super::access::Access;
 use super::objects::{Event, Kind, Page, Raw};

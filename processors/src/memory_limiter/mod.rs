@@ -8,8 +8,8 @@ mod config;
 #[cfg(test)]
 mod tests;
 
-use profpipe_pipeline::batch::Batch;
-use profpipe_pipeline::component::{Access, Error, Factory, Outbox, Processor, Stability};
+use profpipe_engine::batch::Batch;
+use profpipe_engine::component::{Access, Error, Factory, Outbox, Processor, Stability};
 
 pub use config::Config;
 

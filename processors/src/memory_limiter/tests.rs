@@ -5,9 +5,9 @@
     reason = "a test fails by panicking"
 )]
 
-use profpipe_pipeline::component::{ProcessorConfig, Setup};
-use profpipe_pipeline::config::Section;
-use profpipe_pipeline::engine::Services;
+use profpipe_engine::Services;
+use profpipe_engine::component::{ProcessorConfig, Setup};
+use profpipe_engine::config::Section;
 
 use super::Config;
 

@@ -1,7 +1,7 @@
 //! What users type for the `resource` processor.
 
-use profpipe_pipeline::component::{self, Error, Processor, ProcessorConfig, Setup};
-use profpipe_pipeline::config::Problems;
+use profpipe_engine::component::{self, Error, Processor, ProcessorConfig, Setup};
+use profpipe_engine::config::Problems;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

@@ -4,9 +4,9 @@ mod config;
 #[cfg(test)]
 mod tests;
 
-use profpipe_pipeline::batch::Batch;
-use profpipe_pipeline::component::{Access, Error, Factory, Outbox, Processor, Stability};
-use profpipe_pipeline::profile::{Resource, Value};
+use profpipe_engine::batch::Batch;
+use profpipe_engine::component::{Access, Error, Factory, Outbox, Processor, Stability};
+use profpipe_profile::{Resource, Value};
 
 use crate::actions::{Change, Target};
 

@@ -5,11 +5,11 @@
     reason = "a test fails by panicking"
 )]
 
-use profpipe_pipeline::batch::Batch;
-use profpipe_pipeline::component::{Outbox, ProcessorConfig, Setup};
-use profpipe_pipeline::config::Section;
-use profpipe_pipeline::engine::Services;
-use profpipe_pipeline::profile::{Profiles, Resource, ResourceProfiles, Value};
+use profpipe_engine::Services;
+use profpipe_engine::batch::Batch;
+use profpipe_engine::component::{Outbox, ProcessorConfig, Setup};
+use profpipe_engine::config::Section;
+use profpipe_profile::{Profiles, Resource, ResourceProfiles, Value};
 
 use super::Config;
 

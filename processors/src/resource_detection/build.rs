@@ -5,8 +5,8 @@
 
 use std::collections::HashMap;
 
-use profpipe_pipeline::profile::attribute_names::{BUILD_ID_GNU, BUILD_ID_GO, BUILD_ID_HTLHASH};
-use profpipe_pipeline::profile::{Dictionary, MappingIx, ResourceProfiles, Value};
+use profpipe_profile::attribute_names::{BUILD_ID_GNU, BUILD_ID_GO, BUILD_ID_HTLHASH};
+use profpipe_profile::{Dictionary, MappingIx, ResourceProfiles, Value};
 
 use super::facts::Facts;
 

@@ -10,9 +10,9 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method};
+use profpipe_engine::component::Extensions;
 use profpipe_network::client::{Client, Endpoint, Request};
 use profpipe_network::settings::ClientSettings;
-use profpipe_pipeline::component::Extensions;
 use serde_json::Value as Json;
 
 use super::catalog::Detector;

@@ -1,6 +1,6 @@
 //! What detectors found out: attributes in the order found, cleaned and cut.
 
-use profpipe_pipeline::profile::{KeyValue, Resource, Value};
+use profpipe_profile::{KeyValue, Resource, Value};
 
 /// The longest text of a value, in bytes.
 pub(super) const MAX_TEXT: usize = 1024;

@@ -5,7 +5,7 @@
 //! difference. `profpipe.environment.id` is one short value for all of it: hosts of one kind have
 //! the same, so that profiles can be grouped by it.
 
-use profpipe_pipeline::profile::Value;
+use profpipe_profile::Value;
 
 use super::facts::{Facts, clean};
 use super::files::{self, Files};

@@ -12,10 +12,10 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
-use profpipe_pipeline::engine::{Services, WorkerCommand};
-use profpipe_pipeline::modules::{Content, ModuleId, ModuleStore};
-use profpipe_pipeline::overhead::Overhead;
-use profpipe_pipeline::profile::{Dictionary, MappingIx, ResourceProfiles, Value};
+use profpipe_engine::modules::{Content, ModuleId, ModuleStore};
+use profpipe_engine::overhead::Overhead;
+use profpipe_engine::{Services, WorkerCommand};
+use profpipe_profile::{Dictionary, MappingIx, ResourceProfiles, Value};
 
 use super::facts::Facts;
 use crate::symbolize::{Build, Describer};

@@ -25,15 +25,13 @@ mod waiting;
 
 use std::time::{Duration, Instant};
 
-use profpipe_pipeline::batch::{Batch, Context, Outcome};
-use profpipe_pipeline::component::{Access, Error, Factory, Outbox, Processor, Setup, Stability};
-use profpipe_pipeline::profile::attribute_names::{
-    HOST_NAME, PROCESS_EXECUTABLE_PATH, PROCESS_PID,
-};
-use profpipe_pipeline::profile::{
+use profpipe_engine::batch::{Batch, Context, Outcome};
+use profpipe_engine::component::{Access, Error, Factory, Outbox, Processor, Setup, Stability};
+use profpipe_engine::telemetry::Counter;
+use profpipe_profile::attribute_names::{HOST_NAME, PROCESS_EXECUTABLE_PATH, PROCESS_PID};
+use profpipe_profile::{
     AttributeIx, Dictionary, Profiles, Resource, ResourceProfiles, StringIx, Value,
 };
-use profpipe_pipeline::telemetry::Counter;
 
 use build::Builds;
 use cgroup::Throttling;

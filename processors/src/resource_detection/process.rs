@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use profpipe_pipeline::profile::Value;
+use profpipe_profile::Value;
 
 use super::catalog::Detector;
 use super::cgroup::{self, Groups, Limits, Throttling};

@@ -1,6 +1,6 @@
 //! What machine this is and what runs it: the `system` detector.
 
-use profpipe_pipeline::profile::Value;
+use profpipe_profile::Value;
 
 use super::facts::Facts;
 use super::files::{self, Files};

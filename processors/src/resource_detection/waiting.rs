@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::Instant;
 
-use profpipe_pipeline::batch::Batch;
-use profpipe_pipeline::component::{Error, Setup};
+use profpipe_engine::batch::Batch;
+use profpipe_engine::component::{Error, Setup};
 
 use super::catalog::Detector;
 use super::cloud::{self, Said, Service};

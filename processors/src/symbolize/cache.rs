@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hashbrown::HashSet;
-use profpipe_pipeline::modules::ModuleId;
+use profpipe_engine::modules::ModuleId;
 
 use super::answer::{Answer, Frame};
 use super::protocol::WireFunction;

@@ -9,8 +9,8 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use profpipe_pipeline::engine::WorkerCommand;
-use profpipe_pipeline::overhead::{Overhead, Stage};
+use profpipe_engine::WorkerCommand;
+use profpipe_engine::overhead::{Overhead, Stage};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, kill_process, setpriority_process};
 

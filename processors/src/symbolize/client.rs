@@ -13,11 +13,11 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::time::{Duration, Instant};
 
-use profpipe_pipeline::engine::WorkerCommand;
-use profpipe_pipeline::modules::{Content, Module};
-use profpipe_pipeline::telemetry::Counter;
+use profpipe_engine::WorkerCommand;
+use profpipe_engine::modules::{Content, Module};
+use profpipe_engine::telemetry::Counter;
 
-use profpipe_pipeline::overhead::{Overhead, Stage, Work};
+use profpipe_engine::overhead::{Overhead, Stage, Work};
 
 use super::answer::{self, Answer, Known, Reason};
 use super::build_id::BuildId;

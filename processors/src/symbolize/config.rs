@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use profpipe_pipeline::component::{Config, Error, Processor, ProcessorConfig, Setup};
-use profpipe_pipeline::config::Problems;
-use profpipe_pipeline::settings::{ByteSize, Duration};
+use profpipe_engine::component::{Config, Error, Processor, ProcessorConfig, Setup};
+use profpipe_engine::config::Problems;
+use profpipe_engine::settings::{ByteSize, Duration};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

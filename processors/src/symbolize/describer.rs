@@ -5,8 +5,8 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use profpipe_pipeline::engine::WorkerCommand;
-use profpipe_pipeline::overhead::Overhead;
+use profpipe_engine::WorkerCommand;
+use profpipe_engine::overhead::Overhead;
 
 use super::child::Child;
 use super::protocol::{Build, Limits, Request, Response};

@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use profpipe_pipeline::overhead::Work;
+use profpipe_engine::overhead::Work;
 
 use super::answer::{Answer, Frame, Known, Reason};
 use super::protocol::WireFunction;

@@ -44,12 +44,12 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Instant;
 
-use profpipe_pipeline::batch::{Batch, Context};
-use profpipe_pipeline::component::{Error, Factory, Outbox, Processor, Setup, Stability};
-use profpipe_pipeline::modules::{ModuleId, ModuleStore};
-use profpipe_pipeline::overhead::{Overhead, Stage};
-use profpipe_pipeline::profile::{MappingIx, Profiles};
-use profpipe_pipeline::telemetry::{Counter, names};
+use profpipe_engine::batch::{Batch, Context};
+use profpipe_engine::component::{Error, Factory, Outbox, Processor, Setup, Stability};
+use profpipe_engine::modules::{ModuleId, ModuleStore};
+use profpipe_engine::overhead::{Overhead, Stage};
+use profpipe_engine::telemetry::{Counter, names};
+use profpipe_profile::{MappingIx, Profiles};
 
 pub use self::config::SymbolizeConfig;
 pub use self::worker::worker_main;

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use profpipe_pipeline::modules::{Content, Module};
+use profpipe_engine::modules::{Content, Module};
 
 use super::answer::Reason;
 use super::build_id::BuildId;

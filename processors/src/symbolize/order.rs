@@ -7,8 +7,8 @@
 use std::collections::HashSet;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 
-use profpipe_pipeline::profile::attribute_names::{HOST_NAME, SERVICE_NAME};
-use profpipe_pipeline::profile::{Profiles, Resource};
+use profpipe_profile::attribute_names::{HOST_NAME, SERVICE_NAME};
+use profpipe_profile::{Profiles, Resource};
 
 /// The services whose profiles a batch holds, as hashes of what identifies them. Two that have the
 /// same keep to an order that they need not keep to.

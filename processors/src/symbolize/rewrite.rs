@@ -5,12 +5,12 @@
 
 use std::collections::HashMap;
 
-use profpipe_pipeline::modules::ModuleId;
-use profpipe_pipeline::profile::attribute_names::{
+use profpipe_engine::modules::ModuleId;
+use profpipe_profile::attribute_names::{
     FRAME_TYPE, PPROF_HAS_FILENAMES, PPROF_HAS_FUNCTIONS, PPROF_HAS_INLINE_FRAMES,
     PPROF_HAS_LINE_NUMBERS, SYMBOLS_PROVISIONAL, UNSYMBOLIZED_REASON,
 };
-use profpipe_pipeline::profile::{
+use profpipe_profile::{
     AttributeIx, Dictionary, Function, FunctionIx, Index, Line, Locations, MappingIx, Mappings,
     Profiles, StringIx, Value,
 };
@@ -104,7 +104,7 @@ pub(super) fn apply(
                 }
             }
         }
-        locations.push(profpipe_pipeline::profile::LocationRef {
+        locations.push(profpipe_profile::LocationRef {
             lines: &lines,
             attributes: &attributes,
             ..location
@@ -223,10 +223,7 @@ impl Writer {
             let kept = mapping.attributes.iter().copied();
             let kept = kept.filter(|own| !new.iter().any(|new| key(new) == key(own)));
             let attributes: Vec<_> = kept.chain(new.iter().copied()).collect();
-            mappings.push(profpipe_pipeline::profile::MappingRef {
-                attributes: &attributes,
-                ..mapping
-            });
+            mappings.push(profpipe_profile::MappingRef { attributes: &attributes, ..mapping });
         }
         dictionary.mappings = mappings;
     }

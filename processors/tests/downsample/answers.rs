@@ -4,8 +4,8 @@
 
 use std::collections::HashMap;
 
-use profpipe_pipeline::profile::{Dictionary, Profile, Profiles, StackIx};
 use profpipe_processors::downsample::algorithm::Item;
+use profpipe_profile::{Dictionary, Profile, Profiles, StackIx};
 
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

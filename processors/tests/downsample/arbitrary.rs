@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use profpipe_pipeline::otlp;
-use profpipe_pipeline::profile::attribute_names::SAMPLES_LOST;
-use profpipe_pipeline::profile::{
+use profpipe_formats::otlp;
+use profpipe_processors::downsample::algorithm::{Design, Keep, Options, Refusal, downsample};
+use profpipe_profile::attribute_names::SAMPLES_LOST;
+use profpipe_profile::{
     Function, Index, Line, Link, LinkIx, LocationRef, Profile, Profiles, Resource,
     ResourceProfiles, SampleRef, ScopeProfiles, StringIx, Value,
 };
-use profpipe_processors::downsample::algorithm::{Design, Keep, Options, Refusal, downsample};
 use proptest::prelude::*;
 
 use crate::answers::items;

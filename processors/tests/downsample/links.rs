@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use profpipe_pipeline::profile::{
+use profpipe_formats::{otlp, pprof};
+use profpipe_processors::downsample::algorithm::{Keep, Options, downsample};
+use profpipe_profile::{
     Link, LocationRef, Profile, Profiles, ResourceProfiles, SampleRef, ScopeProfiles, ValueType,
     aggregate, merge,
 };
-use profpipe_pipeline::{otlp, pprof};
-use profpipe_processors::downsample::algorithm::{Keep, Options, downsample};
 
 /// Forty samples over four stacks: of two traces, and of none.
 fn batch(shift: u8) -> Profiles {

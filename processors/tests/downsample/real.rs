@@ -3,9 +3,9 @@
 
 use std::io::Read;
 
-use profpipe_pipeline::otlp;
-use profpipe_pipeline::profile::Profiles;
+use profpipe_formats::otlp;
 use profpipe_processors::downsample::algorithm::Design;
+use profpipe_profile::Profiles;
 
 use crate::answers::{Answers, Question, Trials, items, percent, rows};
 

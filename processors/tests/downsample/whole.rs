@@ -1,15 +1,15 @@
 //! Whole batches of a known shape: what is kept together, what is told, what is refused.
 
-use profpipe_pipeline::profile::attribute_names::{
+use profpipe_processors::downsample::algorithm::{
+    Keep, Options, Refusal, Report, downsample, trace_randomness,
+};
+use profpipe_profile::attribute_names::{
     PROFILE_CUMULATIVE, SAMPLES_LOST, SAMPLING_CALIBRATED, SAMPLING_KEPT, SAMPLING_METHOD,
     SAMPLING_ROWS_IN, SAMPLING_SEED, SAMPLING_TAU, SAMPLING_TOTAL_IN,
 };
-use profpipe_pipeline::profile::{
+use profpipe_profile::{
     Function, Line, Link, LocationRef, Profile, Profiles, Resource, ResourceProfiles, SampleRef,
     Samples, ScopeProfiles, StackIx, StringIx, Value,
-};
-use profpipe_processors::downsample::algorithm::{
-    Keep, Options, Refusal, Report, downsample, trace_randomness,
 };
 
 use std::collections::HashSet;
@@ -340,7 +340,7 @@ fn windows(count: u64, stacks: u64, change: impl Fn(&mut Profiles, u64)) -> Prof
         change(&mut window, at);
         window
     });
-    profpipe_pipeline::profile::merge(all)
+    profpipe_profile::merge(all)
 }
 
 fn put(profiles: &mut Profiles, name: &str, value: Value) {
@@ -404,7 +404,7 @@ fn what_belongs_together_is_sampled_together() {
 #[test]
 fn small_services_keep_more() {
     let batch = [service("large", 20_000), service("small", 2500)];
-    let mut batch = profpipe_pipeline::profile::merge(batch);
+    let mut batch = profpipe_profile::merge(batch);
     let report = downsample(&mut batch, &options(Keep::Share(0.1)), 1);
     assert!(report.rows_out <= 2250);
     let kept = batch.resources[1].scopes[0].profiles[0].samples.len();

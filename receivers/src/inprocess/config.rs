@@ -1,8 +1,8 @@
 //! What users type for the `inprocess` receiver.
 
-use profpipe_pipeline::component::{self, Error, Receiver, ReceiverConfig, Setup};
-use profpipe_pipeline::config::Problems;
-use profpipe_pipeline::settings::Duration;
+use profpipe_engine::component::{self, Error, Receiver, ReceiverConfig, Setup};
+use profpipe_engine::config::Problems;
+use profpipe_engine::settings::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

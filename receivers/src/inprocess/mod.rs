@@ -29,11 +29,11 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use pprof::{ProfilerGuard, ProfilerGuardBuilder};
-use profpipe_pipeline::batch::Batch;
-use profpipe_pipeline::component::{Error, Factory, Lifecycle, Receiver, Setup, Stability};
-use profpipe_pipeline::engine::Sender;
-use profpipe_pipeline::profile::Profiles;
-use profpipe_pipeline::telemetry::{Counter, names};
+use profpipe_engine::Sender;
+use profpipe_engine::batch::Batch;
+use profpipe_engine::component::{Error, Factory, Lifecycle, Receiver, Setup, Stability};
+use profpipe_engine::telemetry::{Counter, names};
+use profpipe_profile::Profiles;
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::mpsc;
 

@@ -3,11 +3,11 @@
 use std::time::{Duration, SystemTime};
 
 use pprof::{Frames, Symbol, UnresolvedReport};
-use profpipe_pipeline::profile::attribute_names::{
+use profpipe_profile::attribute_names::{
     FRAME_TYPE, HOST_NAME, PPROF_DEFAULT_SAMPLE_TYPE, PROCESS_EXECUTABLE_NAME,
     PROCESS_EXECUTABLE_PATH, PROCESS_PID, SERVICE_NAME, THREAD_NAME,
 };
-use profpipe_pipeline::profile::{
+use profpipe_profile::{
     AttributeIx, Dictionary, Function, KeyValue, Line, LocationIx, LocationRef, Profile, Profiles,
     Resource, ResourceProfiles, SampleRef, Samples, Scope, ScopeProfiles, StringIx, ValueType,
 };

@@ -7,11 +7,11 @@
 
 use std::time::{Duration, Instant};
 
-use profpipe_pipeline::component::{Lifecycle, ReceiverConfig, Setup};
-use profpipe_pipeline::engine::{Sender, Services};
-use profpipe_pipeline::profile::Profiles;
-use profpipe_pipeline::profile::attribute_names::{PROCESS_PID, SERVICE_NAME, THREAD_NAME};
-use profpipe_pipeline::telemetry::names;
+use profpipe_engine::component::{Lifecycle, ReceiverConfig, Setup};
+use profpipe_engine::telemetry::names;
+use profpipe_engine::{Sender, Services};
+use profpipe_profile::Profiles;
+use profpipe_profile::attribute_names::{PROCESS_PID, SERVICE_NAME, THREAD_NAME};
 
 use super::Config;
 use super::table::Shares;

@@ -1,6 +1,6 @@
 //! What users type for the `nop` receiver.
 
-use profpipe_pipeline::component::{self, Error, Receiver, ReceiverConfig, Setup};
+use profpipe_engine::component::{self, Error, Receiver, ReceiverConfig, Setup};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

@@ -5,8 +5,8 @@
 mod config;
 
 use async_trait::async_trait;
-use profpipe_pipeline::component::{Error, Factory, Lifecycle, Receiver, Stability};
-use profpipe_pipeline::engine::Sender;
+use profpipe_engine::Sender;
+use profpipe_engine::component::{Error, Factory, Lifecycle, Receiver, Stability};
 
 pub use config::Config;
 

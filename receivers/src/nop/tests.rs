@@ -7,8 +7,8 @@
 
 use std::time::Duration;
 
-use profpipe_pipeline::component::{Lifecycle, ReceiverConfig, Setup};
-use profpipe_pipeline::engine::{Sender, Services};
+use profpipe_engine::component::{Lifecycle, ReceiverConfig, Setup};
+use profpipe_engine::{Sender, Services};
 
 use super::Config;
 

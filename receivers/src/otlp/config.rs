@@ -1,9 +1,9 @@
 //! What users type for the `otlp` receiver.
 
+use profpipe_engine::component::{self, Error, Receiver, ReceiverConfig, Setup};
+use profpipe_engine::config::Problems;
 use profpipe_network::server::Server;
 use profpipe_network::server_config;
-use profpipe_pipeline::component::{self, Error, Receiver, ReceiverConfig, Setup};
-use profpipe_pipeline::config::Problems;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

@@ -2,7 +2,7 @@
 //!
 //! It answers success when every destination has the profiles, or when they survive a crash of this
 //! process; the sender may then forget them. It reads requests leniently
-//! ([`otlp::admit`](profpipe_pipeline::otlp::admit)): a profile that points outside of its tables is
+//! ([`otlp::admit`](profpipe_formats::otlp::admit)): a profile that points outside of its tables is
 //! refused and counted in the answer, the rest goes on.
 
 mod config;
@@ -13,9 +13,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use http::Method;
+use profpipe_engine::Sender;
+use profpipe_engine::component::{Error, Factory, Lifecycle, Receiver, Setup, Stability};
 use profpipe_network::server::{Router, Server};
-use profpipe_pipeline::component::{Error, Factory, Lifecycle, Receiver, Setup, Stability};
-use profpipe_pipeline::engine::Sender;
 
 pub use config::{Config, GrpcConfig, HttpConfig, Protocols};
 use export::{Export, Ways};

@@ -1,8 +1,8 @@
 //! What users type for the `perf` receiver.
 
-use profpipe_pipeline::component::Config as ComponentConfig;
-use profpipe_pipeline::config::Problems;
-use profpipe_pipeline::settings::{ByteSize, Duration};
+use profpipe_engine::component::Config as ComponentConfig;
+use profpipe_engine::config::Problems;
+use profpipe_engine::settings::{ByteSize, Duration};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

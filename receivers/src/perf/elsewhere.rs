@@ -1,6 +1,6 @@
 //! The stand-in where perf events do not exist: a clear error.
 
-use profpipe_pipeline::component::{Error, Receiver, Setup};
+use profpipe_engine::component::{Error, Receiver, Setup};
 
 use super::Config;
 use super::finding::{Finding, Level};

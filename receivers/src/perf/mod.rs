@@ -22,7 +22,7 @@ pub use finding::{Finding, Level};
 
 mod finding;
 
-use profpipe_pipeline::component::{Error, Factory, Receiver, ReceiverConfig, Setup, Stability};
+use profpipe_engine::component::{Error, Factory, Receiver, ReceiverConfig, Setup, Stability};
 
 /// How the component is registered.
 pub const FACTORY: Factory = Factory::receiver::<Config>(

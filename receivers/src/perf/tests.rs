@@ -11,20 +11,20 @@
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use profpipe_pipeline::batch::Batch;
-use profpipe_pipeline::component::{
+use profpipe_engine::batch::Batch;
+use profpipe_engine::component::{
     Config as _, Lifecycle, Receiver, ReceiverConfig, Setup, Stopper,
 };
-use profpipe_pipeline::config::Problems;
-use profpipe_pipeline::engine::{Sender, Services};
-use profpipe_pipeline::modules::ModuleId;
-use profpipe_pipeline::overhead::Limits;
-use profpipe_pipeline::profile::attribute_names::{
+use profpipe_engine::config::Problems;
+use profpipe_engine::modules::ModuleId;
+use profpipe_engine::overhead::Limits;
+use profpipe_engine::settings;
+use profpipe_engine::telemetry::names;
+use profpipe_engine::{Sender, Services};
+use profpipe_profile::attribute_names::{
     PROCESS_EXECUTABLE_NAME, PROCESS_PID, SERVICE_NAME, STACK_STATE, THREAD_NAME,
 };
-use profpipe_pipeline::profile::{Profiles, Resource};
-use profpipe_pipeline::settings;
-use profpipe_pipeline::telemetry::names;
+use profpipe_profile::{Profiles, Resource};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -111,7 +111,7 @@ fn setup() -> Setup {
 }
 
 type Running =
-    (JoinHandle<Result<(), profpipe_pipeline::component::Error>>, mpsc::Receiver<Batch>, Stopper);
+    (JoinHandle<Result<(), profpipe_engine::component::Error>>, mpsc::Receiver<Batch>, Stopper);
 
 fn start(receiver: Box<dyn Receiver>) -> Running {
     let (stopper, life) = Lifecycle::new();

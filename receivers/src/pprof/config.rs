@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use profpipe_engine::component::{self, Error, Receiver, ReceiverConfig, Setup};
+use profpipe_engine::config::Problems;
+use profpipe_engine::settings::{ByteSize, Duration, Secret};
 use profpipe_network::settings::{Authentication, ClientSettings, ClientTls, Headers};
-use profpipe_pipeline::component::{self, Error, Receiver, ReceiverConfig, Setup};
-use profpipe_pipeline::config::Problems;
-use profpipe_pipeline::settings::{ByteSize, Duration, Secret};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, Hasher};
 
 use foldhash::quality::RandomState;
-use profpipe_pipeline::profile::{Dictionary, Profile, Profiles, SampleRef, Samples};
+use profpipe_profile::{Dictionary, Profile, Profiles, SampleRef, Samples};
 
 /// The sample types that count from the start of the process.
 const CUMULATIVE: [&str; 4] = ["alloc_objects", "alloc_space", "contentions", "delay"];

@@ -7,8 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Uri;
 use http::header::CONTENT_TYPE;
+use profpipe_engine::component::{Error, Setup};
 use profpipe_network::client::{AddressPolicy, Client, Request, Resolver};
-use profpipe_pipeline::component::{Error, Setup};
 
 use super::config::Config;
 use super::target::{Source, escaped, may_connect};

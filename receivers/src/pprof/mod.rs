@@ -19,9 +19,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use profpipe_pipeline::component::{Error, Factory, Lifecycle, Receiver, Setup, Stability};
-use profpipe_pipeline::engine::Sender;
-use profpipe_pipeline::telemetry::{Counter, Metrics};
+use profpipe_engine::Sender;
+use profpipe_engine::component::{Error, Factory, Lifecycle, Receiver, Setup, Stability};
+use profpipe_engine::telemetry::{Counter, Metrics};
 use tokio::sync::Mutex;
 use tokio::task::{AbortHandle, JoinSet};
 

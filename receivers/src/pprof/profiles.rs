@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration as StdDuration;
 
-use profpipe_pipeline::settings::Duration;
+use profpipe_engine::settings::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

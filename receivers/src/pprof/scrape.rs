@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use profpipe_pipeline::batch::Batch;
-use profpipe_pipeline::component::Error;
-use profpipe_pipeline::engine::Sender;
-use profpipe_pipeline::pprof;
-use profpipe_pipeline::profile::attribute_names::{PROFILE_NAME, SERVICE_NAME};
-use profpipe_pipeline::profile::{Profiles, StringIx, Value};
-use profpipe_pipeline::settings::ByteSize;
+use profpipe_engine::Sender;
+use profpipe_engine::batch::Batch;
+use profpipe_engine::component::Error;
+use profpipe_engine::settings::ByteSize;
+use profpipe_formats::pprof;
+use profpipe_profile::attribute_names::{PROFILE_NAME, SERVICE_NAME};
+use profpipe_profile::{Profiles, StringIx, Value};
 use tokio::sync::Mutex;
 
 use super::delta::{Baseline, Change};

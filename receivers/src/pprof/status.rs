@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use profpipe_pipeline::component::Error;
-use profpipe_pipeline::telemetry::{Counter, Metrics};
+use profpipe_engine::component::Error;
+use profpipe_engine::telemetry::{Counter, Metrics};
 
 use super::target::Target;
 

@@ -1,10 +1,10 @@
 //! What users type for the `pyroscope` receiver.
 
+use profpipe_engine::component::{self, Error, Receiver, ReceiverConfig, Setup};
+use profpipe_engine::config::Problems;
+use profpipe_engine::settings::ByteSize;
 use profpipe_network::server::Server;
 use profpipe_network::server_config;
-use profpipe_pipeline::component::{self, Error, Receiver, ReceiverConfig, Setup};
-use profpipe_pipeline::config::Problems;
-use profpipe_pipeline::settings::ByteSize;
 
 server_config! {
     /// Takes profiles from Pyroscope's clients and agents.

@@ -8,9 +8,9 @@ use std::io::Read;
 
 use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
-use profpipe_pipeline::pprof::{self, DecodeError};
-use profpipe_pipeline::profile::{Profiles, merge};
-use profpipe_pipeline::settings::ByteSize;
+use profpipe_engine::settings::ByteSize;
+use profpipe_formats::pprof::{self, DecodeError};
+use profpipe_profile::{Profiles, merge};
 
 use super::labels::Identity;
 use super::multipart;

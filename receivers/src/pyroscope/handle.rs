@@ -7,13 +7,13 @@ use async_trait::async_trait;
 use bytes::{BufMut, Bytes};
 use http::header::CONTENT_TYPE;
 use http::{StatusCode, request};
+use profpipe_engine::batch::Batch;
+use profpipe_engine::settings::ByteSize;
+use profpipe_engine::telemetry::Metrics;
+use profpipe_engine::{Charge, Sender};
 use profpipe_network::grpc::Code;
 use profpipe_network::server::{Handler, Refusal, Reply, Request, Transport};
-use profpipe_pipeline::batch::Batch;
-use profpipe_pipeline::engine::{Charge, Sender};
-use profpipe_pipeline::profile::Profiles;
-use profpipe_pipeline::settings::ByteSize;
-use profpipe_pipeline::telemetry::Metrics;
+use profpipe_profile::Profiles;
 use tokio::sync::Semaphore;
 
 use super::convert::{self, Refused};

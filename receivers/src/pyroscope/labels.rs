@@ -9,8 +9,8 @@
 //! | other names that begin with `__` | nothing |
 //! | any other | resource attribute of that name |
 
-use profpipe_pipeline::profile::attribute_names::{PROFILE_CUMULATIVE, PROFILE_NAME, SERVICE_NAME};
-use profpipe_pipeline::profile::{KeyValue, Profiles, Resource, StringIx, Value};
+use profpipe_profile::attribute_names::{PROFILE_CUMULATIVE, PROFILE_NAME, SERVICE_NAME};
+use profpipe_profile::{KeyValue, Profiles, Resource, StringIx, Value};
 
 use super::push::Malformed;
 

@@ -17,10 +17,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use http::Method;
+use profpipe_engine::Sender;
+use profpipe_engine::component::{Error, Factory, Lifecycle, Receiver, Setup, Stability};
+use profpipe_engine::settings::ByteSize;
 use profpipe_network::server::{Router, Server};
-use profpipe_pipeline::component::{Error, Factory, Lifecycle, Receiver, Setup, Stability};
-use profpipe_pipeline::engine::Sender;
-use profpipe_pipeline::settings::ByteSize;
 
 pub use config::Config;
 

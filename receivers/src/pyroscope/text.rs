@@ -4,8 +4,8 @@
 //! Pyroscope, where a period is a whole number of nanoseconds.
 
 use bytes::Bytes;
-use profpipe_pipeline::folded;
-use profpipe_pipeline::profile::{Profiles, SampleRef, Samples, ValueType};
+use profpipe_formats::folded;
+use profpipe_profile::{Profiles, SampleRef, Samples, ValueType};
 
 use super::labels::quote;
 use super::push::Malformed;

@@ -4,9 +4,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use profpipe::{Batch, Exporter, Failure};
-use profpipe_pipeline::component::Error;
-use profpipe_pipeline::profile::{
-    self, Profile, Profiles, ResourceProfiles, Scope, ScopeProfiles, ValueType,
+use profpipe_engine::component::Error;
+use profpipe_profile::{
+    self as profile, Profile, Profiles, ResourceProfiles, Scope, ScopeProfiles, ValueType,
 };
 
 /// Windows that are kept before they become one: uniting costs time, keeping costs memory.

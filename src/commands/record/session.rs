@@ -8,8 +8,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::anyhow;
 use profpipe::{Engine, EngineError, RunningEngine, Services};
-use profpipe_pipeline::overhead::process_cpu;
-use profpipe_pipeline::telemetry::names;
+use profpipe_engine::overhead::process_cpu;
+use profpipe_engine::telemetry::names;
 use profpipe_receivers::perf;
 use serde_json::json;
 use tokio::sync::mpsc::UnboundedReceiver;

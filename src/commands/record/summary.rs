@@ -3,8 +3,8 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use profpipe_pipeline::profile::Profiles;
-use profpipe_pipeline::report::{self, Column, Top};
+use profpipe_formats::report::{self, Column, Top};
+use profpipe_profile::Profiles;
 
 /// How many functions are shown.
 const FUNCTIONS: usize = 10;

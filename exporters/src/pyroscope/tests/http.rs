@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use http::{Method, StatusCode};
+use profpipe_engine::batch::Batch;
+use profpipe_engine::component::{Exporter, ExporterConfig, Failure, Lifecycle, Setup, Stopper};
+use profpipe_engine::config::Section;
+use profpipe_engine::telemetry::names;
+use profpipe_engine::{Budget, Services};
 use profpipe_network::grpc::Code;
 use profpipe_network::server::{Handler, Refusal, Reply, Request, Router, Server};
 use profpipe_network::server_config;
-use profpipe_pipeline::batch::Batch;
-use profpipe_pipeline::component::{Exporter, ExporterConfig, Failure, Lifecycle, Setup, Stopper};
-use profpipe_pipeline::config::Section;
-use profpipe_pipeline::engine::{Budget, Services};
-use profpipe_pipeline::profile::Profiles;
-use profpipe_pipeline::telemetry::names;
+use profpipe_profile::Profiles;
 
 use super::{by_leaf, profile, resource};
 use crate::pyroscope::{Config, PATH};
@@ -201,7 +201,7 @@ async fn each_series_is_one_request() {
         assert!(stored.iter().all(|pushed| pushed.tenant.as_deref() == Some("blue")));
         let one = stored.iter().find(|pushed| pushed.labels["service_name"] == "x").unwrap();
         assert_eq!(one.labels["__name__"], "process_cpu");
-        let decoded = profpipe_pipeline::pprof::decode(&one.profile).unwrap();
+        let decoded = profpipe_formats::pprof::decode(&one.profile).unwrap();
         let profile = decoded.iter().next().unwrap().2;
         assert_eq!(profile.time_unix_nano, 1_700_000_000_000_000_000);
         assert_eq!(profile.duration_nano, 10_000_000_000);
@@ -210,7 +210,7 @@ async fn each_series_is_one_request() {
     fork.export(&batch(&["x", "y", "z"])).await.unwrap();
     let mut times: Vec<_> = Vec::new();
     for pushed in running.stored.stored.lock().unwrap().iter() {
-        let decoded = profpipe_pipeline::pprof::decode(&pushed.profile).unwrap();
+        let decoded = profpipe_formats::pprof::decode(&pushed.profile).unwrap();
         let time = decoded.iter().next().unwrap().2.time_unix_nano;
         times.push((pushed.labels.clone(), time / 1_000_000));
     }

@@ -13,7 +13,7 @@ mod words;
 
 use std::collections::BTreeMap;
 
-use profpipe_pipeline::profile::{
+use profpipe_profile::{
     Function, Line, Link, LinkIx, LocationIx, LocationRef, Profile, Profiles, Resource,
     ResourceProfiles, SampleRef, Scope, ScopeProfiles, StackIx, StringIx, Value, ValueType,
 };
@@ -96,7 +96,7 @@ pub(super) fn by_leaf<'a>(
 ) -> BTreeMap<(String, String), i64> {
     let mut sums = BTreeMap::new();
     for profile in profiles {
-        let decoded = profpipe_pipeline::pprof::decode(profile).unwrap();
+        let decoded = profpipe_formats::pprof::decode(profile).unwrap();
         let tables = &decoded.dictionary;
         for (_, _, profile) in decoded.iter() {
             let kind = tables.strings.get(profile.sample_type.kind);

@@ -1,10 +1,8 @@
 //! Batches to series: sums are kept, limits too.
 
-use profpipe_pipeline::profile::attribute_names::{PROFILE_CUMULATIVE, PROFILE_NAME};
-use profpipe_pipeline::profile::{
-    LocationRef, MappingRef, Profiles, SampleRef, StackIx, StringIx, Value,
-};
-use profpipe_pipeline::settings::ByteSize;
+use profpipe_engine::settings::ByteSize;
+use profpipe_profile::attribute_names::{PROFILE_CUMULATIVE, PROFILE_NAME};
+use profpipe_profile::{LocationRef, MappingRef, Profiles, SampleRef, StackIx, StringIx, Value};
 
 use super::{by_leaf, link, profile, resource, stack};
 use crate::pyroscope::config::{Config, Unsymbolized};
@@ -66,7 +64,7 @@ fn processes_of_a_service_are_one_series() {
     assert_eq!(by_leaf([built.pushes[0].profile.as_slice()]).values().sum::<i64>(), 24);
     assert_eq!(by_leaf([built.pushes[1].profile.as_slice()]).values().sum::<i64>(), 22);
     // Threads are left out, so their samples are one row.
-    let decoded = profpipe_pipeline::pprof::decode(&built.pushes[0].profile).unwrap();
+    let decoded = profpipe_formats::pprof::decode(&built.pushes[0].profile).unwrap();
     assert_eq!(decoded.sample_count(), 1);
 }
 
@@ -85,7 +83,7 @@ fn labels_of_samples_are_bounded() {
     let built = build(&batch, &Config::default());
     assert_eq!((built.pushes.len(), built.unlabelled), (1, 100));
     assert_eq!(sum(&built, "cpu a"), 300);
-    let decoded = profpipe_pipeline::pprof::decode(&built.pushes[0].profile).unwrap();
+    let decoded = profpipe_formats::pprof::decode(&built.pushes[0].profile).unwrap();
     assert_eq!(decoded.sample_count(), 201);
     let tables = &decoded.dictionary;
     let keys: Vec<_> = (1..tables.attributes.len() as u32)
@@ -172,7 +170,7 @@ fn deep_stacks_keep_both_ends() {
     let cpu = profile(&mut batch, CPU, 1, &[(&names, &[], 9)]);
     resource(&mut batch, &[], vec![cpu]);
     let built = build(&batch, &Config::default());
-    let decoded = profpipe_pipeline::pprof::decode(&built.pushes[0].profile).unwrap();
+    let decoded = profpipe_formats::pprof::decode(&built.pushes[0].profile).unwrap();
     let tables = &decoded.dictionary;
     let row = decoded.iter().next().unwrap().2.samples.get(0).stack;
     let name = |at: usize| {
@@ -209,7 +207,7 @@ fn frames_without_a_name_get_one() {
     assert_eq!(sum(&build(&batch, &Config::default()), "cpu libx.so+0x210"), 2);
     let config = Config { unsymbolized: Unsymbolized::Address, ..Config::default() };
     let built = build(&batch, &config);
-    let decoded = profpipe_pipeline::pprof::decode(&built.pushes[0].profile).unwrap();
+    let decoded = profpipe_formats::pprof::decode(&built.pushes[0].profile).unwrap();
     let locations: Vec<_> = decoded.dictionary.locations.iter().skip(1).collect();
     assert_eq!(locations.len(), 1);
     assert_eq!((locations[0].lines.len(), locations[0].address), (0, 0x1010));

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use http::StatusCode;
-use profpipe_pipeline::profile::{Resource, Scope, Value};
+use profpipe_profile::{Resource, Scope, Value};
 
 use crate::pyroscope::answer::{Answer, read};
 use crate::pyroscope::config::{LabelNames, LabelRules};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Version};
-use profpipe_pipeline::component::{Extensions, Failure};
+use profpipe_engine::component::{Extensions, Failure};
 
 use super::server::{Answer, Server, answer, pieces};
 use crate::client::{CallError, Client, ErrorKind, compress, decompress};

@@ -17,8 +17,8 @@ mod tls;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use profpipe_pipeline::component::{ClientAuth, Error, Extension, Extensions};
-use profpipe_pipeline::settings::Secret;
+use profpipe_engine::component::{ClientAuth, Error, Extension, Extensions};
+use profpipe_engine::settings::Secret;
 
 use super::{Client, Endpoint};
 use crate::settings::ClientSettings;

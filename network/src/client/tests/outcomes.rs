@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, StatusCode};
-use profpipe_pipeline::component::Failure;
+use profpipe_engine::component::Failure;
 
 use crate::client::{Response, http_failure, retry_after, status_failure};
 use crate::grpc::{Code, Status};

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use futures_util::future::BoxFuture;
-use profpipe_pipeline::component::{Extensions, Failure};
-use profpipe_pipeline::settings::Secret;
+use profpipe_engine::component::{Extensions, Failure};
+use profpipe_engine::settings::Secret;
 
 use super::server::{Server, answer};
 use super::token;

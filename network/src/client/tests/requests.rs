@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Version;
-use profpipe_pipeline::component::{Extensions, Failure};
-use profpipe_pipeline::settings::Secret;
+use profpipe_engine::component::{Extensions, Failure};
+use profpipe_engine::settings::Secret;
 
 use super::server::{Server, answer, pieces};
 use super::{client, token};

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use http::Version;
-use profpipe_pipeline::component::Extensions;
-use profpipe_pipeline::settings::Secret;
+use profpipe_engine::component::Extensions;
+use profpipe_engine::settings::Secret;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
 };

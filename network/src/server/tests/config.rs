@@ -1,7 +1,7 @@
 //! What users may write.
 
-use profpipe_pipeline::component;
-use profpipe_pipeline::config::{Problems, Section};
+use profpipe_engine::component;
+use profpipe_engine::config::{Problems, Section};
 
 use super::support::{Config, settings, setup};
 use crate::server::Server;

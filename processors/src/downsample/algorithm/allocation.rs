@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
 
-use profpipe_pipeline::profile::ValueType;
+use profpipe_profile::ValueType;
 
 use super::family::Family;
 use super::{Keep, Stratum, group, stratum_rows};

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
 
-use profpipe_pipeline::profile::{Dictionary, StackIx};
+use profpipe_profile::{Dictionary, StackIx};
 
 use super::balance::{self, Columns};
 use super::forest::{self, Paths};

@@ -5,12 +5,12 @@ use std::hash::BuildHasher;
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
-use profpipe_pipeline::profile::attribute_names::{
+use profpipe_profile::attribute_names::{
     PPROF_DEFAULT_SAMPLE_TYPE, PROFILE_CUMULATIVE, SAMPLES_LOST, SAMPLING_CALIBRATED,
     SAMPLING_KEPT, SAMPLING_METHOD, SAMPLING_ROWS_IN, SAMPLING_SEED, SAMPLING_TAU,
     SAMPLING_TOTAL_IN,
 };
-use profpipe_pipeline::profile::{
+use profpipe_profile::{
     AttributeIx, Dictionary, LinkIx, Profile, SampleRef, ScopeProfiles, StackIx, Value, ValueType,
 };
 

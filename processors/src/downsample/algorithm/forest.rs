@@ -1,6 +1,6 @@
 //! The call forest of some items: their paths from the root, in depth-first order.
 
-use profpipe_pipeline::profile::Dictionary;
+use profpipe_profile::Dictionary;
 
 use super::design::Item;
 use super::frames::Kinds;

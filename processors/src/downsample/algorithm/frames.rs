@@ -7,8 +7,8 @@ use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
 
-use profpipe_pipeline::profile::Lists;
-use profpipe_pipeline::profile::{Dictionary, Index, LocationIx, StackIx};
+use profpipe_profile::Lists;
+use profpipe_profile::{Dictionary, Index, LocationIx, StackIx};
 
 /// The kinds of the locations that some stacks use.
 #[derive(Debug, Default)]

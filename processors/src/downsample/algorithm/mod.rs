@@ -24,7 +24,7 @@
 //! - A profile stays as it is where sampling would hurt: see [`Refusal`].
 //!
 //! Attributes of the profile tell the error: `profile.sampling.*` in
-//! [`attribute_names`](profpipe_pipeline::profile::attribute_names).
+//! [`attribute_names`](profpipe_profile::attribute_names).
 //!
 //! # What it costs
 //! Samples that stand for others lose their timestamps: these would not be theirs. A profile's
@@ -55,8 +55,8 @@ use std::collections::{HashMap, HashSet};
 
 use foldhash::fast::RandomState;
 
-use profpipe_pipeline::profile::attribute_names::SERVICE_NAME;
-use profpipe_pipeline::profile::{LinkIx, Profiles, Resource, Value, ValueType};
+use profpipe_profile::attribute_names::SERVICE_NAME;
+use profpipe_profile::{LinkIx, Profiles, Resource, Value, ValueType};
 
 use family::{Family, FamilyKey, Group};
 

@@ -1,11 +1,11 @@
 //! Writing families back: the profiles of each become one of each sample type.
 
-use profpipe_pipeline::profile::attribute_names::{
+use profpipe_profile::attribute_names::{
     SAMPLES_LOST, SAMPLING_CALIBRATED, SAMPLING_KEPT, SAMPLING_METHOD, SAMPLING_ROWS_IN,
     SAMPLING_SEED, SAMPLING_TAU, SAMPLING_TOTAL_IN,
 };
-use profpipe_pipeline::profile::extend_interval;
-use profpipe_pipeline::profile::{
+use profpipe_profile::extend_interval;
+use profpipe_profile::{
     AttributeIx, Dictionary, Profile, Profiles, SampleRef, Samples, StringIx, Value,
 };
 

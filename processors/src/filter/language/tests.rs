@@ -5,7 +5,7 @@
     reason = "a test fails by panicking"
 )]
 
-use profpipe_pipeline::profile::Value;
+use profpipe_profile::Value;
 use proptest::prelude::*;
 
 use super::{Context, Datum, Environment, Field, Key, Level, Outcome, Path, parse};

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
-use profpipe_pipeline::profile::Value;
+use profpipe_profile::Value;
 
 use super::{Literal, Operator};
 

@@ -16,12 +16,12 @@ use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use profpipe_pipeline::batch::Batch;
-use profpipe_pipeline::component::{Outbox, Processor, Setup};
-use profpipe_pipeline::config::Section;
-use profpipe_pipeline::engine::Services;
-use profpipe_pipeline::profile::{Profiles, Resource, ResourceProfiles, Value};
-use profpipe_pipeline::telemetry::{Metrics, names};
+use profpipe_engine::Services;
+use profpipe_engine::batch::Batch;
+use profpipe_engine::component::{Outbox, Processor, Setup};
+use profpipe_engine::config::Section;
+use profpipe_engine::telemetry::{Metrics, names};
+use profpipe_profile::{Profiles, Resource, ResourceProfiles, Value};
 
 use self::server::{Asked, Reply, Server};
 use super::watch::Pace;

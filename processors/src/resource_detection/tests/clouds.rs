@@ -5,11 +5,11 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use profpipe_pipeline::batch::Batch;
-use profpipe_pipeline::component::{Outbox, Processor, ProcessorConfig, Setup};
-use profpipe_pipeline::config::Section;
-use profpipe_pipeline::engine::Services;
-use profpipe_pipeline::profile::{Profiles, Resource, ResourceProfiles};
+use profpipe_engine::Services;
+use profpipe_engine::batch::Batch;
+use profpipe_engine::component::{Outbox, Processor, ProcessorConfig, Setup};
+use profpipe_engine::config::Section;
+use profpipe_profile::{Profiles, Resource, ResourceProfiles};
 
 use super::super::Config;
 use super::super::waiting::FAILED;

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use profpipe_pipeline::config::Section;
-use profpipe_pipeline::profile::Value;
+use profpipe_engine::config::Section;
+use profpipe_profile::Value;
 use tempfile::TempDir;
 
 use super::super::catalog::KNOWN;

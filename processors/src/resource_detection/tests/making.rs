@@ -4,14 +4,14 @@ use std::fs::File;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use profpipe_pipeline::batch::Batch;
-use profpipe_pipeline::component::{Outbox, ProcessorConfig, Setup};
-use profpipe_pipeline::engine::Services;
-use profpipe_pipeline::modules::{Content, Module, ModuleId};
-use profpipe_pipeline::profile::attribute_names::{
+use profpipe_engine::Services;
+use profpipe_engine::batch::Batch;
+use profpipe_engine::component::{Outbox, ProcessorConfig, Setup};
+use profpipe_engine::modules::{Content, Module, ModuleId};
+use profpipe_profile::attribute_names::{
     BUILD_ID_GNU, BUILD_ID_HTLHASH, PROCESS_EXECUTABLE_PATH, PROCESS_PID,
 };
-use profpipe_pipeline::profile::{
+use profpipe_profile::{
     LocationRef, MappingRef, Profile, Profiles, Resource, ResourceProfiles, SampleRef,
     ScopeProfiles, StringIx, Value,
 };

@@ -15,11 +15,11 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use profpipe_pipeline::batch::Batch;
-use profpipe_pipeline::component::{Outbox, ProcessorConfig, Setup};
-use profpipe_pipeline::config::Section;
-use profpipe_pipeline::engine::Services;
-use profpipe_pipeline::profile::{Profiles, Resource, ResourceProfiles};
+use profpipe_engine::Services;
+use profpipe_engine::batch::Batch;
+use profpipe_engine::component::{Outbox, ProcessorConfig, Setup};
+use profpipe_engine::config::Section;
+use profpipe_profile::{Profiles, Resource, ResourceProfiles};
 
 use super::catalog::{About, Detector, KNOWN};
 use super::{Config, FACTORY};

@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
+use profpipe_engine::component::{Error, Setup};
+use profpipe_engine::config::Problems;
+use profpipe_engine::settings::{ByteSize, Duration, Secret};
 use profpipe_network::client::{Client, Endpoint};
 use profpipe_network::settings::{Authentication, ClientSettings, ClientTls, Headers};
-use profpipe_pipeline::component::{Error, Setup};
-use profpipe_pipeline::config::Problems;
-use profpipe_pipeline::settings::{ByteSize, Duration, Secret};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};

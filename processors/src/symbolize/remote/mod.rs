@@ -25,8 +25,8 @@ use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
+use profpipe_engine::telemetry::{Metrics, names};
 use profpipe_network::client::Client;
-use profpipe_pipeline::telemetry::{Metrics, names};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::answer::Reason;

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use profpipe_pipeline::component::{Outbox, Processor};
-use profpipe_pipeline::modules::ModuleId;
-use profpipe_pipeline::profile::Index;
-use profpipe_pipeline::settings::{ByteSize, Duration as Setting};
-use profpipe_pipeline::telemetry::names;
+use profpipe_engine::component::{Outbox, Processor};
+use profpipe_engine::modules::ModuleId;
+use profpipe_engine::settings::{ByteSize, Duration as Setting};
+use profpipe_engine::telemetry::names;
+use profpipe_profile::Index;
 
 use super::super::answer::{Answer, Frame, Reason};
 use super::super::cache::{Cache, SWEEP_EVERY, UNUSED_SWEEPS};
@@ -57,7 +57,7 @@ fn batches_keep_their_shape() {
     assert_eq!(bench.services.metrics.total(names::FRAMES_UNNAMED), 2);
 
     // Once more: what is named stays, what is not is asked again.
-    let again = bench.pass(profpipe_pipeline::batch::Batch::new(after.clone()));
+    let again = bench.pass(profpipe_engine::batch::Batch::new(after.clone()));
     assert_eq!(read_names(&after), read_names(&again));
     assert_eq!(bench.services.metrics.total(names::FRAMES_NAMED), 1);
 }

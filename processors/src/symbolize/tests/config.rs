@@ -1,7 +1,7 @@
 //! What users type, and what they read about it.
 
-use profpipe_pipeline::component::Kind;
-use profpipe_pipeline::config::Section;
+use profpipe_engine::component::Kind;
+use profpipe_engine::config::Section;
 use serde_json::Value;
 
 use super::super::FACTORY;

@@ -4,9 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use profpipe_pipeline::component::{Outbox, Processor};
-use profpipe_pipeline::settings::{ByteSize, Duration as Setting};
-use profpipe_pipeline::telemetry::names;
+use profpipe_engine::component::{Outbox, Processor};
+use profpipe_engine::settings::{ByteSize, Duration as Setting};
+use profpipe_engine::telemetry::names;
 
 use super::super::SymbolizeConfig;
 use super::super::remote::config::Urls;

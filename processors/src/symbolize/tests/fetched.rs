@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use object::Object as _;
-use profpipe_pipeline::batch::Batch;
-use profpipe_pipeline::profile::Value;
+use profpipe_engine::batch::Batch;
+use profpipe_profile::Value;
 
 use super::super::remote::config::Urls;
 use super::server::Server;

@@ -3,8 +3,8 @@
 use std::process::Command;
 
 use object::{Object as _, ObjectSection as _};
-use profpipe_pipeline::settings::ByteSize;
-use profpipe_pipeline::telemetry::names;
+use profpipe_engine::settings::ByteSize;
+use profpipe_engine::telemetry::names;
 
 use super::super::worker::binary;
 use super::support::*;

@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
-use profpipe_pipeline::batch::Batch;
-use profpipe_pipeline::component::{Outbox, Processor};
-use profpipe_pipeline::overhead::Limits;
-use profpipe_pipeline::profile::attribute_names::{SERVICE_NAME, SYMBOLS_PROVISIONAL};
-use profpipe_pipeline::telemetry::names;
+use profpipe_engine::batch::Batch;
+use profpipe_engine::component::{Outbox, Processor};
+use profpipe_engine::overhead::Limits;
+use profpipe_engine::telemetry::names;
+use profpipe_profile::attribute_names::{SERVICE_NAME, SYMBOLS_PROVISIONAL};
 
 use super::super::answer::Answer;
 use super::super::client::{Job, Message};

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use object::{Object as _, ObjectSymbol as _};
-use profpipe_pipeline::modules::{Content, JIT, KERNEL, Module, ModuleId, VDSO};
+use profpipe_engine::modules::{Content, JIT, KERNEL, Module, ModuleId, VDSO};
 
 use super::super::kernel::Symbols;
 use super::super::worker::perf_map::Table;

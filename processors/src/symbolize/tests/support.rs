@@ -12,12 +12,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use object::{Object as _, ObjectSection as _};
-use profpipe_pipeline::batch::Batch;
-use profpipe_pipeline::component::{Outbox, Processor, Setup};
-use profpipe_pipeline::engine::{Services, WorkerCommand};
-use profpipe_pipeline::modules::{Content, Module, ModuleId};
-use profpipe_pipeline::profile::attribute_names::{BUILD_ID_HTLHASH, PROCESS_PID};
-use profpipe_pipeline::profile::{
+use profpipe_engine::batch::Batch;
+use profpipe_engine::component::{Outbox, Processor, Setup};
+use profpipe_engine::modules::{Content, Module, ModuleId};
+use profpipe_engine::{Services, WorkerCommand};
+use profpipe_profile::attribute_names::{BUILD_ID_HTLHASH, PROCESS_PID};
+use profpipe_profile::{
     Index, LocationRef, MappingRef, Profile, Profiles, ResourceProfiles, SampleRef, ScopeProfiles,
     StringIx, Value,
 };
@@ -212,8 +212,8 @@ impl Bench {
     pub(super) fn with(change: impl FnOnce(&mut SymbolizeConfig)) -> Self {
         let services = Services { worker: Some(worker_command("worker")), ..Services::default() };
         let mut config = SymbolizeConfig {
-            timeout: profpipe_pipeline::settings::Duration::from_secs(120),
-            worker_timeout: profpipe_pipeline::settings::Duration::from_secs(60),
+            timeout: profpipe_engine::settings::Duration::from_secs(120),
+            worker_timeout: profpipe_engine::settings::Duration::from_secs(60),
             ..SymbolizeConfig::default()
         };
         change(&mut config);

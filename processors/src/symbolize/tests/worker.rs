@@ -5,9 +5,9 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use profpipe_pipeline::component::{Outbox, Processor};
-use profpipe_pipeline::settings::Duration as Setting;
-use profpipe_pipeline::telemetry::names;
+use profpipe_engine::component::{Outbox, Processor};
+use profpipe_engine::settings::Duration as Setting;
+use profpipe_engine::telemetry::names;
 
 use super::super::answer::from_wire;
 use super::super::protocol::{Names, WireAnswer, WireFrame, WireFunction};

@@ -2,8 +2,8 @@
 
 use std::io::Write;
 
-use profpipe_pipeline::batch::Outcome;
-use profpipe_pipeline::otlp;
+use profpipe_engine::batch::Outcome;
+use profpipe_formats::otlp;
 
 use super::support::{PATH, call, framed, post, request, start};
 use profpipe_network::grpc::Status;
@@ -265,7 +265,7 @@ async fn settings_are_used() {
 /// Guarantees: the first are read as the Collector reads them; the others are named with their path.
 #[test]
 fn snippets() {
-    use profpipe_pipeline::config::Section;
+    use profpipe_engine::config::Section;
     let read = |yaml: &str| Section::from_yaml(yaml).unwrap().read_valid::<crate::otlp::Config>();
     let both = read("").unwrap();
     assert!(both.protocols.grpc.is_some() && both.protocols.http.is_some());

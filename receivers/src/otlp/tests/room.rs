@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use profpipe_engine::telemetry::Metrics;
+use profpipe_engine::{Budget, Sender};
+use profpipe_formats::otlp;
 use profpipe_network::server::Refusal;
-use profpipe_pipeline::engine::{Budget, Sender};
-use profpipe_pipeline::otlp;
-use profpipe_pipeline::telemetry::Metrics;
 
 use super::support::request;
 use crate::otlp::export::{Admitted, Export, Form, Ways, unfold};

@@ -8,12 +8,12 @@ use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use profpipe_pipeline::batch::{Batch, Outcome};
-use profpipe_pipeline::component::{Lifecycle, ReceiverConfig, Setup, Stopper};
-use profpipe_pipeline::config::Section;
-use profpipe_pipeline::engine::{Sender, Services};
-use profpipe_pipeline::otlp;
-use profpipe_pipeline::profile::{
+use profpipe_engine::batch::{Batch, Outcome};
+use profpipe_engine::component::{Lifecycle, ReceiverConfig, Setup, Stopper};
+use profpipe_engine::config::Section;
+use profpipe_engine::{Sender, Services};
+use profpipe_formats::otlp;
+use profpipe_profile::{
     KeyValue, Profile, Profiles, Resource, ResourceProfiles, SampleRef, Scope, ScopeProfiles,
     Value, ValueType,
 };
@@ -30,7 +30,7 @@ pub(super) struct Running {
     pub(super) http: SocketAddr,
     pub(super) services: Services,
     pub(super) stopper: Stopper,
-    pub(super) task: tokio::task::JoinHandle<Result<(), profpipe_pipeline::component::Error>>,
+    pub(super) task: tokio::task::JoinHandle<Result<(), profpipe_engine::component::Error>>,
     pub(super) batches: mpsc::Receiver<Batch>,
 }
 
@@ -67,7 +67,7 @@ impl Running {
         tokio::spawn(async move {
             while let Some(mut batch) = batches.recv().await {
                 batch.receipt.settle(outcome.clone());
-                batch.receipt = profpipe_pipeline::batch::Receipt::none();
+                batch.receipt = profpipe_engine::batch::Receipt::none();
                 into.lock().unwrap().push(batch);
             }
         });

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use profpipe_pipeline::overhead::{OldestWindow, Overhead, Stage, WaitingWindow};
-use profpipe_pipeline::telemetry::{Counter, Metrics, names};
+use profpipe_engine::overhead::{OldestWindow, Overhead, Stage, WaitingWindow};
+use profpipe_engine::telemetry::{Counter, Metrics, names};
 
 /// Intervals from which on profiles are late.
 const LATE: u32 = 2;

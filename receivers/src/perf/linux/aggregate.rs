@@ -11,10 +11,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
-use profpipe_pipeline::modules::{Content, KERNEL, Module, ModuleId, ModuleStore, VDSO};
-use profpipe_pipeline::overhead::{Overhead, Stage, WaitingWindow, Work, checkpoint};
-use profpipe_pipeline::profile::{Profiles, Resource};
-use profpipe_pipeline::telemetry::Counter;
+use profpipe_engine::modules::{Content, KERNEL, Module, ModuleId, ModuleStore, VDSO};
+use profpipe_engine::overhead::{Overhead, Stage, WaitingWindow, Work, checkpoint};
+use profpipe_engine::telemetry::Counter;
+use profpipe_profile::{Profiles, Resource};
 use ringbuf::HeapCons;
 use ringbuf::traits::Consumer;
 use tokio::sync::mpsc;

@@ -8,7 +8,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use profpipe_pipeline::overhead::monotonic;
+use profpipe_engine::overhead::monotonic;
 
 use super::attr::{Choices, Clock};
 use super::ring::{Records, Ring};

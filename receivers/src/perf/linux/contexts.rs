@@ -18,9 +18,9 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, channel, sync_
 use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
-use profpipe_pipeline::overhead::{Overhead, Stage, Work};
-use profpipe_pipeline::profile::{KeyValue, Resource};
-use profpipe_pipeline::telemetry::{Counter, Metrics};
+use profpipe_engine::overhead::{Overhead, Stage, Work};
+use profpipe_engine::telemetry::{Counter, Metrics};
+use profpipe_profile::{KeyValue, Resource};
 
 use super::handoff::ProcessFacts;
 use super::process_context::{self, Found, Memory, Refusal};

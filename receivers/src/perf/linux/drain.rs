@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::Thread;
 
-use profpipe_pipeline::overhead::Overhead;
-use profpipe_pipeline::telemetry::Counter;
+use profpipe_engine::overhead::Overhead;
+use profpipe_engine::telemetry::Counter;
 use ringbuf::HeapProd;
 use ringbuf::traits::{Observer, Producer};
 

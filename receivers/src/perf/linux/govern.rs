@@ -7,8 +7,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use profpipe_pipeline::engine::Services;
-use profpipe_pipeline::overhead::{
+use profpipe_engine::Services;
+use profpipe_engine::overhead::{
     Governor, Levers, Overhead, Rung, Sampled, Stage, State, Wish, thread_cpu,
 };
 

@@ -8,7 +8,7 @@ use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use profpipe_pipeline::overhead::WaitingWindow;
+use profpipe_engine::overhead::WaitingWindow;
 
 use super::process::RowIx;
 

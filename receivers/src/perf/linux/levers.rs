@@ -5,8 +5,8 @@
 
 use std::os::fd::AsFd;
 
-use profpipe_pipeline::component::Error;
-use profpipe_pipeline::overhead::Rung;
+use profpipe_engine::component::Error;
+use profpipe_engine::overhead::Rung;
 
 use super::attr::{Choices, Clock};
 use super::ring::Ring;

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use profpipe_pipeline::overhead::{Overhead, Stage, Work};
-use profpipe_pipeline::telemetry::Counter;
+use profpipe_engine::overhead::{Overhead, Stage, Work};
+use profpipe_engine::telemetry::Counter;
 
 use super::elf::{self, Content, Elf, Sections};
 use super::image::{FileKey, Image, ImageIx};

@@ -54,10 +54,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use async_trait::async_trait;
-use profpipe_pipeline::batch::Batch;
-use profpipe_pipeline::component::{Error, Lifecycle, Receiver, Setup};
-use profpipe_pipeline::engine::{Sender, Services};
-use profpipe_pipeline::telemetry::names;
+use profpipe_engine::batch::Batch;
+use profpipe_engine::component::{Error, Lifecycle, Receiver, Setup};
+use profpipe_engine::telemetry::names;
+use profpipe_engine::{Sender, Services};
 use ringbuf::HeapRb;
 use ringbuf::traits::Split;
 use tokio::sync::mpsc;

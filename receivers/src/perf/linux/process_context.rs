@@ -5,12 +5,12 @@
 //! any moment, so it is bounded, read as bytes, and believed only if the header was the same before
 //! and after. What makes no sense is counted and never logged.
 
-use profpipe_pipeline::otlp;
-use profpipe_pipeline::profile::attribute_names::{
+use profpipe_formats::otlp;
+use profpipe_profile::attribute_names::{
     CONTAINER_ID, HOST_NAME, PROCESS_EXECUTABLE_NAME, PROCESS_EXECUTABLE_PATH, PROCESS_PID,
     SERVICE_NAME,
 };
-use profpipe_pipeline::profile::{KeyValue, Resource, Value};
+use profpipe_profile::{KeyValue, Resource, Value};
 
 /// The names that the mapping has, as far as the kernel lets the SDK choose.
 const NAMES: [&str; 3] = ["[anon_shmem:OTEL_CTX]", "[anon:OTEL_CTX]", "/memfd:OTEL_CTX"];

@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use profpipe_pipeline::profile::Resource;
-use profpipe_pipeline::profile::attribute_names::{
+use profpipe_profile::Resource;
+use profpipe_profile::attribute_names::{
     CONTAINER_ID, HOST_NAME, PROCESS_EXECUTABLE_NAME, PROCESS_EXECUTABLE_PATH, PROCESS_PID,
     SERVICE_NAME,
 };

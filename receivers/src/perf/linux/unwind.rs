@@ -17,7 +17,7 @@ use super::handoff::{Extent, Frame, KERNEL_ROW, NO_ROW};
 use super::image::{ImageIx, Images, Unwinder};
 use super::process::{Code, Process};
 use super::record::{Half, Sample};
-use profpipe_pipeline::overhead::Rung;
+use profpipe_engine::overhead::Rung;
 
 /// The most frames of a stack.
 const MAX_FRAMES: usize = 512;

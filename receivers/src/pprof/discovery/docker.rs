@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use profpipe_engine::component::Error;
 use profpipe_network::client::get_over_socket;
-use profpipe_pipeline::component::Error;
 use serde::Deserialize;
 
 use super::MAX_LIST;

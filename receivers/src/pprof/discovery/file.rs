@@ -6,7 +6,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use profpipe_pipeline::component::Error;
+use profpipe_engine::component::Error;
 use tokio::sync::mpsc;
 
 use super::{MAX_LIST, Update, parse};

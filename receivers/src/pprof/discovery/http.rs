@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use profpipe_pipeline::component::Error;
+use profpipe_engine::component::Error;
 
 use super::{MAX_LIST, parse};
 use crate::pprof::config::HttpConfig;

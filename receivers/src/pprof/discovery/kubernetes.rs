@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use http::header::AUTHORIZATION;
 use http::{HeaderValue, Uri};
+use profpipe_engine::component::{Error, Extensions};
+use profpipe_engine::settings::Secret;
 use profpipe_network::client::{Client, Request};
 use profpipe_network::settings::ClientSettings;
-use profpipe_pipeline::component::{Error, Extensions};
-use profpipe_pipeline::settings::Secret;
 use serde::Deserialize;
 
 use super::MAX_LIST;

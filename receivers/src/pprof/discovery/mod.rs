@@ -9,9 +9,9 @@ pub(super) mod kubernetes;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use profpipe_pipeline::component::Error;
-use profpipe_pipeline::config::Section;
-use profpipe_pipeline::settings;
+use profpipe_engine::component::Error;
+use profpipe_engine::config::Section;
+use profpipe_engine::settings;
 use tokio::sync::mpsc;
 
 use super::config::{Config, StaticConfig};

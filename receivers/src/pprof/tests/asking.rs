@@ -7,14 +7,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use profpipe_engine::batch::Batch;
+use profpipe_engine::component::{Lifecycle, ReceiverConfig, Setup, Stopper};
+use profpipe_engine::settings::{ByteSize, Duration as Interval};
+use profpipe_engine::{Sender, Services};
+use profpipe_formats::{folded, pprof};
 use profpipe_network::client::Resolver;
-use profpipe_pipeline::batch::Batch;
-use profpipe_pipeline::component::{Lifecycle, ReceiverConfig, Setup, Stopper};
-use profpipe_pipeline::engine::{Sender, Services};
-use profpipe_pipeline::profile::Value;
-use profpipe_pipeline::profile::attribute_names::{PROFILE_NAME, SERVICE_NAME};
-use profpipe_pipeline::settings::{ByteSize, Duration as Interval};
-use profpipe_pipeline::{folded, pprof};
+use profpipe_profile::Value;
+use profpipe_profile::attribute_names::{PROFILE_NAME, SERVICE_NAME};
 use tokio::sync::mpsc;
 
 use super::super::config::{Config, HttpConfig, StaticConfig};

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 
-use profpipe_pipeline::config::Section;
+use profpipe_engine::config::Section;
 
 use super::super::config::{Config, DockerConfig, KubernetesConfig};
 use super::super::discovery::{docker, kubernetes};

@@ -12,9 +12,9 @@ mod discovering;
 
 use std::net::IpAddr;
 
-use profpipe_pipeline::config::Section;
-use profpipe_pipeline::folded;
-use profpipe_pipeline::profile::{Profiles, ValueType};
+use profpipe_engine::config::Section;
+use profpipe_formats::folded;
+use profpipe_profile::{Profiles, ValueType};
 
 use super::config::Config;
 use super::delta::{Baseline, Change};
@@ -216,7 +216,7 @@ fn allocations(allocated: &str, used: &str) -> Profiles {
 
 /// The values of both types in the order of rows.
 fn values(profiles: &Profiles) -> Vec<Vec<i64>> {
-    let weights = |profile: &profpipe_pipeline::profile::Profile| {
+    let weights = |profile: &profpipe_profile::Profile| {
         profile.samples.iter().map(|row| row.weight()).collect()
     };
     profiles.iter().map(|(_, _, profile)| weights(profile)).collect()

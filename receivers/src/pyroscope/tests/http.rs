@@ -12,11 +12,11 @@ use flate2::write::GzEncoder;
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use profpipe_pipeline::batch::{Batch, Outcome, Receipt};
-use profpipe_pipeline::component::{Lifecycle, ReceiverConfig, Setup, Stopper};
-use profpipe_pipeline::config::Section;
-use profpipe_pipeline::engine::{Sender, Services};
-use profpipe_pipeline::telemetry::names;
+use profpipe_engine::batch::{Batch, Outcome, Receipt};
+use profpipe_engine::component::{Lifecycle, ReceiverConfig, Setup, Stopper};
+use profpipe_engine::config::Section;
+use profpipe_engine::telemetry::names;
+use profpipe_engine::{Sender, Services};
 use tokio::net::TcpStream;
 
 use super::{facts, pprof, series};

@@ -1,9 +1,9 @@
 //! The older interface: its query, texts, pprof, forms.
 
 use bytes::Bytes;
-use profpipe_pipeline::profile::Profiles;
-use profpipe_pipeline::profile::attribute_names::PROFILE_NAME;
-use profpipe_pipeline::settings::ByteSize;
+use profpipe_engine::settings::ByteSize;
+use profpipe_profile::Profiles;
+use profpipe_profile::attribute_names::PROFILE_NAME;
 
 use super::{facts, mark, pprof};
 use crate::pyroscope::convert::{self, Refused};

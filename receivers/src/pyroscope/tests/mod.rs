@@ -11,7 +11,7 @@ mod http;
 mod ingest;
 mod push;
 
-use profpipe_pipeline::profile::{
+use profpipe_profile::{
     Function, Line, LocationRef, Profile, Profiles, ResourceProfiles, SampleRef, ScopeProfiles,
     ValueType,
 };
@@ -46,7 +46,7 @@ pub(super) fn pprof(leaves: &[(&str, i64)], time: u64) -> Vec<u8> {
     }
     let scopes = vec![ScopeProfiles { profiles: vec![profile], ..ScopeProfiles::default() }];
     batch.resources.push(ResourceProfiles { scopes, ..ResourceProfiles::default() });
-    profpipe_pipeline::pprof::encode(&batch).unwrap()
+    profpipe_formats::pprof::encode(&batch).unwrap()
 }
 
 /// One field of a message.

@@ -2,8 +2,8 @@
 
 use base64::Engine as _;
 use bytes::Bytes;
-use profpipe_pipeline::profile::attribute_names::PROFILE_NAME;
-use profpipe_pipeline::settings::ByteSize;
+use profpipe_engine::settings::ByteSize;
+use profpipe_profile::attribute_names::PROFILE_NAME;
 use proptest::prelude::*;
 
 use super::{facts, field, mark, pprof, series};

@@ -4,13 +4,13 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use hashbrown::{HashMap, HashSet};
-use profpipe_pipeline::modules::{JIT, KERNEL, VDSO};
-use profpipe_pipeline::overhead::checkpoint;
-use profpipe_pipeline::profile::attribute_names::{
+use profpipe_engine::modules::{JIT, KERNEL, VDSO};
+use profpipe_engine::overhead::checkpoint;
+use profpipe_profile::attribute_names::{
     BUILD_ID_GNU, BUILD_ID_GO, BUILD_ID_HTLHASH, FRAME_TYPE, PPROF_DEFAULT_SAMPLE_TYPE,
     PROCESS_PID, SAMPLES_LOST, STACK_STATE, THREAD_ID, THREAD_NAME,
 };
-use profpipe_pipeline::profile::{
+use profpipe_profile::{
     AttributeIx, KeyValue, LocationIx, LocationRef, MappingIx, MappingRef, Profile, Profiles,
     Resource, ResourceProfiles, SampleRef, Scope, ScopeProfiles, StackIx, StringIx, Value,
     ValueType,
@@ -137,7 +137,7 @@ impl<'a> Writer<'a> {
         if self.lost > 0 {
             // Everything was lost: say so on a profile of the host.
             let mut resource = Resource::default();
-            resource.set(profpipe_pipeline::profile::attribute_names::HOST_NAME, &*self.from.host);
+            resource.set(profpipe_profile::attribute_names::HOST_NAME, &*self.from.host);
             let (samples, cpu) = (self.samples.clone(), self.cpu.clone());
             self.push(resource, samples, cpu);
         }

@@ -3,11 +3,11 @@
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use profpipe_pipeline::component::{Lifecycle, ReceiverConfig, Setup};
-use profpipe_pipeline::engine::{Sender, Services};
-use profpipe_pipeline::profile::attribute_names::{HOST_NAME, PROCESS_PID, SERVICE_NAME};
-use profpipe_pipeline::profile::{KeyValue, Resource, Value};
-use profpipe_pipeline::settings;
+use profpipe_engine::component::{Lifecycle, ReceiverConfig, Setup};
+use profpipe_engine::settings;
+use profpipe_engine::{Sender, Services};
+use profpipe_profile::attribute_names::{HOST_NAME, PROCESS_PID, SERVICE_NAME};
+use profpipe_profile::{KeyValue, Resource, Value};
 use proptest::prelude::*;
 use tempfile::TempDir;
 

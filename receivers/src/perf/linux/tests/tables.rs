@@ -6,9 +6,9 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use profpipe_pipeline::modules::{Content, Module, ModuleId};
-use profpipe_pipeline::overhead::Overhead;
-use profpipe_pipeline::telemetry::Counter;
+use profpipe_engine::modules::{Content, Module, ModuleId};
+use profpipe_engine::overhead::Overhead;
+use profpipe_engine::telemetry::Counter;
 
 use super::super::aggregate::Aggregation;
 use super::super::handoff::{

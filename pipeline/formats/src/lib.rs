@@ -1,0 +1,15 @@
+//! The wire and file formats of profiles, each to and from [`profpipe_profile`].
+//!
+//! Usable alone: no runtime, no configuration. Every decoder takes hostile bytes: it never panics,
+//! and its memory and time are bounded by the input's length.
+//!
+//! # Layout
+//! - [`otlp`]: OTLP profiles in protobuf and JSON, and the payload that is decoded only if need be.
+//! - [`pprof`]: pprof's protobuf.
+//! - [`folded`]: collapsed stacks.
+//! - [`report`]: which functions cost most, and the stacks of a flame graph.
+
+pub mod folded;
+pub mod otlp;
+pub mod pprof;
+pub mod report;

@@ -1,0 +1,158 @@
+//! What bounds a log besides its size: the age of records, the folder of dead letters, the quarantine;
+//! and links, by which somebody might lead it elsewhere.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::simulated::{Image, Simulated};
+use crate::core::Core;
+use crate::format::segment_name;
+use crate::quarantine::{self, QUARANTINE};
+use crate::reader::Found;
+use crate::recover::Mode;
+use crate::storage::{Access, Storage};
+use crate::writer::Prepared;
+use crate::{Durability, Log, LogSettings, Record};
+
+fn open(disk: &Arc<Simulated>, settings: LogSettings) -> Core {
+    let storage: Arc<dyn Storage> = Arc::new(Arc::clone(disk));
+    let core = Core::open(storage, settings, true, Mode::Own).unwrap();
+    core.state().reader("d");
+    core
+}
+
+fn append(core: &Core, index: u64, payload: &[u8]) {
+    let record = Record {
+        payload: Bytes::copy_from_slice(payload),
+        samples: index,
+        tenant: None,
+        receiver: "otlp".into(),
+    };
+    for answer in core.append(&[Prepared::new(core, record, Arc::new([0]))]) {
+        answer.unwrap();
+    }
+}
+
+/// Scenario: records in sealed segments and in the one that is written, one of them finished; the
+/// longest age is an hour, then nothing at all.
+/// Guarantees: young records stay; what is too old is dropped, counted and gone from the disk; the log
+/// goes on.
+#[test]
+fn what_is_too_old_is_dropped() {
+    let disk = Simulated::new(&Image::new(), 11);
+    let settings = LogSettings { segment_bytes: 8192, cache_bytes: 0, ..LogSettings::default() };
+    let hour = Some(Duration::from_secs(3600));
+    let core = open(&disk, LogSettings { max_age: hour, ..settings.clone() });
+    for index in 0..20 {
+        append(&core, index, &[7; 1000]);
+    }
+    let Found::Leased(first) = core.lease(0, true) else { panic!("there are records") };
+    core.done(0, first.seq);
+    core.tick();
+    assert_eq!((core.pending(0).records, core.stats().dropped_records), (19, 0));
+    core.close();
+    drop(core);
+
+    let core = open(&disk, LogSettings { max_age: Some(Duration::ZERO), ..settings });
+    core.tick();
+    assert_eq!((core.pending(0).records, core.stats().dropped_records), (0, 19));
+    assert!(matches!(core.lease(0, true), Found::Empty));
+    let segments = disk.shown().keys().filter(|name| name.starts_with("seg-")).count();
+    assert!(segments <= 1, "{:?}", disk.shown().keys());
+    append(&core, 99, &[7; 1000]);
+    let Found::Leased(leased) = core.lease(0, true) else { panic!("there is a record") };
+    assert_eq!(leased.record.samples, 99);
+}
+
+/// Scenario: ten records of 1,000 bytes become dead letters, where 4,000 bytes are allowed; after a
+/// restart, one more.
+/// Guarantees: the folder is within its limit all the time, the latest are there, and each that had to
+/// go is counted.
+#[test]
+fn dead_letters_make_room_for_later_ones() {
+    let disk = Simulated::new(&Image::new(), 12);
+    let settings = LogSettings { dead_bytes: 4000, cache_bytes: 0, ..LogSettings::default() };
+    let letters = |disk: &Arc<Simulated>| -> Vec<Vec<u8>> {
+        let all = disk.shown();
+        let dead = all.iter().filter(|(name, _)| name.starts_with("dead/"));
+        assert!(dead.clone().map(|(_, bytes)| bytes.len()).sum::<usize>() <= 4000);
+        dead.filter(|(name, _)| name.ends_with(".otlp")).map(|(_, bytes)| bytes.clone()).collect()
+    };
+    let mut dropped = 0;
+    for (records, latest) in [(0..10_u8, 9_u8), (10..11, 10)] {
+        let core = open(&disk, settings.clone());
+        for index in records {
+            append(&core, index.into(), &[index; 1000]);
+            let Found::Leased(leased) = core.lease(0, true) else { panic!("there is a record") };
+            core.give_up(0, leased.seq, "400");
+            core.tick();
+            letters(&disk);
+        }
+        let left = letters(&disk);
+        assert!(left.len() >= 2 && left.contains(&vec![latest; 1000]), "{}", left.len());
+        dropped += core.stats().dropped_letters;
+        core.close();
+    }
+    assert_eq!(letters(&disk).len() as u64 + dropped, 11);
+}
+
+/// Scenario: a damaged range of 100 MiB, then another one.
+/// Guarantees: the quarantine takes 64 MiB and no more.
+#[test]
+fn the_quarantine_is_bounded() {
+    let disk = Simulated::new(&Image::from([(segment_name(1), vec![7; 100 << 20])]), 13);
+    let file = disk.open(&segment_name(1), Access::Read).unwrap();
+    quarantine::copy(&disk, &*file, (1, 0), 100 << 20);
+    quarantine::copy(&disk, &*file, (1, 4096), 100 << 20);
+    let copies = disk.shown();
+    let copies = copies.iter().filter(|(name, _)| name.starts_with(QUARANTINE));
+    assert_eq!(copies.map(|(_, bytes)| bytes.len()).sum::<usize>(), 64 << 20);
+}
+
+/// Scenario: in the directory of a queue somebody has put links in the place of the lock, a segment, the
+/// folder of dead letters.
+/// Guarantees: nothing behind a link is written or read; a queue whose lock is a link does not open.
+#[tokio::test]
+async fn links_lead_nowhere() {
+    let directory = tempfile::tempdir().unwrap();
+    let (queue, elsewhere) = (directory.path().join("queue"), directory.path().join("elsewhere"));
+    std::fs::create_dir(&queue).unwrap();
+    std::fs::create_dir(&elsewhere).unwrap();
+    let precious = elsewhere.join("precious");
+    std::fs::write(&precious, "precious").unwrap();
+    let link =
+        |from: &Path, name: &str| std::os::unix::fs::symlink(from, queue.join(name)).unwrap();
+    link(&elsewhere, "dead");
+    link(&precious, &segment_name(1));
+    {
+        let settings = LogSettings { durability: Durability::Os, ..LogSettings::default() };
+        let log = Log::open(&queue, settings).unwrap();
+        let destination = log.destination("d").unwrap();
+        let record = Record {
+            payload: Bytes::from_static(b"bad"),
+            samples: 1,
+            tenant: None,
+            receiver: "otlp".into(),
+        };
+        log.append(record, &[destination.id()]).await.unwrap();
+        destination.next().await.unwrap().dead("400");
+        let deadline = std::time::Instant::now() + Duration::from_secs(20);
+        while log.stats().trouble.is_none() {
+            assert!(
+                std::time::Instant::now() < deadline,
+                "it is told that letters cannot be written"
+            );
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        log.close().await;
+    }
+    assert_eq!(std::fs::read(&precious).unwrap(), b"precious");
+    assert_eq!(std::fs::read_dir(&elsewhere).unwrap().count(), 1);
+
+    std::fs::remove_file(queue.join("LOCK")).unwrap();
+    link(&precious, "LOCK");
+    assert!(Log::open(&queue, LogSettings::default()).is_err());
+}
