@@ -99,10 +99,12 @@ pub mod pipeline {
 
     /// Building, running and stopping an engine.
     pub mod engine {
+        #[deprecated(note = "it is `OpenQueues` now")]
+        pub use profpipe_engine::OpenQueues as Logs;
         pub use profpipe_engine::budget::{Budget, Charge};
         pub use profpipe_engine::{
             Backoff, Builder, Catalog, Closed, DeliveryDefaults, EngineError, Health, Leaving,
-            Listeners, LogFormat, Logs, OtlpPush, PipelinePlan, Plan, Prepared, PrometheusEndpoint,
+            Listeners, LogFormat, OtlpPush, PipelinePlan, Plan, Prepared, PrometheusEndpoint,
             RetryPolicy, RunningEngine, Sender, Services, Telemetry, WorkerCommand,
         };
     }

@@ -1,9 +1,10 @@
 //! What receivers that serve requests share: a batch goes on, and its sender gets an answer once it is
 //! known what became of it.
 
+use profpipe_engine::Sender;
 use profpipe_engine::batch::{Batch, Outcome, Receipt};
+use profpipe_engine::budget::Charge;
 use profpipe_engine::telemetry::{Counter, Metrics, names};
-use profpipe_engine::{Charge, Sender};
 use profpipe_network::server::{Refusal, Sending};
 
 /// What became of the samples that came one way.

@@ -151,7 +151,7 @@ async fn run_until_stopped(
             }
         };
         // Notes how far each destination has come, so that the next start sends nothing twice.
-        let _ = tokio::time::timeout(CLOSE, services.logs.close()).await;
+        let _ = tokio::time::timeout(CLOSE, services.queues.close()).await;
         status.finish();
         ended.and(stopped)?;
         return Ok(ExitCode::SUCCESS);

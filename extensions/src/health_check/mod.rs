@@ -12,9 +12,10 @@ use std::time::{Instant, SystemTime};
 
 use async_trait::async_trait;
 use http::{HeaderValue, Method, StatusCode};
+use profpipe_engine::Health;
+use profpipe_engine::budget::Budget;
 use profpipe_engine::component::{Error, Extension, Factory, Lifecycle, Setup, Stability};
 use profpipe_engine::settings::Duration;
-use profpipe_engine::{Budget, Health};
 use profpipe_network::server::{Handler, Refusal, Reply, Request, Router, Server};
 
 pub use config::{Config, PipelineCheck, ResponseBody};

@@ -12,7 +12,7 @@ use bytes::{Buf, Bytes};
 use http::StatusCode;
 use http::header::CONTENT_ENCODING;
 use http_body_util::BodyExt;
-use profpipe_engine::Charge;
+use profpipe_engine::budget::Charge;
 use tokio::time::{Instant, timeout_at};
 
 use crate::grpc::headers::ENCODING;

@@ -14,7 +14,7 @@ use futures_util::{StreamExt, stream};
 use http::StatusCode;
 use http_body::Frame;
 use http_body_util::StreamBody;
-use profpipe_engine::{Budget, Charge};
+use profpipe_engine::budget::{Budget, Charge};
 use proptest::prelude::*;
 
 use super::{Coding, Framing, Limits, read};

@@ -5,8 +5,9 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
+use profpipe_engine::Listeners;
+use profpipe_engine::budget::Budget;
 use profpipe_engine::component::{Error, Extension, Lifecycle, Setup};
-use profpipe_engine::{Budget, Listeners};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::{Instant, timeout};

@@ -8,7 +8,7 @@ use std::time::Instant;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Method, StatusCode, request};
-use profpipe_engine::Charge;
+use profpipe_engine::budget::Charge;
 use profpipe_engine::component::Identity;
 use tokio::sync::mpsc;
 

@@ -9,7 +9,7 @@ use http::{Method, Request as HttpRequest, Response, StatusCode, request};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use profpipe_engine::Budget;
+use profpipe_engine::budget::Budget;
 use profpipe_engine::component::{Extension, Identity};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -216,7 +216,7 @@ struct Before {
     coding: Coding,
     framing: Framing,
     limits: Limits,
-    charge: profpipe_engine::Charge,
+    charge: profpipe_engine::budget::Charge,
     sending: Sending,
 }
 

@@ -7,8 +7,8 @@
 //! - [`batch`]: what travels between components: data, context and a receipt.
 //! - [`component`]: the traits a receiver, a processor and an exporter implement, and the factory
 //!   that registers one.
-//! - `graph`: builds the graph of a configuration, runs it, stops it in order. Its public items are
-//!   at the root of the crate.
+//! - [`Builder`], [`RunningEngine`] (`graph`): the graph of a configuration: built, run, stopped in
+//!   order. [`Sender`]: the way into it. [`Services`]: what a program offers to components.
 //! - [`budget`]: the memory that everything on its way takes, counted in bytes.
 //! - [`config`]: the Collector's YAML with exact error positions.
 //! - [`modules`]: where receivers publish what a mapping is and symbolization finds it.
@@ -20,10 +20,22 @@ pub mod batch;
 pub mod budget;
 pub mod component;
 pub mod config;
+mod delivery;
+mod edge;
 mod graph;
 pub mod modules;
 pub mod overhead;
+mod sender;
+mod services;
 pub mod settings;
+mod storage;
 pub mod telemetry;
 
-pub use graph::*;
+pub use delivery::{Backoff, DeliveryDefaults, RetryPolicy};
+pub use graph::{
+    Builder, Catalog, EngineError, Leaving, LogFormat, OtlpPush, PipelinePlan, Plan, Prepared,
+    PrometheusEndpoint, RunningEngine, Telemetry,
+};
+pub use sender::{Closed, Sender};
+pub use services::{Health, Listeners, Services, WorkerCommand};
+pub use storage::OpenQueues;

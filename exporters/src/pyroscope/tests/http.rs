@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use http::{Method, StatusCode};
+use profpipe_engine::Services;
 use profpipe_engine::batch::Batch;
+use profpipe_engine::budget::Budget;
 use profpipe_engine::component::{Exporter, ExporterConfig, Failure, Lifecycle, Setup, Stopper};
 use profpipe_engine::config::Section;
 use profpipe_engine::telemetry::names;
-use profpipe_engine::{Budget, Services};
 use profpipe_network::grpc::Code;
 use profpipe_network::server::{Handler, Refusal, Reply, Request, Router, Server};
 use profpipe_network::server_config;

@@ -10,10 +10,11 @@ use http::{HeaderMap, Method, Request as HttpRequest, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use profpipe_engine::Services;
+use profpipe_engine::budget::Budget;
 use profpipe_engine::component::{
     Error, Extension, Extensions, Identity, Lifecycle, ServerAuth, Setup, Stopper,
 };
-use profpipe_engine::{Budget, Services};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, Semaphore};

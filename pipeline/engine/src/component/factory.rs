@@ -4,27 +4,13 @@ use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use schemars::{JsonSchema, Schema};
+use schemars::Schema;
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 use super::{Error, Exporter, Extension, Extensions, Offer, Processor, Receiver};
-use crate::config::{ConfigError, Problems, Section};
-use crate::graph::{self as engine, DeliveryDefaults, Services};
-
-/// What users type for a component: `#[serde(deny_unknown_fields, default)]`, `Default` is the
-/// documented default, the doc comment of a field is its documentation.
-pub trait Config: DeserializeOwned + Serialize + Default + JsonSchema + Send + 'static {
-    /// Reports values that have the right type but make no sense.
-    fn validate(&self, problems: &mut Problems) {
-        let _ = problems;
-    }
-
-    /// Reports what is accepted but has no effect, or not the one that its author may expect.
-    fn advise(&self, advice: &mut Problems) {
-        let _ = advice;
-    }
-}
+use crate::config::{Config, ConfigError, Section};
+use crate::delivery::{self, DeliveryDefaults};
+use crate::services::Services;
 
 /// The configuration of a receiver.
 pub trait ReceiverConfig: Config {
@@ -240,13 +226,13 @@ impl Factory {
             own::<C>(parsed)?.build(setup).map(Built::Exporter)
         });
         Self {
-            schema: || engine::extend_schema(schemars::schema_for!(C)),
+            schema: || delivery::extend_schema(schemars::schema_for!(C)),
             defaults: || {
                 let own = serde_json::to_value(C::default()).unwrap_or_default();
-                engine::extend_defaults(own, C::delivery())
+                delivery::extend_defaults(own, C::delivery())
             },
             parse: parse_exporter::<C>,
-            advise: |section| engine::separate(section, |_| true).0.advice::<C>(),
+            advise: |section| delivery::separate(section, |_| true).0.advice::<C>(),
             delivery: C::delivery,
             ..factory
         }
@@ -299,8 +285,8 @@ impl Factory {
 fn parse_exporter<C: ExporterConfig>(section: &Section) -> Result<Parsed, Vec<ConfigError>> {
     let schema = schemars::schema_for!(C);
     let known = |key: &str| schema.pointer("/properties").is_some_and(|all| all.get(key).is_some());
-    let (own, ours) = engine::separate(section, known);
-    match (own.read_valid::<C>(), engine::check(&ours, C::delivery())) {
+    let (own, ours) = delivery::separate(section, known);
+    match (own.read_valid::<C>(), delivery::check(&ours, C::delivery())) {
         (Ok(config), Ok(())) => Ok(Box::new(config)),
         (own, ours) => {
             let mut errors = own.err().unwrap_or_default();

@@ -12,13 +12,13 @@ mod factory;
 mod processor;
 mod receiver;
 
+pub use crate::config::Config;
+pub use crate::storage::{Durability, StoragePlace};
 pub use exporter::{Exporter, Failure};
-pub use extension::{
-    ClientAuth, Durability, Extension, Extensions, Identity, Offer, ServerAuth, StoragePlace,
-};
+pub use extension::{ClientAuth, Extension, Extensions, Identity, Offer, ServerAuth};
 pub use factory::{
-    Built, Config, ExporterConfig, ExtensionConfig, Factory, Kind, MemoryLimit, Parsed,
-    ProcessorConfig, ReceiverConfig, Setup, Stability,
+    Built, ExporterConfig, ExtensionConfig, Factory, Kind, MemoryLimit, Parsed, ProcessorConfig,
+    ReceiverConfig, Setup, Stability,
 };
 pub use processor::{Access, Outbox, Processor};
 pub use receiver::{Lifecycle, Receiver, Stopper};

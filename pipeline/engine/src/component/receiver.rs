@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use super::Error;
-use crate::graph::Sender;
+use crate::sender::Sender;
 
 /// A source of profiles.
 ///

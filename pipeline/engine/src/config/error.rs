@@ -86,7 +86,7 @@ impl From<Vec<ConfigError>> for ConfigErrors {
     }
 }
 
-/// Collects what [`crate::component::Config::validate`] finds wrong.
+/// Collects what [`Config::validate`](super::Config::validate) finds wrong.
 #[derive(Debug, Default)]
 pub struct Problems {
     /// The field, the character in its text, the message.

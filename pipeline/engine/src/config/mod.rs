@@ -7,6 +7,7 @@
 //!
 //! [`Document`] is the whole, [`Section`] the part of one component.
 
+mod component;
 mod deserialize;
 mod document;
 mod error;
@@ -22,6 +23,7 @@ mod yaml;
 #[cfg(test)]
 mod tests;
 
+pub use component::Config;
 pub use document::Document;
 pub use error::{ConfigError, ConfigErrors, Problems};
 pub use layers::{Environment, Layers};

@@ -4,11 +4,11 @@ use std::path::Path;
 
 use serde::de::DeserializeOwned;
 
+use super::Config;
 use super::error::{ConfigError, Problems};
 use super::node::{Content, Mark, Node};
 use super::reader;
 use super::yaml;
-use crate::component::Config;
 
 /// The part of a configuration that belongs to one component.
 #[derive(Debug, Clone, Default)]

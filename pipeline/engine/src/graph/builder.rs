@@ -10,20 +10,20 @@ use tokio::task::JoinSet;
 use super::catalog::{Catalog, section_of};
 use super::chain::{Chain, Inbox, Link, Message};
 use super::export::{Destination, Surroundings, ways};
-use super::logs::OpenLog;
 use super::plan::Plan;
 use super::quiet::Quiet;
-use super::retry::RetryPolicy;
 use super::running::{ChainHandle, ExporterHandle, RunningEngine, extend, receive};
-use super::sender::{Edge, Outlet, Sender};
-use super::services::Services;
-use super::settings::Delivery;
 use crate::budget::MEMORY;
 use crate::component::{
     Built, Error, Exporter, Extensions, Factory, Kind, Lifecycle, MemoryLimit, Processor, Receiver,
     Setup,
 };
 use crate::config::{ConfigErrors, Document};
+use crate::delivery::{Delivery, RetryPolicy};
+use crate::edge::Edge;
+use crate::sender::{Inlet, Outlet, Sender};
+use crate::services::Services;
+use crate::storage::OpenQueue;
 use crate::telemetry::names;
 
 /// Why an engine does not start or has ended.
@@ -247,12 +247,12 @@ impl Builder {
     }
 
     /// Where the queue of an exporter is, if it is durable.
-    fn log_of(&self, delivery: &Delivery) -> Result<Option<Arc<OpenLog>>, Error> {
+    fn log_of(&self, delivery: &Delivery) -> Result<Option<Arc<OpenQueue>>, Error> {
         let Some(id) = &delivery.queue.storage else { return Ok(None) };
         let place = self.extensions.get(id)?.storage().ok_or_else(|| {
             Error::new(format!("the extension `{id}` keeps no queues; use `file_storage`"))
         })?;
-        Ok(Some(self.services.logs.open(&place)?))
+        Ok(Some(self.services.queues.open(&place)?))
     }
 
     fn wire(self, plan: &Plan, parts: Parts) -> Result<RunningEngine, EngineError> {
@@ -331,7 +331,7 @@ impl Builder {
                 budget: Arc::clone(&budget),
                 pipelines: listed
                     .filter(|(pipeline, _)| pipeline.receivers.contains(&id))
-                    .map(|(_, inbox)| inbox.clone())
+                    .map(|(_, inbox)| Box::new(inbox.clone()) as Box<dyn Inlet>)
                     .collect(),
                 closed: closed.clone(),
                 edge: Edge::new(metrics, &format!("receivers::{id}")),

@@ -8,11 +8,12 @@ use tokio::sync::oneshot;
 
 use super::export::{Way, panic_text};
 use super::quiet::Quiet;
-use super::sender::Edge;
 use crate::batch::{Batch, Outcome};
 use crate::budget::Budget;
 use crate::component::{Outbox, Processor};
+use crate::edge::Edge;
 use crate::overhead::{Overhead, Stage, Work, thread_cpu};
+use crate::sender::Inlet;
 use crate::telemetry::Counter;
 
 /// How often processors are ticked.
@@ -42,8 +43,8 @@ pub(super) enum Message {
     Finish(Instant, oneshot::Sender<()>),
 }
 
-impl Inbox {
-    pub(super) fn push(&self, batch: Batch) {
+impl Inlet for Inbox {
+    fn push(&self, batch: Batch) {
         match self {
             Self::Thread { queue, queued } => {
                 let bytes = batch.bytes() as u64;

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::catalog::{Catalog, plain_word, section_of};
 use super::plan::{Defined, PipelinePlan, Plan};
-use super::{references, telemetry};
+use super::{references, service_telemetry};
 use crate::component::Kind;
 use crate::config::{ConfigError, Document, Entry, Mark, Node, Section, did_you_mean, read};
 
@@ -162,7 +162,7 @@ impl<'a> Check<'a> {
             Err(errors) => self.errors.extend(errors),
         }
         if let Some(node) = node.get("telemetry") {
-            let found = telemetry::check(node);
+            let found = service_telemetry::check(node);
             self.plan.telemetry = found.telemetry;
             self.errors.extend(found.errors);
             self.plan.warnings.extend(found.warnings);

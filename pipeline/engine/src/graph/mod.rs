@@ -37,32 +37,16 @@ mod chain;
 mod check;
 mod dot;
 mod export;
-mod health;
-mod listeners;
-mod logs;
 mod plan;
 mod quiet;
 mod references;
-mod retry;
 mod running;
-mod sender;
-mod services;
-mod settings;
-mod telemetry;
+mod service_telemetry;
 
 #[cfg(test)]
 mod tests;
 
-pub use crate::budget::{Budget, Charge};
 pub use builder::{Builder, EngineError, Prepared};
 pub use catalog::Catalog;
-pub use health::Health;
-pub use listeners::Listeners;
-pub use logs::Logs;
 pub use plan::{LogFormat, OtlpPush, PipelinePlan, Plan, PrometheusEndpoint, Telemetry};
-pub use retry::{Backoff, RetryPolicy};
 pub use running::{Leaving, RunningEngine};
-pub use sender::{Closed, Sender};
-pub use services::{Services, WorkerCommand};
-pub use settings::DeliveryDefaults;
-pub(crate) use settings::{check, extend_defaults, extend_schema, separate};

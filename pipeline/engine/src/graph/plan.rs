@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use super::catalog::Catalog;
 use super::check::Check;
-use super::retry::RetryPolicy;
-use super::settings::{Delivery, separate};
 use crate::component::{Factory, Kind};
 use crate::config::{ConfigError, ConfigErrors, Document, Mark, Section};
+use crate::delivery::RetryPolicy;
+use crate::delivery::{Delivery, separate};
 use crate::settings::Secret;
 
 /// A component that a configuration defines.

@@ -4,9 +4,9 @@
 use std::collections::BTreeSet;
 
 use super::plan::Plan;
-use super::settings::{Delivery, separate};
 use crate::component::{Kind, Offer};
 use crate::config::{ConfigError, Content, Mark, Node, did_you_mean};
+use crate::delivery::{Delivery, separate};
 
 /// What was found.
 #[derive(Debug, Default)]

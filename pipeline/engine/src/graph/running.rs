@@ -12,11 +12,11 @@ use tokio::time::timeout_at;
 use super::builder::EngineError;
 use super::chain::Message;
 use super::export::panic_text;
-use super::health::Health;
-use super::sender::Sender;
 use crate::budget::Budget;
 use crate::component::{Error, Extension, Lifecycle, Receiver, Stopper};
 use crate::overhead::Overhead;
+use crate::sender::Sender;
+use crate::services::Health;
 use crate::telemetry::Metrics;
 
 /// An engine at work. Dropping it stops everything at once.

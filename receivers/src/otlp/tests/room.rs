@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use profpipe_engine::Sender;
+use profpipe_engine::budget::Budget;
 use profpipe_engine::telemetry::Metrics;
-use profpipe_engine::{Budget, Sender};
 use profpipe_formats::otlp;
 use profpipe_network::server::Refusal;
 

@@ -11,8 +11,8 @@ use tokio::task::JoinSet;
 use super::counters::Counters;
 use super::now;
 use crate::batch::{Batch, Outcome};
+use crate::delivery::{Queueing, Sizer};
 use crate::graph::quiet::Quiet;
-use crate::graph::settings::{Queueing, Sizer};
 use profpipe_queue::{Destination, Log, Record};
 
 /// How much waits for one destination, and what that means for what comes.

@@ -16,8 +16,8 @@ use super::tries::Tries;
 use super::{now, panic_text};
 use crate::batch::{Batch, Receipt};
 use crate::component::{Exporter, Failure};
-use crate::graph::retry::RetryPolicy;
-use crate::graph::settings::Batching;
+use crate::delivery::Batching;
+use crate::delivery::RetryPolicy;
 use crate::overhead::{Metered, Overhead, Stage};
 use crate::telemetry::Counter;
 

@@ -3,7 +3,7 @@
 //! At any quiet time `enqueued = sent + dead-lettered + dropped + pending`, in samples, where what
 //! was dropped is `refused + given up + stopped`.
 
-use crate::graph::sender::Edge;
+use crate::edge::Edge;
 use crate::telemetry::{Counter, Metrics, names};
 
 /// The numbers of one exporter.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::batch::Batch;
-use crate::graph::settings::Sizer;
+use crate::delivery::Sizer;
 use profpipe_formats::otlp;
 use profpipe_profile::Profiles;
 

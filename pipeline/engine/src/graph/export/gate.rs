@@ -12,7 +12,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::graph::retry::{Backoff, RetryPolicy};
+use crate::delivery::{Backoff, RetryPolicy};
 
 /// The longest wait between attempts once the engine is stopping.
 const HURRIED: Duration = Duration::from_millis(200);

@@ -12,7 +12,7 @@ use super::queue::MemoryQueue;
 use super::{now, sleep_until};
 use crate::batch::{Batch, Receipt};
 use crate::budget::Budget;
-use crate::graph::settings::Batching;
+use crate::delivery::Batching;
 use profpipe_profile::merge;
 
 /// What is sent at once.

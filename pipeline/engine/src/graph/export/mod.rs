@@ -37,13 +37,13 @@ use self::counters::Counters;
 use self::gather::{Gather, Source};
 use self::passage::Passage;
 use self::queue::MemoryQueue;
-use super::logs::OpenLog;
 use super::plan::PipelinePlan;
-use super::settings::Delivery;
 use crate::batch::{Batch, Outcome};
 use crate::budget::Budget;
 use crate::component::{Durability, Error, Exporter};
+use crate::delivery::Delivery;
 use crate::overhead::Overhead;
+use crate::storage::OpenQueue;
 use crate::telemetry::Metrics;
 
 /// How often the depth of a durable queue is looked at.
@@ -103,7 +103,7 @@ pub(super) struct Destination {
 #[derive(Debug)]
 enum Queue {
     Memory(Arc<Entry>),
-    Durable(Arc<OpenLog>, Arc<Depth>),
+    Durable(Arc<OpenQueue>, Arc<Depth>),
 }
 
 impl Destination {
@@ -112,7 +112,7 @@ impl Destination {
         id: &str,
         exporter: Box<dyn Exporter>,
         delivery: Delivery,
-        log: Option<Arc<OpenLog>>,
+        log: Option<Arc<OpenQueue>>,
         around: &Surroundings,
     ) -> Result<Self, Error> {
         let id: Arc<str> = id.into();
@@ -217,7 +217,7 @@ pub(super) fn ways(
     pipeline: &PipelinePlan,
 ) -> (Vec<Way>, Vec<(String, Appender)>) {
     let mut ways = Vec::new();
-    let mut storages: Vec<(Arc<OpenLog>, Vec<Arc<Depth>>, Surroundings)> = Vec::new();
+    let mut storages: Vec<(Arc<OpenQueue>, Vec<Arc<Depth>>, Surroundings)> = Vec::new();
     for destination in pipeline.exporters.iter().filter_map(|id| destinations.get(id)) {
         match &destination.queue {
             Queue::Memory(entry) => ways.push(Way::Memory(Arc::clone(entry))),

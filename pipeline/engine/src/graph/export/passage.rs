@@ -10,8 +10,8 @@ use super::counters::Counters;
 use super::gate::{Admission, Gate, Ticket};
 use super::item::STOPPED;
 use super::{now, sleep_until};
+use crate::delivery::RetryPolicy;
 use crate::graph::quiet::Quiet;
-use crate::graph::retry::RetryPolicy;
 
 /// How often it is said that a destination refuses us.
 const ALARM: Duration = Duration::from_secs(60);

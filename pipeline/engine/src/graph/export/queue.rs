@@ -13,8 +13,8 @@ use super::counters::Counters;
 use super::item::Item;
 use super::now;
 use crate::batch::{Batch, Outcome};
+use crate::delivery::Queueing;
 use crate::graph::quiet::Quiet;
-use crate::graph::settings::Queueing;
 
 /// The queue in memory of one exporter.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::gate::{Admission, Gate, HELD, Ticket};
-use crate::graph::RetryPolicy;
+use crate::delivery::RetryPolicy;
 
 const MIDDLE: f64 = 0.5;
 

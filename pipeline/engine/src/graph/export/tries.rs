@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::passage::random;
-use crate::graph::retry::{Backoff, RetryPolicy};
+use crate::delivery::{Backoff, RetryPolicy};
 
 /// After so many failures a batch makes way for others.
 const STUBBORN: u32 = 3;

@@ -19,6 +19,9 @@ use super::*;
 use crate::batch::{Acknowledgement, Batch, Outcome, Receipt};
 use crate::component::{Error, Exporter, Failure, Lifecycle, Outbox, Processor, Receiver};
 use crate::config::Layers;
+use crate::delivery::{Backoff, RetryPolicy};
+use crate::sender::Sender;
+use crate::services::Services;
 use crate::telemetry::names;
 
 mod delivery;

@@ -43,7 +43,7 @@ async fn outage_then_recovery() {
     assert_eq!(backend.once().len(), 100);
     engine.stop(GRACE).await.unwrap();
     balance(&services.metrics);
-    services.logs.close().await;
+    services.queues.close().await;
 }
 
 /// Scenario: the engine stops while the destination is dead, and a new process starts when it is
@@ -64,7 +64,7 @@ async fn what_is_queued_survives_a_restart() {
     engine.stop(GRACE).await.unwrap();
     balance(&services.metrics);
     assert_eq!(count_of(&services.metrics, names::EXPORTER_PENDING_SAMPLES), 48);
-    services.logs.close().await;
+    services.queues.close().await;
     drop(services);
 
     backend.set(|_| Ok(()));
@@ -74,7 +74,7 @@ async fn what_is_queued_survives_a_restart() {
     assert_eq!(backend.once().len(), 50);
     engine.stop(GRACE).await.unwrap();
     balance(&services.metrics);
-    services.logs.close().await;
+    services.queues.close().await;
 }
 
 /// Scenario: an engine replaces another while the destination is down; the old one still runs when
@@ -96,7 +96,7 @@ async fn a_reload_keeps_the_queue() {
     assert_eq!(backend.most_flying(), 1);
     new.stop(GRACE).await.unwrap();
     balance(&services.metrics);
-    services.logs.close().await;
+    services.queues.close().await;
 }
 
 /// Scenario: every fifth batch is poison, and one makes the exporter panic.
@@ -122,7 +122,7 @@ async fn poison_is_put_aside() {
     assert_eq!(backend.attempts(), 53);
     engine.stop(GRACE).await.unwrap();
     balance(&services.metrics);
-    services.logs.close().await;
+    services.queues.close().await;
 }
 
 /// Scenario: twenty batches, twice as many as there are consumers, fail again and again as if the
@@ -150,7 +150,7 @@ async fn batches_that_fail_alone_wait_alone() {
     until(|| count_of(&services.metrics, names::EXPORTER_PENDING_SAMPLES) == 0).await;
     engine.stop(GRACE).await.unwrap();
     balance(&services.metrics);
-    services.logs.close().await;
+    services.queues.close().await;
 }
 
 /// Scenario: a destination that refuses us; the engine is stopped and started meanwhile.
@@ -176,7 +176,7 @@ async fn what_is_held_stays() {
     until(|| count_of(&services.metrics, names::EXPORTER_PENDING_SAMPLES) == 0).await;
     engine.stop(GRACE).await.unwrap();
     balance(&services.metrics);
-    services.logs.close().await;
+    services.queues.close().await;
 }
 
 /// Scenario: the engine stops while attempts hang; large records are cut meanwhile.
@@ -207,7 +207,7 @@ async fn hanging_attempts_go_back() {
     assert_eq!(backend.once().len(), 70);
     engine.stop(GRACE).await.unwrap();
     balance(&services.metrics);
-    services.logs.close().await;
+    services.queues.close().await;
 }
 
 /// Scenario: a durable queue whose batches are put together, with poison among them.
@@ -231,7 +231,7 @@ async fn durable_batches_are_put_together() {
     assert_eq!(count_of(&services.metrics, names::EXPORTER_DEAD_SAMPLES), 1);
     engine.stop(GRACE).await.unwrap();
     balance(&services.metrics);
-    services.logs.close().await;
+    services.queues.close().await;
 }
 
 /// Scenario: a durable queue for three batches, before a destination that is down, beside another
@@ -266,7 +266,7 @@ async fn full_durable_queues_say_so() {
     until(|| down.count() == 4 && other.count() == 5).await;
     engine.stop(GRACE).await.unwrap();
     balance(&services.metrics);
-    services.logs.close().await;
+    services.queues.close().await;
 }
 
 /// Scenario: the storage has room for 64 KiB, and the destination is down; later it is back.
@@ -307,7 +307,7 @@ async fn full_storages_say_so() {
     until(|| backend.count() == kept.len() + 1).await;
     engine.stop(GRACE).await.unwrap();
     balance(&services.metrics);
-    services.logs.close().await;
+    services.queues.close().await;
 }
 
 /// Scenario: an engine is dropped without being stopped, while its destination is down; another
@@ -326,7 +326,7 @@ async fn dropping_loses_nothing() {
     until(|| backend.count() == 30).await;
     assert_eq!(backend.once().len(), 30);
     engine.stop(GRACE).await.unwrap();
-    services.logs.close().await;
+    services.queues.close().await;
 }
 
 /// Scenario: five processes one after the other, with a destination that is busy, refuses us or
@@ -382,7 +382,7 @@ async fn random_faults_lose_nothing() {
             until(|| count_of(&services.metrics, names::EXPORTER_PENDING_SAMPLES) == 0).await;
         }
         engine.stop(GRACE).await.unwrap();
-        services.logs.close().await;
+        services.queues.close().await;
         balance(&services.metrics);
         dead += count_of(&services.metrics, names::EXPORTER_DEAD_SAMPLES);
     }

@@ -1,14 +1,17 @@
 //! What the host program offers to components.
 
+mod health;
+mod listeners;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::health::Health;
-use super::listeners::Listeners;
-use super::logs::Logs;
+pub use self::health::Health;
+pub use self::listeners::Listeners;
 use crate::budget::{Budget, MEMORY};
 use crate::modules::ModuleStore;
 use crate::overhead::Overhead;
+use crate::storage::OpenQueues;
 use crate::telemetry::Metrics;
 
 /// What the host program offers to components; cheap to clone.
@@ -21,7 +24,7 @@ pub struct Services {
     /// Sockets that stay open while a new configuration takes over.
     pub listeners: Arc<Listeners>,
     /// Durable queues that stay open while a new configuration takes over.
-    pub logs: Arc<Logs>,
+    pub queues: Arc<OpenQueues>,
     /// The memory that batches may take, shared by an engine and the one that takes over from it.
     pub budget: Arc<Budget>,
     /// Whether the pipelines run.
@@ -38,7 +41,7 @@ impl Default for Services {
             modules: Arc::default(),
             metrics: Arc::default(),
             listeners: Arc::default(),
-            logs: Arc::default(),
+            queues: Arc::default(),
             budget: Budget::new(MEMORY),
             health: Arc::default(),
             overhead: Arc::default(),

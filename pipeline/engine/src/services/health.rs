@@ -14,7 +14,7 @@ impl Health {
         self.running.load(Ordering::Acquire)
     }
 
-    pub(super) fn set(&self, running: bool) {
+    pub(crate) fn set(&self, running: bool) {
         self.running.store(running, Ordering::Release);
     }
 }

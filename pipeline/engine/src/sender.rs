@@ -1,13 +1,13 @@
 //! The way out of a receiver: admission to the memory budget, then a copy to every pipeline.
 
+use std::fmt;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
 
-use super::chain::Inbox;
 use crate::batch::{Batch, Outcome};
 use crate::budget::{Budget, Charge};
-use crate::telemetry::{Counter, Metrics, names};
+use crate::edge::Edge;
 
 /// The way out of a receiver.
 #[derive(Debug, Clone)]
@@ -21,15 +21,21 @@ enum Way {
     Wired(Arc<Outlet>),
 }
 
+/// The way into a pipeline.
+pub(crate) trait Inlet: fmt::Debug + Send + Sync {
+    /// Takes a batch; never waits. Where the pipeline has stopped, the batch's receipt says so.
+    fn push(&self, batch: Batch);
+}
+
 /// Where a receiver's batches go, shared by its senders.
 #[derive(Debug)]
-pub(super) struct Outlet {
-    pub(super) receiver: Arc<str>,
-    pub(super) budget: Arc<Budget>,
-    pub(super) pipelines: Vec<Inbox>,
+pub(crate) struct Outlet {
+    pub(crate) receiver: Arc<str>,
+    pub(crate) budget: Arc<Budget>,
+    pub(crate) pipelines: Vec<Box<dyn Inlet>>,
     /// True once nothing is taken any more.
-    pub(super) closed: watch::Receiver<bool>,
-    pub(super) edge: Edge,
+    pub(crate) closed: watch::Receiver<bool>,
+    pub(crate) edge: Edge,
 }
 
 /// The pipeline behind a [`Sender`] is gone.
@@ -44,7 +50,7 @@ impl Sender {
         (Self(Way::Detached(queue)), receiver)
     }
 
-    pub(super) fn wired(outlet: Arc<Outlet>) -> Self {
+    pub(crate) fn wired(outlet: Arc<Outlet>) -> Self {
         Self(Way::Wired(outlet))
     }
 
@@ -113,41 +119,5 @@ impl Outlet {
             pipeline.push(batch.clone());
         }
         Ok(())
-    }
-}
-
-/// The counters of what goes into and comes out of one component.
-#[derive(Debug, Clone)]
-pub(super) struct Edge {
-    batches_in: Counter,
-    batches_out: Counter,
-    failed: Counter,
-    samples_in: Counter,
-    samples_out: Counter,
-}
-
-impl Edge {
-    pub(super) fn new(metrics: &Metrics, label: &str) -> Self {
-        Self {
-            batches_in: metrics.counter(names::BATCHES_IN, label),
-            batches_out: metrics.counter(names::BATCHES_OUT, label),
-            failed: metrics.counter(names::BATCHES_FAILED, label),
-            samples_in: metrics.counter(names::SAMPLES_IN, label),
-            samples_out: metrics.counter(names::SAMPLES_OUT, label),
-        }
-    }
-
-    pub(super) fn took(&self, batch: &Batch) {
-        self.batches_in.add(1);
-        self.samples_in.add(batch.samples() as u64);
-    }
-
-    pub(super) fn gave(&self, batch: &Batch) {
-        self.batches_out.add(1);
-        self.samples_out.add(batch.samples() as u64);
-    }
-
-    pub(super) fn failed(&self, batches: u64) {
-        self.failed.add(batches);
     }
 }

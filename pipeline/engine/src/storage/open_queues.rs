@@ -4,21 +4,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::component::StoragePlace;
+use super::StoragePlace;
 use profpipe_queue::{Destination, Log, LogSettings, QueueError};
 
 /// The durable queues of a program.
 ///
-/// A directory is opened once and stays open until [`Logs::close`]: an engine that replaces another
+/// A directory is opened once and stays open until [`OpenQueues::close`]: an engine that replaces another
 /// finds it as it is. What is consumed for a destination is consumed by one engine at a time.
 #[derive(Debug, Default)]
-pub struct Logs(Mutex<BTreeMap<PathBuf, Arc<OpenLog>>>);
+pub struct OpenQueues(Mutex<BTreeMap<PathBuf, Arc<OpenQueue>>>);
 
 /// A durable queue that is open.
 #[derive(Debug)]
-pub(super) struct OpenLog {
-    pub(super) log: Arc<Log>,
-    pub(super) place: StoragePlace,
+pub(crate) struct OpenQueue {
+    pub(crate) log: Arc<Log>,
+    pub(crate) place: StoragePlace,
     destinations: Mutex<Destinations>,
 }
 
@@ -34,9 +34,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Logs {
+impl OpenQueues {
     /// The queue of a place, opened if it is not.
-    pub(super) fn open(&self, place: &StoragePlace) -> Result<Arc<OpenLog>, QueueError> {
+    pub(crate) fn open(&self, place: &StoragePlace) -> Result<Arc<OpenQueue>, QueueError> {
         let mut open = lock(&self.0);
         if let Some(known) = open.get(&place.directory) {
             if known.place != *place {
@@ -48,7 +48,7 @@ impl Logs {
             return Ok(Arc::clone(known));
         }
         let log = Log::open(&place.directory, settings(place))?;
-        let entry = OpenLog { log, place: place.clone(), destinations: Mutex::default() };
+        let entry = OpenQueue { log, place: place.clone(), destinations: Mutex::default() };
         let entry = Arc::new(entry);
         open.insert(place.directory.clone(), Arc::clone(&entry));
         Ok(entry)
@@ -65,10 +65,10 @@ impl Logs {
     }
 }
 
-impl OpenLog {
+impl OpenQueue {
     /// The reading end of a destination, and the number of samples that wait for it since before
     /// this process: told only once.
-    pub(super) fn destination(&self, id: &str) -> Result<(Destination, u64), QueueError> {
+    pub(crate) fn destination(&self, id: &str) -> Result<(Destination, u64), QueueError> {
         let destination = self.log.destination(id)?;
         let first = lock(&self.destinations).counted.insert(id.to_owned());
         let waiting = if first { destination.pending().samples } else { 0 };
@@ -76,7 +76,7 @@ impl OpenLog {
     }
 
     /// To be held while consuming.
-    pub(super) fn turn(&self, id: &str) -> Arc<tokio::sync::Mutex<()>> {
+    pub(crate) fn turn(&self, id: &str) -> Arc<tokio::sync::Mutex<()>> {
         Arc::clone(lock(&self.destinations).turns.entry(id.to_owned()).or_default())
     }
 }

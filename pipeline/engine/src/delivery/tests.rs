@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::queue::{Batching, Queueing, Sizer};
 use super::{Delivery, DeliveryDefaults};
 use crate::config::Section;
-use crate::graph::RetryPolicy;
+use crate::delivery::RetryPolicy;
 
 fn network(text: &str) -> Result<Delivery, Vec<String>> {
     let section = Section::from_yaml(text).unwrap();

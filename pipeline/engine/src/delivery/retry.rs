@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Problems;
-use crate::graph::RetryPolicy;
+use crate::delivery::RetryPolicy;
 use crate::settings::Duration;
 
 /// When an attempt that failed is repeated. A destination that asks for a longer wait gets it, up

@@ -11,6 +11,7 @@
 //! - `retry_on_failure` says when the *destination* is tried again: while it waits, nothing of its
 //!   queue is sent, and then one batch goes ahead as a probe.
 
+mod backoff;
 mod queue;
 mod retry;
 
@@ -23,10 +24,10 @@ use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
 
 use queue::SendingQueue;
-pub(super) use queue::{Batching, Queueing, Sizer};
+pub(crate) use queue::{Batching, Queueing, Sizer};
 use retry::RetryOnFailure;
 
-use super::retry::RetryPolicy;
+pub use self::backoff::{Backoff, RetryPolicy};
 use crate::config::{ConfigError, Problems, Section};
 use crate::settings;
 
@@ -71,21 +72,21 @@ struct Typed {
 
 /// How an exporter's batches are delivered.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Delivery {
+pub(crate) struct Delivery {
     /// The longest that one attempt may take.
-    pub(super) timeout: Option<Duration>,
+    pub(crate) timeout: Option<Duration>,
     /// `None`: an attempt that fails is the last.
-    pub(super) retry: Option<RetryPolicy>,
-    pub(super) queue: Queueing,
+    pub(crate) retry: Option<RetryPolicy>,
+    pub(crate) queue: Queueing,
     /// Whether the configuration says when to retry.
-    pub(super) retry_written: bool,
+    pub(crate) retry_written: bool,
     /// What is suspicious but no mistake: the field and what to know about it.
-    pub(super) warnings: Vec<(&'static str, String)>,
+    pub(crate) warnings: Vec<(&'static str, String)>,
 }
 
 impl Delivery {
     /// Of an exporter that has no section.
-    pub(super) fn ready_made() -> Self {
+    pub(crate) fn ready_made() -> Self {
         Typed::default().resolve(DeliveryDefaults::local(), false)
     }
 
@@ -93,7 +94,7 @@ impl Delivery {
     ///
     /// # Errors
     /// Every mistake in it.
-    pub(super) fn of(
+    pub(crate) fn of(
         section: &Section,
         defaults: DeliveryDefaults,
     ) -> Result<Self, Vec<ConfigError>> {

@@ -16,7 +16,7 @@ const QUEUE_SIZE: u64 = 1000;
 /// What a queue or a batch is measured in.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub(in crate::graph) enum Sizer {
+pub(crate) enum Sizer {
     /// In batches, as they come.
     #[default]
     Requests,
@@ -28,7 +28,7 @@ pub(in crate::graph) enum Sizer {
 
 impl Sizer {
     /// What a batch counts.
-    pub(in crate::graph) fn weigh(self, batch: &Batch) -> u64 {
+    pub(crate) fn weigh(self, batch: &Batch) -> u64 {
         match self {
             Self::Requests => 1,
             Self::Items => batch.samples() as u64,
@@ -126,28 +126,28 @@ impl Default for QueueBatch {
 
 /// How batches wait, with every default in its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::graph) struct Queueing {
+pub(crate) struct Queueing {
     /// At least one.
-    pub(in crate::graph) consumers: usize,
+    pub(crate) consumers: usize,
     /// Whether the receipt waits for the destination.
-    pub(in crate::graph) wait_for_result: bool,
-    pub(in crate::graph) block_on_overflow: bool,
-    pub(in crate::graph) sizer: Sizer,
+    pub(crate) wait_for_result: bool,
+    pub(crate) block_on_overflow: bool,
+    pub(crate) sizer: Sizer,
     /// How much may wait, if there is a limit beside the budget's and the storage's.
-    pub(in crate::graph) capacity: Option<u64>,
+    pub(crate) capacity: Option<u64>,
     /// The extension that keeps the queue.
-    pub(in crate::graph) storage: Option<String>,
-    pub(in crate::graph) batch: Option<Batching>,
+    pub(crate) storage: Option<String>,
+    pub(crate) batch: Option<Batching>,
 }
 
 /// How batches are put together and cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::graph) struct Batching {
-    pub(in crate::graph) flush_timeout: StdDuration,
-    pub(in crate::graph) min_size: u64,
-    pub(in crate::graph) max_size: Option<u64>,
+pub(crate) struct Batching {
+    pub(crate) flush_timeout: StdDuration,
+    pub(crate) min_size: u64,
+    pub(crate) max_size: Option<u64>,
     /// Never requests.
-    pub(in crate::graph) sizer: Sizer,
+    pub(crate) sizer: Sizer,
 }
 
 impl SendingQueue {
