@@ -1,11 +1,8 @@
 //! The command line: what users may type, in one place.
 
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-
-use crate::commands;
 
 /// Continuous and on-demand profiling for OpenTelemetry.
 #[derive(Debug, Parser)]
@@ -41,24 +38,6 @@ pub(crate) enum Command {
     /// The symbolizer's worker process; started by profpipe itself
     #[command(hide = true)]
     SymbolizerWorker,
-}
-
-impl Command {
-    pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
-        match self {
-            Self::Run(arguments) => commands::run::run(arguments),
-            Self::Validate(arguments) => commands::validate::run(arguments),
-            Self::Graph(arguments) => commands::graph::run(arguments),
-            Self::Components(arguments) => commands::components::run(arguments),
-            Self::Doctor(arguments) => commands::doctor::run(arguments),
-            Self::Record(arguments) => commands::record::run(arguments),
-            Self::Top(arguments) => commands::top::run(arguments),
-            Self::Flamegraph(arguments) => commands::flamegraph::run(arguments),
-            Self::Convert(arguments) => commands::convert::run(arguments),
-            Self::Queue(arguments) => commands::queue::run(arguments),
-            Self::SymbolizerWorker => commands::symbolizer_worker::run(),
-        }
-    }
 }
 
 /// Where a configuration comes from.

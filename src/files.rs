@@ -12,7 +12,8 @@ use profpipe_formats::report::collapse_by_process;
 use profpipe_formats::{folded, otlp, pprof};
 use profpipe_profile::{self as profile, Profiles};
 
-use crate::commands::{Usage, flamegraph};
+use crate::flamegraph;
+use crate::mistake::Mistake;
 
 /// The largest file that is read.
 const MAX_INPUT: u64 = 512 << 20;
@@ -57,7 +58,7 @@ impl FileFormat {
     pub(crate) fn to_write(path: &Path) -> anyhow::Result<Self> {
         Self::of(path).ok_or_else(|| {
             let path = path.display();
-            Usage(format!("{path}: the name of an output must end with {WRITABLE}")).into()
+            Mistake(format!("{path}: the name of an output must end with {WRITABLE}")).into()
         })
     }
 
@@ -67,7 +68,8 @@ impl FileFormat {
             Some(format) if format != Self::Svg => Ok(format),
             _ => {
                 let path = path.display();
-                Err(Usage(format!("{path}: the name of a profile must end with {READABLE}")).into())
+                Err(Mistake(format!("{path}: the name of a profile must end with {READABLE}"))
+                    .into())
             }
         }
     }

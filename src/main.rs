@@ -3,7 +3,9 @@
 mod cli;
 mod commands;
 mod files;
+mod flamegraph;
 mod memory;
+mod mistake;
 mod status;
 mod telemetry;
 mod usage;
@@ -13,7 +15,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
-    match cli::Cli::parse().command.run() {
+    match commands::run(cli::Cli::parse().command) {
         Ok(code) => code,
         Err(error) => commands::fail(&error),
     }

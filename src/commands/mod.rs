@@ -5,29 +5,37 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
-pub(crate) mod components;
-pub(crate) mod convert;
-pub(crate) mod doctor;
-pub(crate) mod flamegraph;
-pub(crate) mod graph;
-pub(crate) mod queue;
-pub(crate) mod record;
-pub(crate) mod run;
-pub(crate) mod symbolizer_worker;
-pub(crate) mod top;
-pub(crate) mod validate;
+use crate::cli::Command;
+use crate::mistake::Mistake;
 
-/// A mistake in how the program was called or configured: exit code 2.
-#[derive(Debug)]
-pub(crate) struct Usage(pub(crate) String);
+mod components;
+mod convert;
+mod doctor;
+mod flamegraph;
+mod graph;
+mod queue;
+mod record;
+mod run;
+mod symbolizer_worker;
+mod top;
+mod validate;
 
-impl std::fmt::Display for Usage {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
+/// Runs the command that was typed.
+pub(crate) fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Run(arguments) => run::run(arguments),
+        Command::Validate(arguments) => validate::run(arguments),
+        Command::Graph(arguments) => graph::run(arguments),
+        Command::Components(arguments) => components::run(arguments),
+        Command::Doctor(arguments) => doctor::run(arguments),
+        Command::Record(arguments) => record::run(arguments),
+        Command::Top(arguments) => top::run(arguments),
+        Command::Flamegraph(arguments) => flamegraph::run(arguments),
+        Command::Convert(arguments) => convert::run(arguments),
+        Command::Queue(arguments) => queue::run(arguments),
+        Command::SymbolizerWorker => symbolizer_worker::run(),
     }
 }
-
-impl std::error::Error for Usage {}
 
 /// Prints an error in one line and chooses the exit code.
 pub(crate) fn fail(error: &anyhow::Error) -> ExitCode {
@@ -42,7 +50,7 @@ pub(crate) fn fail(error: &anyhow::Error) -> ExitCode {
         }
     }
     tell(&format!("profpipe: {}", line.replace('\n', " ")));
-    ExitCode::from(if error.is::<Usage>() { 2 } else { 1 })
+    ExitCode::from(if error.is::<Mistake>() { 2 } else { 1 })
 }
 
 /// Prints a line to standard error. There is nobody to be told if that does not work.

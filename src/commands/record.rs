@@ -19,9 +19,9 @@ use std::time::Duration;
 
 use profpipe_receivers::perf;
 
-use super::Usage;
 use crate::cli;
 use crate::files::Output;
+use crate::mistake::Mistake;
 use target::Target;
 
 /// The fastest that anybody may ask for; the kernel may allow less.
@@ -69,7 +69,7 @@ fn log_warnings() {
 impl Recording {
     /// Everything that can be known to be wrong before anything is started.
     fn check(arguments: &cli::Record) -> anyhow::Result<Self> {
-        let wrong = |message: String| anyhow::Error::new(Usage(format!("record: {message}")));
+        let wrong = |message: String| anyhow::Error::new(Mistake(format!("record: {message}")));
         let what = [arguments.pid.is_some(), arguments.all, !arguments.cmd.is_empty()];
         if what == [false; 3] {
             let message = "nothing to profile; give a command after `--`, or -p PID, or -a";

@@ -17,9 +17,10 @@ use profpipe::{
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 
-use super::{Usage, validate};
+use super::validate;
 use crate::cli;
 use crate::memory;
+use crate::mistake::Mistake;
 use crate::status::{Screen, Status};
 use crate::telemetry::{self, Endpoints};
 
@@ -44,7 +45,9 @@ const CLOSE: Duration = Duration::from_millis(400);
 
 pub(crate) fn run(arguments: cli::Run) -> anyhow::Result<ExitCode> {
     if arguments.watch && arguments.config.is_empty() {
-        return Err(Usage("--watch needs --config: the built-in agent never changes".into()).into());
+        return Err(
+            Mistake("--watch needs --config: the built-in agent never changes".into()).into()
+        );
     }
     let plan = match builder(&arguments).plan() {
         Ok(plan) => plan,

@@ -57,33 +57,25 @@
 //! directories keep them apart.
 
 mod cache;
-mod core;
-mod dead;
-mod destination;
 mod disk;
 mod error;
 mod format;
-mod keep;
+mod journal;
 mod log;
-mod quarantine;
-mod reader;
 mod record;
-mod recover;
 mod settings;
 mod state;
 mod stats;
 mod storage;
 pub mod tools;
 mod walk;
-mod writer;
 
 #[cfg(test)]
 mod tests;
 
-pub use dead::Letter;
-pub use destination::{Destination, Lease};
 pub use error::QueueError;
-pub use log::Log;
+pub use journal::dead::Letter;
+pub use log::{Destination, Lease, Log};
 pub use record::{AppendError, DestinationId, Pending, Record};
 pub use settings::{Durability, LogSettings, WhenFull};
 pub use stats::Stats;

@@ -10,16 +10,17 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::core::Core;
-use super::dead::{DEAD, folders, read_letter, remove_letter, sizes};
 use super::disk::Disk;
 use super::format::{CURSOR_LIMIT, FileName, Slot, destination_name, segment_name};
-use super::keep::slot_of;
-use super::recover::{Mode, Opened, examine};
+use super::journal::Journal;
+use super::journal::dead::{DEAD, folders, read_letter, remove_letter, sizes};
+use super::journal::keep::slot_of;
+use super::journal::quarantine;
+use super::journal::recover::{Mode, Opened, examine};
+use super::journal::writer::Prepared;
 use super::storage::{Access, Storage, read_all};
 use super::walk::{Scope, Step, content};
-use super::writer::Prepared;
-use super::{LogSettings, Pending, QueueError, Record, quarantine};
+use super::{LogSettings, Pending, QueueError, Record};
 
 /// A log at one moment.
 #[derive(Debug, Clone, Serialize)]
@@ -97,14 +98,14 @@ fn disk(directory: &Path) -> Result<Disk, QueueError> {
         .map_err(|source| QueueError::Read { directory: directory.to_owned(), source })
 }
 
-fn open(directory: &Path, mode: Mode) -> Result<(Arc<Disk>, Core), QueueError> {
+fn open(directory: &Path, mode: Mode) -> Result<(Arc<Disk>, Journal), QueueError> {
     let disk = Arc::new(disk(directory)?);
     let storage: Arc<dyn Storage> = Arc::<Disk>::clone(&disk);
     // No limit but the disk's: what is replayed was kept before.
     let settings = LogSettings { max_bytes: 1 << 60, cache_bytes: 0, ..LogSettings::default() };
-    let core = Core::open(storage, settings, true, mode)
+    let journal = Journal::open(storage, settings, true, mode)
         .map_err(|error| QueueError::of_opening(directory, error))?;
-    Ok((disk, core))
+    Ok((disk, journal))
 }
 
 /// Shows what a log holds.
@@ -112,8 +113,8 @@ fn open(directory: &Path, mode: Mode) -> Result<(Arc<Disk>, Core), QueueError> {
 /// # Errors
 /// If the directory cannot be read.
 pub fn inspect(directory: &Path) -> Result<Inspection, QueueError> {
-    let (disk, core) = open(directory, Mode::Look)?;
-    let state = core.state();
+    let (disk, journal) = open(directory, Mode::Look)?;
+    let state = journal.state();
     let segments = state.segments.iter().map(|(first, segment)| SegmentReport {
         name: segment_name(*first),
         records: segment.records,
@@ -234,7 +235,7 @@ fn segment(disk: &Disk, first: u64, below: u64, report: &mut Verification) -> io
 /// # Errors
 /// If the log is in use, or cannot take them.
 pub fn replay(directory: &Path, destination: Option<&str>) -> Result<Replay, QueueError> {
-    let (disk, core) = open(directory, Mode::Own)?;
+    let (disk, journal) = open(directory, Mode::Own)?;
     let mut replay = Replay::default();
     let mut outcome = Ok(());
     'all: for folder in folders(&*disk) {
@@ -249,15 +250,15 @@ pub fn replay(directory: &Path, destination: Option<&str>) -> Result<Replay, Que
             if destination.is_some_and(|wanted| wanted != letter.destination) {
                 continue 'all;
             }
-            let reader = core.state().reader(&letter.destination);
+            let reader = journal.state().reader(&letter.destination);
             let record = Record {
                 payload: Bytes::from(request),
                 samples: letter.samples,
                 tenant: letter.tenant.map(Into::into),
                 receiver: letter.receiver.into(),
             };
-            let prepared = Prepared::new(&core, record, Arc::new([reader]));
-            if let Some(Err(source)) = core.append(&[prepared]).pop() {
+            let prepared = Prepared::new(&journal, record, Arc::new([reader]));
+            if let Some(Err(source)) = journal.append(&[prepared]).pop() {
                 outcome = Err(QueueError::Replay { replayed: replay.replayed, source });
                 break 'all;
             }
@@ -270,7 +271,7 @@ pub fn replay(directory: &Path, destination: Option<&str>) -> Result<Replay, Que
         // As above.
         let _ = disk.sync_folder(&folder);
     }
-    core.close();
+    journal.close();
     outcome.map(|()| replay)
 }
 
@@ -280,10 +281,10 @@ pub fn replay(directory: &Path, destination: Option<&str>) -> Result<Replay, Que
 /// # Errors
 /// If the log is in use, or knows no such destination.
 pub fn discard(directory: &Path, destination: &str) -> Result<u64, QueueError> {
-    let (_, core) = open(directory, Mode::Own)?;
-    let known = core.state().readers.iter().any(|reader| &*reader.id == destination);
-    let dropped = if known { core.drop_destination(destination) } else { 0 };
-    core.close();
+    let (_, journal) = open(directory, Mode::Own)?;
+    let known = journal.state().readers.iter().any(|reader| &*reader.id == destination);
+    let dropped = if known { journal.drop_destination(destination) } else { 0 };
+    journal.close();
     if !known {
         let (directory, destination) = (directory.to_owned(), destination.to_owned());
         return Err(QueueError::UnknownDestination { directory, destination });

@@ -10,23 +10,24 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::simulated::{Image, Random, Simulated};
-use crate::core::Core;
 use crate::format::{HEAD, HEADER, segment_name};
-use crate::reader::Found;
-use crate::recover::Mode;
+use crate::journal::Journal;
+use crate::journal::reader::Found;
+use crate::journal::recover::Mode;
+use crate::journal::writer::Prepared;
 use crate::storage::Storage;
-use crate::writer::Prepared;
 use crate::{LogSettings, Record};
 
-fn open(disk: &Arc<Simulated>, segment_bytes: u64) -> Core {
+fn open(disk: &Arc<Simulated>, segment_bytes: u64) -> Journal {
     let storage: Arc<dyn Storage> = Arc::new(Arc::clone(disk));
     let settings = LogSettings { segment_bytes, cache_bytes: 0, ..LogSettings::default() };
-    let core = Core::open(storage, settings, true, Mode::Own).expect("opening always succeeds");
-    core.state().reader("d");
-    core
+    let journal =
+        Journal::open(storage, settings, true, Mode::Own).expect("opening always succeeds");
+    journal.state().reader("d");
+    journal
 }
 
-fn append(core: &Core, index: u64, bytes: usize) {
+fn append(journal: &Journal, index: u64, bytes: usize) {
     let payload: Vec<u8> = (0..bytes).map(|at| (at as u64 * 31 + index) as u8).collect();
     let record = Record {
         payload: Bytes::from(payload),
@@ -34,17 +35,17 @@ fn append(core: &Core, index: u64, bytes: usize) {
         tenant: None,
         receiver: "otlp".into(),
     };
-    let prepared = Prepared::new(core, record, Arc::new([0]));
-    for answer in core.append(&[prepared]) {
+    let prepared = Prepared::new(journal, record, Arc::new([0]));
+    for answer in journal.append(&[prepared]) {
         answer.unwrap();
     }
 }
 
 /// The records that can be read; how many the log says are lost.
 fn read(disk: &Arc<Simulated>) -> (BTreeSet<u64>, u64) {
-    let core = open(disk, 1 << 30);
+    let journal = open(disk, 1 << 30);
     let mut got = BTreeSet::new();
-    while let Found::Leased(leased) = core.lease(0, true) {
+    while let Found::Leased(leased) = journal.lease(0, true) {
         let index = leased.record.samples;
         let fine = leased
             .record
@@ -54,15 +55,15 @@ fn read(disk: &Arc<Simulated>) -> (BTreeSet<u64>, u64) {
             .all(|(at, byte)| *byte == (at as u64 * 31 + index) as u8);
         assert!(fine, "what is delivered is what was accepted");
         assert!(got.insert(index), "once");
-        core.done(0, leased.seq);
+        journal.done(0, leased.seq);
     }
-    let pending = core.pending(0);
+    let pending = journal.pending(0);
     assert_eq!(pending.records, 0, "what is lost is not waited for");
     // It goes on.
-    append(&core, 1_000_000, 10);
-    let Found::Leased(leased) = core.lease(0, true) else { panic!("it goes on") };
+    append(&journal, 1_000_000, 10);
+    let Found::Leased(leased) = journal.lease(0, true) else { panic!("it goes on") };
     assert_eq!(leased.record.samples, 1_000_000);
-    let lost = core.state().readers[0].slot.lost;
+    let lost = journal.state().readers[0].slot.lost;
     (got, lost)
 }
 
@@ -77,18 +78,18 @@ struct Made {
 /// A log with one segment of such records and a second one, sealed or as a crash leaves it.
 fn made(sizes: &[usize], sealed: bool) -> Made {
     let disk = Simulated::new(&Image::new(), 7);
-    let core = open(&disk, 1 << 30);
+    let journal = open(&disk, 1 << 30);
     let mut records = Vec::new();
     let mut at = HEADER;
     for (index, size) in sizes.iter().enumerate() {
-        append(&core, index as u64, *size);
-        let end = core.state().segments[&1].data_end;
+        append(&journal, index as u64, *size);
+        let end = journal.state().segments[&1].data_end;
         records.push(at..end);
         at = end;
     }
     if sealed {
-        core.seal(&mut core.writer());
-        append(&core, 500_000, 100);
+        journal.seal(&mut journal.writer());
+        append(&journal, 500_000, 100);
     }
     Made { image: disk.shown(), records, end: at }
 }
@@ -268,22 +269,22 @@ fn damage_is_counted_and_copied() {
 #[test]
 fn opening_does_not_read_what_is_sealed() {
     let disk = Simulated::new(&Image::new(), 7);
-    let core = open(&disk, 1 << 20);
+    let journal = open(&disk, 1 << 20);
     let count = 64 * 8;
     for index in 0..count {
-        append(&core, index, 128 << 10);
+        append(&journal, index, 128 << 10);
     }
     for _ in 0..count / 2 {
-        let Found::Leased(leased) = core.lease(0, true) else { panic!("there are records") };
-        core.done(0, leased.seq);
+        let Found::Leased(leased) = journal.lease(0, true) else { panic!("there are records") };
+        journal.done(0, leased.seq);
     }
-    core.tick();
-    core.close();
+    journal.tick();
+    journal.close();
     let image = disk.shown();
     let total: usize = image.values().map(Vec::len).sum();
     assert!(total > 32 << 20, "{total}");
     let disk = Simulated::new(&image, 3);
-    let core = open(&disk, 1 << 20);
-    assert_eq!(core.pending(0).records, count / 2);
+    let journal = open(&disk, 1 << 20);
+    assert_eq!(journal.pending(0).records, count / 2);
     assert!(disk.bytes_read() < 64 << 10, "{} bytes were read", disk.bytes_read());
 }

@@ -8,30 +8,30 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::simulated::{Image, Simulated};
-use crate::core::Core;
 use crate::format::segment_name;
-use crate::quarantine::{self, QUARANTINE};
-use crate::reader::Found;
-use crate::recover::Mode;
+use crate::journal::Journal;
+use crate::journal::quarantine::{self, QUARANTINE};
+use crate::journal::reader::Found;
+use crate::journal::recover::Mode;
+use crate::journal::writer::Prepared;
 use crate::storage::{Access, Storage};
-use crate::writer::Prepared;
 use crate::{Durability, Log, LogSettings, Record};
 
-fn open(disk: &Arc<Simulated>, settings: LogSettings) -> Core {
+fn open(disk: &Arc<Simulated>, settings: LogSettings) -> Journal {
     let storage: Arc<dyn Storage> = Arc::new(Arc::clone(disk));
-    let core = Core::open(storage, settings, true, Mode::Own).unwrap();
-    core.state().reader("d");
-    core
+    let journal = Journal::open(storage, settings, true, Mode::Own).unwrap();
+    journal.state().reader("d");
+    journal
 }
 
-fn append(core: &Core, index: u64, payload: &[u8]) {
+fn append(journal: &Journal, index: u64, payload: &[u8]) {
     let record = Record {
         payload: Bytes::copy_from_slice(payload),
         samples: index,
         tenant: None,
         receiver: "otlp".into(),
     };
-    for answer in core.append(&[Prepared::new(core, record, Arc::new([0]))]) {
+    for answer in journal.append(&[Prepared::new(journal, record, Arc::new([0]))]) {
         answer.unwrap();
     }
 }
@@ -45,25 +45,25 @@ fn what_is_too_old_is_dropped() {
     let disk = Simulated::new(&Image::new(), 11);
     let settings = LogSettings { segment_bytes: 8192, cache_bytes: 0, ..LogSettings::default() };
     let hour = Some(Duration::from_secs(3600));
-    let core = open(&disk, LogSettings { max_age: hour, ..settings.clone() });
+    let journal = open(&disk, LogSettings { max_age: hour, ..settings.clone() });
     for index in 0..20 {
-        append(&core, index, &[7; 1000]);
+        append(&journal, index, &[7; 1000]);
     }
-    let Found::Leased(first) = core.lease(0, true) else { panic!("there are records") };
-    core.done(0, first.seq);
-    core.tick();
-    assert_eq!((core.pending(0).records, core.stats().dropped_records), (19, 0));
-    core.close();
-    drop(core);
+    let Found::Leased(first) = journal.lease(0, true) else { panic!("there are records") };
+    journal.done(0, first.seq);
+    journal.tick();
+    assert_eq!((journal.pending(0).records, journal.stats().dropped_records), (19, 0));
+    journal.close();
+    drop(journal);
 
-    let core = open(&disk, LogSettings { max_age: Some(Duration::ZERO), ..settings });
-    core.tick();
-    assert_eq!((core.pending(0).records, core.stats().dropped_records), (0, 19));
-    assert!(matches!(core.lease(0, true), Found::Empty));
+    let journal = open(&disk, LogSettings { max_age: Some(Duration::ZERO), ..settings });
+    journal.tick();
+    assert_eq!((journal.pending(0).records, journal.stats().dropped_records), (0, 19));
+    assert!(matches!(journal.lease(0, true), Found::Empty));
     let segments = disk.shown().keys().filter(|name| name.starts_with("seg-")).count();
     assert!(segments <= 1, "{:?}", disk.shown().keys());
-    append(&core, 99, &[7; 1000]);
-    let Found::Leased(leased) = core.lease(0, true) else { panic!("there is a record") };
+    append(&journal, 99, &[7; 1000]);
+    let Found::Leased(leased) = journal.lease(0, true) else { panic!("there is a record") };
     assert_eq!(leased.record.samples, 99);
 }
 
@@ -83,18 +83,18 @@ fn dead_letters_make_room_for_later_ones() {
     };
     let mut dropped = 0;
     for (records, latest) in [(0..10_u8, 9_u8), (10..11, 10)] {
-        let core = open(&disk, settings.clone());
+        let journal = open(&disk, settings.clone());
         for index in records {
-            append(&core, index.into(), &[index; 1000]);
-            let Found::Leased(leased) = core.lease(0, true) else { panic!("there is a record") };
-            core.give_up(0, leased.seq, "400");
-            core.tick();
+            append(&journal, index.into(), &[index; 1000]);
+            let Found::Leased(leased) = journal.lease(0, true) else { panic!("there is a record") };
+            journal.give_up(0, leased.seq, "400");
+            journal.tick();
             letters(&disk);
         }
         let left = letters(&disk);
         assert!(left.len() >= 2 && left.contains(&vec![latest; 1000]), "{}", left.len());
-        dropped += core.stats().dropped_letters;
-        core.close();
+        dropped += journal.stats().dropped_letters;
+        journal.close();
     }
     assert_eq!(letters(&disk).len() as u64 + dropped, 11);
 }

@@ -13,11 +13,11 @@ use std::sync::{Arc, LazyLock, Mutex};
 use bytes::Bytes;
 
 use super::simulated::{Faults, Image, Random, Simulated};
-use crate::core::Core;
-use crate::reader::Found;
-use crate::recover::Mode;
+use crate::journal::Journal;
+use crate::journal::reader::Found;
+use crate::journal::recover::Mode;
+use crate::journal::writer::Prepared;
 use crate::storage::Storage;
-use crate::writer::Prepared;
 use crate::{LogSettings, Record, WhenFull};
 
 const DESTINATIONS: [&str; 3] = ["otlp_http/a", "otlp_grpc", "pyroscope/ü"];
@@ -76,26 +76,26 @@ fn settings(when_full: WhenFull) -> LogSettings {
     }
 }
 
-fn open(disk: &Arc<Simulated>, when_full: WhenFull, durable: bool) -> Core {
+fn open(disk: &Arc<Simulated>, when_full: WhenFull, durable: bool) -> Journal {
     let storage: Arc<dyn Storage> = Arc::new(Arc::clone(disk));
-    let core = Core::open(storage, settings(when_full), durable, Mode::Own);
-    let core = core.expect("Q6: opening always succeeds");
+    let journal = Journal::open(storage, settings(when_full), durable, Mode::Own);
+    let journal = journal.expect("Q6: opening always succeeds");
     for id in DESTINATIONS {
-        core.state().reader(id);
+        journal.state().reader(id);
     }
-    core
+    journal
 }
 
-fn index(core: &Core, destination: usize) -> usize {
-    core.state().reader(DESTINATIONS[destination])
+fn index(journal: &Journal, destination: usize) -> usize {
+    journal.state().reader(DESTINATIONS[destination])
 }
 
 /// Everything that every destination gets, in order.
-fn drain(core: &Core) -> Vec<Vec<(u64, u32)>> {
+fn drain(journal: &Journal) -> Vec<Vec<(u64, u32)>> {
     let all = (0..DESTINATIONS.len()).map(|destination| {
-        let reader = index(core, destination);
+        let reader = index(journal, destination);
         let mut got = Vec::new();
-        while let Found::Leased(leased) = core.lease(reader, true) {
+        while let Found::Leased(leased) = journal.lease(reader, true) {
             got.push((leased.seq, id_of(&leased.record)));
         }
         got
@@ -106,11 +106,11 @@ fn drain(core: &Core) -> Vec<Vec<(u64, u32)>> {
 /// Opens what a loss of power left, and compares it with the ledger.
 fn check(image: &Image, ledger: &Ledger, when_full: WhenFull, killed: bool, random: &mut Random) {
     let disk = Simulated::new(image, random.next());
-    let core = open(&disk, when_full, true);
-    let before = core.state().readers.iter().map(|reader| reader.durable).max().unwrap_or(0);
-    assert!(before <= core.writer().next(), "Q4: no cursor is beyond the log");
-    let pending: Vec<u64> = (0..3).map(|d| core.pending(index(&core, d)).records).collect();
-    let got = drain(&core);
+    let journal = open(&disk, when_full, true);
+    let before = journal.state().readers.iter().map(|reader| reader.durable).max().unwrap_or(0);
+    assert!(before <= journal.writer().next(), "Q4: no cursor is beyond the log");
+    let pending: Vec<u64> = (0..3).map(|d| journal.pending(index(&journal, d)).records).collect();
+    let got = drain(&journal);
     for (destination, got) in got.iter().enumerate() {
         let mut missing: BTreeSet<u32> = ledger.accepted.iter().copied().collect();
         missing.retain(|id| {
@@ -124,18 +124,18 @@ fn check(image: &Image, ledger: &Ledger, when_full: WhenFull, killed: bool, rand
             assert!(!settled, "Q4: {id} comes again, past a cursor that was written");
             let seen = ledger.numbers.get(seq);
             assert!(seen.is_none_or(|seen| seen == id), "Q2: {seq} was {seen:?} and is {id}");
-            assert!(*seq < core.writer().next(), "Q2: a number would be given out again");
+            assert!(*seq < journal.writer().next(), "Q2: a number would be given out again");
         }
         if let Some((highest, _)) = ledger.numbers.last_key_value() {
-            assert!(*highest < core.writer().next(), "Q2: a number would be given out again");
+            assert!(*highest < journal.writer().next(), "Q2: a number would be given out again");
         }
         assert!(got.is_sorted_by(|a, b| a.0 < b.0), "the oldest first, and each once");
         missing.retain(|id| {
             !(ledger.dying.contains(&(destination, *id)) && has_letter(image, destination, *id))
         });
         let (dropped, lost) = {
-            let reader = index(&core, destination);
-            let state = core.state();
+            let reader = index(&journal, destination);
+            let state = journal.state();
             (state.readers[reader].slot.dropped, state.readers[reader].slot.lost)
         };
         // Q1, Q5
@@ -170,7 +170,7 @@ fn has_letter(image: &Image, _destination: usize, id: u32) -> bool {
 struct Work {
     random: Random,
     disk: Arc<Simulated>,
-    core: Core,
+    journal: Journal,
     ledger: Arc<Mutex<Ledger>>,
     leases: Vec<(usize, u64, u32)>,
     when_full: WhenFull,
@@ -187,12 +187,12 @@ impl Work {
         let when_full = if random.once_in(4) { WhenFull::DropOldest } else { WhenFull::Refuse };
         let os = random.once_in(8);
         let disk = Simulated::new(&Image::new(), random.next());
-        let core = open(&disk, when_full, !os);
+        let journal = open(&disk, when_full, !os);
         let ledger = Arc::new(Mutex::new(Ledger { os, ..Ledger::default() }));
         let mut work = Self {
             random,
             disk,
-            core,
+            journal,
             ledger,
             leases: Vec::new(),
             finished: BTreeSet::new(),
@@ -245,17 +245,17 @@ impl Work {
                 ledger.to.insert(id, to.clone());
                 id
             };
-            let readers: Vec<usize> = to.iter().map(|d| index(&self.core, *d)).collect();
+            let readers: Vec<usize> = to.iter().map(|d| index(&self.journal, *d)).collect();
             let record = Record {
                 payload: payload(id),
                 samples: u64::from(id),
                 tenant: self.random.once_in(2).then(|| "t".into()),
                 receiver: "otlp".into(),
             };
-            group.push(Prepared::new(&self.core, record, readers.into()));
+            group.push(Prepared::new(&self.journal, record, readers.into()));
             ids.push(id);
         }
-        let answers = self.core.append(&group);
+        let answers = self.journal.append(&group);
         assert_eq!(answers.len(), ids.len());
         let mut ledger = self.ledger.lock().unwrap();
         for (id, answer) in ids.into_iter().zip(answers) {
@@ -268,8 +268,8 @@ impl Work {
     fn lease(&mut self) {
         for _ in 0..=self.random.below(6) {
             let destination = self.random.below(3) as usize;
-            let reader = index(&self.core, destination);
-            let Found::Leased(leased) = self.core.lease(reader, true) else { continue };
+            let reader = index(&self.journal, destination);
+            let Found::Leased(leased) = self.journal.lease(reader, true) else { continue };
             let id = id_of(&leased.record);
             let mut ledger = self.ledger.lock().unwrap();
             let seen = ledger.numbers.insert(leased.seq, id);
@@ -288,17 +288,17 @@ impl Work {
             }
             let at = self.random.below(self.leases.len() as u64) as usize;
             let (destination, seq, id) = self.leases.swap_remove(at);
-            let reader = index(&self.core, destination);
+            let reader = index(&self.journal, destination);
             match self.random.below(8) {
-                0 => self.core.give_back(reader, seq),
+                0 => self.journal.give_back(reader, seq),
                 1 => {
                     self.ledger.lock().unwrap().dying.insert((destination, id));
-                    self.core.give_up(reader, seq, "refused");
+                    self.journal.give_up(reader, seq, "refused");
                 }
                 _ => {
                     // First the ledger: the log may write its cursor at any time.
                     self.ledger.lock().unwrap().finished.insert((destination, id));
-                    self.core.done(reader, seq);
+                    self.journal.done(reader, seq);
                     self.finished.insert((destination, id));
                 }
             }
@@ -306,11 +306,11 @@ impl Work {
     }
 
     fn tick(&mut self) {
-        self.core.tick();
+        self.journal.tick();
         for destination in 0..DESTINATIONS.len() {
-            let reader = index(&self.core, destination);
+            let reader = index(&self.journal, destination);
             let written = {
-                let state = self.core.state();
+                let state = self.journal.state();
                 state.readers[reader].written == state.readers[reader].changes
             };
             if written {
@@ -337,12 +337,13 @@ impl Work {
     /// Q11: closing and opening without faults.
     fn reopen(&mut self) {
         self.disk.set_faults(Faults::default());
-        self.core.tick();
-        let buried: Vec<_> = (0..3).map(|d| self.core.pending(index(&self.core, d))).collect();
-        self.core.close();
+        self.journal.tick();
+        let buried: Vec<_> =
+            (0..3).map(|d| self.journal.pending(index(&self.journal, d))).collect();
+        self.journal.close();
         let image = self.disk.shown();
         self.start(&image);
-        let after: Vec<_> = (0..3).map(|d| self.core.pending(index(&self.core, d))).collect();
+        let after: Vec<_> = (0..3).map(|d| self.journal.pending(index(&self.journal, d))).collect();
         // A write that failed half, of records that were refused, may come back; nothing else.
         let faulty = std::mem::take(&mut self.faulty);
         for (before, after) in buried.iter().zip(&after) {
@@ -372,7 +373,7 @@ impl Work {
             self.watch();
         }
         let durable = !self.ledger.lock().unwrap().os;
-        self.core = open(&self.disk, self.when_full, durable);
+        self.journal = open(&self.disk, self.when_full, durable);
         self.watch();
     }
 }

@@ -10,15 +10,15 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::core::{Core, now};
-use super::format::destination_name;
 use super::reader::Leased;
-use super::state::End;
-use super::storage::{Access, Storage, read_all};
 use super::writer::Writer;
+use super::{Journal, now};
+use crate::format::destination_name;
+use crate::state::End;
+use crate::storage::{Access, Storage, read_all};
 
 /// The folder of dead letters.
-pub(super) const DEAD: &str = "dead";
+pub(crate) const DEAD: &str = "dead";
 /// The longest description that is read.
 const LIMIT: u64 = 1 << 20;
 
@@ -48,11 +48,11 @@ pub struct Letter {
 
 /// The folders of dead letters, as far as they have been looked at: sizes by number.
 #[derive(Debug, Default)]
-pub(super) struct Folders(BTreeMap<String, BTreeMap<u64, u64>>);
+pub(crate) struct Folders(BTreeMap<String, BTreeMap<u64, u64>>);
 
-impl Core {
+impl Journal {
     /// Writes what has been given up to the dead letters.
-    pub(super) fn bury(&self, writer: &mut Writer) {
+    pub(crate) fn bury(&self, writer: &mut Writer) {
         let dying: Vec<_> = {
             let state = self.state();
             let all = state.readers.iter().enumerate().flat_map(|(index, reader)| {
@@ -143,7 +143,7 @@ fn letter_name(folder: &str, seq: u64, kind: &str) -> String {
 }
 
 /// Removes a letter, if it is there.
-pub(super) fn remove_letter(storage: &dyn Storage, folder: &str, seq: u64) -> io::Result<()> {
+pub(crate) fn remove_letter(storage: &dyn Storage, folder: &str, seq: u64) -> io::Result<()> {
     for kind in ["otlp", "json"] {
         match storage.remove(&letter_name(folder, seq, kind)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -154,7 +154,7 @@ pub(super) fn remove_letter(storage: &dyn Storage, folder: &str, seq: u64) -> io
 }
 
 /// The numbers of the letters in a folder, and what they take.
-pub(super) fn sizes(storage: &dyn Storage, folder: &str) -> io::Result<BTreeMap<u64, u64>> {
+pub(crate) fn sizes(storage: &dyn Storage, folder: &str) -> io::Result<BTreeMap<u64, u64>> {
     let mut sizes: BTreeMap<u64, u64> = BTreeMap::new();
     for name in storage.list(folder)? {
         let Some((seq, kind)) = name.split_once('.') else { continue };
@@ -170,14 +170,14 @@ pub(super) fn sizes(storage: &dyn Storage, folder: &str) -> io::Result<BTreeMap<
 }
 
 /// The folders of dead letters.
-pub(super) fn folders(storage: &dyn Storage) -> Vec<String> {
+pub(crate) fn folders(storage: &dyn Storage) -> Vec<String> {
     let mut names = storage.list(DEAD).unwrap_or_default();
     names.sort_unstable();
     names.into_iter().map(|name| format!("{DEAD}/{name}")).collect()
 }
 
 /// Reads a letter: what is said about it, and the request.
-pub(super) fn read_letter(
+pub(crate) fn read_letter(
     storage: &dyn Storage,
     folder: &str,
     seq: u64,

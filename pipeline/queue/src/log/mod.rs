@@ -4,6 +4,8 @@
 //! only if the last group had several records, so that a single sender is not slowed down. Between
 //! groups it keeps house.
 
+mod destination;
+
 use std::fmt;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -13,13 +15,13 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::core::Core;
-use super::destination::Destination;
-use super::disk::Disk;
-use super::recover::Mode;
-use super::storage::Storage;
-use super::writer::Prepared;
-use super::{AppendError, DestinationId, Durability, LogSettings, QueueError, Record, Stats};
+pub use self::destination::{Destination, Lease};
+use crate::disk::Disk;
+use crate::journal::Journal;
+use crate::journal::recover::Mode;
+use crate::journal::writer::Prepared;
+use crate::storage::Storage;
+use crate::{AppendError, DestinationId, Durability, LogSettings, QueueError, Record, Stats};
 
 /// How often cursors are written.
 const TICK: Duration = Duration::from_millis(200);
@@ -28,7 +30,7 @@ const GROUP: u64 = 1 << 20;
 
 /// A durable queue in one directory, shared by all durable exporters.
 pub struct Log {
-    core: Arc<Core>,
+    journal: Arc<Journal>,
     jobs: Sender<Job>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -54,17 +56,17 @@ impl Log {
         Self::start(Arc::new(disk), settings, durable).map_err(fail)
     }
 
-    pub(super) fn start(
+    pub(crate) fn start(
         storage: Arc<dyn Storage>,
         settings: LogSettings,
         durable: bool,
     ) -> std::io::Result<Arc<Self>> {
-        let core = Arc::new(Core::open(storage, settings, durable, Mode::Own)?);
+        let journal = Arc::new(Journal::open(storage, settings, durable, Mode::Own)?);
         let (jobs, queue) = channel();
-        let worker = Arc::clone(&core);
+        let worker = Arc::clone(&journal);
         let thread =
             std::thread::Builder::new().name("queue".into()).spawn(move || run(&worker, &queue))?;
-        Ok(Arc::new(Self { core, jobs, thread: Mutex::new(Some(thread)) }))
+        Ok(Arc::new(Self { journal, jobs, thread: Mutex::new(Some(thread)) }))
     }
 
     /// The reading end of this id. One that is new starts with what comes next.
@@ -75,7 +77,7 @@ impl Log {
         if id.is_empty() || id.len() > 1024 {
             return Err(QueueError::DestinationId { bytes: id.len() });
         }
-        let mut state = self.core.state();
+        let mut state = self.journal.state();
         let reader = state.reader(id);
         let known = state.readers.get(reader);
         let known = known.ok_or(QueueError::DestinationId { bytes: id.len() })?;
@@ -90,7 +92,7 @@ impl Log {
     /// If it is not kept: the sender still has it.
     pub async fn append(&self, record: Record, to: &[DestinationId]) -> Result<(), AppendError> {
         let to: Arc<[usize]> = {
-            let mut state = self.core.state();
+            let mut state = self.journal.state();
             if state.closed {
                 return Err(AppendError::Closed);
             }
@@ -102,7 +104,7 @@ impl Log {
         if to.is_empty() {
             return Ok(());
         }
-        let prepared = Prepared::new(&self.core, record, to);
+        let prepared = Prepared::new(&self.journal, record, to);
         let (answer, answered) = oneshot::channel();
         self.jobs.send(Job::Append(prepared, answer)).map_err(|_| AppendError::Closed)?;
         answered.await.unwrap_or(Err(AppendError::Closed))
@@ -110,7 +112,7 @@ impl Log {
 
     /// What the log knows about itself.
     pub fn stats(&self) -> Stats {
-        self.core.stats()
+        self.journal.stats()
     }
 
     /// Ends reading and writing; what is kept stays kept, and the directory can be opened again.
@@ -121,12 +123,12 @@ impl Log {
         let _ = tokio::task::spawn_blocking(move || thread.join()).await;
     }
 
-    pub(super) fn core(&self) -> &Arc<Core> {
-        &self.core
+    pub(crate) fn journal(&self) -> &Arc<Journal> {
+        &self.journal
     }
 
     /// Has the thread keep house now.
-    pub(super) fn nudge(&self) {
+    pub(crate) fn nudge(&self) {
         // A thread that is gone has nothing left to do.
         let _ = self.jobs.send(Job::Tick);
     }
@@ -152,7 +154,7 @@ impl fmt::Debug for Log {
 }
 
 /// The thread.
-fn run(core: &Core, queue: &Receiver<Job>) {
+fn run(journal: &Journal, queue: &Receiver<Job>) {
     let mut group: Vec<Prepared> = Vec::new();
     let mut answers: Vec<oneshot::Sender<Result<(), AppendError>>> = Vec::new();
     let mut ticked = Instant::now();
@@ -177,22 +179,22 @@ fn run(core: &Core, queue: &Receiver<Job>) {
             if close || bytes >= GROUP {
                 break;
             }
-            wait = if crowded { core.settings.gather } else { Duration::ZERO };
+            wait = if crowded { journal.settings.gather } else { Duration::ZERO };
             crowded = false;
         }
         crowded = group.len() > 1;
-        let outcomes = core.append(&group);
+        let outcomes = journal.append(&group);
         group.clear();
         for (answer, outcome) in answers.drain(..).zip(outcomes) {
             // A sender that has gone does not want to know.
             let _ = answer.send(outcome);
         }
         if tick || ticked.elapsed() >= TICK {
-            core.tick();
+            journal.tick();
             ticked = Instant::now();
         }
         if close {
-            core.close();
+            journal.close();
             return;
         }
     }

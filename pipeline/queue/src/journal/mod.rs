@@ -4,27 +4,34 @@
 //! behind another. The methods are spread over `recover` (opening), `writer` (appending), `reader`
 //! (leases), `keep` (cursors, removal, limits), `dead` and `quarantine`.
 
+pub(crate) mod dead;
+pub(crate) mod keep;
+pub(crate) mod quarantine;
+pub(crate) mod reader;
+pub(crate) mod recover;
+pub(crate) mod writer;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::state::State;
-use super::storage::Storage;
-use super::writer::Writer;
-use super::{LogSettings, Pending, Stats};
+use self::writer::Writer;
+use crate::state::State;
+use crate::storage::Storage;
+use crate::{LogSettings, Pending, Stats};
 
 /// The log without threads.
 #[derive(Debug)]
-pub(super) struct Core {
-    pub(super) storage: Arc<dyn Storage>,
-    pub(super) settings: LogSettings,
+pub(crate) struct Journal {
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) settings: LogSettings,
     /// Whether a record must survive a loss of power.
-    pub(super) durable: bool,
+    pub(crate) durable: bool,
     state: Mutex<State>,
     writer: Mutex<Writer>,
 }
 
-impl Core {
-    pub(super) fn new(
+impl Journal {
+    pub(crate) fn new(
         storage: Arc<dyn Storage>,
         settings: LogSettings,
         durable: bool,
@@ -35,26 +42,26 @@ impl Core {
         Self { storage, settings, durable, state: Mutex::new(state), writer }
     }
 
-    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Taken before the state, never after it.
-    pub(super) fn writer(&self) -> MutexGuard<'_, Writer> {
+    pub(crate) fn writer(&self) -> MutexGuard<'_, Writer> {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How large a segment may become.
-    pub(super) fn segment_bytes(&self) -> u64 {
+    pub(crate) fn segment_bytes(&self) -> u64 {
         // A full log must be able to let a part of itself go.
         self.settings.segment_bytes.min(self.settings.max_bytes / 4).max(4096)
     }
 
-    pub(super) fn pending(&self, reader: usize) -> Pending {
+    pub(crate) fn pending(&self, reader: usize) -> Pending {
         self.state().pending(reader)
     }
 
-    pub(super) fn stats(&self) -> Stats {
+    pub(crate) fn stats(&self) -> Stats {
         let state = self.state();
         let mut stats = state.counts.clone();
         stats.bytes = state.bytes();
@@ -67,7 +74,7 @@ impl Core {
     }
 
     /// Tells what went wrong with the disk, and remembers it until something goes well.
-    pub(super) fn trouble(&self, what: String) -> String {
+    pub(crate) fn trouble(&self, what: String) -> String {
         let mut state = self.state();
         state.counts.failures += 1;
         if state.counts.trouble.as_ref() != Some(&what) {
@@ -79,12 +86,12 @@ impl Core {
 }
 
 /// The time, in nanoseconds since 1970.
-pub(super) fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// The same as the library has it.
-pub(super) fn system_time(nanoseconds: u64) -> SystemTime {
+pub(crate) fn system_time(nanoseconds: u64) -> SystemTime {
     UNIX_EPOCH.checked_add(Duration::from_nanos(nanoseconds)).unwrap_or(UNIX_EPOCH)
 }

@@ -2,21 +2,21 @@
 //!
 //! A copy's name says where it was: `<segment>-<offset>`. Failing to copy is no reason to stop.
 
-use super::cache::Place;
-use super::core::Core;
-use super::format::segment_name;
-use super::storage::{Access, Storage, StoredFile, read_range};
+use super::Journal;
+use crate::cache::Place;
+use crate::format::segment_name;
+use crate::storage::{Access, Storage, StoredFile, read_range};
 
 /// The folder of what was damaged.
-pub(super) const QUARANTINE: &str = "quarantine";
+pub(crate) const QUARANTINE: &str = "quarantine";
 /// The most that it takes, in bytes.
 const LIMIT: u64 = 64 << 20;
 /// How much is copied at once.
 const CHUNK: u64 = 1 << 20;
 
-impl Core {
+impl Journal {
     /// Tells of damage at a place, counts and copies it.
-    pub(super) fn quarantine(&self, file: &dyn StoredFile, place: Place, end: u64) {
+    pub(crate) fn quarantine(&self, file: &dyn StoredFile, place: Place, end: u64) {
         let (first, offset) = place;
         let name = segment_name(first);
         let bytes = end.saturating_sub(offset);
@@ -31,7 +31,7 @@ impl Core {
 }
 
 /// Copies a range of a segment to the quarantine, if there is room.
-pub(super) fn copy(storage: &dyn Storage, file: &dyn StoredFile, place: Place, end: u64) {
+pub(crate) fn copy(storage: &dyn Storage, file: &dyn StoredFile, place: Place, end: u64) {
     let (first, offset) = place;
     let name = format!("{QUARANTINE}/{}-{offset}", segment_name(first));
     let mut room = LIMIT.saturating_sub(size(storage));
@@ -51,7 +51,7 @@ pub(super) fn copy(storage: &dyn Storage, file: &dyn StoredFile, place: Place, e
 }
 
 /// What the quarantine takes, in bytes.
-pub(super) fn size(storage: &dyn Storage) -> u64 {
+pub(crate) fn size(storage: &dyn Storage) -> u64 {
     let names = storage.list(QUARANTINE).unwrap_or_default();
     let length = |name: &String| {
         let file = storage.open(&format!("{QUARANTINE}/{name}"), Access::Read).ok()?;

@@ -8,10 +8,10 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::Notify;
 
-use super::log::Log;
-use super::reader::{Found, Leased};
-use super::state::Reader;
-use super::{DestinationId, Pending, Record};
+use super::Log;
+use crate::journal::reader::{Found, Leased};
+use crate::state::Reader;
+use crate::{DestinationId, Pending, Record};
 
 /// How long a disk that cannot be read is left in peace.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -27,7 +27,7 @@ pub struct Destination {
 }
 
 impl Destination {
-    pub(super) fn new(log: Arc<Log>, reader: usize, known: &Reader) -> Self {
+    pub(crate) fn new(log: Arc<Log>, reader: usize, known: &Reader) -> Self {
         Self {
             log,
             reader,
@@ -47,7 +47,7 @@ impl Destination {
     pub async fn next(&self) -> Option<Lease> {
         let _turn = self.turn.lock().await;
         loop {
-            let found = match self.log.core().lease(self.reader, false) {
+            let found = match self.log.journal().lease(self.reader, false) {
                 Found::OnDisk => self.read_disk().await,
                 Found::Leased(leased) => Ok(Lease::new(self, leased)),
                 other => Err(other),
@@ -68,17 +68,18 @@ impl Destination {
     async fn read_disk(&self) -> Result<Lease, Found> {
         let this = self.clone();
         // The lease is made where it is read: if nobody takes it, it goes back.
-        let read =
-            tokio::task::spawn_blocking(move || match this.log.core().lease(this.reader, true) {
+        let read = tokio::task::spawn_blocking(move || {
+            match this.log.journal().lease(this.reader, true) {
                 Found::Leased(leased) => Ok(Lease::new(&this, leased)),
                 other => Err(other),
-            });
+            }
+        });
         read.await.unwrap_or(Err(Found::Trouble))
     }
 
     /// How much is not acknowledged yet, leased or not.
     pub fn pending(&self) -> Pending {
-        self.log.core().pending(self.reader)
+        self.log.journal().pending(self.reader)
     }
 }
 
@@ -115,7 +116,7 @@ impl Lease {
     /// The destination has it.
     pub fn done(mut self) {
         self.finished = true;
-        if self.log.core().done(self.reader, self.seq) {
+        if self.log.journal().done(self.reader, self.seq) {
             self.log.nudge();
         }
     }
@@ -124,7 +125,7 @@ impl Lease {
     /// is there.
     pub fn dead(mut self, reason: &str) {
         self.finished = true;
-        self.log.core().give_up(self.reader, self.seq, reason);
+        self.log.journal().give_up(self.reader, self.seq, reason);
         self.log.nudge();
     }
 }
@@ -132,7 +133,7 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         if !self.finished {
-            self.log.core().give_back(self.reader, self.seq);
+            self.log.journal().give_back(self.reader, self.seq);
         }
     }
 }

@@ -8,28 +8,28 @@
 use std::io;
 use std::sync::Arc;
 
-use super::cache::Entry;
-use super::core::{Core, now};
-use super::format::{
+use super::{Journal, now};
+use crate::cache::Entry;
+use crate::format::{
     Footer, HEAD, HEADER, Head, Header, Meta, Tally, VERSION, padding, segment_name,
 };
-use super::state::{Age, Segment};
-use super::storage::StoredFile;
-use super::{AppendError, Record};
+use crate::state::{Age, Segment};
+use crate::storage::StoredFile;
+use crate::{AppendError, Record};
 
 /// How many numbers a segment may use up. After a crash the numbers that may have been used are
 /// skipped, so none is ever given out twice.
-pub(super) const SPAN: u64 = 1 << 20;
+pub(crate) const SPAN: u64 = 1 << 20;
 /// The largest payload.
 const LARGEST: usize = 1 << 30;
 
 /// What is written to.
 #[derive(Debug)]
-pub(super) struct Writer {
+pub(crate) struct Writer {
     active: Option<Active>,
     next: u64,
     /// The dead letters' folders.
-    pub(super) dead: super::dead::Folders,
+    pub(crate) dead: super::dead::Folders,
 }
 
 #[derive(Debug)]
@@ -43,7 +43,7 @@ struct Active {
 
 /// A record on its way to the disk.
 #[derive(Debug, Clone)]
-pub(super) struct Prepared {
+pub(crate) struct Prepared {
     record: Record,
     to: Arc<[usize]>,
     meta: Vec<u8>,
@@ -52,10 +52,10 @@ pub(super) struct Prepared {
 }
 
 impl Prepared {
-    pub(super) fn new(core: &Core, record: Record, to: Arc<[usize]>) -> Self {
+    pub(crate) fn new(journal: &Journal, record: Record, to: Arc<[usize]>) -> Self {
         let crc = crc32fast::hash(&record.payload);
         let ids = {
-            let state = core.state();
+            let state = journal.state();
             let ids = to.iter().filter_map(|index| state.readers.get(*index));
             ids.map(|reader| Arc::clone(&reader.id)).collect()
         };
@@ -70,27 +70,27 @@ impl Prepared {
     }
 
     /// What it takes in a segment.
-    pub(super) fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         let content = (self.meta.len() + self.record.payload.len()) as u64;
         HEAD + content + padding(content) as u64
     }
 }
 
 impl Writer {
-    pub(super) fn new(next: u64) -> Self {
+    pub(crate) fn new(next: u64) -> Self {
         Self { active: None, next, dead: super::dead::Folders::default() }
     }
 
     /// The number of the next record.
     #[cfg(test)]
-    pub(super) fn next(&self) -> u64 {
+    pub(crate) fn next(&self) -> u64 {
         self.next
     }
 }
 
-impl Core {
+impl Journal {
     /// Writes records together; an answer for each.
-    pub(super) fn append(&self, group: &[Prepared]) -> Vec<Result<(), AppendError>> {
+    pub(crate) fn append(&self, group: &[Prepared]) -> Vec<Result<(), AppendError>> {
         let mut writer = self.writer();
         let mut answers = Vec::with_capacity(group.len());
         let mut start = 0;
@@ -281,7 +281,7 @@ impl Core {
 
     /// Closes the active segment with a footer. One that cannot be written is not missed: the
     /// segment is read whole when the log is opened.
-    pub(super) fn seal(&self, writer: &mut Writer) {
+    pub(crate) fn seal(&self, writer: &mut Writer) {
         let Some(active) = writer.active.take() else { return };
         let Some(footer) = self.footer(&active, writer.next) else { return };
         let bytes = footer.encode();

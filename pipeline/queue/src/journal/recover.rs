@@ -10,38 +10,38 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::LogSettings;
-use super::cache::Cache;
-use super::core::{Core, now};
-use super::format::{
+use super::keep::slot_of;
+use super::quarantine;
+use super::writer::SPAN;
+use super::{Journal, now};
+use crate::LogSettings;
+use crate::cache::Cache;
+use crate::format::{
     CURSOR_LIMIT, FOOTER_LIMIT, FileName, Footer, HEADER, Header, Slot, TRAILER, Tally, VERSION,
     segment_name,
 };
-use super::keep::slot_of;
-use super::quarantine;
-use super::state::{Age, Segment, Share, State};
-use super::storage::{Access, Storage, StoredFile, read_all, read_range};
-use super::walk::{Scope, Step, content, meta};
-use super::writer::SPAN;
+use crate::state::{Age, Segment, Share, State};
+use crate::storage::{Access, Storage, StoredFile, read_all, read_range};
+use crate::walk::{Scope, Step, content, meta};
 
 /// Names above this are not ours: numbers must not run out.
 const HIGHEST: u64 = 1 << 62;
 
 /// Whether opening may change what it finds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Mode {
+pub(crate) enum Mode {
     /// The log is ours: it is locked and repaired.
     Own,
     /// Somebody only looks.
     Look,
 }
 
-impl Core {
+impl Journal {
     /// Opens the log in a directory.
     ///
     /// # Errors
     /// If the lock is held or the directory cannot be read.
-    pub(super) fn open(
+    pub(crate) fn open(
         storage: Arc<dyn Storage>,
         settings: LogSettings,
         durable: bool,
@@ -397,18 +397,18 @@ fn known(file: &dyn StoredFile, first: u64) -> io::Result<Known> {
 }
 
 /// What a segment is, for those who only look.
-pub(super) struct Opened {
-    pub(super) salt: Option<u64>,
-    pub(super) sealed: bool,
-    pub(super) start: u64,
-    pub(super) end: u64,
-    pub(super) foreign: bool,
+pub(crate) struct Opened {
+    pub(crate) salt: Option<u64>,
+    pub(crate) sealed: bool,
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+    pub(crate) foreign: bool,
     /// The header is as it should be.
-    pub(super) header: bool,
+    pub(crate) header: bool,
 }
 
 /// Looks at a segment's header and footer.
-pub(super) fn examine(file: &dyn StoredFile, first: u64) -> io::Result<Opened> {
+pub(crate) fn examine(file: &dyn StoredFile, first: u64) -> io::Result<Opened> {
     let end = file.length()?;
     let header = Header::decode(&read_range(file, 0, HEADER)?).is_some();
     let opened = Opened { salt: None, sealed: false, start: HEADER, end, foreign: false, header };

@@ -2,18 +2,18 @@
 
 use std::io;
 
-use super::AppendError;
-use super::core::Core;
-use super::format::{FileName, Slot, destination_name, segment_name};
-use super::storage::Access;
+use super::Journal;
 use super::writer::Writer;
+use crate::AppendError;
+use crate::format::{FileName, Slot, destination_name, segment_name};
+use crate::storage::Access;
 
 /// The free room that is kept at most, where settings do not say.
 const MOST_FREE: u64 = 256 << 20;
 
-impl Core {
+impl Journal {
     /// What is to be done every now and then: letters, cursors, removal, age.
-    pub(super) fn tick(&self) {
+    pub(crate) fn tick(&self) {
         let mut writer = self.writer();
         self.bury(&mut writer);
         self.expire(&mut writer);
@@ -23,7 +23,7 @@ impl Core {
     }
 
     /// Writes every cursor that has moved. True if all that had to be written are.
-    pub(super) fn write_cursors(&self) -> bool {
+    pub(crate) fn write_cursors(&self) -> bool {
         let (count, mut all) = {
             let mut state = self.state();
             state.acknowledged = 0;
@@ -81,7 +81,7 @@ impl Core {
     }
 
     /// Removes the segments that every destination is past, as the cursors on disk have it.
-    pub(super) fn remove_finished(&self) {
+    pub(crate) fn remove_finished(&self) {
         let removable = self.state().removable();
         for first in removable {
             match self.storage.remove(&segment_name(first)) {
@@ -97,7 +97,7 @@ impl Core {
 
     /// Makes room for so many bytes within the limits. True if the active segment has to be closed
     /// for that, because it is done with and in the way.
-    pub(super) fn make_room(&self, writer: &mut Writer, bytes: u64) -> Result<bool, AppendError> {
+    pub(crate) fn make_room(&self, writer: &mut Writer, bytes: u64) -> Result<bool, AppendError> {
         let limit = self.settings.max_bytes;
         let free_enough = self.free_enough(bytes);
         if free_enough.is_ok() && self.used() + bytes <= limit {
@@ -105,7 +105,7 @@ impl Core {
         }
         self.write_cursors();
         self.remove_finished();
-        if self.used() + bytes > limit && self.settings.when_full == super::WhenFull::DropOldest {
+        if self.used() + bytes > limit && self.settings.when_full == crate::WhenFull::DropOldest {
             while self.used() + bytes > limit && self.drop_oldest(writer) {}
         }
         let used = self.used();
@@ -168,7 +168,7 @@ impl Core {
         let old: Vec<(u64, bool)> = {
             let state = self.state();
             let old =
-                |segment: &super::state::Segment| segment.age.now() > limit && !segment.is_done();
+                |segment: &crate::state::Segment| segment.age.now() > limit && !segment.is_done();
             let segments = state.segments.iter().filter(|(_, segment)| old(segment));
             segments.map(|(first, segment)| (*first, segment.active)).collect()
         };
@@ -182,7 +182,7 @@ impl Core {
     }
 
     /// Drops everything that one destination has not finished. The number of records.
-    pub(super) fn drop_destination(&self, id: &str) -> u64 {
+    pub(crate) fn drop_destination(&self, id: &str) -> u64 {
         let _writer = self.writer();
         let dropped = {
             let mut state = self.state();
@@ -195,7 +195,7 @@ impl Core {
     }
 
     /// Ends everything; what is kept stays kept.
-    pub(super) fn close(&self) {
+    pub(crate) fn close(&self) {
         let mut writer = self.writer();
         {
             let mut state = self.state();
@@ -215,6 +215,6 @@ impl Core {
 }
 
 /// Whether a name is a cursor's slot, and which.
-pub(super) fn slot_of(name: &str) -> Option<bool> {
+pub(crate) fn slot_of(name: &str) -> Option<bool> {
     (FileName::parse(name) == FileName::Cursor).then(|| name.ends_with(".b"))
 }

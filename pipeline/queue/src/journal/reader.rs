@@ -7,17 +7,17 @@ use std::io;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::Record;
-use super::cache::Place;
-use super::core::{Core, system_time};
-use super::format::{Head, Meta, segment_name};
-use super::state::{End, Open, State};
-use super::storage::{Access, StoredFile};
-use super::walk::{Scope, Step, content};
+use super::{Journal, system_time};
+use crate::Record;
+use crate::cache::Place;
+use crate::format::{Head, Meta, segment_name};
+use crate::state::{End, Open, State};
+use crate::storage::{Access, StoredFile};
+use crate::walk::{Scope, Step, content};
 
 /// What a destination gets.
 #[derive(Debug)]
-pub(super) enum Found {
+pub(crate) enum Found {
     /// The oldest record that nobody has.
     Leased(Leased),
     /// Nothing for now.
@@ -32,10 +32,10 @@ pub(super) enum Found {
 
 /// A record that somebody has.
 #[derive(Debug)]
-pub(super) struct Leased {
-    pub(super) record: Record,
-    pub(super) enqueued: SystemTime,
-    pub(super) seq: u64,
+pub(crate) struct Leased {
+    pub(crate) record: Record,
+    pub(crate) enqueued: SystemTime,
+    pub(crate) seq: u64,
 }
 
 /// What to do next.
@@ -54,9 +54,9 @@ enum Here {
     Gone,
 }
 
-impl Core {
+impl Journal {
     /// The oldest record that nobody has; from the disk only if that is allowed.
-    pub(super) fn lease(&self, reader: usize, disk: bool) -> Found {
+    pub(crate) fn lease(&self, reader: usize, disk: bool) -> Found {
         loop {
             let plan = self.state().plan(reader, disk);
             match plan {
@@ -83,7 +83,7 @@ impl Core {
     }
 
     /// Reads a record that was read before.
-    pub(super) fn again(&self, seq: u64, place: Place) -> io::Result<Option<Leased>> {
+    pub(crate) fn again(&self, seq: u64, place: Place) -> io::Result<Option<Leased>> {
         let (first, offset) = place;
         let file = self.storage.open(&segment_name(first), Access::Read)?;
         let end = file.length()?;
@@ -176,14 +176,14 @@ impl Core {
     }
 
     /// A destination has a record.
-    pub(super) fn done(&self, reader: usize, seq: u64) -> bool {
+    pub(crate) fn done(&self, reader: usize, seq: u64) -> bool {
         let mut state = self.state();
         state.finish(reader, seq, End::Delivered);
         state.acknowledged >= 1000
     }
 
     /// A record goes back to be read again.
-    pub(super) fn give_back(&self, reader: usize, seq: u64) {
+    pub(crate) fn give_back(&self, reader: usize, seq: u64) {
         let mut state = self.state();
         let Some(reader) = state.readers.get_mut(reader) else { return };
         if reader.open.contains_key(&seq) {
@@ -193,7 +193,7 @@ impl Core {
     }
 
     /// A record is to go to the dead letters.
-    pub(super) fn give_up(&self, reader: usize, seq: u64, reason: &str) {
+    pub(crate) fn give_up(&self, reader: usize, seq: u64, reason: &str) {
         let mut state = self.state();
         let open = state.readers.get_mut(reader).and_then(|reader| reader.open.get_mut(&seq));
         if let Some(open) = open {
@@ -218,7 +218,7 @@ fn leased(head: &Head, meta: &Meta, payload: bytes::Bytes) -> Leased {
     Leased { record, enqueued: system_time(head.time), seq: head.seq }
 }
 
-impl super::state::Reader {
+impl crate::state::Reader {
     /// Whether a record has not been read yet, nor finished before the start.
     fn wants(&self, seq: u64) -> bool {
         seq >= self.head && (seq >= self.skip || self.recovered.contains_key(&seq))
