@@ -143,7 +143,7 @@ fn pass(processor: &mut dyn Processor, file: &str, addresses: &[u64]) -> (usize,
         dictionary.locations.push(LocationRef { mapping, address: *address, ..<_>::default() });
     }
     let mut out = Outbox::default();
-    processor.process(Batch::new(profiles), &mut out).unwrap();
+    processor.process(Batch::new(profiles).taken_here(), &mut out).unwrap();
     processor.finish(Instant::now() + Duration::from_secs(600), &mut out);
     let mut batch = out.drain().next().unwrap();
     let lines = |profiles: &Profiles| {

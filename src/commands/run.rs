@@ -188,7 +188,7 @@ async fn replace(
     let begun = Instant::now();
     // Two samplers at a time are more than a kernel may grant: there the old one goes first.
     let mut prepared = None;
-    if !samples(old) {
+    if !old.samples_this_host() {
         match prepare(arguments, services, new) {
             Ok(built) => prepared = Some(built),
             Err(error) => {
@@ -226,12 +226,6 @@ async fn replace(
             Ok((engine, false))
         }
     }
-}
-
-/// Whether a configuration has a sampler of this host or this process.
-fn samples(plan: &Plan) -> bool {
-    plan.components()
-        .any(|(kind, _, name)| kind == Kind::Receiver && ["perf", "inprocess"].contains(&name))
 }
 
 /// Where the files of a plan go, for people.

@@ -31,10 +31,22 @@ pub struct Batch {
 pub struct Context {
     /// The receiver that produced it, as `type` or `type/name`.
     pub receiver: Arc<str>,
+    /// Where it was taken: what its process ids, paths and kernel addresses mean.
+    pub origin: Origin,
     /// Whose it is, where the receiver knows: by credentials, or by a header that it trusts.
     pub tenant: Option<Arc<str>>,
     /// The sampler's window that it is the profile of, until the last copy has left.
     pub window: Option<Arc<WaitingWindow>>,
+}
+
+/// Where a batch was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Origin {
+    /// On another host, or one does not know: its process ids and kernel are not ours.
+    #[default]
+    Elsewhere,
+    /// On this host, while this program runs: its processes, files and kernel can be looked at.
+    ThisHost,
 }
 
 impl From<Payload> for Batch {
@@ -48,6 +60,13 @@ impl Batch {
     /// A batch of tables that nobody waits for.
     pub fn new(profiles: Profiles) -> Self {
         Payload::from(profiles).into()
+    }
+
+    /// The batch, taken on this host: for samplers.
+    #[must_use]
+    pub fn taken_here(mut self) -> Self {
+        self.context.origin = Origin::ThisHost;
+        self
     }
 
     /// A batch of an OTLP export request in protobuf, not decoded yet.

@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use profpipe_engine::batch::{Batch, Outcome, Receipt};
+use profpipe_engine::batch::{Batch, Origin, Outcome, Receipt};
 use profpipe_engine::component::{Access, Error, Factory, Outbox, Processor, Stability};
 use profpipe_formats::otlp;
 use profpipe_profile as profile;
@@ -32,11 +32,14 @@ const HELD: usize = 8 << 20;
 
 struct Batching {
     config: Config,
-    groups: HashMap<Option<Arc<str>>, Group>,
+    groups: HashMap<Key, Group>,
     now: fn() -> Instant,
 }
 
-/// Batches of one tenant that wait for more.
+/// Whose batches a group has, and where they were taken.
+type Key = (Option<Arc<str>>, Origin);
+
+/// Batches that wait for more.
 struct Group {
     batches: Vec<Batch>,
     samples: usize,
@@ -73,8 +76,8 @@ impl Batching {
     /// Emits the group that waits longest.
     fn emit_oldest(&mut self, out: &mut Outbox) {
         let oldest = self.groups.iter().min_by_key(|(_, group)| group.since);
-        let Some(tenant) = oldest.map(|(tenant, _)| tenant.clone()) else { return };
-        if let Some(group) = self.groups.remove(&tenant) {
+        let Some(key) = oldest.map(|(key, _)| key.clone()) else { return };
+        if let Some(group) = self.groups.remove(&key) {
             self.emit(group, out);
         }
     }
@@ -84,14 +87,14 @@ impl Processor for Batching {
     fn process(&mut self, batch: Batch, out: &mut Outbox) -> Result<(), Error> {
         // What is no OTLP request would spoil the others it is merged with.
         batch.summary().map_err(|cause| Error::with_source("cannot read the batch", cause))?;
-        let tenant = batch.context.tenant.clone();
+        let key = (batch.context.tenant.clone(), batch.context.origin);
         let (samples, bytes) = (batch.samples(), batch.bytes());
         let limit = self.config.metadata_cardinality_limit;
-        if limit > 0 && self.groups.len() >= limit && !self.groups.contains_key(&tenant) {
+        if limit > 0 && self.groups.len() >= limit && !self.groups.contains_key(&key) {
             self.emit_oldest(out);
         }
         let now = self.now;
-        let group = self.groups.entry(tenant.clone()).or_insert_with(|| Group {
+        let group = self.groups.entry(key.clone()).or_insert_with(|| Group {
             batches: Vec::new(),
             samples: 0,
             bytes: 0,
@@ -100,8 +103,8 @@ impl Processor for Batching {
         group.batches.push(batch);
         group.samples += samples;
         group.bytes += bytes;
-        if self.groups.get(&tenant).is_some_and(|group| self.is_full(group))
-            && let Some(group) = self.groups.remove(&tenant)
+        if self.groups.get(&key).is_some_and(|group| self.is_full(group))
+            && let Some(group) = self.groups.remove(&key)
         {
             self.emit(group, out);
         }
@@ -115,10 +118,10 @@ impl Processor for Batching {
             .groups
             .iter()
             .filter(|(_, group)| waited(group) >= timeout)
-            .map(|(tenant, _)| tenant.clone())
+            .map(|(key, _)| key.clone())
             .collect();
-        for tenant in due {
-            if let Some(group) = self.groups.remove(&tenant) {
+        for key in due {
+            if let Some(group) = self.groups.remove(&key) {
                 self.emit(group, out);
             }
         }

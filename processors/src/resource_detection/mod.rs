@@ -25,7 +25,7 @@ mod waiting;
 
 use std::time::{Duration, Instant};
 
-use profpipe_engine::batch::{Batch, Context, Outcome};
+use profpipe_engine::batch::{Batch, Origin, Outcome};
 use profpipe_engine::component::{Access, Error, Factory, Outbox, Processor, Setup, Stability};
 use profpipe_engine::telemetry::Counter;
 use profpipe_profile::attribute_names::{HOST_NAME, PROCESS_EXECUTABLE_PATH, PROCESS_PID};
@@ -262,12 +262,6 @@ impl ResourceDetection {
     }
 }
 
-/// Whether a batch was taken by a sampler in this program.
-fn is_native(context: &Context) -> bool {
-    let kind = context.receiver.split('/').next().unwrap_or_default();
-    matches!(kind, "perf" | "inprocess")
-}
-
 impl Processor for ResourceDetection {
     fn process(&mut self, batch: Batch, out: &mut Outbox) -> Result<(), Error> {
         self.listen(Instant::now(), out);
@@ -319,7 +313,7 @@ impl ResourceDetection {
     }
 
     fn pass(&mut self, mut batch: Batch, out: &mut Outbox) -> Result<(), Error> {
-        let native = is_native(&batch.context);
+        let native = batch.context.origin == Origin::ThisHost;
         let profiles = batch
             .profiles_mut()
             .map_err(|cause| Error::with_source("cannot read the batch", cause))?;

@@ -44,7 +44,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Instant;
 
-use profpipe_engine::batch::{Batch, Context};
+use profpipe_engine::batch::{Batch, Context, Origin};
 use profpipe_engine::component::{Error, Factory, Outbox, Processor, Setup, Stability};
 use profpipe_engine::modules::{ModuleId, ModuleStore};
 use profpipe_engine::overhead::{Overhead, Stage};
@@ -370,7 +370,8 @@ impl Symbolize {
         ids: &[ModuleId],
         context: &Context,
     ) -> Result<(ModuleNumber, ModuleId, Option<BuildId>), Reason> {
-        let local = is_local(context);
+        // Its kernel is ours then, and so are its process ids.
+        let local = context.origin == Origin::ThisHost;
         let mut ids = ids.iter().filter(|id| {
             // The kernel, the vdso and processes of another host are not ours.
             local || matches!(id, ModuleId::Gnu(_) | ModuleId::Htl(_))
@@ -574,12 +575,6 @@ impl Processor for Symbolize {
         self.parked_bytes = 0;
         self.counts.parked.set(0);
     }
-}
-
-/// True if the batch was made on this host, so that its kernel is ours and its pids too.
-fn is_local(context: &Context) -> bool {
-    let kind = context.receiver.split('/').next().unwrap_or_default();
-    matches!(kind, "" | "perf" | "inprocess")
 }
 
 /// About how many bytes a batch takes.

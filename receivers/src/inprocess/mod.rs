@@ -45,7 +45,8 @@ pub const FACTORY: Factory = Factory::receiver::<Config>(
     "inprocess",
     Stability::Alpha,
     "profiles the process that profpipe is embedded in, by a timer signal",
-);
+)
+.of_this_host();
 
 struct InProcess {
     config: Config,
@@ -85,7 +86,7 @@ impl Receiver for InProcess {
                 profiles = finished.recv() => profiles,
             };
             let Some(profiles) = profiles else { break };
-            let mut batch = Batch::new(profiles);
+            let mut batch = Batch::new(profiles).taken_here();
             batch.context.receiver = Arc::clone(&context);
             if out.send(batch).await.is_err() {
                 return Ok(());

@@ -29,7 +29,8 @@ pub const FACTORY: Factory = Factory::receiver::<Config>(
     "perf",
     Stability::Beta,
     "profiles this host, a user's processes or one process with the kernel's perf events",
-);
+)
+.of_this_host();
 
 /// Finds out what this host allows; for `profpipe doctor`.
 pub fn probe() -> Vec<Finding> {

@@ -182,6 +182,8 @@ pub struct Factory {
     pub(crate) delivery: fn() -> DeliveryDefaults,
     /// The receivers of which a processor needs one.
     pub(crate) only_with: fn() -> &'static [&'static str],
+    /// Whether a receiver's batches are taken on this host.
+    pub(crate) samples_this_host: bool,
     /// What an extension can be used for, if that is known before it is built.
     pub(crate) offers: fn() -> Option<&'static [Offer]>,
 }
@@ -250,6 +252,14 @@ impl Factory {
         Self { offers: C::offers, ..factory }
     }
 
+    /// The same receiver, which samples this host: its batches say so ([`Origin::ThisHost`]).
+    ///
+    /// [`Origin::ThisHost`]: crate::batch::Origin::ThisHost
+    pub const fn of_this_host(mut self) -> Self {
+        self.samples_this_host = true;
+        self
+    }
+
     /// The same component under older names too.
     pub const fn with_aliases(mut self, aliases: &'static [&'static str]) -> Self {
         self.aliases = aliases;
@@ -277,6 +287,7 @@ impl Factory {
             delivery: DeliveryDefaults::default,
             offers: || None,
             only_with: || &[],
+            samples_this_host: false,
         }
     }
 }

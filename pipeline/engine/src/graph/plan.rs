@@ -126,6 +126,13 @@ impl Plan {
             .map(|((kind, id), defined)| (*kind, id.as_str(), defined.factory.name))
     }
 
+    /// Whether some receiver that is used samples this host.
+    pub fn samples_this_host(&self) -> bool {
+        self.components
+            .iter()
+            .any(|((kind, id), defined)| defined.factory.samples_this_host && self.uses(*kind, id))
+    }
+
     /// The text of a setting directly in a component's section, or its default.
     pub fn setting(&self, kind: Kind, id: &str, key: &str) -> Option<String> {
         let defined = self.components.get(&(kind, id.to_owned()))?;

@@ -32,6 +32,9 @@ fn enriched(text: &str, receiver: &str, resource: Resource) -> Resource {
     profiles.resources.push(ResourceProfiles { resource, ..ResourceProfiles::default() });
     let mut batch = Batch::new(profiles);
     batch.context.receiver = Arc::from(receiver);
+    if matches!(receiver.split('/').next(), Some("perf" | "inprocess")) {
+        batch = batch.taken_here();
+    }
     let mut out = Outbox::default();
     processor.process(batch, &mut out).unwrap();
     let mut batch = out.drain().next().unwrap();

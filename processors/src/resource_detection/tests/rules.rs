@@ -85,6 +85,7 @@ fn a_change_of_the_host_shows() {
         profiles.resources.push(ResourceProfiles::default());
         let mut batch = Batch::new(profiles);
         batch.context.receiver = Arc::from("perf");
+        batch = batch.taken_here();
         processor.process(batch, &mut out).unwrap();
         let mut batch = out.drain().next().unwrap();
         let resource = batch.profiles().unwrap().resources[0].resource.clone();

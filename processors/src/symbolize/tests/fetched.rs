@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use object::Object as _;
-use profpipe_engine::batch::Batch;
+use profpipe_engine::batch::{Batch, Origin};
 use profpipe_profile::Value;
 
 use super::super::remote::config::Urls;
@@ -23,7 +23,7 @@ pub(super) fn build_id(file: &Path) -> String {
 pub(super) fn foreign(build_id: &str, addresses: &[u64]) -> Batch {
     let attributes = [("process.executable.build_id.gnu", build_id)];
     let mut batch = batch_by("/app", &attributes, addresses);
-    batch.context.receiver = "otlp".into();
+    batch.context.origin = Origin::Elsewhere;
     batch
 }
 
@@ -35,7 +35,7 @@ pub(super) fn foreign_modules(ids: &[String]) -> Batch {
         names.iter().zip(ids).map(|(name, id)| (&**name, vec![attribute(id)])).collect();
     let files: Vec<_> = files.into_iter().map(|(name, rows)| (name, rows, &[0x1000][..])).collect();
     let mut batch = build(&files);
-    batch.context.receiver = "otlp".into();
+    batch.context.origin = Origin::Elsewhere;
     batch
 }
 
@@ -342,7 +342,7 @@ fn identities_are_not_mixed_up() {
     let (gnu, hash) = ("process.executable.build_id.gnu", "process.executable.build_id.htlhash");
     let mut ask = |attributes: &[(&str, &str)]| {
         let mut batch = batch_by("/app", attributes, &[outer]);
-        batch.context.receiver = "otlp".into();
+        batch.context.origin = Origin::Elsewhere;
         let mut names = bench.symbolize(batch);
         names.remove("/app").unwrap().remove(&outer).unwrap()
     };

@@ -6,6 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use object::{Object as _, ObjectSymbol as _};
+use profpipe_engine::batch::Origin;
 use profpipe_engine::modules::{Content, JIT, KERNEL, Module, ModuleId, VDSO};
 
 use super::super::kernel::Symbols;
@@ -57,17 +58,26 @@ fn the_running_kernel_is_named() {
     }
 }
 
-/// Scenario: kernel frames in a batch that came over the network. Guarantees: this host's kernel
-/// does not name them.
+/// Scenario: kernel frames in a batch that was not taken on this host, whatever its receiver is called;
+/// the same of a receiver that an embedding program made, taken here.
+/// Guarantees: this host's kernel does not name the first, and names the second.
 #[test]
 fn the_kernel_of_another_host_is_not_ours() {
     let mut bench = Bench::new();
     publish(&bench, ModuleId::Kernel, KERNEL, Content::Kernel);
-    let mut batch = batch_by(KERNEL, &[], &[0xffff_ffff_8123_4567]);
-    batch.context.receiver = "otlp/edge".into();
-    let names = bench.symbolize(batch);
-    let attributes = &names[KERNEL].values().next().unwrap().attributes;
-    assert_eq!(attributes["profpipe.unsymbolized.reason"], "no build id");
+    let mut from = |receiver: &str, origin| {
+        let mut batch = batch_by(KERNEL, &[], &[0xffff_ffff_8123_4567]);
+        batch.context.receiver = receiver.into();
+        batch.context.origin = origin;
+        let names = bench.symbolize(batch);
+        let named = names[KERNEL].values().next().unwrap();
+        named.attributes.get("profpipe.unsymbolized.reason").cloned().unwrap_or_default()
+    };
+    for receiver in ["otlp/edge", "perf"] {
+        assert_eq!(from(receiver, Origin::Elsewhere), "no build id");
+    }
+    // This kernel's symbols are asked: it has the address, or they are kept from us.
+    assert_ne!(from("my_sampler", Origin::ThisHost), "no build id");
 }
 
 /// Scenario: the vdso, as bytes. Guarantees: its functions are named.

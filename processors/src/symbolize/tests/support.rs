@@ -357,7 +357,7 @@ pub(super) fn build(files: &[FileOf<'_>]) -> Batch {
     profile.samples.push(SampleRef { stack, values: &[1], ..SampleRef::default() });
     let scope = ScopeProfiles { profiles: vec![profile], ..ScopeProfiles::default() };
     profiles.resources.push(ResourceProfiles { scopes: vec![scope], ..<_>::default() });
-    Batch::new(profiles)
+    Batch::new(profiles).taken_here()
 }
 
 /// What the locations of a batch are called, by file and address.

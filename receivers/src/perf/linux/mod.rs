@@ -181,7 +181,7 @@ impl Receiver for Perf {
             };
             // Both threads are done when the channel closes.
             let Some((profiles, waiting)) = profiles else { return Ok(()) };
-            let mut batch = Batch::new(profiles);
+            let mut batch = Batch::new(profiles).taken_here();
             batch.context.receiver = Arc::clone(&context);
             batch.context.window = waiting.map(Arc::new);
             if out.send(batch).await.is_err() {
