@@ -60,7 +60,7 @@
 //!   without starting anything and gives every mistake with its place.
 //! - [`RunningEngine::wait`] returns when all receivers have ended or one has failed,
 //!   [`RunningEngine::stop`] flushes and closes in order within the time it is given, and
-//!   [`RunningEngine::metrics`] are the counters, by name ([`telemetry::names`]) and component.
+//!   [`RunningEngine::metrics`] are the counters, by name ([`metric_names`]) and component.
 //! - A receiver that attaches a [`Receipt`] to a batch learns what became of it: delivered, worth
 //!   sending again, or rejected.
 //!
@@ -84,6 +84,19 @@ pub use profpipe_engine::{
 };
 pub use profpipe_formats::{folded, otlp, pprof};
 pub use profpipe_profile::{self as profile, Profiles};
+
+/// The names of metrics: what the engine counts, and what each component counts itself.
+pub mod metric_names {
+    pub use profpipe_engine::overhead::metric_names as overhead;
+    pub use profpipe_engine::telemetry::names as engine;
+    pub use profpipe_exporters::file::metric_names as file;
+    pub use profpipe_exporters::metric_names as exporters;
+    pub use profpipe_exporters::pyroscope::metric_names as pyroscope;
+    pub use profpipe_processors::downsample::metric_names as downsample;
+    pub use profpipe_processors::filter::metric_names as filter;
+    #[cfg(feature = "kubernetes")]
+    pub use profpipe_processors::k8s_attributes::metric_names as k8s_attributes;
+}
 
 /// The model, the formats, the queue and the engine, under the paths that programs use.
 pub mod pipeline {

@@ -8,6 +8,7 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use profpipe::metric_names::{file, overhead};
 use profpipe::telemetry::{Metrics, names};
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -151,7 +152,7 @@ impl Status {
             clock(self.started.elapsed()),
             grouped(total(names::SAMPLES)),
             grouped(total(names::SAMPLES_LOST)),
-            grouped(total(names::FILES_WRITTEN)),
+            grouped(total(file::FILES_WRITTEN)),
         );
         if let Some(destination) = &self.destination {
             line.push_str(&format!(" in {destination}"));
@@ -184,7 +185,7 @@ impl Status {
             let worker = if children > 0 { format!(" + {children} worker") } else { String::new() };
             parts.push(format!("mem {}{worker} MiB", own >> 20));
         }
-        let files = grouped(self.metrics.total(names::FILES_WRITTEN));
+        let files = grouped(self.metrics.total(file::FILES_WRITTEN));
         match &self.destination {
             Some(destination) => parts.push(format!("{files} files in {destination}")),
             None => {
@@ -210,8 +211,8 @@ impl Status {
 /// What profiling costs of what it may, if there is a budget.
 fn overhead(metrics: &Metrics) -> Option<String> {
     let percent = |name| metrics.total(name) as f64 / 1e4;
-    let budget = percent(names::OVERHEAD_BUDGET);
-    let spent = percent(names::OVERHEAD_SPENT);
+    let budget = percent(overhead::BUDGET);
+    let spent = percent(overhead::SPENT);
     (budget > 0.0).then(|| format!("overhead {spent:.2} % of {budget} %"))
 }
 
@@ -290,14 +291,14 @@ mod tests {
         let mut status = Status::new(screen, Arc::clone(&metrics), destination);
         metrics.counter(names::SAMPLES, "perf").add(5000);
         metrics.counter(names::SAMPLES_LOST, "perf").add(1200);
-        metrics.counter(names::FILES_WRITTEN, "file").add(3);
+        metrics.counter(file::FILES_WRITTEN, "file").add(3);
         let line = status.line();
         assert!(!line.contains("overhead"), "{line}");
         for part in [" samples/s", "1,200 lost", "cpu ", "3 files in ./profiles"] {
             assert!(line.contains(part), "{line}");
         }
-        metrics.counter(names::OVERHEAD_BUDGET, "perf").set(10_000);
-        metrics.counter(names::OVERHEAD_SPENT, "perf").set(8_310);
+        metrics.counter(overhead::BUDGET, "perf").set(10_000);
+        metrics.counter(overhead::SPENT, "perf").set(8_310);
         let line = status.line();
         assert!(line.contains("overhead 0.83 % of 1 %"), "{line}");
         assert!(!line.contains("oldest") && !line.contains("unnamed"), "{line}");

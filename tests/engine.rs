@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use profpipe::metric_names::file;
 use profpipe::profile::{Profile, ResourceProfiles, SampleRef, ScopeProfiles};
 use profpipe::telemetry::names;
 use profpipe::{
@@ -225,7 +226,7 @@ async fn examples_run() {
             let failed = metrics.total(names::BATCHES_FAILED);
             assert_eq!(failed, 0, "{}: {:?}", file.display(), metrics.snapshot());
             let out = |label: &String| metrics.counter(names::SAMPLES_OUT, label).get() > 0;
-            expected.iter().all(out) && (!writes || metrics.total(names::FILES_WRITTEN) > 0)
+            expected.iter().all(out) && (!writes || metrics.total(file::FILES_WRITTEN) > 0)
         })
         .await;
         engine.stop(GRACE).await.unwrap();

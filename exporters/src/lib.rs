@@ -8,6 +8,7 @@ use profpipe_engine::component::Factory;
 
 pub mod debug;
 pub mod file;
+pub mod metric_names;
 pub mod nop;
 mod otlp;
 pub mod otlp_grpc;

@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use profpipe::metric_names::overhead;
 use profpipe::telemetry::names;
 
 use agent::{Agent, Destination, Metrics};
@@ -171,7 +172,7 @@ fn watch(
         record.seconds.iter_mut().skip(second_before).for_each(|second| *second += each);
         (samples_before, second_before) = (samples, record.seconds.len());
         if at >= START {
-            let ledger = last.of(names::OVERHEAD_CPU).filter(|it| it.0.contains("\"kernel\""));
+            let ledger = last.of(overhead::CPU).filter(|it| it.0.contains("\"kernel\""));
             let ledger: f64 = ledger.map(|(_, nanoseconds)| nanoseconds / 1e9).sum();
             let now = [at.as_secs_f64(), samples, usage::busy(), ledger];
             let origin = origin.get_or_insert(now);
@@ -187,7 +188,7 @@ fn watch(
 
 /// What a sample costs the kernel as the agent says, in nanoseconds, or a guess where it does not.
 fn kernel_sample(metrics: &Metrics) -> f64 {
-    match metrics.total(names::OVERHEAD_KERNEL_SAMPLE) {
+    match metrics.total(overhead::KERNEL_SAMPLE) {
         0.0 => KERNEL_SAMPLE,
         cost => cost,
     }

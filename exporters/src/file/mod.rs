@@ -9,6 +9,7 @@
 
 mod config;
 mod directory;
+pub mod metric_names;
 mod name;
 
 use std::collections::HashMap;
@@ -19,7 +20,7 @@ use async_trait::async_trait;
 use profpipe_engine::batch::Batch;
 use profpipe_engine::component::{Error, Exporter, Factory, Failure, Setup, Stability};
 use profpipe_engine::overhead::checkpoint;
-use profpipe_engine::telemetry::{Counter, names};
+use profpipe_engine::telemetry::Counter;
 use profpipe_formats::{folded, otlp, pprof};
 use profpipe_profile::attribute_names::SERVICE_NAME;
 use profpipe_profile::{Profiles, ResourceProfiles, Value};
@@ -49,8 +50,8 @@ impl FileExporter {
         Ok(Self {
             directory: Arc::new(Mutex::new(directory)),
             format: config.format,
-            files_written: setup.services.metrics.counter(names::FILES_WRITTEN, &setup.id),
-            bytes_written: setup.services.metrics.counter(names::FILE_BYTES_WRITTEN, &setup.id),
+            files_written: setup.services.metrics.counter(metric_names::FILES_WRITTEN, &setup.id),
+            bytes_written: setup.services.metrics.counter(metric_names::BYTES_WRITTEN, &setup.id),
         })
     }
 }

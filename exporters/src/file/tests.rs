@@ -10,12 +10,12 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::file::metric_names;
 use profpipe_engine::Services;
 use profpipe_engine::batch::Batch;
 use profpipe_engine::component::{Config as _, ExporterConfig, Failure, Setup};
 use profpipe_engine::config::Problems;
 use profpipe_engine::settings::{self, ByteSize};
-use profpipe_engine::telemetry::names;
 use profpipe_formats::{otlp, pprof};
 use profpipe_profile::Profiles;
 use proptest::prelude::*;
@@ -304,10 +304,10 @@ async fn one_file_per_service() {
         let expected = ["db", "web"].map(|service| stem(service).file_name(1, format));
         assert_eq!(names, expected);
         let metrics = &setup.services.metrics;
-        assert_eq!(metrics.total(names::FILES_WRITTEN), 2);
+        assert_eq!(metrics.total(metric_names::FILES_WRITTEN), 2);
         let bytes: u64 =
             names.iter().map(|name| fs::metadata(home.path().join(name)).unwrap().len()).sum();
-        assert_eq!(metrics.total(names::FILE_BYTES_WRITTEN), bytes);
+        assert_eq!(metrics.total(metric_names::BYTES_WRITTEN), bytes);
         for (name, samples) in names.iter().zip([1, 2]) {
             let content = fs::read(home.path().join(name)).unwrap();
             let read = match format {

@@ -18,7 +18,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use profpipe_engine::batch::Batch;
 use profpipe_engine::component::{Error, Exporter, Failure, Setup};
-use profpipe_engine::telemetry::{Counter, names};
+use profpipe_engine::telemetry::Counter;
 
 pub(crate) use answer::PartialSuccess;
 pub use parts::Encoding;
@@ -69,7 +69,10 @@ impl<T: Transport> Otlp<T> {
             transport,
             max_request: AtomicUsize::new(usize::try_from(max_request).unwrap_or(usize::MAX)),
             progress: Arc::default(),
-            rejected: setup.services.metrics.counter(names::EXPORTER_REJECTED, &setup.id),
+            rejected: setup
+                .services
+                .metrics
+                .counter(crate::metric_names::PROFILES_REJECTED, &setup.id),
             log: Mutex::default(),
         }))
     }

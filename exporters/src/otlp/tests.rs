@@ -283,7 +283,8 @@ async fn partial_success_is_success() {
         bench.exporter.export(&wire(&services(1))).await.unwrap();
     }
     assert_eq!(bench.accepted().len(), 3);
-    let rejected = bench.setup.services.metrics.counter(names::EXPORTER_REJECTED, "otlp_test");
+    let rejected =
+        bench.setup.services.metrics.counter(crate::metric_names::PROFILES_REJECTED, "otlp_test");
     assert_eq!(rejected.get(), 7);
 }
 

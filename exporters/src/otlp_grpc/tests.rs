@@ -144,7 +144,7 @@ async fn large_batches_are_cut() {
     assert!(requests.iter().all(|request| request.len() <= 4 << 20));
     let samples = requests.iter().map(|request| otlp::decode(request).unwrap().sample_count());
     assert_eq!(samples.sum::<usize>(), 40_001);
-    let rejected = profpipe_engine::telemetry::names::EXPORTER_REJECTED;
+    let rejected = crate::metric_names::PROFILES_REJECTED;
     assert_eq!(setup.services.metrics.total(rejected), 5 * requests.len() as u64);
 }
 

@@ -157,7 +157,7 @@ async fn partial_success() {
     for _ in 0..4 {
         exporter.export(&Batch::from_wire(request())).await.unwrap();
     }
-    let names = profpipe_engine::telemetry::names::EXPORTER_REJECTED;
+    let names = crate::metric_names::PROFILES_REJECTED;
     assert_eq!(setup.services.metrics.total(names), 8);
     assert_eq!(server.seen().len(), 4);
 }

@@ -8,6 +8,7 @@
 mod answer;
 mod config;
 mod labels;
+pub mod metric_names;
 mod naming;
 mod numbers;
 mod pprof;
@@ -26,7 +27,7 @@ use http::{HeaderName, HeaderValue, Uri};
 use profpipe_engine::batch::Batch;
 use profpipe_engine::component::{Error, Exporter, Factory, Failure, Setup, Stability};
 use profpipe_engine::settings::Secret;
-use profpipe_engine::telemetry::{Counter, names};
+use profpipe_engine::telemetry::Counter;
 use profpipe_network::client::{Client, Endpoint, Request, compress_aside, retry_after};
 
 pub use config::{Config, LabelNames, LabelRules, SampleLabelRules, Unsymbolized};
@@ -87,8 +88,8 @@ impl Pyroscope {
             uri,
             usual_tenant,
             progress: Progress::default(),
-            rejected: metrics.counter(names::EXPORTER_REJECTED, &setup.id),
-            left_out: metrics.counter(names::EXPORTER_LEFT_OUT_SAMPLES, &setup.id),
+            rejected: metrics.counter(crate::metric_names::PROFILES_REJECTED, &setup.id),
+            left_out: metrics.counter(metric_names::SAMPLES_LEFT_OUT, &setup.id),
         })))
     }
 }

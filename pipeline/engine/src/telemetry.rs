@@ -83,16 +83,6 @@ pub mod names {
     pub const EXPORTER_RETRIES: &str = "profpipe_exporter_retries_total";
     /// 1 while a destination refuses us (edge, a gauge).
     pub const EXPORTER_HELD: &str = "profpipe_exporter_held";
-    /// Files written (exporter).
-    pub const FILES_WRITTEN: &str = "profpipe_exporter_files_written_total";
-    /// Bytes written to files (exporter).
-    pub const FILE_BYTES_WRITTEN: &str = "profpipe_exporter_file_bytes_written_total";
-    /// Profiles that a destination took a request of and refused for good, by partial success
-    /// (exporter).
-    pub const EXPORTER_REJECTED: &str = "profpipe_exporter_rejected_profiles_total";
-    /// Samples that were not sent because no server of this kind keeps them: zero or negative
-    /// (exporter).
-    pub const EXPORTER_LEFT_OUT_SAMPLES: &str = "profpipe_exporter_left_out_samples_total";
     /// Frames that got a name (processor).
     pub const FRAMES_NAMED: &str = "profpipe_symbolize_frames_named_total";
     /// Frames that got none, by reason (processor).
@@ -110,81 +100,8 @@ pub mod names {
     pub const SYMBOL_CACHE_LOOKUPS: &str = "profpipe_symbolize_cache_lookups_total";
     /// Bytes of the files in the cache on disk (processor, a gauge).
     pub const SYMBOL_CACHE_BYTES: &str = "profpipe_symbolize_cache_bytes";
-    /// Samples that a condition dropped, by the place of the condition in the configuration
-    /// (processor).
-    pub const FILTER_SAMPLES: &str = "profpipe_filter_dropped_samples_total";
-    /// The values of these samples, by the type of the profile too (processor).
-    pub const FILTER_VALUE: &str = "profpipe_filter_dropped_value_total";
-    /// Frames of dictionaries that were left out of stacks (processor).
-    pub const FILTER_FRAMES: &str = "profpipe_filter_frames_left_out_total";
-    /// Texts that were replaced (processor).
-    pub const FILTER_REDACTED: &str = "profpipe_filter_texts_redacted_total";
-    /// Times that a condition had no answer (processor).
-    pub const FILTER_FAULTS: &str = "profpipe_filter_condition_errors_total";
-    /// Pods that are known (processor, a gauge).
-    pub const KUBERNETES_PODS: &str = "profpipe_k8s_pods";
-    /// Events of watches (processor).
-    pub const KUBERNETES_EVENTS: &str = "profpipe_k8s_events_total";
-    /// Lists asked of the API server (processor).
-    pub const KUBERNETES_LISTS: &str = "profpipe_k8s_lists_total";
-    /// Requests to the API server that failed (processor).
-    pub const KUBERNETES_FAILURES: &str = "profpipe_k8s_failures_total";
-    /// Resources whose pod was found (processor).
-    pub const KUBERNETES_FOUND: &str = "profpipe_k8s_resources_found_total";
-    /// Resources that have what a pod is found by, but whose pod was not found (processor).
-    pub const KUBERNETES_MISSED: &str = "profpipe_k8s_resources_missed_total";
-    /// Bytes of batches that wait for their pods (processor, a gauge).
-    pub const KUBERNETES_PARKED_BYTES: &str = "profpipe_k8s_parked_bytes";
     /// Times the symbolizer's worker process ended unexpectedly (processor).
     pub const WORKER_RESTARTS: &str = "profpipe_symbolize_worker_restarts_total";
-    /// Stacks that came in for sampling (processor).
-    pub const DOWNSAMPLE_STACKS_IN: &str = "profpipe_downsample_stacks_in_total";
-    /// Stacks that were kept (processor).
-    pub const DOWNSAMPLE_STACKS_OUT: &str = "profpipe_downsample_stacks_out_total";
-    /// Profiles that were sampled (processor).
-    pub const DOWNSAMPLE_SAMPLED: &str = "profpipe_downsample_profiles_sampled_total";
-    /// Profiles that were not sampled, by reason (processor).
-    pub const DOWNSAMPLE_REFUSED: &str = "profpipe_downsample_profiles_refused_total";
-    /// Time spent sampling (processor).
-    pub const DOWNSAMPLE_MILLISECONDS: &str = "profpipe_downsample_milliseconds_total";
-    /// CPU time by stage, in nanoseconds: of this process and its worker, and of the profiled that
-    /// the kernel interrupts (`stage="kernel"`) (receiver).
-    pub const OVERHEAD_CPU: &str = "profpipe_overhead_cpu_nanoseconds_total";
-    /// What the last ten seconds of profiling cost, in millionths of a core (receiver, a gauge).
-    pub const OVERHEAD_SPENT: &str = "profpipe_overhead_spent_ppm";
-    /// What it may cost, in millionths of a core (receiver, a gauge).
-    pub const OVERHEAD_BUDGET: &str = "profpipe_overhead_budget_ppm";
-    /// The frequency in force, in thousandths of a hertz (receiver, a gauge).
-    pub const OVERHEAD_FREQUENCY: &str = "profpipe_overhead_frequency_millihertz";
-    /// Samples that the kernel may take in a window (receiver, a gauge).
-    pub const OVERHEAD_CREDITS: &str = "profpipe_overhead_credits";
-    /// The rung of quality, 0 is the best (receiver, a gauge).
-    pub const OVERHEAD_RUNG: &str = "profpipe_overhead_rung";
-    /// 0 steady, 1 limited, 2 paying, 3 infeasible, 4 stopped (receiver, a gauge).
-    pub const OVERHEAD_STATE: &str = "profpipe_overhead_state";
-    /// Control windows (receiver).
-    pub const OVERHEAD_WINDOWS: &str = "profpipe_overhead_windows_total";
-    /// Control windows that cost more than the budget (receiver).
-    pub const OVERHEAD_WINDOWS_OVER: &str = "profpipe_overhead_windows_over_total";
-    /// Control windows in which credits were used up (receiver).
-    pub const OVERHEAD_CAPPED: &str = "profpipe_overhead_windows_capped_total";
-    /// 1 while mappings and forks are not reported (receiver, a gauge).
-    pub const OVERHEAD_SIDEBAND_OFF: &str = "profpipe_overhead_sideband_off";
-    /// What a sample costs the kernel at most, in nanoseconds (receiver, a gauge).
-    pub const OVERHEAD_KERNEL_SAMPLE: &str = "profpipe_overhead_kernel_sample_nanoseconds";
-    /// 1 once that was measured on this host, 0 while it is a guess (receiver, a gauge).
-    pub const OVERHEAD_MEASURED: &str = "profpipe_overhead_kernel_sample_measured";
-    /// The CPU time that `/proc` tells by the one that the process clock tells, in millionths
-    /// (receiver, a gauge).
-    pub const OVERHEAD_AGREEMENT: &str = "profpipe_overhead_agreement_ppm";
-    /// Resident bytes of this process (receiver, a gauge).
-    pub const OVERHEAD_RESIDENT: &str = "profpipe_overhead_resident_bytes";
-    /// Bytes that exporters sent (receiver).
-    pub const OVERHEAD_SENT_BYTES: &str = "profpipe_overhead_sent_bytes_total";
-    /// The share of the budget that is kept for work that can wait, in millionths (receiver, a gauge).
-    pub const OVERHEAD_RESERVE: &str = "profpipe_overhead_reserve_ppm";
-    /// CPU time of the start that is still to be paid back (receiver, a gauge).
-    pub const OVERHEAD_OWED: &str = "profpipe_overhead_owed_nanoseconds";
     /// Windows whose profiles have not left yet, by what they wait for (receiver, a gauge).
     pub const WINDOWS_WAITING: &str = "profpipe_windows_waiting";
     /// How long ago the oldest of them ended (receiver, a gauge).

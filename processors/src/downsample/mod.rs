@@ -5,6 +5,7 @@
 
 pub mod algorithm;
 mod config;
+pub mod metric_names;
 #[cfg(test)]
 mod tests;
 
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use profpipe_engine::batch::Batch;
 use profpipe_engine::component::{Access, Error, Factory, Outbox, Processor, Setup, Stability};
-use profpipe_engine::telemetry::{Counter, names};
+use profpipe_engine::telemetry::Counter;
 
 use self::algorithm::{Options, Refusal, downsample};
 pub use config::{Config, Keep};
@@ -43,16 +44,16 @@ impl Downsample {
         let counter = |name| metrics.counter(name, &setup.id);
         let refused = |refusal: Refusal| {
             let labels = [("reason", refusal.name())];
-            (refusal, metrics.labelled(names::DOWNSAMPLE_REFUSED, &setup.id, &labels))
+            (refusal, metrics.labelled(metric_names::PROFILES_REFUSED, &setup.id, &labels))
         };
         Self {
             options,
             seed,
-            stacks_in: counter(names::DOWNSAMPLE_STACKS_IN),
-            stacks_out: counter(names::DOWNSAMPLE_STACKS_OUT),
-            sampled: counter(names::DOWNSAMPLE_SAMPLED),
+            stacks_in: counter(metric_names::STACKS_IN),
+            stacks_out: counter(metric_names::STACKS_OUT),
+            sampled: counter(metric_names::PROFILES_SAMPLED),
             refused: Refusal::ALL.map(refused),
-            milliseconds: counter(names::DOWNSAMPLE_MILLISECONDS),
+            milliseconds: counter(metric_names::MILLISECONDS),
             spent: Duration::ZERO,
         }
     }

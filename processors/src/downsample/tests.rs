@@ -5,12 +5,12 @@
     reason = "a test fails by panicking"
 )]
 
+use crate::downsample::metric_names;
 use bytes::Bytes;
 use profpipe_engine::Services;
 use profpipe_engine::batch::Batch;
 use profpipe_engine::component::{Outbox, Processor, ProcessorConfig, Setup};
 use profpipe_engine::config::Section;
-use profpipe_engine::telemetry::names;
 use profpipe_formats::otlp;
 use profpipe_profile::{
     LocationRef, Profile, Profiles, Resource, ResourceProfiles, SampleRef, ScopeProfiles,
@@ -80,10 +80,10 @@ fn batches_are_sampled() {
         let after = give(&mut *processor, small);
         assert_eq!(after.wire(), Some(&bytes));
         let total = |name| services.metrics.total(name);
-        assert_eq!(total(names::DOWNSAMPLE_STACKS_IN), 12_000);
-        assert_eq!(total(names::DOWNSAMPLE_STACKS_OUT), 2000 + kept);
-        assert_eq!(total(names::DOWNSAMPLE_SAMPLED), 2);
-        assert_eq!(total(names::DOWNSAMPLE_REFUSED), 1);
+        assert_eq!(total(metric_names::STACKS_IN), 12_000);
+        assert_eq!(total(metric_names::STACKS_OUT), 2000 + kept);
+        assert_eq!(total(metric_names::PROFILES_SAMPLED), 2);
+        assert_eq!(total(metric_names::PROFILES_REFUSED), 1);
     }
     let mut processor = config("").build(&Setup::new("downsample", Services::default())).unwrap();
     let foreign = Batch::from_wire(Bytes::from_static(b"\xff"));

@@ -16,6 +16,7 @@ mod config;
 mod frames;
 mod judge;
 mod language;
+pub mod metric_names;
 mod redact;
 #[cfg(test)]
 mod tests;
@@ -24,7 +25,7 @@ use std::time::{Duration, Instant};
 
 use profpipe_engine::batch::Batch;
 use profpipe_engine::component::{Access, Error, Factory, Outbox, Processor, Setup, Stability};
-use profpipe_engine::telemetry::{Counter, names};
+use profpipe_engine::telemetry::Counter;
 use profpipe_formats::otlp;
 
 use self::condition::Condition;
@@ -95,9 +96,9 @@ impl Filter {
         let metrics = &setup.services.metrics;
         Self {
             rules,
-            faults: metrics.counter(names::FILTER_FAULTS, &setup.id),
-            frames: metrics.counter(names::FILTER_FRAMES, &setup.id),
-            redacted: metrics.counter(names::FILTER_REDACTED, &setup.id),
+            faults: metrics.counter(metric_names::CONDITION_ERRORS, &setup.id),
+            frames: metrics.counter(metric_names::FRAMES_LEFT_OUT, &setup.id),
+            redacted: metrics.counter(metric_names::TEXTS_REDACTED, &setup.id),
             setup: setup.clone(),
             logged: None,
         }
@@ -108,9 +109,9 @@ impl Filter {
         let metrics = &self.setup.services.metrics;
         for ((at, kind), (samples, value)) in tally.dropped {
             let labels = [("condition", &*at)];
-            metrics.labelled(names::FILTER_SAMPLES, &self.setup.id, &labels).add(samples);
+            metrics.labelled(metric_names::DROPPED_SAMPLES, &self.setup.id, &labels).add(samples);
             let labels = [("condition", &*at), ("type", kind)];
-            metrics.labelled(names::FILTER_VALUE, &self.setup.id, &labels).add(value);
+            metrics.labelled(metric_names::DROPPED_VALUE, &self.setup.id, &labels).add(value);
         }
         self.faults.add(tally.faults);
         if let Some(message) = tally.complaint {

@@ -5,13 +5,14 @@
     reason = "a test fails by panicking"
 )]
 
+use crate::filter::metric_names;
 use std::sync::Arc;
 
 use profpipe_engine::Services;
 use profpipe_engine::batch::Batch;
 use profpipe_engine::component::{Access, Outbox, Processor, ProcessorConfig, Setup};
 use profpipe_engine::config::Section;
-use profpipe_engine::telemetry::{Metrics, names};
+use profpipe_engine::telemetry::Metrics;
 use profpipe_profile::{
     Dictionary, Function, Line, LocationIx, LocationRef, MappingRef, Profile, Profiles,
     ResourceProfiles, SampleRef, ScopeProfiles, StackIx, StringIx, Value, ValueType,
@@ -317,11 +318,11 @@ fn what_was_dropped_is_counted() {
     };
     let count = |at: &str, value| (at.to_owned(), value);
     assert_eq!(
-        read(names::FILTER_SAMPLES),
+        read(metric_names::DROPPED_SAMPLES),
         [count("keep_resources", 1), count("profile_conditions::0", 2)]
     );
     assert_eq!(
-        read(names::FILTER_VALUE),
+        read(metric_names::DROPPED_VALUE),
         [
             count("keep_resources cpu/nanoseconds", 11),
             count("profile_conditions::0 cpu/nanoseconds", 3),
@@ -340,7 +341,7 @@ fn conditions_without_an_answer() {
     let (mut filter, metrics) = processor(conditions);
     let error = filter.process(usual(), &mut Outbox::default()).unwrap_err();
     assert_eq!(error.chain(), "profiles::sample::0: expected a text, found nil");
-    assert_eq!(metrics.total(names::FILTER_FAULTS), 1);
+    assert_eq!(metrics.total(metric_names::CONDITION_ERRORS), 1);
     for mode in ["ignore", "silent"] {
         let left = shown(filtered(&format!("error_mode: {mode}, {conditions}"), usual()));
         assert_eq!(left, ["shop samples main;gc GC worker 5", "shop cpu main;gc GC worker 5"]);

@@ -16,6 +16,7 @@
 
 mod access;
 mod config;
+pub mod metric_names;
 mod objects;
 mod rules;
 mod store;
@@ -30,7 +31,7 @@ use std::time::{Duration, Instant};
 
 use profpipe_engine::batch::Batch;
 use profpipe_engine::component::{Access, Error, Factory, Outbox, Processor, Setup, Stability};
-use profpipe_engine::telemetry::{Counter, names};
+use profpipe_engine::telemetry::Counter;
 use profpipe_formats::otlp;
 use profpipe_profile::Resource;
 use tokio::sync::oneshot;
@@ -105,10 +106,10 @@ impl KubernetesAttributes {
                 wanted: Wanted::of(&config).map_err(Error::new)?,
                 store: std::sync::Mutex::default(),
                 changes: Counter::default(),
-                events: counter(names::KUBERNETES_EVENTS),
-                lists: counter(names::KUBERNETES_LISTS),
-                failures: counter(names::KUBERNETES_FAILURES),
-                pods: counter(names::KUBERNETES_PODS),
+                events: counter(metric_names::EVENTS),
+                lists: counter(metric_names::LISTS),
+                failures: counter(metric_names::FAILURES),
+                pods: counter(metric_names::PODS),
                 pace,
                 id: setup.id.clone(),
             });
@@ -127,9 +128,9 @@ impl KubernetesAttributes {
             in_vain: HashMap::new(),
             seen: 0,
             purged: now,
-            found: metrics.counter(names::KUBERNETES_FOUND, &setup.id),
-            missed: metrics.counter(names::KUBERNETES_MISSED, &setup.id),
-            parked_gauge: metrics.counter(names::KUBERNETES_PARKED_BYTES, &setup.id),
+            found: metrics.counter(metric_names::RESOURCES_FOUND, &setup.id),
+            missed: metrics.counter(metric_names::RESOURCES_MISSED, &setup.id),
+            parked_gauge: metrics.counter(metric_names::PARKED_BYTES, &setup.id),
         })
     }
 

@@ -17,7 +17,7 @@ use profpipe_engine::component::{
 };
 use profpipe_engine::config::Problems;
 use profpipe_engine::modules::ModuleId;
-use profpipe_engine::overhead::Limits;
+use profpipe_engine::overhead::{Limits, metric_names};
 use profpipe_engine::settings;
 use profpipe_engine::telemetry::names;
 use profpipe_engine::{Sender, Services};
@@ -292,8 +292,8 @@ async fn a_budget_keeps_sums_right() {
         add(batch.profiles().unwrap(), pid, &mut sums);
     }
     running.await.unwrap().unwrap();
-    assert!(setup.services.metrics.total(names::OVERHEAD_WINDOWS) >= 5);
-    assert!(setup.services.metrics.total(names::OVERHEAD_CPU) > 0);
+    assert!(setup.services.metrics.total(metric_names::WINDOWS) >= 5);
+    assert!(setup.services.metrics.total(metric_names::CPU) > 0);
     assert!(!setup.services.overhead.is_governed(), "the governor went with its sampler");
     if sums.samples >= 20 {
         let ratio = sums.nanoseconds as f64 / took;

@@ -7,6 +7,7 @@ use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
+use profpipe::metric_names::overhead;
 use profpipe::telemetry::names;
 use profpipe_receivers::perf::{Finding, Level};
 
@@ -151,10 +152,10 @@ fn unnamed(metrics: &Metrics) -> Option<Finding> {
 }
 
 fn budget(metrics: &Metrics) -> Option<Finding> {
-    let budget = metrics.get(names::OVERHEAD_BUDGET).filter(|budget| *budget > 0.0)? / 1e4;
-    let spent = metrics.sum(names::OVERHEAD_SPENT) / 1e4;
-    let frequency = metrics.sum(names::OVERHEAD_FREQUENCY) / 1e3;
-    let is_good = metrics.sum(names::OVERHEAD_STATE) < INFEASIBLE;
+    let budget = metrics.get(overhead::BUDGET).filter(|budget| *budget > 0.0)? / 1e4;
+    let spent = metrics.sum(overhead::SPENT) / 1e4;
+    let frequency = metrics.sum(overhead::FREQUENCY) / 1e3;
+    let is_good = metrics.sum(overhead::STATE) < INFEASIBLE;
     let detail = format!(
         "{spent:.2} % of a core of {budget} % are spent, for {frequency:.1} samples a second and CPU"
     );

@@ -12,7 +12,6 @@ use profpipe_engine::batch::Batch;
 use profpipe_engine::budget::Budget;
 use profpipe_engine::component::{Exporter, ExporterConfig, Failure, Lifecycle, Setup, Stopper};
 use profpipe_engine::config::Section;
-use profpipe_engine::telemetry::names;
 use profpipe_network::grpc::Code;
 use profpipe_network::server::{Handler, Refusal, Reply, Request, Router, Server};
 use profpipe_network::server_config;
@@ -266,7 +265,7 @@ async fn failures_are_what_they_mean() {
     let (mut exporter, services) = running.exporter("");
     exporter.export(&batch(&["x", "y", "z"])).await.unwrap();
     assert_eq!(running.sums(), sums(&[("x", 1), ("z", 3)]));
-    assert_eq!(services.metrics.total(names::EXPORTER_REJECTED), 1);
+    assert_eq!(services.metrics.total(crate::metric_names::PROFILES_REJECTED), 1);
     let failure = exporter.export(&batch(&["y"])).await.unwrap_err();
     assert!(
         matches!(&failure, Failure::Reject { cause }

@@ -8,9 +8,10 @@ use super::Overhead;
 use super::controller::{Controller, Levers, Observation, State, Wish};
 use super::ledger::{Stage, monotonic, process_cpu};
 use super::limits::Limits;
+use super::metric_names;
 use super::pacer::Pacer;
 use super::turns::Turns;
-use crate::telemetry::{Counter, Metrics, names};
+use crate::telemetry::{Counter, Metrics};
 
 /// What a sample costs the kernel until it was measured: more than on most hosts, real or virtual.
 const KERNEL_SAMPLE: f64 = 80_000.0;
@@ -105,29 +106,29 @@ impl Meters {
         let one = |name| metrics.counter(name, receiver);
         let stages = Stage::ALL.iter().map(|stage| {
             let label = [("stage", stage.name())];
-            (*stage, metrics.labelled(names::OVERHEAD_CPU, receiver, &label))
+            (*stage, metrics.labelled(metric_names::CPU, receiver, &label))
         });
         Self {
             stages: stages.collect(),
-            base: metrics.labelled(names::OVERHEAD_CPU, receiver, &[("stage", "base")]),
-            kernel: metrics.labelled(names::OVERHEAD_CPU, receiver, &[("stage", "kernel")]),
-            spent: one(names::OVERHEAD_SPENT),
-            budget: one(names::OVERHEAD_BUDGET),
-            frequency: one(names::OVERHEAD_FREQUENCY),
-            credits: one(names::OVERHEAD_CREDITS),
-            rung: one(names::OVERHEAD_RUNG),
-            state: one(names::OVERHEAD_STATE),
-            windows: one(names::OVERHEAD_WINDOWS),
-            over: one(names::OVERHEAD_WINDOWS_OVER),
-            capped: one(names::OVERHEAD_CAPPED),
-            sideband_off: one(names::OVERHEAD_SIDEBAND_OFF),
-            kernel_sample: one(names::OVERHEAD_KERNEL_SAMPLE),
-            is_measured: one(names::OVERHEAD_MEASURED),
-            agreement: one(names::OVERHEAD_AGREEMENT),
-            resident: one(names::OVERHEAD_RESIDENT),
-            sent: one(names::OVERHEAD_SENT_BYTES),
-            reserve: one(names::OVERHEAD_RESERVE),
-            owed: one(names::OVERHEAD_OWED),
+            base: metrics.labelled(metric_names::CPU, receiver, &[("stage", "base")]),
+            kernel: metrics.labelled(metric_names::CPU, receiver, &[("stage", "kernel")]),
+            spent: one(metric_names::SPENT),
+            budget: one(metric_names::BUDGET),
+            frequency: one(metric_names::FREQUENCY),
+            credits: one(metric_names::CREDITS),
+            rung: one(metric_names::RUNG),
+            state: one(metric_names::STATE),
+            windows: one(metric_names::WINDOWS),
+            over: one(metric_names::WINDOWS_OVER),
+            capped: one(metric_names::CAPPED),
+            sideband_off: one(metric_names::SIDEBAND_OFF),
+            kernel_sample: one(metric_names::KERNEL_SAMPLE),
+            is_measured: one(metric_names::MEASURED),
+            agreement: one(metric_names::AGREEMENT),
+            resident: one(metric_names::RESIDENT),
+            sent: one(metric_names::SENT_BYTES),
+            reserve: one(metric_names::RESERVE),
+            owed: one(metric_names::OWED),
         }
     }
 }

@@ -18,6 +18,7 @@ mod controller;
 mod governor;
 mod ledger;
 mod limits;
+pub mod metric_names;
 mod pacer;
 #[cfg(test)]
 mod tests;

@@ -63,7 +63,7 @@ fn a_watch_that_breaks_off_goes_on() {
         let asked = server.asked();
         asked.iter().any(|one| one.parameter("resourceVersion").as_deref() == Some("13"))
     });
-    assert_eq!(tested.metrics.total(names::KUBERNETES_LISTS), 2);
+    assert_eq!(tested.metrics.total(metric_names::LISTS), 2);
 }
 
 /// Scenario: a server that refuses with every status that there is, says nonsense, or sends a list
@@ -91,7 +91,7 @@ fn a_server_that_fails_is_asked_again() {
         let early = tested.resource(&[("container.id", "other")]);
         assert_eq!(early, ["container.id=other"]);
         tested.until_pods(1);
-        assert!(tested.metrics.total(names::KUBERNETES_FAILURES) >= 2);
+        assert!(tested.metrics.total(metric_names::FAILURES) >= 2);
         let found = tested.resource(&[("container.id", "ca")]);
         assert!(found.contains(&"k8s.pod.name=a".to_owned()), "{failure}: {found:?}");
     }
@@ -161,7 +161,7 @@ fn tokens_are_read_anew() {
     let token = home.path().join("token");
     std::fs::write(&token, "first\n").unwrap();
     let tested = Tested::of(&server, &format!("bearer_token_file: '{}'", token.display()));
-    tested.until("a refusal", |metrics| metrics.total(names::KUBERNETES_FAILURES) > 0);
+    tested.until("a refusal", |metrics| metrics.total(metric_names::FAILURES) > 0);
     std::fs::write(&token, "second\n").unwrap();
     tested.until_pods(1);
     assert_eq!(server.asked()[0].authorization, "Bearer first");

@@ -11,6 +11,7 @@ mod failing;
 mod server;
 mod settings;
 
+use crate::k8s_attributes::metric_names;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -20,7 +21,7 @@ use profpipe_engine::Services;
 use profpipe_engine::batch::Batch;
 use profpipe_engine::component::{Outbox, Processor, Setup};
 use profpipe_engine::config::Section;
-use profpipe_engine::telemetry::{Metrics, names};
+use profpipe_engine::telemetry::Metrics;
 use profpipe_profile::{Profiles, Resource, ResourceProfiles, Value};
 
 use self::server::{Asked, Reply, Server};
@@ -94,7 +95,7 @@ impl Tested {
     }
 
     fn until_pods(&self, count: u64) {
-        self.until("pods", |metrics| metrics.total(names::KUBERNETES_PODS) == count);
+        self.until("pods", |metrics| metrics.total(metric_names::PODS) == count);
     }
 }
 
@@ -253,7 +254,7 @@ fn a_container_tells_everything() {
     assert!(before.contains(&"k8s.container.name=web".to_owned()), "{before:?}");
     let other = tested.resource(&[("container.id", "c1-sidecar")]);
     assert!(other.contains(&"container.image.tag=latest".to_owned()), "{other:?}");
-    assert_eq!(tested.metrics.total(names::KUBERNETES_FOUND), 3);
+    assert_eq!(tested.metrics.total(metric_names::RESOURCES_FOUND), 3);
     // Of everything but pods only the metadata are asked for.
     let asked = server.asked();
     let of = |kind: &str| asked.iter().find(|asked| asked.target.contains(kind)).unwrap().clone();
@@ -269,7 +270,7 @@ fn a_container_tells_everything() {
 fn a_batch_waits_for_its_pod() {
     let (server, events) = cluster(vec![]);
     let mut tested = Tested::of(&server, "wait: 1h");
-    tested.until("a list", |metrics| metrics.total(names::KUBERNETES_LISTS) >= 2);
+    tested.until("a list", |metrics| metrics.total(metric_names::LISTS) >= 2);
     assert!(tested.process(batch(&[("container.id", "c1")])).is_empty());
     assert!(tested.tick().is_empty());
     events.send(event("ADDED", &pod("shop-1", "c1", 11))).unwrap();
@@ -281,7 +282,7 @@ fn a_batch_waits_for_its_pod() {
     let found = shown(released.remove(0));
     assert!(found.contains(&"k8s.pod.name=shop-1".to_owned()), "{found:?}");
     events.send(event("MODIFIED", &pod("shop-1", "c2", 12))).unwrap();
-    tested.until("events", |metrics| metrics.total(names::KUBERNETES_EVENTS) == 2);
+    tested.until("events", |metrics| metrics.total(metric_names::EVENTS) == 2);
     let found = tested.resource(&[("container.id", "c2")]);
     assert!(found.contains(&"k8s.pod.name=shop-1".to_owned()), "{found:?}");
     let bookmark = r#"{"kind": "Pod", "metadata": {"resourceVersion": "40"}}"#;
@@ -299,21 +300,21 @@ fn a_batch_waits_for_its_pod() {
 fn waiting_is_bounded() {
     let (server, _events) = cluster(vec![]);
     let mut tested = Tested::of(&server, "wait: 50ms");
-    tested.until("a list", |metrics| metrics.total(names::KUBERNETES_LISTS) >= 2);
+    tested.until("a list", |metrics| metrics.total(metric_names::LISTS) >= 2);
     assert_eq!(tested.process(batch(&[("service.name", "host")])).len(), 1);
     assert_eq!(tested.resource(&[("container.id", "docker")]), ["container.id=docker"]);
     assert_eq!(tested.process(batch(&[("container.id", "docker")])).len(), 1);
-    assert_eq!(tested.metrics.total(names::KUBERNETES_MISSED), 2);
+    assert_eq!(tested.metrics.total(metric_names::RESOURCES_MISSED), 2);
     let mut tested = Tested::of(&server, "wait: 1h, max_parked: 1");
     let out = tested.process(batch(&[("container.id", "a")]));
     assert_eq!(out.len(), 1);
     let mut tested = Tested::of(&server, "wait: 1h");
     assert!(tested.process(batch(&[("container.id", "a")])).is_empty());
-    assert!(tested.metrics.total(names::KUBERNETES_PARKED_BYTES) > 0);
+    assert!(tested.metrics.total(metric_names::PARKED_BYTES) > 0);
     let mut out = Outbox::default();
     tested.processor.finish(Instant::now(), &mut out);
     assert_eq!(out.drain().count(), 1);
-    assert_eq!(tested.metrics.total(names::KUBERNETES_PARKED_BYTES), 0);
+    assert_eq!(tested.metrics.total(metric_names::PARKED_BYTES), 0);
 }
 
 /// Scenario: a list of three pages.

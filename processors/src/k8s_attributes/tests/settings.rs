@@ -80,7 +80,7 @@ fn filters_are_the_servers_to_apply() {
                     not-equals}], labels: [{key: a, value: b}, {key: c, op: exists}, {key: d, op: \
                     does-not-exist}]}, extract: {metadata: [k8s.pod.name, k8s.node.uid]}";
     let tested = Tested::of(&server, settings);
-    tested.until("lists", |metrics| metrics.total(names::KUBERNETES_LISTS) >= 2);
+    tested.until("lists", |metrics| metrics.total(metric_names::LISTS) >= 2);
     tested.until("requests", |_| {
         server.asked().iter().filter(|asked| !asked.is_watch()).count() >= 2
     });
