@@ -7,6 +7,8 @@ use profpipe_engine::settings::{ByteSize, Duration, Percent};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::law::Controller;
+
 /// Keeps the whole cost of profiling this host within a budget.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -133,7 +135,11 @@ impl ProcessorConfig for Config {
     }
 
     fn build(self, setup: &Setup) -> Result<Box<dyn Processor>, Error> {
-        setup.services.overhead.limit(Limits {
+        let overhead = &setup.services.overhead;
+        overhead.install(|limits, target, kernel_sample| {
+            Box::new(Controller::new(limits, target, kernel_sample))
+        });
+        overhead.limit(Limits {
             cpu: self.cpu.0,
             memory: self.memory.map(|memory| memory.0),
             network: self.network.map(|network| network.0),

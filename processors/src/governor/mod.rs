@@ -1,9 +1,11 @@
 //! The `governor` processor: a hard budget for the cost of profiling.
 //!
-//! It states the budget; the sampler keeps it (`overhead` of the engine, receiver `perf`). On the way
-//! through, profiles of the sampler are told what they cost and how they were taken.
+//! It states the budget and brings the [control law](law::Controller) that keeps it; the engine runs it
+//! with real clocks, and the receiver `perf` carries out what it decides. On the way through, profiles
+//! of the sampler are told what they cost and how they were taken.
 
 mod config;
+mod law;
 #[cfg(test)]
 mod tests;
 

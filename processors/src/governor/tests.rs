@@ -6,15 +6,17 @@
 )]
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use profpipe_engine::Services;
 use profpipe_engine::batch::Batch;
 use profpipe_engine::component::{Outbox, ProcessorConfig, Setup};
 use profpipe_engine::config::Section;
-use profpipe_engine::overhead::Wish;
+use profpipe_engine::overhead::{Allowance, Limits, Overhead, SamplingTarget, Stage};
 use profpipe_profile::{Profile, Profiles, ResourceProfiles, ScopeProfiles, Value};
 
 use super::Config;
+use super::law::Controller;
 
 fn read(text: &str) -> Result<Config, String> {
     Section::from_yaml(text).unwrap().read_valid().map_err(|errors| format!("{errors:?}"))
@@ -73,10 +75,10 @@ fn profiles_tell_what_they_cost() {
     let setup = Setup::new("governor", Services::default());
     let mut governor = read("cpu: 0.5%").unwrap().build(&setup).unwrap();
     let overhead = &setup.services.overhead;
-    let second = std::time::Duration::from_secs(1);
-    let wish = Wish { frequency: 99.0, cpus: 2, interval: second, ladder: true };
-    let _sampler = overhead.govern("perf", wish, &setup.services.metrics).unwrap();
-    assert!(Arc::clone(overhead).govern("perf/2", wish, &setup.services.metrics).is_none());
+    let second = Duration::from_secs(1);
+    let target = SamplingTarget { frequency: 99.0, cpus: 2, interval: second, ladder: true };
+    let _sampler = overhead.govern("perf", target, &setup.services.metrics).unwrap();
+    assert!(Arc::clone(overhead).govern("perf/2", target, &setup.services.metrics).is_none());
     let mut pass = |batch| {
         let mut out = Outbox::default();
         governor.process(batch, &mut out).unwrap();
@@ -91,4 +93,36 @@ fn profiles_tell_what_they_cost() {
     // Before anything is known a sample is taken to cost 80 µs at least: so many fit, on two CPUs.
     let fit = 0.005 / 80e-6 / 2.0;
     assert!(matches!(of("profpipe.sampling.frequency"), Value::Double(hertz) if *hertz < fit));
+}
+
+/// Scenario: a governor begins; delivery and names ask for more than a second's budget, with and
+/// without an allowance for the start.
+/// Guarantees: the allowance is used first and says how much was; without it they wait; names also wait
+/// while delivery does.
+#[test]
+fn the_start_has_an_allowance() {
+    let (metrics, second) =
+        (profpipe_engine::telemetry::Metrics::default(), Duration::from_secs(1));
+    let target = SamplingTarget { frequency: 99.0, cpus: 2, interval: second, ladder: true };
+    for advance in [60, 0] {
+        let overhead = Arc::new(Overhead::default());
+        let start = Allowance { advance: advance * second, ..Allowance::default() };
+        overhead
+            .install(|limits, target, kernel| Box::new(Controller::new(limits, target, kernel)));
+        overhead.limit(Limits { start, ..Limits::default() });
+        let _governor = overhead.govern("perf", target, &metrics).unwrap();
+        assert_eq!(overhead.has_allowance(), advance > 0);
+        let mut turns = 0;
+        while overhead.wait(Stage::Symbolize).is_none() && turns < 1000 {
+            overhead.spend(Stage::Symbolize, 1_000_000);
+            turns += 1;
+        }
+        // 600 ms at 1 %, in pieces of a millisecond; without it less than a second's budget.
+        let expected = if advance > 0 { 599..=620 } else { 1..=10 };
+        assert!(expected.contains(&turns), "{turns}");
+        // Delivery that waits goes first.
+        let turns = |stage| (0..1000).take_while(|_| overhead.wait(stage).is_none()).count();
+        assert!(turns(Stage::Send) < 1000);
+        assert!(overhead.wait(Stage::Symbolize).unwrap() >= Duration::from_millis(100));
+    }
 }

@@ -1,13 +1,12 @@
-//! The control law with real clocks: what the sampler asks at the end of every window.
+//! A control law with real clocks: what the sampler asks at the end of every window.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::Overhead;
-use super::controller::{Controller, Levers, Observation, State, Wish};
+use super::law::{ControlLaw, Levers, Observation, State};
 use super::ledger::{Stage, monotonic, process_cpu};
-use super::limits::Limits;
 use super::metric_names;
 use super::pacer::Pacer;
 use super::turns::Turns;
@@ -59,7 +58,7 @@ pub struct Status {
 #[derive(Debug)]
 pub struct Governor {
     overhead: Arc<Overhead>,
-    controller: Controller,
+    law: Box<dyn ControlLaw>,
     receiver: Arc<str>,
     /// When the window began, and the ledger then.
     began: u64,
@@ -137,14 +136,14 @@ impl Governor {
     pub(super) fn new(
         overhead: Arc<Overhead>,
         receiver: &str,
-        limits: Limits,
-        wish: Wish,
+        law: impl FnOnce(f64) -> Box<dyn ControlLaw>,
         metrics: &Metrics,
     ) -> Self {
-        let controller = Controller::new(limits, wish, KERNEL_SAMPLE);
+        let law = law(KERNEL_SAMPLE);
+        let limits = *law.limits();
         let ledger = overhead.ledger();
         let mut governor = Self {
-            controller,
+            law,
             receiver: receiver.into(),
             began: monotonic(),
             user: process_cpu() + overhead.worker_cpu(),
@@ -160,7 +159,7 @@ impl Governor {
             overhead,
         };
         governor.meters.budget.set(ppm(limits.cpu));
-        let levers = governor.controller.plan();
+        let levers = governor.law.plan();
         governor.publish(levers, 0.0, 0.0);
         if !levers.symbols {
             tracing::warn!(
@@ -189,7 +188,7 @@ impl Governor {
 
     /// What the first window may do.
     pub fn levers(&mut self) -> Levers {
-        self.controller.plan()
+        self.law.plan()
     }
 
     /// What a sample costs the kernel at most was measured, in nanoseconds.
@@ -201,7 +200,7 @@ impl Governor {
 
     /// A storm in the side band was seen and it is off already.
     pub fn storm(&mut self) {
-        self.controller.storm();
+        self.law.storm();
     }
 
     /// A window has ended: what the next one may do.
@@ -256,11 +255,11 @@ impl Governor {
             kernel_record: KERNEL_RECORD,
             resident,
         };
-        self.controller.observe(&observation);
-        let levers = self.controller.plan();
+        self.law.observe(&observation);
+        let levers = self.law.plan();
         let total = observation.total();
         self.count(&observation, total);
-        let balance = self.controller.balance();
+        let balance = self.law.balance();
         tracing::debug!(?observation, ?levers, balance, ?by_stage, "window");
         self.lately.push((total, seconds));
         while self.lately.iter().skip(1).map(|(_, seconds)| seconds).sum::<f64>() >= 10.0 {
@@ -287,7 +286,7 @@ impl Governor {
         meters.base.add(whole(window.user - window.sampling - window.deferrable));
         meters.kernel.add(whole(total - window.user));
         meters.windows.add(1);
-        let budget = self.controller.limits().nanoseconds(Duration::from_secs_f64(window.seconds));
+        let budget = self.law.limits().nanoseconds(Duration::from_secs_f64(window.seconds));
         meters.over.add(u64::from(total > budget));
         meters.capped.add(u64::from(window.capped > 0));
         meters.sent.set(ledger.bytes());
@@ -312,7 +311,7 @@ impl Governor {
     }
 
     fn publish(&mut self, levers: Levers, spent: f64, spent_lately: f64) {
-        let budget = self.controller.limits().cpu;
+        let budget = self.law.limits().cpu;
         let meters = &self.meters;
         meters.spent.set(ppm(spent_lately));
         meters.frequency.set((levers.frequency * 1000.0) as u64);
@@ -322,7 +321,7 @@ impl Governor {
         meters.sideband_off.set(u64::from(!levers.sideband));
         meters.kernel_sample.set(self.kernel_sample as u64);
         meters.reserve.set(ppm(levers.reserve));
-        meters.owed.set(self.controller.owed() as u64);
+        meters.owed.set(self.law.owed() as u64);
         let status = Status {
             levers,
             budget,
@@ -354,9 +353,9 @@ impl Governor {
                     "receivers::{receiver}: profiling within {budget} % of a core is not possible \
                      here: it is off and will be tried again in {:?}; allow more with \
                      `governor::cpu`",
-                    self.controller.limits().retry
+                    self.law.limits().retry
                 ),
-                State::Infeasible if levers.window > self.controller.limits().window.0 => {
+                State::Infeasible if levers.window > self.law.limits().window.0 => {
                     tracing::warn!(
                         "receivers::{receiver}: profiling costs too much of {budget} % of a core \
                          before the first sample: windows are {:?} long now",

@@ -1,21 +1,21 @@
 //! What profiling costs, and what keeps that within a budget.
 //!
 //! One [`Overhead`] belongs to the [`Services`](crate::graph::Services) of a program. Everything
-//! that works for profiles tells it what that took ([`Work`]); with limits
-//! ([`Overhead::limit`], set by the processor `governor`) it also says when work that can wait may
-//! be done. The sampler owns the loop: at the end of every window it tells what the window was like
+//! that works for profiles tells it what that took ([`Work`]); with limits and a law
+//! ([`Overhead::limit`], [`Overhead::install`], both by the processor `governor`) it also says when work
+//! that can wait may be done. The sampler owns the loop: at the end of every window it tells what the window was like
 //! and is told what the next one may do ([`Governor::window`]).
 //!
 //! # Layout
 //! - [`Limits`]: what is allowed. [`Ledger`]: what was spent, by [`Stage`].
-//! - [`Controller`]: the control law, a pure state machine. [`Pacer`]: when work that can wait is
+//! - [`ControlLaw`]: what decides, a pure state machine that the governor brings. [`Pacer`]: when work that can wait is
 //!   done, pure too. `turns`: whose turn it is, and how long each stage was kept waiting.
 //! - [`WaitingWindow`]: what has been sampled and has not left yet, and how old it is.
 //! - [`Governor`]: the two with real clocks, metrics and log lines.
 //! - `worker`: the CPU time of the symbolizer's processes.
 
-mod controller;
 mod governor;
+mod law;
 mod ledger;
 mod limits;
 pub mod metric_names;
@@ -27,12 +27,12 @@ mod waiting;
 mod work;
 mod worker;
 
-pub use controller::{Controller, Levers, Observation, Rung, State, Wish};
 pub use governor::{Governor, Sampled, Status};
+pub use law::{ControlLaw, Levers, MakeLaw, Observation, Rung, SamplingTarget, State};
 pub use ledger::{Ledger, Stage, monotonic, process_cpu, thread_cpu};
 pub use limits::{Allowance, Limits};
 pub use pacer::Pacer;
-pub use waiting::{OldestWindow, WaitingWindow};
+pub use waiting::{OldestWindow, WaitingWindow, longest_age};
 pub use work::{Metered, Work, aside, checkpoint};
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -65,6 +65,7 @@ pub struct Overhead {
 #[derive(Debug, Default)]
 struct Shared {
     limits: Option<Limits>,
+    law: Option<MakeLaw>,
     pacer: Option<Pacer>,
     /// The same for bytes on their way out.
     network: Option<Pacer>,
@@ -100,6 +101,11 @@ impl Overhead {
         }
     }
 
+    /// Sets the law by which samplers that start from now on keep the limits.
+    pub fn install(&self, law: MakeLaw) {
+        self.shared().law = Some(law);
+    }
+
     /// The limits, if there are any.
     pub fn limits(&self) -> Option<Limits> {
         self.shared().limits
@@ -108,7 +114,7 @@ impl Overhead {
     /// Forgets the limits: another configuration is about to be built.
     pub(crate) fn begin(&self) {
         let mut shared = self.shared();
-        shared.limits = None;
+        (shared.limits, shared.law) = (None, None);
         shared.hurried = false;
     }
 
@@ -288,21 +294,29 @@ impl Overhead {
         }
     }
 
-    /// A governor for a sampler; none without limits, or where another sampler has it.
+    /// A governor for a sampler; none without limits and a law, or where another sampler has it.
     pub fn govern(
         self: &Arc<Self>,
         receiver: &str,
-        wish: Wish,
+        target: SamplingTarget,
         metrics: &crate::telemetry::Metrics,
     ) -> Option<Governor> {
-        let limits = self.limits()?;
+        let (limits, law) = {
+            let shared = self.shared();
+            (shared.limits?, shared.law?)
+        };
         if self.governed.swap(true, Ordering::AcqRel) {
             tracing::warn!(
                 "receivers::{receiver}: another sampler is governed already: this one is not"
             );
             return None;
         }
-        Some(Governor::new(Arc::clone(self), receiver, limits, wish, metrics))
+        Some(Governor::new(
+            Arc::clone(self),
+            receiver,
+            |kernel| law(limits, target, kernel),
+            metrics,
+        ))
     }
 }
 

@@ -23,7 +23,7 @@ const SHORTEST_PATIENCE: Duration = Duration::from_secs(2);
 const LATE: f64 = 0.6;
 
 /// The latest that the profile of a window of a sampler with this interval leaves, after its end.
-pub(super) fn longest_age(interval: Duration) -> Duration {
+pub fn longest_age(interval: Duration) -> Duration {
     2 * interval + SLACK
 }
 

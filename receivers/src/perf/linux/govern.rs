@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use profpipe_engine::Services;
 use profpipe_engine::overhead::{
-    Governor, Levers, Overhead, Rung, Sampled, Stage, State, Wish, thread_cpu,
+    Governor, Levers, Overhead, Rung, Sampled, SamplingTarget, Stage, State, thread_cpu,
 };
 
 use super::attr::Choices;
@@ -131,14 +131,14 @@ impl Governed {
         services: &Services,
         id: &str,
     ) -> Option<Self> {
-        let wish = Wish {
+        let target = SamplingTarget {
             frequency: f64::from(config.frequency),
             cpus: session.cpus.len() as u32,
             interval: config.interval.0,
             ladder: true,
         };
         let overhead = Arc::clone(&services.overhead);
-        let mut governor = overhead.govern(id, wish, &services.metrics)?;
+        let mut governor = overhead.govern(id, target, &services.metrics)?;
         let levers = governor.levers();
         let start = now();
         let first = period(levers.frequency);

@@ -1,4 +1,4 @@
-//! The ledger, the pacer and the control law.
+//! The ledger, the pacer and waiting windows.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -6,13 +6,10 @@
     reason = "a test fails by panicking"
 )]
 
-mod plant;
-mod simulation;
-
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Allowance, Limits, Overhead, Pacer, Stage};
+use super::{Overhead, Pacer, Stage};
 
 /// Scenario: pieces of work of many sizes ask for their turn, one after the other, for a minute.
 /// Guarantees: no second sees more than the share, plus what the last piece overdraws.
@@ -118,35 +115,6 @@ fn the_oldest_window_is_told() {
     let now = super::monotonic();
     assert!(overhead.take_oldest_age(now) >= Duration::from_secs(13));
     assert_eq!(overhead.take_oldest_age(now), Duration::ZERO);
-}
-
-/// Scenario: a governor begins; delivery and names ask for more than a second's budget, with and
-/// without an allowance for the start.
-/// Guarantees: the allowance is used first and says how much was; without it they wait; names also wait
-/// while delivery does.
-#[test]
-fn the_start_has_an_allowance() {
-    let (metrics, second) = (crate::telemetry::Metrics::default(), Duration::from_secs(1));
-    let wish = super::Wish { frequency: 99.0, cpus: 2, interval: second, ladder: true };
-    for advance in [60, 0] {
-        let overhead = Arc::new(Overhead::default());
-        let start = Allowance { advance: advance * second, ..Allowance::default() };
-        overhead.limit(Limits { start, ..Limits::default() });
-        let _governor = overhead.govern("perf", wish, &metrics).unwrap();
-        assert_eq!(overhead.has_allowance(), advance > 0);
-        let mut turns = 0;
-        while overhead.wait(Stage::Symbolize).is_none() && turns < 1000 {
-            overhead.spend(Stage::Symbolize, 1_000_000);
-            turns += 1;
-        }
-        // 600 ms at 1 %, in pieces of a millisecond; without it less than a second's budget.
-        let expected = if advance > 0 { 599..=620 } else { 1..=10 };
-        assert!(expected.contains(&turns), "{turns}");
-        // Delivery that waits goes first.
-        let turns = |stage| (0..1000).take_while(|_| overhead.wait(stage).is_none()).count();
-        assert!(turns(Stage::Send) < 1000);
-        assert!(overhead.wait(Stage::Symbolize).unwrap() >= Duration::from_millis(100));
-    }
 }
 
 /// Scenario: nothing may be spent at all.

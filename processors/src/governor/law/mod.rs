@@ -1,4 +1,4 @@
-//! The control law: from what a window cost to what the next one may do.
+//! The governor's control law: from what a window cost to what the next one may do.
 //!
 //! Feed-forward: what a sample costs is estimated, and the number of samples follows from what the
 //! budget leaves for them. Only a slow trim within bounds looks back at what was spent: it makes up
@@ -9,23 +9,25 @@
 //! What a window may cost is divided so:
 //! - the *base*, which is there whatever one does: wake-ups, timers, reports of mappings and forks;
 //! - the *reserve* for work that can wait: what it took lately, and more for as long as it is kept
-//!   waiting; most of the budget where profiles are late. The [pacer](super::Pacer) spreads it;
+//!   waiting; most of the budget where profiles are late. The [pacer](profpipe_engine::overhead::Pacer) spreads it;
 //! - *samples*: the rest. The credits that the kernel enforces are what the rest pays for.
 
 mod estimate;
 mod ladder;
 mod profile_length;
 mod reserve;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
 use self::estimate::{Cost, Margin, Mean, Peak};
-use self::ladder::Ladder;
+use self::ladder::{Ladder, Quality};
 use self::profile_length::ProfileLength;
 use self::reserve::Reserve;
-use super::limits::Limits;
-
-pub use self::ladder::Rung;
+use profpipe_engine::overhead::{
+    ControlLaw, Levers, Limits, Observation, Rung, SamplingTarget, State,
+};
 
 /// What of the budget the mean shall be.
 const TARGET: f64 = 0.9;
@@ -75,137 +77,11 @@ const LEAST: f64 = 0.1;
 /// What of the frequency that seems affordable one begins with.
 const CAUTION: f64 = 0.4;
 
-/// What a host is like, and what was wanted without a governor.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Wish {
-    /// Samples a second and CPU.
-    pub frequency: f64,
-    /// CPUs.
-    pub cpus: u32,
-    /// How long a profile is.
-    pub interval: Duration,
-    /// Whether quality can be lowered.
-    pub ladder: bool,
-}
-
-/// What a window was like.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Observation {
-    /// Its length in seconds.
-    pub seconds: f64,
-    /// The CPU time of this process and its worker, in nanoseconds as are all below.
-    pub user: f64,
-    /// Of that, what samples took: reading and unwinding them.
-    pub sampling: f64,
-    /// Of that, work that can wait.
-    pub deferrable: f64,
-    /// Of that, what profiles cannot leave without: adding up, processing, sending.
-    pub delivery: f64,
-    /// What was taken of the allowance for the start.
-    pub allowed: f64,
-    /// The largest piece of work that can wait.
-    pub lump: f64,
-    /// The largest piece that waits now, as far as one knows before.
-    pub pending: f64,
-    /// For how much of the window delivery was kept waiting, of 1.
-    pub delivery_waited: f64,
-    /// The same for other work that can wait.
-    pub rest_waited: f64,
-    /// The age of the oldest window whose profile has not left, or has left in this window, in
-    /// seconds since it ended.
-    pub age: f64,
-    /// Whether that is late.
-    pub is_late: bool,
-    /// Interruptions by samples.
-    pub samples: f64,
-    /// Samples that were unwound, those twice that had to wait for tables.
-    pub processed: f64,
-    /// Records of mappings, names, forks and ends.
-    pub sideband: f64,
-    /// The CPUs that were busy, as far as the samples say.
-    pub busy: f64,
-    /// CPUs whose credits were used up.
-    pub capped: u32,
-    /// The most that a sample costs the kernel on this host.
-    pub kernel_sample: f64,
-    /// The most that a record of the side band costs the kernel.
-    pub kernel_record: f64,
-    /// Resident bytes, where they were measured.
-    pub resident: Option<u64>,
-}
-
-impl Observation {
-    /// What it cost in all.
-    pub fn total(&self) -> f64 {
-        self.user + self.samples * self.kernel_sample + self.sideband * self.kernel_record
-    }
-}
-
-/// How it goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum State {
-    /// At the frequency that was wished for.
-    Steady,
-    /// Slower than wished, to stay within the budget.
-    Limited,
-    /// Nothing is sampled until a debt is paid.
-    Paying,
-    /// The base alone takes too much of the budget, so that windows are longer; or what little is
-    /// sampled cannot be sent in time.
-    Infeasible,
-    /// The budget cannot be kept: off.
-    Stopped,
-}
-
-impl State {
-    /// As an attribute.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Steady => "steady",
-            Self::Limited => "limited",
-            Self::Paying => "paying",
-            Self::Infeasible => "infeasible",
-            Self::Stopped => "stopped",
-        }
-    }
-}
-
-/// What the governor sets.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Levers {
-    /// Samples a second and CPU.
-    pub frequency: f64,
-    /// The samples that the kernel may take in the next window, on all CPUs; 0: none.
-    pub credits: u32,
-    /// How user stacks are taken.
-    pub rung: Rung,
-    /// Whether mappings, names, forks and ends are reported.
-    pub sideband: bool,
-    /// The records of the side band that the next window can bear.
-    pub sideband_records: f64,
-    /// CPU time that unwinding may take in the next window, in nanoseconds.
-    pub unwinding: f64,
-    /// CPU time for work that can wait in any second, in nanoseconds for each of time.
-    pub pace: f64,
-    /// The same in any ten seconds.
-    pub pace_of_ten: f64,
-    /// The share of the budget that is kept for work that can wait.
-    pub reserve: f64,
-    /// The length of the next window.
-    pub window: Duration,
-    /// The length of a profile.
-    pub profile: Duration,
-    /// Whether names may be looked for here.
-    pub symbols: bool,
-    /// How it goes.
-    pub state: State,
-}
-
 /// The control law.
 #[derive(Debug, Clone)]
-pub struct Controller {
+pub(crate) struct Controller {
     limits: Limits,
-    wish: Wish,
+    target: SamplingTarget,
     user: Cost,
     /// What is there whatever one does, at most, by second.
     base: Peak,
@@ -248,66 +124,12 @@ pub struct Controller {
     paying: bool,
 }
 
-impl Controller {
-    /// Before the first window. `kernel_sample` is the most that a sample may cost the kernel.
-    pub fn new(limits: Limits, wish: Wish, kernel_sample: f64) -> Self {
-        let mut new = Self {
-            limits,
-            wish,
-            user: Cost::new(40_000.0, 15_000.0),
-            base: Peak::default(),
-            usual: Mean::default(),
-            reserve: Reserve::new(wish.interval),
-            margin: Margin::new(),
-            fixed: Mean::default(),
-            planned: 0.0,
-            pace: 0.0,
-            spent: Mean::from(TARGET),
-            trim: 1.0,
-            busy: f64::from(wish.cpus),
-            pending: 0.0,
-            yielded: 0.0,
-            tokens: 0.0,
-            owed: 0.0,
-            frequency: 1.0,
-            kernel: kernel_sample,
-            record: 5_000.0,
-            ladder: Ladder::new(),
-            profile: ProfileLength::new(wish.interval, limits.longest_profile),
-            length: limits.window.0.as_secs_f64(),
-            heavy: 0,
-            light: 0,
-            hopeless: 0,
-            storm: 0.0,
-            stopped: 0.0,
-            memory_ok: true,
-            paying: false,
-        };
-        // Slow at first, and faster as it proves affordable.
-        let usual = new.affordable(Rung::Full);
-        new.frequency = (CAUTION * usual / new.busy.max(1.0)).clamp(SLOWEST, new.wish.frequency);
-        new
-    }
-
-    /// The limits it keeps.
-    pub fn limits(&self) -> &Limits {
+impl ControlLaw for Controller {
+    fn limits(&self) -> &Limits {
         &self.limits
     }
 
-    /// Nanoseconds of CPU a second: less while the start is paid back.
-    fn budget(&self) -> f64 {
-        let budget = self.limits.cpu * 1e9;
-        if self.owed > 0.0 { budget - self.payment() } else { budget }
-    }
-
-    /// What of the start is paid back in a second, in nanoseconds.
-    fn payment(&self) -> f64 {
-        let start = &self.limits.start;
-        start.nanoseconds(self.limits.cpu) / start.payback.as_secs_f64().max(1.0)
-    }
-
-    /// Learns from a window.
-    pub fn observe(&mut self, window: &Observation) {
+    fn observe(&mut self, window: &Observation) {
         let seconds = window.seconds.max(0.001);
         self.owed = (self.owed - self.payment() * seconds).max(0.0) + window.allowed;
         let budget = self.budget();
@@ -345,7 +167,7 @@ impl Controller {
             self.margin.observe((samples - (self.planned - usual)) / budget, is_over, seconds);
         }
         self.spent.observe(share.min(2.0), seconds, TRIM_TIME);
-        if self.frequency < 0.98 * self.wish.frequency && !self.paying {
+        if self.frequency < 0.98 * self.target.frequency && !self.paying {
             let difference = TARGET - self.spent.get();
             self.trim =
                 (self.trim + TRIM_GAIN * seconds.min(5.0) * difference).clamp(TRIM.0, TRIM.1);
@@ -361,8 +183,159 @@ impl Controller {
         self.feasibility(base, seconds);
     }
 
+    fn plan(&mut self) -> Levers {
+        let budget = self.budget();
+        // After long windows a small debt by second is paid over the window.
+        let available =
+            ((1.0 - INHERITED) * budget + self.tokens / self.length.max(1.0)).clamp(0.0, budget);
+        if self.target.ladder && self.stopped <= 0.0 && !self.paying {
+            let before = self.ladder.rung;
+            let shared = (1.1 * self.busy).max(0.5);
+            let predicted = Rung::ALL.map(|rung| self.affordable(rung) / shared);
+            let rung =
+                self.ladder.step(|rung| predicted.get(rung as usize).copied().unwrap_or(0.0));
+            if rung != before {
+                self.user.scale(rung.relative().0 / before.relative().0);
+                self.margin.begin_anew();
+            }
+        }
+        let rung = self.ladder.rung;
+        // A debt takes credits, which the kernel enforces; the frequency is for the long run.
+        let usual = self.affordable(rung);
+        let wanted = (usual / self.busy.max(0.5)).min(self.target.frequency);
+        let faster = self.frequency.max(1.0) * 1.25_f64.powf(self.length.min(4.0));
+        self.paying = self.tokens < -PAYING * budget;
+        // While nothing is sampled the frequency says nothing: it is kept for afterwards.
+        if !self.paying && usual > 0.0 {
+            self.frequency = wanted.min(faster).max(SLOWEST);
+        }
+        let stopped = self.stopped > 0.0;
+        let off = self.paying || stopped;
+        let base = self.usual.get();
+        // What the kernel enforces: a little more than is usual, so that it is rarely met where all
+        // is as planned, and never more than what is there.
+        let room = available - base - self.reserve.get().min(0.5) * budget;
+        let most = (room / self.cost(rung)).max(1.2 * usual * available / budget);
+        let all = (FULL * available - base) / self.cost(rung);
+        let samples = most.min(all).max(0.0);
+        let (samples, frequency) = match self.beside(available) {
+            Some(beside) => {
+                let beside = beside / self.cost(rung);
+                let frequency = self.frequency.min(beside / self.busy.max(0.5));
+                (samples.min(1.2 * beside), frequency)
+            }
+            None => (samples, self.frequency),
+        };
+        let yields = frequency < self.frequency;
+        self.yielded = if yields { self.yielded + self.length } else { 0.0 };
+        // The frequency keeps to what is affordable in the long run, also where that is less than a
+        // sample in each window.
+        let credits = match samples * self.length {
+            _ if off => 0.0,
+            few if few < LEAST => 0.0,
+            some => some.max(1.0),
+        };
+        let state = if stopped {
+            State::Stopped
+        } else if self.length > self.limits.window.0.as_secs_f64() || self.reserve.is_hopeless() {
+            State::Infeasible
+        } else if off || credits < 1.0 {
+            State::Paying
+        } else if self.frequency < 0.95 * self.target.frequency {
+            State::Limited
+        } else {
+            State::Steady
+        };
+        let sampling = samples.min(frequency * self.busy);
+        let sampling = if off { 0.0 } else { sampling * self.cost(rung) };
+        self.planned = sampling + base;
+        let (pace, pace_of_ten) = self.paces(available, off);
+        self.pace = pace;
+        Levers {
+            frequency: frequency.max(SLOWEST),
+            credits: credits as u32,
+            rung,
+            sideband: self.storm <= 0.0 && !stopped,
+            sideband_records: SIDEBAND * budget * self.length / self.record.max(100.0),
+            unwinding: (samples * self.user.upper() * self.length).max(0.1 * budget),
+            pace: pace / 1e9,
+            pace_of_ten: pace_of_ten / 1e9,
+            reserve: self.reserve.get(),
+            window: Duration::from_secs_f64(self.length),
+            profile: self.profile.get(),
+            symbols: self.memory_ok && !stopped && self.limits.cpu >= NAMES,
+            state,
+        }
+    }
+
+    fn storm(&mut self) {
+        self.storm = STORM;
+    }
+
+    fn balance(&self) -> f64 {
+        self.tokens / self.budget()
+    }
+
+    fn owed(&self) -> f64 {
+        self.owed
+    }
+}
+
+impl Controller {
+    /// Before the first window. `kernel_sample` is the most that a sample may cost the kernel.
+    pub(crate) fn new(limits: Limits, target: SamplingTarget, kernel_sample: f64) -> Self {
+        let mut new = Self {
+            limits,
+            target,
+            user: Cost::new(40_000.0, 15_000.0),
+            base: Peak::default(),
+            usual: Mean::default(),
+            reserve: Reserve::new(target.interval),
+            margin: Margin::new(),
+            fixed: Mean::default(),
+            planned: 0.0,
+            pace: 0.0,
+            spent: Mean::from(TARGET),
+            trim: 1.0,
+            busy: f64::from(target.cpus),
+            pending: 0.0,
+            yielded: 0.0,
+            tokens: 0.0,
+            owed: 0.0,
+            frequency: 1.0,
+            kernel: kernel_sample,
+            record: 5_000.0,
+            ladder: Ladder::new(),
+            profile: ProfileLength::new(target.interval, limits.longest_profile),
+            length: limits.window.0.as_secs_f64(),
+            heavy: 0,
+            light: 0,
+            hopeless: 0,
+            storm: 0.0,
+            stopped: 0.0,
+            memory_ok: true,
+            paying: false,
+        };
+        // Slow at first, and faster as it proves affordable.
+        let usual = new.affordable(Rung::Full);
+        new.frequency = (CAUTION * usual / new.busy.max(1.0)).clamp(SLOWEST, new.target.frequency);
+        new
+    }
+
+    /// Nanoseconds of CPU a second: less while the start is paid back.
+    fn budget(&self) -> f64 {
+        let budget = self.limits.cpu * 1e9;
+        if self.owed > 0.0 { budget - self.payment() } else { budget }
+    }
+
+    /// What of the start is paid back in a second, in nanoseconds.
+    fn payment(&self) -> f64 {
+        let start = &self.limits.start;
+        start.nanoseconds(self.limits.cpu) / start.payback.as_secs_f64().max(1.0)
+    }
+
     fn cpus(&self) -> f64 {
-        f64::from(self.wish.cpus.max(1))
+        f64::from(self.target.cpus.max(1))
     }
 
     /// Turns the side band off in a storm, and on again after it.
@@ -373,11 +346,6 @@ impl Controller {
         } else {
             self.storm = (self.storm - seconds).max(0.0);
         }
-    }
-
-    /// A storm was seen within a window, and the side band is off already.
-    pub fn storm(&mut self) {
-        self.storm = STORM;
     }
 
     /// Lengthens windows where the base takes too much, and gives up where that does not help.
@@ -439,92 +407,6 @@ impl Controller {
         (mean.min(second) / self.cost(rung)).max(0.0)
     }
 
-    /// What the next window may do.
-    pub fn plan(&mut self) -> Levers {
-        let budget = self.budget();
-        // After long windows a small debt by second is paid over the window.
-        let available =
-            ((1.0 - INHERITED) * budget + self.tokens / self.length.max(1.0)).clamp(0.0, budget);
-        if self.wish.ladder && self.stopped <= 0.0 && !self.paying {
-            let before = self.ladder.rung;
-            let shared = (1.1 * self.busy).max(0.5);
-            let predicted = Rung::ALL.map(|rung| self.affordable(rung) / shared);
-            let rung =
-                self.ladder.step(|rung| predicted.get(rung as usize).copied().unwrap_or(0.0));
-            if rung != before {
-                self.user.scale(rung.relative().0 / before.relative().0);
-                self.margin.begin_anew();
-            }
-        }
-        let rung = self.ladder.rung;
-        // A debt takes credits, which the kernel enforces; the frequency is for the long run.
-        let usual = self.affordable(rung);
-        let wanted = (usual / self.busy.max(0.5)).min(self.wish.frequency);
-        let faster = self.frequency.max(1.0) * 1.25_f64.powf(self.length.min(4.0));
-        self.paying = self.tokens < -PAYING * budget;
-        // While nothing is sampled the frequency says nothing: it is kept for afterwards.
-        if !self.paying && usual > 0.0 {
-            self.frequency = wanted.min(faster).max(SLOWEST);
-        }
-        let stopped = self.stopped > 0.0;
-        let off = self.paying || stopped;
-        let base = self.usual.get();
-        // What the kernel enforces: a little more than is usual, so that it is rarely met where all
-        // is as planned, and never more than what is there.
-        let room = available - base - self.reserve.get().min(0.5) * budget;
-        let most = (room / self.cost(rung)).max(1.2 * usual * available / budget);
-        let all = (FULL * available - base) / self.cost(rung);
-        let samples = most.min(all).max(0.0);
-        let (samples, frequency) = match self.beside(available) {
-            Some(beside) => {
-                let beside = beside / self.cost(rung);
-                let frequency = self.frequency.min(beside / self.busy.max(0.5));
-                (samples.min(1.2 * beside), frequency)
-            }
-            None => (samples, self.frequency),
-        };
-        let yields = frequency < self.frequency;
-        self.yielded = if yields { self.yielded + self.length } else { 0.0 };
-        // The frequency keeps to what is affordable in the long run, also where that is less than a
-        // sample in each window.
-        let credits = match samples * self.length {
-            _ if off => 0.0,
-            few if few < LEAST => 0.0,
-            some => some.max(1.0),
-        };
-        let state = if stopped {
-            State::Stopped
-        } else if self.length > self.limits.window.0.as_secs_f64() || self.reserve.is_hopeless() {
-            State::Infeasible
-        } else if off || credits < 1.0 {
-            State::Paying
-        } else if self.frequency < 0.95 * self.wish.frequency {
-            State::Limited
-        } else {
-            State::Steady
-        };
-        let sampling = samples.min(frequency * self.busy);
-        let sampling = if off { 0.0 } else { sampling * self.cost(rung) };
-        self.planned = sampling + base;
-        let (pace, pace_of_ten) = self.paces(available, off);
-        self.pace = pace;
-        Levers {
-            frequency: frequency.max(SLOWEST),
-            credits: credits as u32,
-            rung,
-            sideband: self.storm <= 0.0 && !stopped,
-            sideband_records: SIDEBAND * budget * self.length / self.record.max(100.0),
-            unwinding: (samples * self.user.upper() * self.length).max(0.1 * budget),
-            pace: pace / 1e9,
-            pace_of_ten: pace_of_ten / 1e9,
-            reserve: self.reserve.get(),
-            window: Duration::from_secs_f64(self.length),
-            profile: self.profile.get(),
-            symbols: self.memory_ok && !stopped && self.limits.cpu >= NAMES,
-            state,
-        }
-    }
-
     /// What is left of a second without samples for work that can wait.
     fn without_samples(&self, available: f64) -> f64 {
         // What the end of a window takes falls into one second, however long the window was.
@@ -554,15 +436,5 @@ impl Controller {
         let ten = FULL * available - fixed;
         let least = TRICKLE * budget;
         (second.clamp(least, budget), ten.clamp(least, budget))
-    }
-
-    /// What is left over, in seconds of budget; negative: a debt.
-    pub fn balance(&self) -> f64 {
-        self.tokens / self.budget()
-    }
-
-    /// What of the allowance for the start is still to be paid back, in nanoseconds.
-    pub fn owed(&self) -> f64 {
-        self.owed
     }
 }

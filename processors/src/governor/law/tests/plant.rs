@@ -3,7 +3,11 @@
 
 use std::time::Duration;
 
-use crate::overhead::{Controller, Levers, Limits, Observation, Pacer, Rung, Wish};
+use profpipe_engine::overhead::{
+    ControlLaw as _, Levers, Limits, Observation, Pacer, Rung, SamplingTarget,
+};
+
+use crate::governor::law::Controller;
 
 /// A small generator of random numbers; the tests need no good one, only the same each time.
 pub(super) struct Random(u64);
@@ -162,10 +166,10 @@ pub(super) fn run_on(
     let cpus = 32.0;
     let limits = Limits { cpu, ..Limits::default() };
     let interval = Duration::from_secs(10);
-    let wish = Wish { frequency: 99.0, cpus: cpus as u32, interval, ladder: true };
+    let target = SamplingTarget { frequency: 99.0, cpus: cpus as u32, interval, ladder: true };
     let mut random = Random::new(seed);
     let kernel_at_most = 20_000.0;
-    let mut controller = Controller::new(limits, wish, kernel_at_most);
+    let mut controller = Controller::new(limits, target, kernel_at_most);
     let mut levers = controller.plan();
     let mut outcome = Outcome::default();
     let budget = cpu * 1e9;

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::Observation;
+use profpipe_engine::overhead::Observation;
 
 /// More than this share of the budget for delivery makes profiles longer.
 const MUCH: f64 = 0.3;

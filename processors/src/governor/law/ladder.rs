@@ -1,11 +1,13 @@
 //! The rungs of quality, from the best to the cheapest.
 //!
 //! Frequency is lowered first, because that costs variance and nothing else. Only when it would
-//! fall below [`Rung::few`] is information given up, and only if that buys enough; it comes back
+//! fall below [`Quality::few`] is information given up, and only if that buys enough; it comes back
 //! when it could be had at [`MANY`] times that for [`PATIENCE`] windows. The gap between the two is wider than a rung
 //! is worth, so nothing swings.
 
-/// The next rung up must promise so many times [`Rung::few`] of the rung here.
+use profpipe_engine::overhead::Rung;
+
+/// The next rung up must promise so many times [`Quality::few`] of the rung here.
 const MANY: f64 = 2.0;
 /// For so many windows.
 const PATIENCE: u32 = 20;
@@ -14,40 +16,23 @@ const HASTE: u32 = 5;
 /// A rung down must give so many times the samples to be worth it.
 const WORTH: f64 = 1.3;
 
-/// How user stacks are taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Rung {
-    /// As configured.
-    Full,
-    /// With at most 16 KiB of stack.
-    Half,
-    /// With at most 8 KiB of stack.
-    Quarter,
-    /// Along frame pointers.
-    FramePointers,
-    /// The interrupted function and the kernel's frames.
-    Leaf,
-}
-
-impl Rung {
-    /// From the best to the cheapest.
-    pub const ALL: [Self; 5] =
-        [Self::Full, Self::Half, Self::Quarter, Self::FramePointers, Self::Leaf];
-
-    /// As an attribute.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Full => "full",
-            Self::Half => "stack_16k",
-            Self::Quarter => "stack_8k",
-            Self::FramePointers => "frame_pointers",
-            Self::Leaf => "leaf",
-        }
-    }
-
+/// What a rung is worth.
+pub(super) trait Quality: Sized {
     /// What a sample costs user space and the kernel here, relative to the best rung: figures of
     /// one machine, used until there are measurements.
-    pub(super) fn relative(self) -> (f64, f64) {
+    fn relative(self) -> (f64, f64);
+    /// Samples a second and CPU below which this rung is better than the ones above: a shorter copy
+    /// of the stack cuts the deepest only, frame pointers are wrong for much code, and a leaf says
+    /// little.
+    fn few(self) -> f64;
+    /// The next cheaper one.
+    fn down(self) -> Option<Self>;
+    /// The next better one.
+    fn up(self) -> Option<Self>;
+}
+
+impl Quality for Rung {
+    fn relative(self) -> (f64, f64) {
         match self {
             Self::Full => (1.0, 1.0),
             Self::Half => (0.85, 0.95),
@@ -57,10 +42,7 @@ impl Rung {
         }
     }
 
-    /// Samples a second and CPU below which this rung is better than the ones above: a shorter copy
-    /// of the stack cuts the deepest only, frame pointers are wrong for much code, and a leaf says
-    /// little.
-    pub(super) fn few(self) -> f64 {
+    fn few(self) -> f64 {
         match self {
             Self::Full => 0.0,
             Self::Half | Self::Quarter => 9.5,
@@ -69,11 +51,11 @@ impl Rung {
         }
     }
 
-    pub(super) fn down(self) -> Option<Self> {
+    fn down(self) -> Option<Self> {
         Self::ALL.get(self as usize + 1).copied()
     }
 
-    pub(super) fn up(self) -> Option<Self> {
+    fn up(self) -> Option<Self> {
         Self::ALL.get((self as usize).checked_sub(1)?).copied()
     }
 }

@@ -1,8 +1,16 @@
 //! The control law on simulated hosts.
-#![allow(clippy::print_stderr, reason = "the figures are of interest when a bound is missed")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test fails by panicking; the figures are of interest when a bound is missed"
+)]
 
-use super::plant::{ALL, Outcome, QUIET, Scenario, run, run_on};
-use crate::overhead::State;
+mod plant;
+
+use self::plant::{ALL, Outcome, QUIET, Scenario, run, run_on};
+use profpipe_engine::overhead::State;
 
 /// Long enough for the storm and what comes after it.
 const SECONDS: usize = 300;

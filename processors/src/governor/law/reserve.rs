@@ -7,9 +7,9 @@
 
 use std::time::Duration;
 
-use super::Observation;
 use super::estimate::{Mean, Peak};
-use crate::overhead::waiting::longest_age;
+use profpipe_engine::overhead::Observation;
+use profpipe_engine::overhead::longest_age;
 
 /// What is kept in any case.
 const LEAST: f64 = 0.05;
