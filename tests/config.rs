@@ -155,7 +155,7 @@ bad.yaml:20:59: service::pipelines::profiles::exporters::1: `debu` is not define
 bad.yaml:21:58: service::pipelines::profiles/x::processor: unknown key; did you mean `processors`?
 bad.yaml:22:5: service::pipelines::traces: profpipe carries profiles only; remove the traces \
 pipeline or run it in a Collector
-bad.yaml:23:5: service::pipelines::profile: `profile` is no signal; a pipeline is `profiles` or \
+bad.yaml:23:5: service::pipelines::profile: `profile` is not a signal; a pipeline is `profiles` or \
 `profiles/name`; did you mean `profiles`?
 bad.yaml:24:14: connectors::forward: connectors are not supported; list the receiver in several \
 pipelines
@@ -327,7 +327,7 @@ fn layers_through_the_program() {
     assert_eq!(code, Some(2));
 }
 
-/// Scenario: a file that is not there, is a directory, or is no text.
+/// Scenario: a file that is not there, is a directory, or is not text.
 /// Guarantees: one line that names it, exit code 2.
 #[test]
 fn unreadable_files_are_named() {

@@ -142,7 +142,7 @@ pub(crate) fn compile(pattern: &str) -> Result<Regex, String> {
             let text = other.to_string();
             let last = text.lines().last().unwrap_or_default().trim();
             let reason = last.trim_start_matches("error: ");
-            format!("this is no regular expression: {reason}")
+            format!("this is not a regular expression: {reason}")
         }
     })
 }
@@ -151,7 +151,7 @@ pub(crate) fn compile(pattern: &str) -> Result<Regex, String> {
 #[derive(Debug, Clone)]
 pub(crate) struct Change {
     keys: Keys,
-    deed: Deed,
+    deed: Operation,
 }
 
 #[derive(Debug, Clone)]
@@ -161,7 +161,7 @@ enum Keys {
 }
 
 #[derive(Debug, Clone)]
-enum Deed {
+enum Operation {
     Set(Verb, Source),
     Delete,
     Hash,
@@ -193,12 +193,14 @@ impl Change {
             (None, from) => from.map(Source::Attribute),
         };
         let deed = match (action.action, source) {
-            (Verb::Delete, _) => Deed::Delete,
-            (Verb::Hash, _) => Deed::Hash,
-            (Verb::Extract, _) => pattern.clone().map_or(Deed::Nothing, Deed::Extract),
-            (Verb::Convert, _) => action.converted_type.map_or(Deed::Nothing, Deed::Convert),
-            (verb, Some(source)) => Deed::Set(verb, source),
-            (_, None) => Deed::Nothing,
+            (Verb::Delete, _) => Operation::Delete,
+            (Verb::Hash, _) => Operation::Hash,
+            (Verb::Extract, _) => pattern.clone().map_or(Operation::Nothing, Operation::Extract),
+            (Verb::Convert, _) => {
+                action.converted_type.map_or(Operation::Nothing, Operation::Convert)
+            }
+            (verb, Some(source)) => Operation::Set(verb, source),
+            (_, None) => Operation::Nothing,
         };
         let keys = match pattern {
             Some(pattern) if action.key.is_empty() => Keys::Matching(pattern),
@@ -221,8 +223,9 @@ impl Change {
     fn apply_to(&self, key: &str, target: &mut impl Target) {
         let known = target.get(key);
         match (&self.deed, known) {
-            (Deed::Set(Verb::Insert, _), Some(_)) | (Deed::Set(Verb::Update, _), None) => {}
-            (Deed::Set(_, source), _) => {
+            (Operation::Set(Verb::Insert, _), Some(_))
+            | (Operation::Set(Verb::Update, _), None) => {}
+            (Operation::Set(_, source), _) => {
                 let value = match source {
                     Source::Value(value) => Some(value.clone()),
                     Source::Attribute(from) => target.get(from),
@@ -231,13 +234,13 @@ impl Change {
                     target.set(key, value);
                 }
             }
-            (Deed::Delete, Some(_)) => target.remove(key),
-            (Deed::Hash, Some(value)) => {
+            (Operation::Delete, Some(_)) => target.remove(key),
+            (Operation::Hash, Some(value)) => {
                 if let Some(hashed) = hashed(&value) {
                     target.set(key, Value::String(hashed));
                 }
             }
-            (Deed::Extract(pattern), Some(Value::String(text))) => {
+            (Operation::Extract(pattern), Some(Value::String(text))) => {
                 let Some(groups) = pattern.captures(&text) else { return };
                 for name in pattern.capture_names().flatten() {
                     if let Some(part) = groups.name(name) {
@@ -245,13 +248,17 @@ impl Change {
                     }
                 }
             }
-            (Deed::Convert(to), Some(value)) => {
+            (Operation::Convert(to), Some(value)) => {
                 if let Some(converted) = converted(&value, *to) {
                     target.set(key, converted);
                 }
             }
             (
-                Deed::Delete | Deed::Hash | Deed::Extract(_) | Deed::Convert(_) | Deed::Nothing,
+                Operation::Delete
+                | Operation::Hash
+                | Operation::Extract(_)
+                | Operation::Convert(_)
+                | Operation::Nothing,
                 _,
             ) => {}
         }

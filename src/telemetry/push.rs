@@ -17,7 +17,7 @@ use opentelemetry_proto::tonic::metrics::v1::{
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use profpipe::pipeline::component::{Error, Extensions};
 use profpipe::pipeline::engine::OtlpPush;
-use profpipe::telemetry::{Family, Sort};
+use profpipe::telemetry::{Family, MetricKind};
 use profpipe_network::client::{Client, Endpoint, Request};
 use profpipe_network::http_client_config;
 use profpipe_network::settings::Compression;
@@ -48,7 +48,7 @@ impl Push {
         let endpoint = Endpoint::http(&settings.endpoint).map_err(of)?;
         let path = if endpoint.path().trim_matches('/').is_empty() { PATH } else { "" };
         let uri = endpoint.uri(path).map_err(|cause| {
-            Error::with_source(format!("`{}` is no address", settings.endpoint), cause)
+            Error::with_source(format!("`{}` is not an address", settings.endpoint), cause)
         })?;
         let mut connecting = Connecting::default().client();
         connecting.endpoint = settings.endpoint.clone();
@@ -89,7 +89,7 @@ impl Push {
         let answer = answer.map_err(|error| error.into_cause().chain())?;
         match answer.status.is_success() {
             true => Ok(()),
-            false => Err(format!("the answer is {}", answer.status)),
+            false => Err(format!("the response is {}", answer.status)),
         }
     }
 }
@@ -138,8 +138,8 @@ fn metric_of(family: &Family, start: u64, now: u64) -> Metric {
     });
     let data_points = points.collect();
     let data = match family.sort {
-        Sort::Gauge => metric::Data::Gauge(Gauge { data_points }),
-        Sort::Sum => metric::Data::Sum(Sum {
+        MetricKind::Gauge => metric::Data::Gauge(Gauge { data_points }),
+        MetricKind::Sum => metric::Data::Sum(Sum {
             data_points,
             aggregation_temporality: AggregationTemporality::Cumulative.into(),
             is_monotonic: true,

@@ -39,7 +39,7 @@ pub const FACTORY: Factory = Factory::extension::<Config>(
 struct BasicAuth {
     id: String,
     tenants: HashMap<String, Arc<str>>,
-    known: Watched<Known>,
+    known: Watched<Credentials>,
     /// Whether there are users to check.
     serves: bool,
     /// Whether there is a user to send.
@@ -47,7 +47,7 @@ struct BasicAuth {
 }
 
 /// What the configuration and its files say now.
-struct Known {
+struct Credentials {
     users: Users,
     /// The header's value that exporters send.
     client: Option<Secret>,
@@ -64,12 +64,12 @@ impl BasicAuth {
             let tenant: Arc<str> = tenant.as_str().into();
             tenants.extend(users.iter().map(|user| (user.clone(), Arc::clone(&tenant))));
         }
-        let known = Watched::new(config.files(), move || Known::read(&config))?;
+        let known = Watched::new(config.files(), move || Credentials::read(&config))?;
         Ok(Self { id: id.to_owned(), tenants, known, serves, sends })
     }
 }
 
-impl Known {
+impl Credentials {
     fn read(config: &Config) -> Result<Self, Error> {
         let mut users = Users::default();
         if let Some(htpasswd) = &config.htpasswd {

@@ -34,14 +34,14 @@ struct HealthCheck {
     /// Taken when it runs.
     server: Mutex<Option<Server>>,
     path: String,
-    answer: Arc<Answer>,
+    answer: Arc<HealthHandler>,
 }
 
 impl HealthCheck {
     fn new(config: Config, setup: &Setup) -> Result<Self, Error> {
         let server = Server::build(config.listening(), setup)?;
         let health = Arc::clone(&setup.services.health);
-        let answer = Answer {
+        let answer = HealthHandler {
             health,
             body: config.response_body,
             started: Instant::now(),
@@ -64,14 +64,14 @@ impl Extension for HealthCheck {
     }
 }
 
-struct Answer {
+struct HealthHandler {
     health: Arc<Health>,
     body: Option<ResponseBody>,
     started: Instant,
     since: SystemTime,
 }
 
-impl Answer {
+impl HealthHandler {
     fn now(&self) -> Reply {
         let running = self.health.is_running();
         let mut reply = match &self.body {
@@ -104,7 +104,7 @@ impl Answer {
 }
 
 #[async_trait]
-impl Handler for Answer {
+impl Handler for HealthHandler {
     async fn handle(&self, _request: Request) -> Result<Reply, Refusal> {
         Ok(self.now())
     }

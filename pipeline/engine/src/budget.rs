@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::{Mutex, Notify};
 
 /// The memory that batches may take, if nobody says otherwise: 64 MiB.
-pub(super) const MEMORY: usize = 64 << 20;
+pub(super) const DEFAULT_BYTES: usize = 64 << 20;
 
 /// A number of bytes that batches in flight share.
 #[derive(Debug)]

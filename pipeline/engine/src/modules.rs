@@ -7,7 +7,7 @@
 //! finds nothing here and looks elsewhere by the same identity.
 //!
 //! The store is bounded: the modules unused for longest are forgotten, which closes their files. So
-//! are those that nobody has published or found for [`UNUSED`]: they may be of files that were
+//! are those that nobody has published or found for [`UNUSED_TIMEOUT`]: they may be of files that were
 //! deleted long ago, which take space on the disk until then. A receiver publishes with every
 //! window what the window refers to and the store no longer has.
 
@@ -29,7 +29,7 @@ pub const JIT: &str = "[jit]";
 
 /// How long a module is kept that nobody publishes or finds: longer than a batch is on its way to
 /// whoever wants its modules. Who has one keeps it beyond.
-pub const UNUSED: Duration = Duration::from_secs(60);
+pub const UNUSED_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What identifies a module.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -151,11 +151,11 @@ impl ModuleStore {
         Some(Arc::clone(&entry.module))
     }
 
-    /// Forgets the modules that nobody has published or found for [`UNUSED`] at the time `now`.
+    /// Forgets the modules that nobody has published or found for [`UNUSED_TIMEOUT`] at the time `now`.
     /// Who publishes is to call it now and then.
     pub fn forget_unused(&self, now: Instant) {
         let mut state = self.lock();
-        state.modules.retain(|_, entry| now.saturating_duration_since(entry.at) < UNUSED);
+        state.modules.retain(|_, entry| now.saturating_duration_since(entry.at) < UNUSED_TIMEOUT);
         if state.modules.capacity() > 4 * state.modules.len().max(256) {
             state.modules.shrink_to_fit();
         }
@@ -216,8 +216,8 @@ mod tests {
             store.forget_unused(published);
             assert!(store.len() > 100, "{}", store.len());
             // The same as if so much time had gone by, but for the steady one.
-            store.lock().modules.get_mut(&steady).unwrap().at = published + UNUSED;
-            store.forget_unused(published + UNUSED);
+            store.lock().modules.get_mut(&steady).unwrap().at = published + UNUSED_TIMEOUT;
+            store.forget_unused(published + UNUSED_TIMEOUT);
             assert_eq!(store.len(), 1, "{round}");
             assert!(store.find(&steady).is_some());
         }

@@ -11,10 +11,10 @@ use crate::edge::Edge;
 
 /// The way out of a receiver.
 #[derive(Debug, Clone)]
-pub struct Sender(Way);
+pub struct Sender(SenderKind);
 
 #[derive(Debug, Clone)]
-enum Way {
+enum SenderKind {
     /// Into a plain queue.
     Detached(mpsc::Sender<Batch>),
     /// Into the pipelines of an engine.
@@ -47,11 +47,11 @@ impl Sender {
     /// A sender on its own, for tests of receivers.
     pub fn detached(batches: usize) -> (Self, mpsc::Receiver<Batch>) {
         let (queue, receiver) = mpsc::channel(batches);
-        (Self(Way::Detached(queue)), receiver)
+        (Self(SenderKind::Detached(queue)), receiver)
     }
 
     pub(crate) fn wired(outlet: Arc<Outlet>) -> Self {
-        Self(Way::Wired(outlet))
+        Self(SenderKind::Wired(outlet))
     }
 
     /// Passes a batch on; waits while the engine holds as much as it may.
@@ -60,8 +60,8 @@ impl Sender {
     /// If the pipeline has stopped; the batch's receipt then says that it may be sent again.
     pub async fn send(&self, batch: Batch) -> Result<(), Closed> {
         match &self.0 {
-            Way::Detached(queue) => queue.send(batch).await.map_err(|_| Closed),
-            Way::Wired(outlet) => outlet.send(batch).await,
+            SenderKind::Detached(queue) => queue.send(batch).await.map_err(|_| Closed),
+            SenderKind::Wired(outlet) => outlet.send(batch).await,
         }
     }
 
@@ -69,8 +69,8 @@ impl Sender {
     /// go with the batch into [`Sender::send_admitted`].
     pub fn budget(&self) -> Arc<Budget> {
         match &self.0 {
-            Way::Detached(_) => Budget::new(usize::MAX),
-            Way::Wired(outlet) => Arc::clone(&outlet.budget),
+            SenderKind::Detached(_) => Budget::new(usize::MAX),
+            SenderKind::Wired(outlet) => Arc::clone(&outlet.budget),
         }
     }
 
@@ -80,8 +80,8 @@ impl Sender {
     /// If the pipeline has stopped; the batch's receipt then says that it may be sent again.
     pub async fn send_admitted(&self, batch: Batch, mut charge: Charge) -> Result<(), Closed> {
         match &self.0 {
-            Way::Detached(queue) => queue.send(batch).await.map_err(|_| Closed),
-            Way::Wired(outlet) => {
+            SenderKind::Detached(queue) => queue.send(batch).await.map_err(|_| Closed),
+            SenderKind::Wired(outlet) => {
                 charge.resize(batch.bytes());
                 outlet.pass(batch, charge)
             }

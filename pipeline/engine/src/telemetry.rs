@@ -10,7 +10,7 @@ mod exposition;
 #[cfg(test)]
 mod tests;
 
-pub use collector::{Family, Point, ProcessCost, Sort, families};
+pub use collector::{Family, MetricKind, Point, ProcessCost, families};
 pub use exposition::{CONTENT_TYPE, Style, render};
 
 use std::collections::BTreeMap;

@@ -1,7 +1,7 @@
 //! Dropping what nobody refers to, and what is there twice.
 
 use super::reach::Reached;
-use super::switch::Switch;
+use super::remap::Remap;
 use super::{Dictionary, Profiles};
 
 impl Profiles {
@@ -17,7 +17,7 @@ impl Profiles {
             }
         }
         reached.sort();
-        let mut switch = Switch::new(&self.dictionary);
+        let mut switch = Remap::new(&self.dictionary);
         let mut dictionary = Dictionary::default();
         switch.absorb(&mut dictionary, &self.dictionary, &reached);
         for profile in self.profiles_mut() {

@@ -5,9 +5,9 @@ use std::hash::Hash;
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
-use super::extent::Extent;
 use super::reach::Reached;
-use super::switch::Switch;
+use super::remap::Remap;
+use super::table_sizes::TableSizes;
 use super::{KeyValue, Profiles, Resource, ResourceProfiles, Scope, ScopeProfiles};
 use std::hash::BuildHasher;
 
@@ -19,19 +19,19 @@ use std::hash::BuildHasher;
 #[derive(Debug, Default)]
 pub struct Merger {
     merged: Profiles,
-    resources: Known,
-    scopes: Known,
+    resources: SeenRows,
+    scopes: SeenRows,
 }
 
 /// The batches in one.
 pub fn merge(batches: impl IntoIterator<Item = Profiles>) -> Profiles {
     let batches: Vec<Profiles> = batches.into_iter().collect();
-    let all = batches.iter().map(|batch| Extent::of(&batch.dictionary));
-    let mut ahead = all.fold(Extent::default(), Extent::plus);
+    let all = batches.iter().map(|batch| TableSizes::of(&batch.dictionary));
+    let mut ahead = all.fold(TableSizes::default(), TableSizes::plus);
     let mut merger = Merger::default();
     for (at, batch) in batches.into_iter().enumerate() {
-        let extent = Extent::of(&batch.dictionary);
-        let before = Extent::of(&merger.merged.dictionary);
+        let extent = TableSizes::of(&batch.dictionary);
+        let before = TableSizes::of(&merger.merged.dictionary);
         ahead = ahead.minus(extent);
         if at == 0 {
             extent.reserve(&mut merger.merged.dictionary);
@@ -40,7 +40,7 @@ pub fn merge(batches: impl IntoIterator<Item = Profiles>) -> Profiles {
         // What was new in the second batch is what will be new in the others: room for all would
         // be far too much where hosts run the same code, and growing by steps moves every row.
         if at == 1 {
-            let new = Extent::of(&merger.merged.dictionary).minus(before);
+            let new = TableSizes::of(&merger.merged.dictionary).minus(before);
             ahead.share(new, extent).reserve(&mut merger.merged.dictionary);
         }
     }
@@ -55,7 +55,7 @@ impl Merger {
 
     /// Adds a batch.
     pub fn add(&mut self, batch: Profiles) {
-        let mut switch = Switch::new(&batch.dictionary);
+        let mut switch = Remap::new(&batch.dictionary);
         switch.absorb(&mut self.merged.dictionary, &batch.dictionary, &Reached::all());
         for resource in batch.resources {
             let at = self.resource(resource.resource, resource.schema_url);
@@ -134,12 +134,12 @@ impl Merger {
 
 /// Where resources or scopes are, by the hash of what identifies them.
 #[derive(Debug, Default)]
-struct Known {
+struct SeenRows {
     rows: HashTable<(u64, (usize, usize))>,
     state: RandomState,
 }
 
-impl Known {
+impl SeenRows {
     /// The order of attributes makes no difference.
     fn hash(&self, header: impl Hash, attributes: &[KeyValue]) -> u64 {
         let pairs = attributes

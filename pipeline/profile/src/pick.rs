@@ -1,7 +1,7 @@
 //! Taking some resources out of a batch.
 
 use super::reach::Reached;
-use super::switch::Switch;
+use super::remap::Remap;
 use super::{Dictionary, Profiles};
 
 impl Profiles {
@@ -22,7 +22,7 @@ impl Profiles {
             }
         }
         reached.sort();
-        let mut switch = Switch::new(&self.dictionary);
+        let mut switch = Remap::new(&self.dictionary);
         switch.absorb(&mut part.dictionary, &self.dictionary, &reached);
         for profile in part.profiles_mut() {
             switch.profile(profile);

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use super::attribute_names::SAMPLES_LOST;
 use super::reach::{Mark, Reached};
-use super::switch::Switch;
+use super::remap::Remap;
 use super::{
     AttributeIx, FunctionIx, Index, LinkIx, LocationIx, MappingIx, Profile, Profiles,
     ResourceProfiles, SampleRef, Samples, ScopeProfiles, StackIx, StringIx, Value,
@@ -126,7 +126,7 @@ struct Splitter<'a, L> {
     pieces: Vec<Piece>,
     /// What was reached before the last piece began.
     before_piece: Mark,
-    switch: Switch,
+    switch: Remap,
     /// The key of the attribute that counts lost samples.
     lost: Option<StringIx>,
     parts: Vec<Profiles>,
@@ -144,7 +144,7 @@ impl<'a, L: RowLengths> Splitter<'a, L> {
             bytes: lengths.empty_dictionary(),
             pieces: Vec::new(),
             before_piece: Mark::default(),
-            switch: Switch::new(dictionary),
+            switch: Remap::new(dictionary),
             lost: lost.map(|row| StringIx::new(row as u32)),
             parts: Vec::new(),
         }

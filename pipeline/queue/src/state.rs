@@ -210,16 +210,16 @@ impl Reader {
         unfinished.sort_by_key(|record| record.seq);
         let mut head = self.head.max(self.skip);
         // More than a slot holds: those above are read once more.
-        if let Some(first) = unfinished.get(MOST_UNFINISHED) {
+        if let Some(first) = unfinished.get(MAX_UNFINISHED) {
             head = first.seq;
-            unfinished.truncate(MOST_UNFINISHED);
+            unfinished.truncate(MAX_UNFINISHED);
         }
         Slot { generation: self.slot.generation + 1, head, unfinished, ..self.slot.clone() }
     }
 }
 
 /// How many unfinished records a slot names.
-const MOST_UNFINISHED: usize = 16_384;
+const MAX_UNFINISHED: usize = 16_384;
 
 impl State {
     /// The destination of this id, new if need be.

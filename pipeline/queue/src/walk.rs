@@ -11,7 +11,7 @@ use super::format::{HEAD, Head, Meta};
 use super::storage::{StoredFile, read_range};
 
 /// How much is read at once while looking for a head.
-const CHUNK: u64 = 64 << 10;
+const CHUNK_BYTES: u64 = 64 << 10;
 
 /// What is possible in a part of a segment.
 #[derive(Debug, Clone, Copy)]
@@ -65,20 +65,20 @@ impl Scope {
         let mut clean = true;
         let mut start = offset;
         while start < self.end {
-            let bytes = read_range(file, start, (CHUNK + HEAD).min(self.end - start))?;
+            let bytes = read_range(file, start, (CHUNK_BYTES + HEAD).min(self.end - start))?;
             if bytes.is_empty() {
                 break;
             }
             clean = clean && bytes.iter().all(|byte| *byte == 0);
             if !clean {
-                for at in (0..CHUNK.min(bytes.len() as u64)).step_by(8) {
+                for at in (0..CHUNK_BYTES.min(bytes.len() as u64)).step_by(8) {
                     let head = bytes.get(at as usize..).unwrap_or_default();
                     if start + at > offset && self.head(head, start + at).is_some() {
                         return Ok(Step::Gap(start + at));
                     }
                 }
             }
-            start += CHUNK;
+            start += CHUNK_BYTES;
         }
         Ok(Step::Tail { clean })
     }

@@ -10,13 +10,13 @@ use profpipe_profile::{
 
 use super::config::ErrorMode;
 use super::language::{
-    Datum, Environment, Expression, Fault, Field, Key, Kind, Level, Outcome, Path, Question, Which,
-    hex,
+    Datum, Environment, Expression, Fault, Field, Key, Kind, Level, Outcome, Path, Predicate,
+    Which, hex,
 };
 
 /// Where a condition is written, and how its errors are taken.
 #[derive(Debug, Clone)]
-pub(super) struct Place {
+pub(super) struct ConditionSite {
     pub(super) at: String,
     pub(super) mode: ErrorMode,
 }
@@ -24,12 +24,12 @@ pub(super) struct Place {
 /// A condition.
 #[derive(Debug, Clone)]
 pub(super) struct Condition {
-    pub(super) place: Place,
+    pub(super) place: ConditionSite,
     pub(super) expression: Expression,
 }
 
 impl Condition {
-    pub(super) fn new(place: Place, expression: Expression) -> Self {
+    pub(super) fn new(place: ConditionSite, expression: Expression) -> Self {
         Self { place, expression }
     }
 
@@ -290,7 +290,7 @@ impl<'c> Asked<'c> {
                 (Kind::Stack, Some(dictionary), question) => Remembered::Stack {
                     rows: vec![Outcome::Unknown; dictionary.stacks.len()],
                     frames: match question {
-                        Question::Stack(which, inner) => Some(StackMemory {
+                        Predicate::Stack(which, inner) => Some(StackMemory {
                             which: *which,
                             locations: vec![Outcome::Unknown; dictionary.locations.len()],
                             frames: FrameMemory::new(inner, dictionary),

@@ -235,7 +235,7 @@ impl ProcessorConfig for Config {
                 .map(|(at, text, context, mode)| {
                     let expression = language::parse(text, context)
                         .map_err(|mistake| Error::new(format!("{at}: {}", mistake.message)))?;
-                    Ok(Condition::new(condition::Place { at, mode }, expression))
+                    Ok(Condition::new(condition::ConditionSite { at, mode }, expression))
                 })
                 .collect()
         };

@@ -134,7 +134,7 @@ fn own_cluster() -> Result<String, Error> {
         (Some(host), Some(port)) if host.contains(':') => Ok(format!("https://[{host}]:{port}")),
         (Some(host), Some(port)) => Ok(format!("https://{host}:{port}")),
         _ => Err(Error::new(
-            "this is no pod of a cluster; set `auth_type: kubeConfig`, or `api_server`",
+            "this is not a pod of a cluster; set `auth_type: kubeConfig`, or `api_server`",
         )),
     }
 }
@@ -162,7 +162,7 @@ fn usual_file() -> Result<PathBuf, Error> {
 
 /// What a kubeconfig file says of one context.
 #[derive(Debug)]
-struct Known {
+struct KubeconfigContext {
     server: String,
     authority: (Option<PathBuf>, Option<Secret>),
     certificate: (Option<PathBuf>, Option<Secret>),
@@ -222,15 +222,15 @@ struct UserEntry {
     auth_provider: Option<serde_json::Value>,
 }
 
-fn kubeconfig(path: &Path, context: &str) -> Result<Known, Error> {
+fn kubeconfig(path: &Path, context: &str) -> Result<KubeconfigContext, Error> {
     let text = text_of(path)?;
     // There are keys in it that we do not know; the file holds secrets, so that only what is wrong is
     // told, not what stands there.
-    let broken = |why: String| Error::new(format!("it is no kubeconfig file: {why}"));
+    let broken = |why: String| Error::new(format!("it is not a kubeconfig file: {why}"));
     let tree = Section::from_yaml(&text).and_then(|section| section.read::<serde_json::Value>());
     let tree = tree.map_err(|errors| {
         let line = errors.first().map_or(0, |error| error.line);
-        broken(format!("line {line} is no YAML"))
+        broken(format!("line {line} is not YAML"))
     })?;
     let file: File = serde_json::from_value(tree)
         .map_err(|_| broken("a key has a value of the wrong type".to_owned()))?;
@@ -250,7 +250,7 @@ fn kubeconfig(path: &Path, context: &str) -> Result<Known, Error> {
     };
     let decoded = |what: &str, data: &Option<String>| -> Result<Option<Secret>, Error> {
         let Some(data) = data.as_deref().filter(|data| !data.is_empty()) else { return Ok(None) };
-        let broken = || Error::new(format!("`{what}` is no base64 of a text"));
+        let broken = || Error::new(format!("`{what}` is not text in base64"));
         let bytes = STANDARD.decode(data.trim()).map_err(|_| broken())?;
         String::from_utf8(bytes).map(|text| Some(Secret::new(text))).map_err(|_| broken())
     };
@@ -270,7 +270,7 @@ fn kubeconfig(path: &Path, context: &str) -> Result<Known, Error> {
         }
         (None, None, None) => Token::None,
     };
-    Ok(Known {
+    Ok(KubeconfigContext {
         server: cluster.server.clone(),
         authority: pair(
             "certificate-authority-data",

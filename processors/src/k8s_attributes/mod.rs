@@ -38,7 +38,7 @@ use tokio::sync::oneshot;
 
 use self::config::Comparison;
 use self::objects::Kind;
-use self::rules::Wanted;
+use self::rules::ExtractRules;
 use self::store::{Query, Store};
 use self::watch::{Pace, Shared, Watcher, escaped};
 
@@ -103,7 +103,7 @@ impl KubernetesAttributes {
             let counter = |name| metrics.counter(name, &setup.id);
             let made = Arc::new(Shared {
                 access: access::Access::of(&config)?,
-                wanted: Wanted::of(&config).map_err(Error::new)?,
+                wanted: ExtractRules::of(&config).map_err(Error::new)?,
                 store: std::sync::Mutex::default(),
                 changes: Counter::default(),
                 events: counter(metric_names::EVENTS),

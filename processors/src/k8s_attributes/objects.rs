@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::rules::Wanted;
+use super::rules::ExtractRules;
 
 /// The longest text of a label or annotation that is kept.
 const MAX_TEXT: usize = 4 << 10;
@@ -293,7 +293,7 @@ pub(super) struct Container {
 
 impl Raw {
     /// What is kept of it.
-    pub(super) fn keep(self, kind: Kind, wanted: &Wanted) -> Object {
+    pub(super) fn keep(self, kind: Kind, wanted: &ExtractRules) -> Object {
         let attributes = wanted.texts(kind, &self.metadata.labels, &self.metadata.annotations);
         let controller = self.metadata.owner_references.into_iter().find(|owner| owner.controller);
         let owner = controller.and_then(|owner| {

@@ -69,7 +69,7 @@ const SYSTEM: &str = "kube-system";
 
 /// What is wanted of objects.
 #[derive(Debug)]
-pub(super) struct Wanted {
+pub(super) struct ExtractRules {
     metadata: BTreeSet<String>,
     texts: Vec<Text>,
     asked: bool,
@@ -93,7 +93,7 @@ enum Key {
     Matches(Regex),
 }
 
-impl Wanted {
+impl ExtractRules {
     pub(super) fn of(config: &Config) -> Result<Self, String> {
         let Extract { labels, annotations, .. } = &config.extract;
         let mut texts = Vec::new();
@@ -272,7 +272,7 @@ fn singular(kind: Kind) -> &'static str {
 
 /// Sets attributes that a resource has not.
 struct Setter<'a> {
-    wanted: &'a Wanted,
+    wanted: &'a ExtractRules,
     resource: &'a mut Resource,
 }
 

@@ -16,7 +16,7 @@ use profpipe_network::client::{Stream, printable, retry_after};
 
 use super::access::Access;
 use super::objects::{Event, Kind, Page, Raw};
-use super::rules::Wanted;
+use super::rules::ExtractRules;
 use super::store::Store;
 
 /// Objects of a page.
@@ -57,7 +57,7 @@ impl Default for Pace {
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) access: Access,
-    pub(super) wanted: Wanted,
+    pub(super) wanted: ExtractRules,
     pub(super) store: Mutex<Store>,
     /// Changes with every change of the store.
     pub(super) changes: Counter,
@@ -178,7 +178,7 @@ impl Watcher {
             let body = tokio::time::timeout(PAGE_TIMEOUT, whole(stream)).await;
             let body = body.map_err(|_| Error::new("a list took longer than a minute"))??;
             let page: Page = serde_json::from_slice(&body)
-                .map_err(|cause| Error::with_source("the answer is no list", cause))?;
+                .map_err(|cause| Error::with_source("the response is not a list", cause))?;
             for object in page.items {
                 self.put(object);
             }

@@ -83,7 +83,7 @@ pub(super) enum About {
 /// An attribute.
 #[derive(Debug, Clone, Copy)]
 #[cfg_attr(not(test), expect(dead_code, reason = "the README's table is made of it, by a test"))]
-pub(super) struct Known {
+pub(super) struct AttributeSpec {
     pub(super) detector: Detector,
     pub(super) name: &'static str,
     /// Set unless the configuration says otherwise.
@@ -99,8 +99,8 @@ const fn row(
     on: bool,
     about: About,
     meaning: &'static str,
-) -> Known {
-    Known { detector, name, on, about, meaning }
+) -> AttributeSpec {
+    AttributeSpec { detector, name, on, about, meaning }
 }
 
 /// What the attribute is about for a detector of the host.
@@ -108,7 +108,7 @@ const HOST: About = About::Host;
 const PROCESS: About = About::Process;
 
 /// Every attribute of every detector but `env`, which has what the environment says.
-pub(super) const KNOWN: &[Known] = {
+pub(super) const KNOWN: &[AttributeSpec] = {
     use Detector::{Azure, Container, Ec2, Fingerprint, Gcp, Kubernetes, Process, System, Systemd};
     &[
         row(System, "host.name", true, HOST, "the name of the host"),
@@ -393,6 +393,6 @@ pub(super) fn canonical(name: &str) -> &str {
 }
 
 /// The attributes of a detector.
-pub(super) fn of(detector: Detector) -> impl Iterator<Item = &'static Known> {
+pub(super) fn of(detector: Detector) -> impl Iterator<Item = &'static AttributeSpec> {
     KNOWN.iter().filter(move |known| known.detector == detector)
 }

@@ -134,7 +134,7 @@ impl Metadata {
         {
             return Err("what answers is not the metadata service".to_owned());
         }
-        let text = std::str::from_utf8(&answer.body).map_err(|_| format!("{path} is no text"))?;
+        let text = std::str::from_utf8(&answer.body).map_err(|_| format!("{path} is not text"))?;
         Ok(text.trim().to_owned())
     }
 }

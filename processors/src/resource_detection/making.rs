@@ -32,7 +32,7 @@ const IDLE: Duration = Duration::from_secs(2);
 
 /// What is known of files.
 #[derive(Debug)]
-pub(super) struct Makings {
+pub(super) struct BuildInfoCache {
     known: HashMap<ModuleId, Option<Arc<Option<Build>>>>,
     thread: Option<(Sender<Question>, Receiver<Answer>)>,
     /// Questions without an answer yet.
@@ -45,13 +45,13 @@ type Answer = (ModuleId, Option<Build>);
 
 /// What was found about a process.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Made {
+pub(super) struct BuildFacts {
     pub(super) facts: Facts,
     /// Nothing more will be found out.
     pub(super) complete: bool,
 }
 
-impl Makings {
+impl BuildInfoCache {
     pub(super) fn new(services: &Services) -> Self {
         let thread = services
             .worker
@@ -75,8 +75,8 @@ impl Makings {
         executable: Option<&str>,
         resource: &ResourceProfiles,
         dictionary: &Dictionary,
-    ) -> Made {
-        let mut made = Made { complete: true, ..Made::default() };
+    ) -> BuildFacts {
+        let mut made = BuildFacts { complete: true, ..BuildFacts::default() };
         let mut libc = None;
         for row in modules(resource, dictionary) {
             let path = dictionary.strings.get(dictionary.mappings.get(row).filename);

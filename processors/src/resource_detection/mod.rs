@@ -37,8 +37,8 @@ use build::Builds;
 use cgroup::Throttling;
 use facts::Facts;
 use files::Files;
-use making::Makings;
-use process::{Described, Processes, Wanted};
+use making::BuildInfoCache;
+use process::{Described, ProcessQuery, Processes};
 use waiting::Waiting;
 
 pub use catalog::Detector;
@@ -65,7 +65,7 @@ struct ResourceDetection {
     lookup: environment::Lookup,
     host: HostFacts,
     processes: Processes,
-    makings: Makings,
+    makings: BuildInfoCache,
     /// What metadata services have said.
     clouds: Vec<(Detector, Facts)>,
     /// The batches that wait for that; none once it is known.
@@ -101,7 +101,7 @@ impl ResourceDetection {
         let mut this = Self {
             // Process ids are those of our own namespace, wherever the host's files are.
             processes: Processes::new(Files::new("/"), files.clone()),
-            makings: Makings::new(&setup.services),
+            makings: BuildInfoCache::new(&setup.services),
             windows: 0,
             clouds: Vec::new(),
             waiting: Waiting::begin(&config, setup)?,
@@ -191,7 +191,7 @@ impl ResourceDetection {
             build.retain(|name| self.config.sets(Detector::Fingerprint, name));
             build
         });
-        let wanted = Wanted {
+        let wanted = ProcessQuery {
             pid,
             executable,
             end: ends.max().unwrap_or(0),

@@ -14,7 +14,7 @@ use super::cgroup::{self, Groups, Limits, Throttling};
 use super::config::Config;
 use super::facts::Facts;
 use super::files::{self, Files};
-use super::making::Made;
+use super::making::BuildFacts;
 
 /// The most processes remembered.
 const MAX_PROCESSES: usize = 16_384;
@@ -48,7 +48,7 @@ struct Process {
     /// The executable's build, from the first profile that had a frame in it.
     build: Option<Facts>,
     /// How its files were made, as far as that is known, and how often that was asked.
-    made: Made,
+    made: BuildFacts,
     asked: u32,
     groups: Groups,
     read: Instant,
@@ -66,7 +66,7 @@ struct Group {
 
 /// A process whose profile passes.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Wanted<'a> {
+pub(super) struct ProcessQuery<'a> {
     pub(super) pid: u32,
     /// The path that the profile gives.
     pub(super) executable: Option<&'a str>,
@@ -105,7 +105,7 @@ impl Processes {
     /// Describes a process; nothing if it is gone and was not known.
     pub(super) fn describe(
         &mut self,
-        wanted: Wanted<'_>,
+        wanted: ProcessQuery<'_>,
         config: &Config,
         now: Instant,
     ) -> Option<Described> {
@@ -153,14 +153,14 @@ impl Processes {
 
     /// Notes how the files of a process were made. Which these are shows in its stacks, so the first
     /// few profiles may each have more.
-    pub(super) fn learn(&mut self, pid: u32, made: Made) -> Facts {
+    pub(super) fn learn(&mut self, pid: u32, made: BuildFacts) -> Facts {
         let mut facts = made.facts;
         if let Some(process) = self.known.get_mut(&pid) {
             process.asked += 1;
             facts.merge(std::mem::take(&mut process.made.facts));
             // Without a C library in its stacks it may come yet.
             let complete = made.complete && facts.get("profpipe.environment.libc.name").is_some();
-            process.made = Made { facts: facts.clone(), complete };
+            process.made = BuildFacts { facts: facts.clone(), complete };
         }
         facts
     }
@@ -210,7 +210,13 @@ impl Processes {
         described.throttling = group.happened.filter(|_| cpu.is_some());
     }
 
-    fn read(&self, wanted: Wanted<'_>, stat: &Stat, config: &Config, now: Instant) -> Process {
+    fn read(
+        &self,
+        wanted: ProcessQuery<'_>,
+        stat: &Stat,
+        config: &Config,
+        now: Instant,
+    ) -> Process {
         let pid = wanted.pid;
         let cgroup = self.files.text(&format!("/proc/{pid}/cgroup")).unwrap_or_default();
         let groups = Groups::parse(&cgroup);
@@ -248,7 +254,7 @@ impl Processes {
             executable: wanted.executable.map(str::to_owned),
             facts: found,
             build: None,
-            made: Made::default(),
+            made: BuildFacts::default(),
             asked: 0,
             groups,
             read: now,

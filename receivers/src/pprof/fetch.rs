@@ -23,7 +23,7 @@ pub(super) struct Fetcher {
 }
 
 /// An answer that said it is one.
-pub(super) struct Answer {
+pub(super) struct HttpResponse {
     /// The header `content-type`, in lower case; empty if there is none.
     pub(super) content_type: String,
     /// The whole body.
@@ -70,7 +70,7 @@ impl Fetcher {
         source: Source,
         limit: Duration,
         max: usize,
-    ) -> Result<Answer, Error> {
+    ) -> Result<HttpResponse, Error> {
         let uri: Uri = url.parse().map_err(|cause| Error::with_source("no address", cause))?;
         let mut request = Request::get(uri);
         request.timeout = Some(limit);
@@ -91,6 +91,6 @@ impl Fetcher {
         }
         let content_type = response.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
         let content_type = content_type.unwrap_or_default().to_ascii_lowercase();
-        Ok(Answer { content_type, body: response.body })
+        Ok(HttpResponse { content_type, body: response.body })
     }
 }

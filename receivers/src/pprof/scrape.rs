@@ -13,7 +13,7 @@ use profpipe_profile::{Profiles, StringIx, Value};
 use tokio::sync::Mutex;
 
 use super::delta::{Baseline, Change};
-use super::fetch::{Answer, Fetcher};
+use super::fetch::{Fetcher, HttpResponse};
 use super::profiles::Kind;
 use super::status::Status;
 use super::target::Target;
@@ -123,17 +123,17 @@ impl Scraper {
 }
 
 /// Reads an answer that should be a profile.
-fn decode(answer: &Answer, limit: ByteSize) -> Result<Profiles, Error> {
+fn decode(answer: &HttpResponse, limit: ByteSize) -> Result<Profiles, Error> {
     let foreign = ["text/html", "application/json"];
     if foreign.iter().any(|kind| answer.content_type.starts_with(kind)) {
         return Err(Error::new(format!(
-            "the answer is {}, not a pprof profile; is the path right?",
+            "the response is {}, not a pprof profile; is the path right?",
             super::target::escaped(&answer.content_type)
         )));
     }
     let limit = usize::try_from(limit.0).unwrap_or(usize::MAX);
     pprof::decode_bounded(&answer.body, limit)
-        .map_err(|cause| Error::with_source("the answer is no pprof profile", cause))
+        .map_err(|cause| Error::with_source("the response is not a pprof profile", cause))
 }
 
 fn nanoseconds() -> u64 {

@@ -61,7 +61,7 @@ fn read(mut stream: TcpStream, host: &str) -> anyhow::Result<String> {
     let (head, body) = answer.split_once("\r\n\r\n").context("not an HTTP answer")?;
     let status = head.split(' ').nth(1).unwrap_or_default();
     if status != "200" {
-        bail!("the answer is {}", head.lines().next().unwrap_or_default());
+        bail!("the response is {}", head.lines().next().unwrap_or_default());
     }
     Ok(body.to_owned())
 }

@@ -121,7 +121,9 @@ impl Walk<'_> {
         let well_formed = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
             && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
         if !well_formed {
-            return Err(format!("`{name}` is no name of a variable; use letters, digits and `_`"));
+            return Err(format!(
+                "`{name}` is not the name of a variable; use letters, digits and `_`"
+            ));
         }
         match ((self.lookup)(name), default) {
             (Some(value), _) => Ok(value),

@@ -94,7 +94,7 @@ impl Layers {
     /// kept in the document, for the plan to report together with its own.
     ///
     /// # Errors
-    /// Every file that cannot be read and every place that is no YAML.
+    /// Every file that cannot be read and every place that is not YAML.
     pub fn load(&self) -> Result<Document, ConfigErrors> {
         let mut loading = Loading {
             variables: &self.environment.0,

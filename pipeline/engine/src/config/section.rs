@@ -68,7 +68,7 @@ impl Section {
     /// The section that this text is, for tests of components.
     ///
     /// # Errors
-    /// If the text is no YAML.
+    /// If the text is not YAML.
     pub fn from_yaml(text: &str) -> Result<Self, Vec<ConfigError>> {
         let source = Path::new("section.yaml").into();
         let mut errors = Vec::new();

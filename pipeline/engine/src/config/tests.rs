@@ -299,7 +299,7 @@ z: *base
 fn duplicate_keys_are_mistakes() {
     let errors = value("a: 1\nb: ${x y}\na: 2\n", &[]).unwrap_err();
     assert!(errors.contains("`a` is given twice; the first is in line 1"), "{errors}");
-    assert!(errors.contains("no name of a variable"), "{errors}");
+    assert!(errors.contains("not the name of a variable"), "{errors}");
 }
 
 /// Scenario: texts that are no configuration, hostile ones among them.

@@ -27,7 +27,7 @@ const MAX_DEPTH: usize = 64;
 /// Reads one document; duplicate keys are noted in `errors` and reading goes on with the first.
 ///
 /// # Errors
-/// The place where the text is no YAML or exceeds a limit.
+/// The place where the text is not YAML or exceeds a limit.
 pub(crate) fn parse(
     text: &str,
     source: Option<Arc<Path>>,

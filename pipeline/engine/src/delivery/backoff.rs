@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 /// Longer than anybody waits, and short enough to be added to an instant.
-const LONGEST: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// How patient retrying is.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -59,7 +59,8 @@ impl Backoff {
     ) -> Option<Duration> {
         let spread = self.policy.randomization_factor * (2.0 * random.clamp(0.0, 1.0) - 1.0);
         let jittered = self.interval.as_secs_f64() * (1.0 + spread).max(0.0);
-        let jittered = Duration::try_from_secs_f64(jittered).unwrap_or(LONGEST).min(LONGEST);
+        let jittered =
+            Duration::try_from_secs_f64(jittered).unwrap_or(MAX_RETRY_AFTER).min(MAX_RETRY_AFTER);
         let wait = asked.map_or(jittered, |asked| asked.max(jittered));
         let grown = self.interval.as_secs_f64() * self.policy.multiplier.max(1.0);
         let limit = self.policy.max_interval.as_secs_f64();

@@ -8,12 +8,12 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::catalog::{Catalog, section_of};
-use super::chain::{Chain, Inbox, Link, Message};
-use super::export::{Destination, Surroundings, ways};
+use super::chain::{Chain, Inbox, Message, ProcessorNode};
+use super::export::{Destination, ExportContext, ways};
+use super::log_rate_limit::LogRateLimit;
 use super::plan::Plan;
-use super::quiet::Quiet;
 use super::running::{ChainHandle, ExporterHandle, RunningEngine, extend, receive};
-use crate::budget::MEMORY;
+use crate::budget::DEFAULT_BYTES;
 use crate::component::{
     Built, Error, Exporter, Extensions, Factory, Kind, Lifecycle, MemoryLimit, Processor, Receiver,
     Setup,
@@ -259,11 +259,11 @@ impl Builder {
         let metrics = &self.services.metrics;
         let budget = Arc::clone(&self.services.budget);
         let wanted = self.memory.into_iter().chain(self.wanted.get()).min();
-        budget.set_limit(wanted.unwrap_or(MEMORY));
+        budget.set_limit(wanted.unwrap_or(DEFAULT_BYTES));
         let (stop, stopped) = watch::channel(None::<Instant>);
         let (close, closed) = watch::channel(false);
         let (finish, finished) = watch::channel(false);
-        let around = Surroundings {
+        let around = ExportContext {
             metrics: Arc::clone(metrics),
             budget: Arc::clone(&budget),
             overhead: Arc::clone(&self.services.overhead),
@@ -293,7 +293,7 @@ impl Builder {
             }
             let links = processors.into_iter().map(|(id, processor)| {
                 let edge = Edge::new(metrics, &format!("processors::{id}"));
-                Link { id, processor, edge, quiet: Quiet::default() }
+                ProcessorNode { id, processor, edge, quiet: LogRateLimit::default() }
             });
             let queued =
                 metrics.counter(names::QUEUED_BYTES, &format!("pipelines::{}", pipeline.id));

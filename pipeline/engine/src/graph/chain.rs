@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::export::{Way, panic_text};
-use super::quiet::Quiet;
+use super::export::{ExporterInput, panic_text};
+use super::log_rate_limit::LogRateLimit;
 use crate::batch::{Batch, Outcome};
 use crate::budget::Budget;
 use crate::component::{Outbox, Processor};
@@ -17,13 +17,13 @@ use crate::sender::Inlet;
 use crate::telemetry::Counter;
 
 /// How often processors are ticked.
-pub(super) const TICK: Duration = Duration::from_millis(100);
+pub(super) const TICK_INTERVAL: Duration = Duration::from_millis(100);
 /// The same where every wake-up counts.
-const RARE_TICK: Duration = Duration::from_secs(1);
+const GOVERNED_TICK_INTERVAL: Duration = Duration::from_secs(1);
 /// A tick that takes longer, in nanoseconds, had something to do.
-const LITTLE: u64 = 200_000;
+const SHORT_TICK_NANOS: u64 = 200_000;
 /// How often a pipeline looks around in which all have nothing to do.
-const IDLE: Duration = Duration::from_secs(60);
+const IDLE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The way into a pipeline.
 #[derive(Debug, Clone)]
@@ -31,7 +31,7 @@ pub(super) enum Inbox {
     /// A pipeline with processors: to its thread.
     Thread { queue: mpsc::Sender<Message>, queued: Counter },
     /// A pipeline without: straight to its exporters.
-    Direct(Vec<Way>),
+    Direct(Vec<ExporterInput>),
 }
 
 /// What a pipeline's thread is told.
@@ -62,7 +62,7 @@ impl Inlet for Inbox {
 }
 
 /// A copy for each exporter; the last takes the batch itself.
-fn fan_out(exporters: &[Way], batch: Batch) {
+fn fan_out(exporters: &[ExporterInput], batch: Batch) {
     note(&batch, Stage::Send);
     let Some((last, others)) = exporters.split_last() else { return };
     for exporter in others {
@@ -79,17 +79,17 @@ fn note(batch: &Batch, stage: Stage) {
 }
 
 /// A processor of a pipeline.
-pub(super) struct Link {
+pub(super) struct ProcessorNode {
     pub(super) id: String,
     pub(super) processor: Box<dyn Processor>,
     pub(super) edge: Edge,
-    pub(super) quiet: Quiet,
+    pub(super) quiet: LogRateLimit,
 }
 
 /// What a pipeline's thread owns.
 pub(super) struct Chain {
-    pub(super) links: Vec<Link>,
-    pub(super) exporters: Vec<Way>,
+    pub(super) links: Vec<ProcessorNode>,
+    pub(super) exporters: Vec<ExporterInput>,
     pub(super) budget: Arc<Budget>,
     pub(super) overhead: Arc<Overhead>,
     pub(super) queued: Counter,
@@ -98,11 +98,11 @@ pub(super) struct Chain {
 impl Chain {
     /// Runs until told to finish, or until nobody can send any more.
     pub(super) fn run(mut self, inbox: mpsc::Receiver<Message>) {
-        let mut next_tick = Instant::now() + TICK;
+        let mut next_tick = Instant::now() + TICK_INTERVAL;
         loop {
             let idle = self.links.iter().all(|link| link.processor.is_idle());
             let wait = match idle {
-                true => IDLE,
+                true => IDLE_INTERVAL,
                 false => next_tick.saturating_duration_since(Instant::now()),
             };
             match inbox.recv_timeout(wait) {
@@ -128,7 +128,7 @@ impl Chain {
             if now >= next_tick {
                 // A slow batch makes a tick late; it is not made up for.
                 let is_governed = self.overhead.is_governed();
-                next_tick = now + if is_governed { RARE_TICK } else { TICK };
+                next_tick = now + if is_governed { GOVERNED_TICK_INTERVAL } else { TICK_INTERVAL };
                 if is_governed && !idle {
                     // It may send on what waited.
                     self.overhead.pause(Stage::Process);
@@ -203,7 +203,7 @@ impl Chain {
             let since = thread_cpu();
             let called = catch_unwind(AssertUnwindSafe(|| call(link.processor.as_mut(), &mut out)));
             let taken = thread_cpu().saturating_sub(since);
-            if taken < LITTLE {
+            if taken < SHORT_TICK_NANOS {
                 self.overhead.spend_a_little(Stage::Process, taken);
             } else {
                 self.overhead.spend(Stage::Process, taken);

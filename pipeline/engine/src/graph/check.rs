@@ -229,7 +229,7 @@ impl<'a> Check<'a> {
             _ => {
                 let hint = did_you_mean(signal, ["profiles"]);
                 let message = format!(
-                    "`{signal}` is no signal; a pipeline is `profiles` or \
+                    "`{signal}` is not a signal; a pipeline is `profiles` or \
                      `profiles/name`{hint}"
                 );
                 self.error(&entry.mark, path, message);

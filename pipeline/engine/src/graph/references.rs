@@ -10,14 +10,14 @@ use crate::delivery::{Delivery, separate};
 
 /// What was found.
 #[derive(Debug, Default)]
-pub(super) struct Found {
+pub(super) struct Findings {
     pub(super) errors: Vec<ConfigError>,
     pub(super) warnings: Vec<ConfigError>,
 }
 
 /// Checks all components of a plan; `broken` are those with mistakes of their own.
-pub(super) fn check(plan: &Plan, broken: &BTreeSet<(Kind, String)>) -> Found {
-    let mut check = Check { plan, broken, found: Found::default() };
+pub(super) fn check(plan: &Plan, broken: &BTreeSet<(Kind, String)>) -> Findings {
+    let mut check = Check { plan, broken, found: Findings::default() };
     for ((kind, _), defined) in &plan.components {
         let path = defined.section.path();
         match kind {
@@ -44,7 +44,7 @@ pub(super) fn check(plan: &Plan, broken: &BTreeSet<(Kind, String)>) -> Found {
 struct Check<'a> {
     plan: &'a Plan,
     broken: &'a BTreeSet<(Kind, String)>,
-    found: Found,
+    found: Findings,
 }
 
 impl Check<'_> {

@@ -157,15 +157,15 @@ const PATH: &str = "service::telemetry";
 
 /// What was read.
 #[derive(Debug, Default)]
-pub(super) struct Found {
+pub(super) struct Findings {
     pub(super) telemetry: Telemetry,
     pub(super) errors: Vec<ConfigError>,
     pub(super) warnings: Vec<ConfigError>,
 }
 
 /// Reads `service::telemetry`.
-pub(super) fn check(node: &Node) -> Found {
-    let mut found = Found::default();
+pub(super) fn check(node: &Node) -> Findings {
+    let mut found = Findings::default();
     match read::<TelemetryConfig>(node, PATH) {
         Ok(config) => found.take(node, config),
         Err(errors) => found.errors = errors,
@@ -193,7 +193,7 @@ pub(super) fn check(node: &Node) -> Found {
 
 const NO_EFFECT: &str = "accepted, but it has no effect in this version";
 
-impl Found {
+impl Findings {
     fn take(&mut self, node: &Node, config: TelemetryConfig) {
         const LEVELS: [&str; 4] = ["debug", "info", "warn", "error"];
         const HOW_MANY: [&str; 4] = ["none", "basic", "normal", "detailed"];

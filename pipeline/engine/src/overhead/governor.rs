@@ -13,12 +13,12 @@ use super::turns::Turns;
 use crate::telemetry::{Counter, Metrics};
 
 /// What a sample costs the kernel until it was measured: more than on most hosts, real or virtual.
-const KERNEL_SAMPLE: f64 = 80_000.0;
+const KERNEL_SAMPLE_NANOS: f64 = 80_000.0;
 /// What a record of the side band costs the kernel, from above: it looks for the path and the build
 /// id of a file.
-const KERNEL_RECORD: f64 = 5_000.0;
+const KERNEL_RECORD_NANOS: f64 = 5_000.0;
 /// How often resident memory and the second clock are looked at.
-const LOOK: u64 = 10_000_000_000;
+const LOOK_INTERVAL_NANOS: u64 = 10_000_000_000;
 
 /// What the sampler saw in a window.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -139,7 +139,7 @@ impl Governor {
         law: impl FnOnce(f64) -> Box<dyn ControlLaw>,
         metrics: &Metrics,
     ) -> Self {
-        let law = law(KERNEL_SAMPLE);
+        let law = law(KERNEL_SAMPLE_NANOS);
         let limits = *law.limits();
         let ledger = overhead.ledger();
         let mut governor = Self {
@@ -150,7 +150,7 @@ impl Governor {
             drain: ledger.of(Stage::Drain),
             deferrable: ledger.deferrable(),
             stages: Stage::ALL.map(|stage| ledger.of(stage)),
-            kernel_sample: KERNEL_SAMPLE,
+            kernel_sample: KERNEL_SAMPLE_NANOS,
             is_measured: false,
             looked: 0,
             lately: Vec::new(),
@@ -218,7 +218,7 @@ impl Governor {
         let user = since(user, &mut self.user) as f64;
         let sampling = (since(drain, &mut self.drain) as f64).min(user);
         let deferrable = (since(deferrable, &mut self.deferrable) as f64).min(user - sampling);
-        let resident = (now - self.looked > LOOK).then(|| self.look(now)).flatten();
+        let resident = (now - self.looked > LOOK_INTERVAL_NANOS).then(|| self.look(now)).flatten();
         let before = std::mem::replace(&mut self.stages, stages);
         let mut by_stage = stages;
         by_stage.iter_mut().zip(before).for_each(|(now, before)| *now -= before);
@@ -252,7 +252,7 @@ impl Governor {
             busy: sampled.busy,
             capped: sampled.capped,
             kernel_sample: self.kernel_sample,
-            kernel_record: KERNEL_RECORD,
+            kernel_record: KERNEL_RECORD_NANOS,
             resident,
         };
         self.law.observe(&observation);

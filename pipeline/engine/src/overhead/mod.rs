@@ -44,9 +44,9 @@ use self::waiting::WaitingWindows;
 use self::worker::Workers;
 
 /// How long a piece of work waits for room in a second; then only the mean of ten counts for it.
-const HURRY: Duration = Duration::from_millis(1200);
+const SECOND_TIMEOUT: Duration = Duration::from_millis(1200);
 /// The longest sleep of who waits: what it waits for may have changed.
-const LONGEST_SLEEP: Duration = Duration::from_millis(500);
+const MAX_SLEEP: Duration = Duration::from_millis(500);
 
 /// The ledger of a program, and the way to its governor.
 #[derive(Debug, Default)]
@@ -332,7 +332,7 @@ impl Shared {
         // What is found out about a process cannot be made up for later, and a late profile must
         // go: there only the mean counts.
         let waited = self.turns.waited(stage, now);
-        let is_urgent = is_late || waited > HURRY && estimate < pacer.second();
+        let is_urgent = is_late || waited > SECOND_TIMEOUT && estimate < pacer.second();
         let wait = if is_urgent || stage == Stage::Discover {
             pacer.wait_for_ten(estimate, now)
         } else {
@@ -340,7 +340,7 @@ impl Shared {
         };
         let wait = wait.max(self.turns.wait(stage, now));
         if !wait.is_zero() {
-            let wait = wait.min(LONGEST_SLEEP);
+            let wait = wait.min(MAX_SLEEP);
             self.turns.queue(stage, wait, now);
             return wait;
         }

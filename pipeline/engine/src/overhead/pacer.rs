@@ -12,13 +12,13 @@
 use std::time::Duration;
 
 /// The length of a slot, in nanoseconds.
-const SLOT: u64 = 25_000_000;
+const SLOT_NANOS: u64 = 25_000_000;
 /// The slots of ten seconds, with the one that is being filled.
 const SLOTS: usize = 401;
 /// The slots of a second, with the one that is being filled: a little more than a second.
-const SECOND: usize = 41;
+const SECOND_SLOTS: usize = 41;
 /// What of a span's share one piece may count with: larger ones are let in where nothing else is.
-const LARGEST: f64 = 0.95;
+const MAX_PIECE_SHARE: f64 = 0.95;
 
 /// What was spent lately, and what may be.
 #[derive(Debug, Clone)]
@@ -38,7 +38,7 @@ impl Pacer {
     /// Nothing was spent yet; `share` (nanoseconds of CPU time for each of time) may be.
     pub fn new(share: f64, now: u64) -> Self {
         let mut pacer =
-            Self { slots: vec![0.0; SLOTS], at: 0, slot: now / SLOT, second: 0.0, ten: 0.0 };
+            Self { slots: vec![0.0; SLOTS], at: 0, slot: now / SLOT_NANOS, second: 0.0, ten: 0.0 };
         pacer.set(share, share, now);
         pacer
     }
@@ -52,7 +52,7 @@ impl Pacer {
     }
 
     fn advance(&mut self, now: u64) {
-        let slot = now / SLOT;
+        let slot = now / SLOT_NANOS;
         let steps = slot.saturating_sub(self.slot);
         for _ in 0..steps.min(SLOTS as u64) {
             self.at = (self.at + 1) % SLOTS;
@@ -85,7 +85,7 @@ impl Pacer {
 
     /// What of a piece of work that takes about `estimate` is waited for.
     pub fn at_most(&self, estimate: f64) -> f64 {
-        estimate.min(self.ten * LARGEST)
+        estimate.min(self.ten * MAX_PIECE_SHARE)
     }
 
     /// How long a piece of work must wait that takes about `estimate` and has waited so long.
@@ -95,17 +95,17 @@ impl Pacer {
 
     fn wait_for_second(&mut self, estimate: f64, waited: Duration, now: u64) -> Duration {
         self.advance(now);
-        if estimate > self.second && waited < PATIENCE {
-            return ASK_AGAIN;
+        if estimate > self.second && waited < ROOM_TIMEOUT {
+            return ROOM_POLL_INTERVAL;
         }
-        let room = self.second - estimate.min(self.second * LARGEST);
-        self.until(SECOND, room, now)
+        let room = self.second - estimate.min(self.second * MAX_PIECE_SHARE);
+        self.until(SECOND_SLOTS, room, now)
     }
 
     /// The same where only the mean of ten seconds counts.
     pub fn wait_for_ten(&mut self, estimate: f64, now: u64) -> Duration {
         self.advance(now);
-        let room = self.ten - estimate.min(self.ten * LARGEST);
+        let room = self.ten - estimate.min(self.ten * MAX_PIECE_SHARE);
         self.until(SLOTS, room, now)
     }
 
@@ -117,15 +117,15 @@ impl Pacer {
         if spent <= room {
             return Duration::ZERO;
         }
-        let passed = Duration::from_nanos(now % SLOT);
+        let passed = Duration::from_nanos(now % SLOT_NANOS);
         for (at, oldest) in self.newest(slots).rev().enumerate() {
             spent -= oldest;
             if spent <= room {
-                let steps = Duration::from_nanos(SLOT * (at as u64 + 1));
-                return steps.saturating_sub(passed).clamp(SHORTEST_WAIT, LONGEST_WAIT);
+                let steps = Duration::from_nanos(SLOT_NANOS * (at as u64 + 1));
+                return steps.saturating_sub(passed).clamp(MIN_WAIT, MAX_WAIT);
             }
         }
-        LONGEST_WAIT
+        MAX_WAIT
     }
 
     /// How long a piece of work should be between two looks at the clock, in nanoseconds.
@@ -135,10 +135,10 @@ impl Pacer {
 }
 
 /// How long a piece that does not fit into a second waits for samples to make room for it.
-const PATIENCE: Duration = Duration::from_millis(2500);
+const ROOM_TIMEOUT: Duration = Duration::from_millis(2500);
 /// How often it asks meanwhile.
-const ASK_AGAIN: Duration = Duration::from_millis(100);
+const ROOM_POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// The shortest wait that is told: less is not worth a sleep.
-const SHORTEST_WAIT: Duration = Duration::from_micros(200);
+const MIN_WAIT: Duration = Duration::from_micros(200);
 /// The longest: the shares may have changed until then.
-const LONGEST_WAIT: Duration = Duration::from_secs(5);
+const MAX_WAIT: Duration = Duration::from_secs(5);

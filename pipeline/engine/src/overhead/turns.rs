@@ -9,18 +9,18 @@ use std::time::Duration;
 use super::ledger::Stage;
 
 /// What a piece of work is taken to need before the first of its stage, in nanoseconds.
-const UNKNOWN: f64 = 300_000.0;
+const UNKNOWN_PIECE_NANOS: f64 = 300_000.0;
 /// How long a stage waits at least before it asks again where delivery comes first: to wake up costs
 /// some tens of microseconds.
-const TURN: Duration = Duration::from_millis(100);
+const TURN_TIMEOUT: Duration = Duration::from_millis(100);
 /// What has not asked for so long, in nanoseconds, does not wait any more.
-const GONE: u64 = 6_000_000_000;
+const ABANDONED_NANOS: u64 = 6_000_000_000;
 /// What is taken to be the size of a piece halves for every such time that it waits, in nanoseconds.
-const FORGIVEN: f64 = 5e9;
+const FORGIVEN_NANOS: f64 = 5e9;
 /// How much of a difference the usual size makes up for, with a longer piece and a shorter one.
-const RISE: f64 = 0.5;
-/// See [`RISE`].
-const FALL: f64 = 0.15;
+const RISE_GAIN: f64 = 0.5;
+/// See [`RISE_GAIN`].
+const FALL_GAIN: f64 = 0.15;
 
 /// The stages that wait, and what their work is like.
 #[derive(Debug, Default)]
@@ -66,7 +66,7 @@ impl Turns {
     /// A piece took so much.
     pub(super) fn learn(&mut self, stage: Stage, taken: f64) {
         let turn = self.turn(stage);
-        let gain = if taken > turn.typical { RISE } else { FALL };
+        let gain = if taken > turn.typical { RISE_GAIN } else { FALL_GAIN };
         turn.typical += gain * (taken - turn.typical);
     }
 
@@ -82,11 +82,14 @@ impl Turns {
         if stage.is_delivery() || matches!(stage, Stage::Discover | Stage::Calibrate) {
             return Duration::ZERO;
         }
-        let waits = |turn: &Turn| turn.waiting.is_some_and(|(_, asked)| asked + GONE >= now);
+        let waits =
+            |turn: &Turn| turn.waiting.is_some_and(|(_, asked)| asked + ABANDONED_NANOS >= now);
         let delivery = Stage::ALL.into_iter().filter(|other| other.is_delivery());
         let delivery = delivery.map(|other| self.stages[other as usize]);
         let asks = delivery.filter(waits).map(|turn| turn.asks).max();
-        asks.map_or(Duration::ZERO, |asks| TURN + Duration::from_nanos(asks.saturating_sub(now)))
+        asks.map_or(Duration::ZERO, |asks| {
+            TURN_TIMEOUT + Duration::from_nanos(asks.saturating_sub(now))
+        })
     }
 
     /// A stage waits, since now or for longer, and will ask again after `wait`.
@@ -97,7 +100,7 @@ impl Turns {
         let window = self.window;
         let turn = self.turn(stage);
         let since = match turn.waiting {
-            Some((since, asked)) if asked + GONE >= now => since,
+            Some((since, asked)) if asked + ABANDONED_NANOS >= now => since,
             other => {
                 turn.end_wait(other.map_or(now, |(_, asked)| asked), window);
                 now
@@ -117,7 +120,8 @@ impl Turns {
 
     /// The largest piece that waits, as far as one knows before.
     pub(super) fn pending(&self, now: u64) -> f64 {
-        let waits = |turn: &&Turn| turn.waiting.is_some_and(|(_, asked)| asked + GONE >= now);
+        let waits =
+            |turn: &&Turn| turn.waiting.is_some_and(|(_, asked)| asked + ABANDONED_NANOS >= now);
         self.stages.iter().filter(waits).map(|turn| turn.estimate(now)).fold(0.0, f64::max)
     }
 
@@ -134,7 +138,7 @@ impl Turns {
         for stage in Stage::ALL {
             let turn = self.turn(stage);
             let until = match turn.waiting {
-                Some((_, asked)) if asked + GONE < now => asked,
+                Some((_, asked)) if asked + ABANDONED_NANOS < now => asked,
                 _ => now,
             };
             let waiting =
@@ -152,9 +156,9 @@ impl Turn {
     /// What a piece is taken to need: less the longer it waits, so that one that was large once does
     /// not keep the stage waiting for room that never comes.
     fn estimate(&self, now: u64) -> f64 {
-        let typical = if self.typical > 0.0 { self.typical } else { UNKNOWN };
+        let typical = if self.typical > 0.0 { self.typical } else { UNKNOWN_PIECE_NANOS };
         let waited = self.waiting.map_or(0, |(since, _)| now.saturating_sub(since));
-        typical * (-(waited as f64) / FORGIVEN).exp2()
+        typical * (-(waited as f64) / FORGIVEN_NANOS).exp2()
     }
 
     fn end_wait(&mut self, now: u64, window: u64) {

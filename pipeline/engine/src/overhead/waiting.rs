@@ -13,18 +13,18 @@ use std::time::Duration;
 use super::ledger::{Stage, monotonic};
 
 /// What a window's profile may take beyond two intervals.
-const SLACK: Duration = Duration::from_secs(10);
+const AGE_SLACK: Duration = Duration::from_secs(10);
 
 /// A window may wait for names for an interval, but not for more than this of the longest age.
-const FOR_NAMES: f64 = 0.45;
+const NAMES_SHARE: f64 = 0.45;
 /// Where intervals are short it waits for so long.
-const SHORTEST_PATIENCE: Duration = Duration::from_secs(2);
+const MIN_NAMES_TIMEOUT: Duration = Duration::from_secs(2);
 /// From this share of the longest age on a window is late; it waits for names for less.
-const LATE: f64 = 0.6;
+const LATE_SHARE: f64 = 0.6;
 
 /// The latest that the profile of a window of a sampler with this interval leaves, after its end.
 pub fn longest_age(interval: Duration) -> Duration {
-    2 * interval + SLACK
+    2 * interval + AGE_SLACK
 }
 
 /// Every window that waits, by the time of its end and its number.
@@ -33,7 +33,7 @@ pub(super) struct WaitingWindows(Arc<Mutex<Table>>);
 
 #[derive(Debug, Default)]
 struct Table {
-    windows: BTreeMap<(u64, u64), Arc<Place>>,
+    windows: BTreeMap<(u64, u64), Arc<WaitingEntry>>,
     next: u64,
     /// The oldest age at which one has left since this was last asked, in nanoseconds.
     oldest_left: u64,
@@ -41,7 +41,7 @@ struct Table {
 
 /// Where a window's profile is, and the interval of its sampler in nanoseconds.
 #[derive(Debug)]
-struct Place {
+struct WaitingEntry {
     stage: AtomicU8,
     interval: u64,
 }
@@ -63,7 +63,7 @@ impl OldestWindow {
     /// Whether its profile must go before everything else: it has had the time that it may wait for
     /// names, and some for what comes after.
     pub fn is_late(&self) -> bool {
-        self.age > longest_age(self.interval).mul_f64(LATE)
+        self.age > longest_age(self.interval).mul_f64(LATE_SHARE)
     }
 
     /// The number of windows that wait for a stage.
@@ -77,7 +77,7 @@ impl OldestWindow {
 pub struct WaitingWindow {
     all: WaitingWindows,
     key: (u64, u64),
-    place: Arc<Place>,
+    place: Arc<WaitingEntry>,
 }
 
 impl WaitingWindows {
@@ -87,7 +87,7 @@ impl WaitingWindows {
 
     /// A window that ended at `end`, in nanoseconds of the monotonic clock.
     pub(super) fn open(&self, end: u64, interval: Duration) -> WaitingWindow {
-        let place = Arc::new(Place {
+        let place = Arc::new(WaitingEntry {
             stage: AtomicU8::new(Stage::Aggregate as u8),
             interval: interval.as_nanos() as u64,
         });
@@ -127,7 +127,7 @@ impl WaitingWindows {
     }
 }
 
-impl Place {
+impl WaitingEntry {
     fn stage(&self) -> Stage {
         let stage = self.stage.load(Ordering::Relaxed);
         Stage::ALL.get(usize::from(stage)).copied().unwrap_or(Stage::Aggregate)
@@ -148,8 +148,8 @@ impl WaitingWindow {
     /// How long the window's profile may still wait for names, so that there is enough for
     /// everything after.
     pub fn patience(&self) -> Duration {
-        let interval = Duration::from_nanos(self.place.interval).max(SHORTEST_PATIENCE);
-        interval.min(longest_age(interval).mul_f64(FOR_NAMES)).saturating_sub(self.age())
+        let interval = Duration::from_nanos(self.place.interval).max(MIN_NAMES_TIMEOUT);
+        interval.min(longest_age(interval).mul_f64(NAMES_SHARE)).saturating_sub(self.age())
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 pub use self::health::Health;
 pub use self::listeners::Listeners;
-use crate::budget::{Budget, MEMORY};
+use crate::budget::{Budget, DEFAULT_BYTES};
 use crate::modules::ModuleStore;
 use crate::overhead::Overhead;
 use crate::storage::OpenQueues;
@@ -42,7 +42,7 @@ impl Default for Services {
             metrics: Arc::default(),
             listeners: Arc::default(),
             queues: Arc::default(),
-            budget: Budget::new(MEMORY),
+            budget: Budget::new(DEFAULT_BYTES),
             health: Arc::default(),
             overhead: Arc::default(),
             worker: None,

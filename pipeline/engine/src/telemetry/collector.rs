@@ -20,14 +20,14 @@ pub struct Family {
     /// Its unit: `seconds`, `bytes`, or nothing where it counts things.
     pub unit: &'static str,
     /// Whether it only grows.
-    pub sort: Sort,
+    pub sort: MetricKind,
     /// Its numbers.
     pub points: Vec<Point>,
 }
 
 /// Whether a metric only grows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sort {
+pub enum MetricKind {
     /// It only grows.
     Sum,
     /// It goes up and down.
@@ -60,7 +60,7 @@ struct Renamed {
     theirs: &'static str,
     /// The section whose components have it, and the label that names the component.
     of: (&'static str, &'static str),
-    sort: Sort,
+    sort: MetricKind,
     help: &'static str,
 }
 
@@ -73,77 +73,77 @@ const RENAMED: [Renamed; 11] = [
         ours: names::RECEIVER_ACCEPTED_SAMPLES,
         theirs: "otelcol_receiver_accepted_profile_samples",
         of: RECEIVERS,
-        sort: Sort::Sum,
+        sort: MetricKind::Sum,
         help: "Samples taken into a pipeline.",
     },
     Renamed {
         ours: names::RECEIVER_REFUSED_SAMPLES,
         theirs: "otelcol_receiver_refused_profile_samples",
         of: RECEIVERS,
-        sort: Sort::Sum,
+        sort: MetricKind::Sum,
         help: "Samples that could not be taken now, because something further on refused them.",
     },
     Renamed {
         ours: names::RECEIVER_FAILED_SAMPLES,
         theirs: "otelcol_receiver_failed_profile_samples",
         of: RECEIVERS,
-        sort: Sort::Sum,
+        sort: MetricKind::Sum,
         help: "Samples that the receiver itself could not take.",
     },
     Renamed {
         ours: names::SAMPLES_IN,
         theirs: "otelcol_processor_incoming_items",
         of: PROCESSORS,
-        sort: Sort::Sum,
+        sort: MetricKind::Sum,
         help: "Samples that went into a processor.",
     },
     Renamed {
         ours: names::SAMPLES_OUT,
         theirs: "otelcol_processor_outgoing_items",
         of: PROCESSORS,
-        sort: Sort::Sum,
+        sort: MetricKind::Sum,
         help: "Samples that came out of a processor.",
     },
     Renamed {
         ours: names::EXPORTER_SENT_SAMPLES,
         theirs: "otelcol_exporter_sent_profile_samples",
         of: EXPORTERS,
-        sort: Sort::Sum,
+        sort: MetricKind::Sum,
         help: "Samples that the destination has.",
     },
     Renamed {
         ours: names::EXPORTER_SEND_FAILED_SAMPLES,
         theirs: "otelcol_exporter_send_failed_profile_samples",
         of: EXPORTERS,
-        sort: Sort::Sum,
+        sort: MetricKind::Sum,
         help: "Samples that will not get to the destination.",
     },
     Renamed {
         ours: names::EXPORTER_ENQUEUE_FAILED_SAMPLES,
         theirs: "otelcol_exporter_enqueue_failed_profile_samples",
         of: EXPORTERS,
-        sort: Sort::Sum,
+        sort: MetricKind::Sum,
         help: "Samples that the queue had no room for.",
     },
     Renamed {
         ours: names::EXPORTER_QUEUE_SIZE,
         theirs: "otelcol_exporter_queue_size",
         of: EXPORTERS,
-        sort: Sort::Gauge,
+        sort: MetricKind::Gauge,
         help: "How full the queue is, in what its sizer counts.",
     },
     Renamed {
         ours: names::EXPORTER_QUEUE_CAPACITY,
         theirs: "otelcol_exporter_queue_capacity",
         of: EXPORTERS,
-        sort: Sort::Gauge,
+        sort: MetricKind::Gauge,
         help: "How much fits into the queue; 0 without a limit of its own.",
     },
     Renamed {
         ours: names::EXPORTER_IN_FLIGHT,
         theirs: "otelcol_exporter_in_flight_requests",
         of: EXPORTERS,
-        sort: Sort::Gauge,
+        sort: MetricKind::Gauge,
         help: "Requests under way.",
     },
 ];
@@ -172,8 +172,8 @@ pub fn families(metrics: &Metrics, process: ProcessCost) -> Vec<Family> {
             continue;
         }
         let (name, sort) = match reading.name.strip_suffix("_total") {
-            Some(name) => (name, Sort::Sum),
-            None => (reading.name, Sort::Gauge),
+            Some(name) => (name, MetricKind::Sum),
+            None => (reading.name, MetricKind::Gauge),
         };
         let family = families.entry(reading.name).or_insert_with(|| Family {
             name: name.to_owned(),
@@ -233,7 +233,7 @@ fn accepted_by_edges(readings: &[Reading], families: &mut BTreeMap<&'static str,
         name: NAME.to_owned(),
         help: "Samples taken into a pipeline.",
         unit: "",
-        sort: Sort::Sum,
+        sort: MetricKind::Sum,
         points: Vec::new(),
     });
     family.points.extend(points);
@@ -249,12 +249,13 @@ fn of_process(process: ProcessCost) -> impl Iterator<Item = Family> {
     };
     let uptime = process.uptime.as_secs_f64();
     let uptime =
-        family("otelcol_process_uptime", "How long it runs.", "seconds", Sort::Sum, uptime);
+        family("otelcol_process_uptime", "How long it runs.", "seconds", MetricKind::Sum, uptime);
     let cpu = process.cpu.as_secs_f64();
-    let cpu = family("otelcol_process_cpu_seconds", "Its CPU time.", "seconds", Sort::Sum, cpu);
+    let cpu =
+        family("otelcol_process_cpu_seconds", "Its CPU time.", "seconds", MetricKind::Sum, cpu);
     let memory = process.resident.map(|bytes| {
         let (name, help) = ("otelcol_process_memory_rss", "Its resident memory.");
-        family(name, help, "bytes", Sort::Gauge, bytes as f64)
+        family(name, help, "bytes", MetricKind::Gauge, bytes as f64)
     });
     [Some(uptime), Some(cpu), memory].into_iter().flatten()
 }

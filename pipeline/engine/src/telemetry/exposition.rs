@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::collector::{Family, Sort};
+use super::collector::{Family, MetricKind};
 
 /// The type of the text.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -27,10 +27,10 @@ pub fn render(families: &[Family], style: Style) -> String {
             name.push_str(family.unit);
         }
         let sort = match family.sort {
-            Sort::Sum => "counter",
-            Sort::Gauge => "gauge",
+            MetricKind::Sum => "counter",
+            MetricKind::Gauge => "gauge",
         };
-        if family.sort == Sort::Sum && !style.without_type_suffix {
+        if family.sort == MetricKind::Sum && !style.without_type_suffix {
             name.push_str("_total");
         }
         // Writing to a string cannot fail.

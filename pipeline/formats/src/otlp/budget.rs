@@ -5,7 +5,7 @@
 //! and an empty message of two bytes for a structure of hundreds.
 //!
 //! Where requests share memory with others, all of it is asked for before it is taken, columns too:
-//! they are counted ahead ([`super::ahead`]).
+//! they are counted ahead ([`super::sizing`]).
 
 use super::wire::{FaultKind, Read, Reader};
 

@@ -1,14 +1,15 @@
 //! Decoding a request: the dictionary first, wherever it stands, then what points into it.
 
-use super::ahead::{Ahead, Exact, SAMPLE_KEY};
 use super::budget::{Budget, Room};
 use super::error::DecodeError;
 use super::lenient::Lenient;
 use super::schema;
+use super::sizing::{Ahead, Exact, SAMPLE_KEY};
 use super::tables::{Tables, id};
 use super::values::{MAX_VALUE_DEPTH, Values};
 use super::wire::{
-    Fault, FaultKind, Raw, Read, Reader, Took, Usual, fields, index, indices, numbers, runs, text,
+    CanonicalReader, Fault, FaultKind, FieldUse, Raw, Read, Reader, fields, index, indices,
+    numbers, runs, text,
 };
 use profpipe_profile::{
     Dictionary, Index, KeyValue, LinkIx, OutOfRange, Profile, Profiles, Resource, ResourceProfiles,
@@ -78,15 +79,15 @@ fn dictionary(
     let mut tables = Tables::default();
     let asked = budget.is_asked();
     fields(&schema::REQUEST, request, |number, raw| match (number, raw) {
-        (2, Raw::Bytes(bytes)) => tables.count(bytes, asked).map(|()| Took::Yes),
-        (1, Raw::Bytes(_)) => Ok(Took::Yes),
-        _ => Ok(Took::No),
+        (2, Raw::Bytes(bytes)) => tables.count(bytes, asked).map(|()| FieldUse::Yes),
+        (1, Raw::Bytes(_)) => Ok(FieldUse::Yes),
+        _ => Ok(FieldUse::No),
     })?;
     budget.ask(request, tables.bytes())?;
     tables.reserve(asked);
     fields(&schema::REQUEST, request, |number, raw| match (number, raw) {
-        (2, Raw::Bytes(bytes)) => tables.read(bytes).map(|()| Took::Yes),
-        _ => Ok(Took::Yes),
+        (2, Raw::Bytes(bytes)) => tables.read(bytes).map(|()| FieldUse::Yes),
+        _ => Ok(FieldUse::Yes),
     })?;
     tables.finish(request, budget, lenient)
 }
@@ -156,7 +157,7 @@ impl Decoder<'_, '_> {
                     (Err(fault), ..) => return Err(fault),
                 }
             }
-            Ok(Took::Yes)
+            Ok(FieldUse::Yes)
         })
         .map_err(|fault| explain(*fault, request))?;
         Ok(resources)
@@ -176,9 +177,9 @@ impl Decoder<'_, '_> {
                     into.scopes.push(self.scope_profiles(bytes)?);
                 }
                 (3, Raw::Bytes(bytes)) => into.schema_url = self.text(bytes)?,
-                _ => return Ok(Took::No),
+                _ => return Ok(FieldUse::No),
             }
-            Ok(Took::Yes)
+            Ok(FieldUse::Yes)
         })?;
         Ok(into)
     }
@@ -207,9 +208,9 @@ impl Decoder<'_, '_> {
                     }
                 }
                 (2, Raw::Varint(count)) => into.dropped_attributes_count = count as u32,
-                _ => return Ok(Took::No),
+                _ => return Ok(FieldUse::No),
             }
-            Ok(Took::Yes)
+            Ok(FieldUse::Yes)
         })
     }
 
@@ -237,9 +238,9 @@ impl Decoder<'_, '_> {
                     }
                 }
                 (3, Raw::Bytes(bytes)) => into.schema_url = self.text(bytes)?,
-                _ => return Ok(Took::No),
+                _ => return Ok(FieldUse::No),
             }
-            Ok(Took::Yes)
+            Ok(FieldUse::Yes)
         })?;
         Ok(into)
     }
@@ -256,9 +257,9 @@ impl Decoder<'_, '_> {
                     into.attributes.push(self.key_value(bytes)?);
                 }
                 (4, Raw::Varint(count)) => into.dropped_attributes_count = count as u32,
-                _ => return Ok(Took::No),
+                _ => return Ok(FieldUse::No),
             }
-            Ok(Took::Yes)
+            Ok(FieldUse::Yes)
         })
     }
 
@@ -301,9 +302,9 @@ impl Decoder<'_, '_> {
                     into.original_payload = bytes::Bytes::copy_from_slice(bytes);
                 }
                 (11, raw) => return indices(raw, &mut into.attributes),
-                _ => return Ok(Took::No),
+                _ => return Ok(FieldUse::No),
             }
-            Ok(Took::Yes)
+            Ok(FieldUse::Yes)
         })?;
         self.samples += into.samples.len();
         match self.check(&into) {
@@ -337,9 +338,9 @@ fn value_type(bytes: &[u8], into: &mut ValueType) -> Read<()> {
         match (number, raw) {
             (1, Raw::Varint(row)) => into.kind = StringIx::new(index(row)),
             (2, Raw::Varint(row)) => into.unit = StringIx::new(index(row)),
-            _ => return Ok(Took::No),
+            _ => return Ok(FieldUse::No),
         }
-        Ok(Took::Yes)
+        Ok(FieldUse::Yes)
     })
 }
 
@@ -377,7 +378,7 @@ fn values_as_attributes(bytes: &[u8]) -> Box<Fault> {
 /// A sample as generated encoders write it.
 #[inline(always)]
 fn usual_sample(bytes: &[u8], into: &mut Samples) -> Option<(StackIx, LinkIx)> {
-    let mut message = Usual::new(bytes);
+    let mut message = CanonicalReader::new(bytes);
     let stack = message.index(1)?;
     message.indices(2, into.attributes.open_items())?;
     let link = message.index(3)?;
@@ -432,9 +433,9 @@ fn any_sample(bytes: &[u8], into: &mut Samples) -> Read<(StackIx, LinkIx)> {
                 }
             }
             (5, Raw::Fixed64(time)) => into.timestamps.push_item(time),
-            _ => return Ok(Took::No),
+            _ => return Ok(FieldUse::No),
         }
-        Ok(Took::Yes)
+        Ok(FieldUse::Yes)
     })?;
     // One encoder packs all lists of a message or none: this is a list of values and a link.
     if packed_attributes && loose_values {

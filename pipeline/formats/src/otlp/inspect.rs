@@ -6,13 +6,13 @@
 
 use super::schema;
 use super::values::MAX_VALUE_DEPTH;
-use super::wire::{Raw, Read, Reader, Took, Usual, fields, packed_below, runs, text};
+use super::wire::{CanonicalReader, FieldUse, Raw, Read, Reader, fields, packed_below, runs, text};
 
 /// How much a request holds that can be passed on as it is; `None` if it needs a closer look.
 ///
 /// Such a request decodes, keeps its samples when it is encoded anew, has a row 0 in every table,
 /// and no references from attributes into the string table.
-pub(super) fn samples_if_clean(request: &[u8]) -> Option<usize> {
+pub(super) fn validate_passthrough(request: &[u8]) -> Option<usize> {
     if request.len() > i32::MAX as usize {
         return None;
     }
@@ -23,7 +23,7 @@ pub(super) fn samples_if_clean(request: &[u8]) -> Option<usize> {
             dictionary = Some(bytes);
             pieces += 1;
         }
-        Ok(Took::Yes)
+        Ok(FieldUse::Yes)
     })
     .ok()?;
     let (Some(dictionary), 1) = (dictionary, pieces) else { return None };
@@ -38,9 +38,9 @@ pub(super) fn samples_if_clean(request: &[u8]) -> Option<usize> {
                 None => clean = false,
             },
             (2, Raw::Bytes(_)) => {}
-            _ => return Ok(Took::No),
+            _ => return Ok(FieldUse::No),
         }
-        Ok(Took::Yes)
+        Ok(FieldUse::Yes)
     })
     .ok()?;
     clean.then_some(samples)
@@ -61,7 +61,7 @@ impl Rows {
     fn count(dictionary: &[u8]) -> Option<Self> {
         let mut rows = [0; 8];
         runs(&schema::DICTIONARY, dictionary, |number, raw, run| {
-            let (1..=7, Raw::Bytes(_)) = (number, raw) else { return Ok(Took::No) };
+            let (1..=7, Raw::Bytes(_)) = (number, raw) else { return Ok(FieldUse::No) };
             let mut more = 1;
             while run.row((number << 3 | 2) as u8).is_some() {
                 more += 1;
@@ -69,7 +69,7 @@ impl Rows {
             if let Some(count) = rows.get_mut(number as usize) {
                 *count += more;
             }
-            Ok(Took::Yes)
+            Ok(FieldUse::Yes)
         })
         .ok()?;
         rows.iter().skip(1).all(|count| *count > 0).then_some(Self(rows))
@@ -85,14 +85,14 @@ impl Rows {
 
     /// The index in a field.
     #[inline(always)]
-    fn index(&self, message: &mut Usual<'_>, field: u8, table: usize) -> Option<()> {
+    fn index(&self, message: &mut CanonicalReader<'_>, field: u8, table: usize) -> Option<()> {
         (message.number(field)? < self.of(table)).then_some(())
     }
 
     fn dictionary(&self, dictionary: &[u8]) -> Option<()> {
         let mut clean = true;
         runs(&schema::DICTIONARY, dictionary, |number, raw, run| {
-            let (1..=7, Raw::Bytes(mut row)) = (number, raw) else { return Ok(Took::No) };
+            let (1..=7, Raw::Bytes(mut row)) = (number, raw) else { return Ok(FieldUse::No) };
             loop {
                 let good = match number {
                     1 => self.mapping(row),
@@ -106,7 +106,7 @@ impl Rows {
                 clean &= good.is_some();
                 match run.row((number << 3 | 2) as u8) {
                     Some(next) => row = next,
-                    None => return Ok(Took::Yes),
+                    None => return Ok(FieldUse::Yes),
                 }
             }
         })
@@ -115,7 +115,7 @@ impl Rows {
     }
 
     fn mapping(&self, row: &[u8]) -> Option<()> {
-        let mut message = Usual::new(row);
+        let mut message = CanonicalReader::new(row);
         for field in 1..=3 {
             message.number(field)?;
         }
@@ -126,11 +126,11 @@ impl Rows {
 
     #[inline(always)]
     fn location(&self, row: &[u8]) -> Option<()> {
-        let mut message = Usual::new(row);
+        let mut message = CanonicalReader::new(row);
         self.index(&mut message, 1, MAPPINGS)?;
         message.number(2)?;
         while message.is_next(3, 2) {
-            let mut line = Usual::new(message.rest_of_field()?);
+            let mut line = CanonicalReader::new(message.rest_of_field()?);
             self.index(&mut line, 1, FUNCTIONS)?;
             line.number(2)?;
             line.number(3)?;
@@ -142,7 +142,7 @@ impl Rows {
 
     #[inline(always)]
     fn function(&self, row: &[u8]) -> Option<()> {
-        let mut message = Usual::new(row);
+        let mut message = CanonicalReader::new(row);
         for field in 1..=3 {
             self.index(&mut message, field, STRINGS)?;
         }
@@ -151,7 +151,7 @@ impl Rows {
     }
 
     fn attribute(&self, row: &[u8]) -> Option<()> {
-        let mut message = Usual::new(row);
+        let mut message = CanonicalReader::new(row);
         self.index(&mut message, 1, STRINGS)?;
         value(message.bytes(2)?, 0)?;
         self.index(&mut message, 3, STRINGS)?;
@@ -160,7 +160,7 @@ impl Rows {
 
     #[inline(always)]
     fn stack(&self, row: &[u8]) -> Option<()> {
-        let mut message = Usual::new(row);
+        let mut message = CanonicalReader::new(row);
         self.list(message.bytes(1)?, LOCATIONS)?;
         message.end()
     }
@@ -213,7 +213,7 @@ impl Rows {
         runs(&schema::PROFILE, bytes, |number, raw, run| {
             let good = match (number, raw) {
                 (1 | 5, Raw::Bytes(bytes)) => {
-                    let mut message = Usual::new(bytes);
+                    let mut message = CanonicalReader::new(bytes);
                     let kind = self.index(&mut message, 1, STRINGS);
                     let unit = self.index(&mut message, 2, STRINGS);
                     kind.and(unit).and_then(|()| message.end())
@@ -237,7 +237,7 @@ impl Rows {
                 (number, _) => (number > 11).then_some(()),
             };
             clean &= good.is_some();
-            Ok(Took::Yes)
+            Ok(FieldUse::Yes)
         })
         .ok()?;
         clean.then_some(samples)
@@ -245,7 +245,7 @@ impl Rows {
 
     #[inline(always)]
     fn sample(&self, row: &[u8]) -> Option<()> {
-        let mut message = Usual::new(row);
+        let mut message = CanonicalReader::new(row);
         self.index(&mut message, 1, STACKS)?;
         let attributes = message.bytes(2)?;
         self.list(attributes, ATTRIBUTES)?;
@@ -283,14 +283,14 @@ fn all<'a>(
     let mut clean = true;
     let read: Read<()> = fields(message, bytes, |number, raw| {
         clean &= good(number, raw).is_some();
-        Ok(Took::Yes)
+        Ok(FieldUse::Yes)
     });
     read.ok()?;
     clean.then_some(())
 }
 
 fn link(row: &[u8]) -> Option<()> {
-    let mut message = Usual::new(row);
+    let mut message = CanonicalReader::new(row);
     let (trace, span) = (message.bytes(1)?, message.bytes(2)?);
     message.end()?;
     (matches!(trace.len(), 0 | 16) && matches!(span.len(), 0 | 8)).then_some(())

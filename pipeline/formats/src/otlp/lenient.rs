@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::budget::Room;
 use super::decode::{self, Decoded, out_of_range};
 use super::error::DecodeError;
-use super::inspect::samples_if_clean;
+use super::inspect::validate_passthrough;
 use super::payload::Payload;
 use super::summary;
 use super::wire::Read;
@@ -57,7 +57,7 @@ pub fn admit(request: Bytes) -> Result<(Payload, Rejected), DecodeError> {
 /// # Errors
 /// The request, if it has to be decoded: by [`admit_within`].
 pub fn admit_clean(request: Bytes) -> Result<Payload, Bytes> {
-    match samples_if_clean(&request) {
+    match validate_passthrough(&request) {
         Some(samples) => Ok(Payload::from_wire(request).counted(samples as u64)),
         None => Err(request),
     }

@@ -19,7 +19,6 @@
 //! Whether a message was missing or empty is not kept. A gateway that only forwards keeps the
 //! bytes as they are ([`Payload::from_wire`]) and loses nothing.
 
-mod ahead;
 mod budget;
 mod decode;
 mod encode;
@@ -32,6 +31,7 @@ mod process_context;
 mod resources;
 mod schema;
 mod sink;
+mod sizing;
 mod summary;
 mod tables;
 mod values;

@@ -8,7 +8,7 @@ use super::decode::explain;
 use super::error::DecodeError;
 use super::schema;
 use super::values::Values;
-use super::wire::{Raw, Read, Took, fields};
+use super::wire::{FieldUse, Raw, Read, fields};
 use profpipe_profile::{Resource, Strings};
 
 /// See [`super::decode_process_context`].
@@ -22,16 +22,16 @@ pub(super) fn decode(payload: &[u8]) -> Result<Resource, DecodeError> {
             match (number, raw) {
                 (1, Raw::Bytes(bytes)) => resource.attributes.push(values.key_value(bytes, 0)?),
                 (2, Raw::Varint(count)) => resource.dropped_attributes_count = count as u32,
-                _ => return Ok(Took::No),
+                _ => return Ok(FieldUse::No),
             }
-            Ok(Took::Yes)
+            Ok(FieldUse::Yes)
         })
     };
     fields(&schema::PROCESS_CONTEXT, payload, |number, raw| match (number, raw) {
-        (1, Raw::Bytes(bytes)) => read(bytes).map(|()| Took::Yes),
+        (1, Raw::Bytes(bytes)) => read(bytes).map(|()| FieldUse::Yes),
         // What is no part of the resource is for readers that know it.
-        (2, Raw::Bytes(_)) => Ok(Took::Yes),
-        _ => Ok(Took::No),
+        (2, Raw::Bytes(_)) => Ok(FieldUse::Yes),
+        _ => Ok(FieldUse::No),
     })
     .map_err(|fault| explain(*fault, payload))?;
     Ok(resource)

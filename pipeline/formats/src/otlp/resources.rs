@@ -8,7 +8,7 @@ use super::error::DecodeError;
 use super::schema;
 use super::sink::Sink as _;
 use super::values::Values;
-use super::wire::{Fault, Raw, Read, Reader, Took, fields, text};
+use super::wire::{Fault, FieldUse, Raw, Read, Reader, fields, text};
 use profpipe_profile::{Resource, Strings};
 
 /// The resources of a request in order, each with the URL of its schema. References into the string
@@ -57,7 +57,7 @@ fn read_with(request: &[u8], strings: &Strings) -> Read<Vec<(Resource, String)>>
     let mut budget = Budget::new(request.len(), None);
     let mut found = Vec::new();
     fields(&schema::REQUEST, request, |number, raw| {
-        let (1, Raw::Bytes(bytes)) = (number, raw) else { return Ok(Took::Yes) };
+        let (1, Raw::Bytes(bytes)) = (number, raw) else { return Ok(FieldUse::Yes) };
         budget.item(bytes, size_of::<(Resource, String)>())?;
         let (mut resource, mut schema_url) = (Resource::default(), String::new());
         fields(&schema::RESOURCE_PROFILES, bytes, |number, raw| {
@@ -70,12 +70,12 @@ fn read_with(request: &[u8], strings: &Strings) -> Read<Vec<(Resource, String)>>
                     budget.text(bytes, bytes.len())?;
                     schema_url = text(bytes)?.to_owned();
                 }
-                _ => return Ok(Took::No),
+                _ => return Ok(FieldUse::No),
             }
-            Ok(Took::Yes)
+            Ok(FieldUse::Yes)
         })?;
         found.push((resource, schema_url));
-        Ok(Took::Yes)
+        Ok(FieldUse::Yes)
     })?;
     Ok(found)
 }
@@ -93,9 +93,9 @@ fn read_resource(
                 into.attributes.push(pair);
             }
             (2, Raw::Varint(count)) => into.dropped_attributes_count = count as u32,
-            _ => return Ok(Took::No),
+            _ => return Ok(FieldUse::No),
         }
-        Ok(Took::Yes)
+        Ok(FieldUse::Yes)
     })
 }
 
@@ -103,7 +103,7 @@ fn read_resource(
 fn strings(request: &[u8]) -> Read<Strings> {
     let (mut arena, mut ends) = (String::new(), Vec::new());
     fields(&schema::REQUEST, request, |number, raw| {
-        let (2, Raw::Bytes(dictionary)) = (number, raw) else { return Ok(Took::Yes) };
+        let (2, Raw::Bytes(dictionary)) = (number, raw) else { return Ok(FieldUse::Yes) };
         fields(&schema::DICTIONARY, dictionary, |number, raw| {
             if let (5, Raw::Bytes(row)) = (number, raw) {
                 // Row 0 is none, whatever it holds.
@@ -112,9 +112,9 @@ fn strings(request: &[u8]) -> Read<Strings> {
                 }
                 ends.push(arena.len() as u32);
             }
-            Ok(Took::Yes)
+            Ok(FieldUse::Yes)
         })?;
-        Ok(Took::Yes)
+        Ok(FieldUse::Yes)
     })?;
     if ends.is_empty() {
         ends.push(0);

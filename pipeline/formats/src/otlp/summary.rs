@@ -4,7 +4,7 @@
 use super::decode::explain;
 use super::error::DecodeError;
 use super::schema;
-use super::wire::{Raw, Read, Took, fields};
+use super::wire::{FieldUse, Raw, Read, fields};
 use profpipe_profile::Profiles;
 
 /// How much a batch holds.
@@ -45,10 +45,10 @@ pub fn summary(request: &[u8]) -> Result<Summary, DecodeError> {
 
 fn walk(request: &[u8], summary: &mut Summary) -> Read<()> {
     fields(&schema::REQUEST, request, |number, raw| {
-        let (1, Raw::Bytes(resource)) = (number, raw) else { return Ok(Took::Yes) };
+        let (1, Raw::Bytes(resource)) = (number, raw) else { return Ok(FieldUse::Yes) };
         summary.resources += 1;
         walk_resource(resource, summary)?;
-        Ok(Took::Yes)
+        Ok(FieldUse::Yes)
     })
 }
 
@@ -61,16 +61,16 @@ pub(super) fn of_resource(resource: &[u8]) -> Read<Summary> {
 
 fn walk_resource(resource: &[u8], summary: &mut Summary) -> Read<()> {
     fields(&schema::RESOURCE_PROFILES, resource, |number, raw| {
-        let (2, Raw::Bytes(scope)) = (number, raw) else { return Ok(Took::Yes) };
+        let (2, Raw::Bytes(scope)) = (number, raw) else { return Ok(FieldUse::Yes) };
         fields(&schema::SCOPE_PROFILES, scope, |number, raw| {
-            let (2, Raw::Bytes(profile)) = (number, raw) else { return Ok(Took::Yes) };
+            let (2, Raw::Bytes(profile)) = (number, raw) else { return Ok(FieldUse::Yes) };
             summary.profiles += 1;
             fields(&schema::PROFILE, profile, |number, _| {
                 summary.samples += usize::from(number == 2);
-                Ok(Took::Yes)
+                Ok(FieldUse::Yes)
             })?;
-            Ok(Took::Yes)
+            Ok(FieldUse::Yes)
         })?;
-        Ok(Took::Yes)
+        Ok(FieldUse::Yes)
     })
 }

@@ -7,12 +7,13 @@
 //! the zero value: an index 0 cannot be told from one that is not set. A table without any row is
 //! read as one that has only row 0, because older senders leave tables out that they do not use.
 
-use super::ahead::{Counts, Listed};
 use super::budget::Budget;
 use super::schema;
+use super::sizing::{Counts, Listed};
 use super::values::Values;
 use super::wire::{
-    Fault, FaultKind, Raw, Read, Reader, Took, Usual, fields, index, indices, runs, text,
+    CanonicalReader, Fault, FaultKind, FieldUse, Raw, Read, Reader, fields, index, indices, runs,
+    text,
 };
 use profpipe_profile::{
     Dictionary, Function, FunctionIx, Functions, Index, Line, Link, Links, Locations, MappingIx,
@@ -38,11 +39,11 @@ impl<'a> Tables<'a> {
     pub(super) fn count(&mut self, bytes: &'a [u8], exact: bool) -> Read<()> {
         let counts = &mut self.counts;
         runs(&schema::DICTIONARY, bytes, |number, raw, run| {
-            let (1..=7, Raw::Bytes(row)) = (number, raw) else { return Ok(Took::No) };
+            let (1..=7, Raw::Bytes(row)) = (number, raw) else { return Ok(FieldUse::No) };
             let at = number as usize;
             let (Some(count), Some(listed)) = (counts.rows.get_mut(at), counts.listed.get_mut(at))
             else {
-                return Ok(Took::No);
+                return Ok(FieldUse::No);
             };
             if exact {
                 let into = if *count == 0 { &mut counts.zero } else { &mut *listed };
@@ -62,7 +63,7 @@ impl<'a> Tables<'a> {
                 7 if !exact => listed.indices += length,
                 _ => {}
             }
-            Ok(Took::Yes)
+            Ok(FieldUse::Yes)
         })
     }
 
@@ -86,11 +87,11 @@ impl<'a> Tables<'a> {
     /// Reads the rows of one piece.
     pub(super) fn read(&mut self, bytes: &'a [u8]) -> Read<()> {
         runs(&schema::DICTIONARY, bytes, |number, raw, run| {
-            let (1..=7, Raw::Bytes(row)) = (number, raw) else { return Ok(Took::No) };
-            let Some(seen) = self.seen.get_mut(number as usize) else { return Ok(Took::No) };
+            let (1..=7, Raw::Bytes(row)) = (number, raw) else { return Ok(FieldUse::No) };
+            let Some(seen) = self.seen.get_mut(number as usize) else { return Ok(FieldUse::No) };
             if !std::mem::replace(seen, true) {
                 self.row_0(number, row)?;
-                return Ok(Took::Yes);
+                return Ok(FieldUse::Yes);
             }
             let tables = &mut self.dictionary;
             match number {
@@ -109,7 +110,7 @@ impl<'a> Tables<'a> {
                 }),
                 _ => each(row, run, 7, |row| stack(&mut tables.stacks, row)),
             }?;
-            Ok(Took::Yes)
+            Ok(FieldUse::Yes)
         })
     }
 
@@ -168,9 +169,9 @@ impl<'a> Tables<'a> {
                     }
                     (2, Raw::Bytes(bytes)) => values.value(bytes, &mut value, 0)?,
                     (3, Raw::Varint(row)) => unit = index(row),
-                    _ => return Ok(Took::No),
+                    _ => return Ok(FieldUse::No),
                 }
-                Ok(Took::Yes)
+                Ok(FieldUse::Yes)
             });
             match read {
                 Err(fault) if lenient && fault.is_of_index() => unresolved.push(row),
@@ -222,10 +223,10 @@ fn find_bad_text(request: &[u8]) -> Box<Fault> {
                 if let (5, Raw::Bytes(row)) = (number, raw) {
                     text(row)?;
                 }
-                Ok(Took::Yes)
+                Ok(FieldUse::Yes)
             })?;
         }
-        Ok(Took::Yes)
+        Ok(FieldUse::Yes)
     })
     .err()
     .unwrap_or_else(|| Reader::new(request).fault(FaultKind::Utf8))
@@ -240,9 +241,9 @@ fn mapping(table: &mut Mappings, bytes: &[u8]) -> Read<()> {
             (3, Raw::Varint(number)) => offset = number,
             (4, Raw::Varint(row)) => filename = index(row),
             (5, raw) => return indices(raw, table.attributes.open_items()),
-            _ => return Ok(Took::No),
+            _ => return Ok(FieldUse::No),
         }
-        Ok(Took::Yes)
+        Ok(FieldUse::Yes)
     })?;
     table.memory_starts.push(start);
     table.memory_limits.push(limit);
@@ -274,9 +275,9 @@ fn any_location(table: &mut Locations, bytes: &[u8]) -> Read<()> {
                 table.lines.push_item(line);
             }
             (4, raw) => return indices(raw, table.attributes.open_items()),
-            _ => return Ok(Took::No),
+            _ => return Ok(FieldUse::No),
         }
-        Ok(Took::Yes)
+        Ok(FieldUse::Yes)
     })?;
     table.mappings.push(MappingIx::new(mapping));
     table.addresses.push(address);
@@ -287,11 +288,11 @@ fn any_location(table: &mut Locations, bytes: &[u8]) -> Read<()> {
 
 #[inline(always)]
 fn usual_location(table: &mut Locations, bytes: &[u8]) -> Option<()> {
-    let mut message = Usual::new(bytes);
+    let mut message = CanonicalReader::new(bytes);
     let mapping = message.index(1)?;
     let address = message.number(2)?;
     while message.is_next(3, 2) {
-        let mut line = Usual::new(message.rest_of_field()?);
+        let mut line = CanonicalReader::new(message.rest_of_field()?);
         table.lines.push_item(Line {
             function: line.index(1)?,
             line: line.number(2)? as i64,
@@ -315,16 +316,16 @@ fn line(bytes: &[u8]) -> Read<Line> {
             (1, Raw::Varint(row)) => line.function = FunctionIx::new(index(row)),
             (2, Raw::Varint(number)) => line.line = number as i64,
             (3, Raw::Varint(number)) => line.column = number as i64,
-            _ => return Ok(Took::No),
+            _ => return Ok(FieldUse::No),
         }
-        Ok(Took::Yes)
+        Ok(FieldUse::Yes)
     })?;
     Ok(line)
 }
 
 #[inline(always)]
 fn usual_function(bytes: &[u8]) -> Option<Function> {
-    let mut message = Usual::new(bytes);
+    let mut message = CanonicalReader::new(bytes);
     let function = Function {
         name: message.index(1)?,
         system_name: message.index(2)?,
@@ -353,9 +354,9 @@ fn any_function(table: &mut Functions, bytes: &[u8]) -> Read<()> {
             (2, Raw::Varint(row)) => function.system_name = StringIx::new(index(row)),
             (3, Raw::Varint(row)) => function.filename = StringIx::new(index(row)),
             (4, Raw::Varint(number)) => function.start_line = number as i64,
-            _ => return Ok(Took::No),
+            _ => return Ok(FieldUse::No),
         }
-        Ok(Took::Yes)
+        Ok(FieldUse::Yes)
     })?;
     table.push(function);
     Ok(())
@@ -367,9 +368,9 @@ fn link(table: &mut Links, bytes: &[u8]) -> Read<()> {
         match (number, raw) {
             (1, Raw::Bytes(bytes)) => link.trace_id = id(bytes)?,
             (2, Raw::Bytes(bytes)) => link.span_id = id(bytes)?,
-            _ => return Ok(Took::No),
+            _ => return Ok(FieldUse::No),
         }
-        Ok(Took::Yes)
+        Ok(FieldUse::Yes)
     })?;
     table.push(link);
     Ok(())
@@ -385,7 +386,7 @@ pub(super) fn id<const LENGTH: usize>(bytes: &[u8]) -> Read<[u8; LENGTH]> {
 
 #[inline(always)]
 fn stack(table: &mut Stacks, bytes: &[u8]) -> Read<()> {
-    let mut message = Usual::new(bytes);
+    let mut message = CanonicalReader::new(bytes);
     let usual = message.indices(1, table.locations.open_items());
     if usual.and_then(|()| message.end()).is_some() {
         table.locations.finish_row();
@@ -399,7 +400,7 @@ fn any_stack(table: &mut Stacks, bytes: &[u8]) -> Read<()> {
     table.locations.abandon_row();
     fields(&schema::STACK, bytes, |number, raw| match number {
         1 => indices(raw, table.locations.open_items()),
-        _ => Ok(Took::No),
+        _ => Ok(FieldUse::No),
     })?;
     table.locations.finish_row();
     Ok(())

@@ -2,7 +2,7 @@
 
 use super::budget::Budget;
 use super::schema;
-use super::wire::{FaultKind, Raw, Read, Reader, Took, fields, index, text};
+use super::wire::{FaultKind, FieldUse, Raw, Read, Reader, fields, index, text};
 use profpipe_profile::{Index, KeyValue, StringIx, Strings, Value};
 
 /// How deep values may hold values. The generated readers stop at 100 nested messages, which are
@@ -49,9 +49,9 @@ impl Values<'_, '_> {
                     *into = Value::Bytes(bytes.to_vec());
                 }
                 (8, Raw::Varint(row)) => *into = Value::String(self.resolve(bytes, index(row))?),
-                _ => return Ok(Took::No),
+                _ => return Ok(FieldUse::No),
             }
-            Ok(Took::Yes)
+            Ok(FieldUse::Yes)
         })
     }
 
@@ -65,9 +65,9 @@ impl Values<'_, '_> {
                 let mut value = Value::Empty;
                 self.value(bytes, &mut value, depth + 1)?;
                 values.push(value);
-                Ok(Took::Yes)
+                Ok(FieldUse::Yes)
             }
-            _ => Ok(Took::No),
+            _ => Ok(FieldUse::No),
         })
     }
 
@@ -79,9 +79,9 @@ impl Values<'_, '_> {
                     pairs.reserve_exact(1);
                 }
                 pairs.push((pair.key, pair.value));
-                Ok(Took::Yes)
+                Ok(FieldUse::Yes)
             }
-            _ => Ok(Took::No),
+            _ => Ok(FieldUse::No),
         })
     }
 
@@ -95,9 +95,9 @@ impl Values<'_, '_> {
                 (1, Raw::Bytes(bytes)) => pair.key = self.text(bytes)?,
                 (2, Raw::Bytes(bytes)) => self.value(bytes, &mut pair.value, depth)?,
                 (3, Raw::Varint(row)) => key_row = index(row),
-                _ => return Ok(Took::No),
+                _ => return Ok(FieldUse::No),
             }
-            Ok(Took::Yes)
+            Ok(FieldUse::Yes)
         })?;
         if pair.key.is_empty() && key_row != 0 {
             pair.key =

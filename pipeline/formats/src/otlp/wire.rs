@@ -276,9 +276,9 @@ fn skip_other(bytes: &[u8], number: u32, wire_type: u32, depth: usize) -> Read<&
 /// where [`fields`] jumps twice. At the first thing that is not so, and at every fault, it answers
 /// `None`, and the caller begins anew with [`fields`], which knows all of protobuf.
 #[derive(Debug)]
-pub(super) struct Usual<'a>(Reader<'a>);
+pub(super) struct CanonicalReader<'a>(Reader<'a>);
 
-impl<'a> Usual<'a> {
+impl<'a> CanonicalReader<'a> {
     /// At the start of a message.
     #[inline(always)]
     pub(super) fn new(message: &'a [u8]) -> Self {
@@ -346,7 +346,7 @@ pub(super) fn index(number: u64) -> u32 {
 
 /// Whether a closure of [`fields`] took a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Took {
+pub(super) enum FieldUse {
     /// It did.
     Yes,
     /// It did not: skip it, unless the schema has it with another type.
@@ -358,7 +358,7 @@ pub(super) enum Took {
 pub(super) fn fields<'a>(
     message: &'static Message,
     bytes: &'a [u8],
-    mut take: impl FnMut(u32, Raw<'a>) -> Read<Took>,
+    mut take: impl FnMut(u32, Raw<'a>) -> Read<FieldUse>,
 ) -> Read<()> {
     runs(message, bytes, |number, raw, _| take(number, raw))
 }
@@ -369,14 +369,14 @@ pub(super) fn fields<'a>(
 pub(super) fn runs<'a>(
     message: &'static Message,
     bytes: &'a [u8],
-    mut take: impl FnMut(u32, Raw<'a>, &mut Reader<'a>) -> Read<Took>,
+    mut take: impl FnMut(u32, Raw<'a>, &mut Reader<'a>) -> Read<FieldUse>,
 ) -> Read<()> {
     let mut reader = Reader::new(bytes);
     while !reader.is_empty() {
         let (number, raw) = reader.field().map_err(|fault| fault.or_in(message, 0))?;
         match take(number, raw, &mut reader) {
-            Ok(Took::Yes) => {}
-            Ok(Took::No) => check_unknown(message, number, raw, reader.rest)?,
+            Ok(FieldUse::Yes) => {}
+            Ok(FieldUse::No) => check_unknown(message, number, raw, reader.rest)?,
             Err(fault) => return Err(fault.or_in(message, number)),
         }
     }
@@ -409,7 +409,7 @@ impl Fault {
 
 /// The items of a repeated index, packed or not, appended to `into`.
 #[inline(always)]
-pub(super) fn indices<I: Index>(raw: Raw<'_>, into: &mut Vec<I>) -> Read<Took> {
+pub(super) fn indices<I: Index>(raw: Raw<'_>, into: &mut Vec<I>) -> Read<FieldUse> {
     match raw {
         Raw::Bytes(packed) => {
             let mut reader = Reader::new(packed);
@@ -420,13 +420,13 @@ pub(super) fn indices<I: Index>(raw: Raw<'_>, into: &mut Vec<I>) -> Read<Took> {
             } else {
                 packed_indices(reader, into)?;
             }
-            Ok(Took::Yes)
+            Ok(FieldUse::Yes)
         }
         Raw::Varint(number) => {
             into.push(I::new(index(number)));
-            Ok(Took::Yes)
+            Ok(FieldUse::Yes)
         }
-        _ => Ok(Took::No),
+        _ => Ok(FieldUse::No),
     }
 }
 
@@ -514,20 +514,20 @@ pub(super) fn packed_below(packed: &[u8], rows: usize) -> bool {
 
 /// The items of a repeated number, packed or not.
 #[inline(always)]
-pub(super) fn numbers(raw: Raw<'_>, mut each: impl FnMut(u64)) -> Read<Took> {
+pub(super) fn numbers(raw: Raw<'_>, mut each: impl FnMut(u64)) -> Read<FieldUse> {
     match raw {
         Raw::Bytes(packed) => {
             let mut reader = Reader::new(packed);
             while !reader.is_empty() {
                 each(reader.varint()?);
             }
-            Ok(Took::Yes)
+            Ok(FieldUse::Yes)
         }
         Raw::Varint(number) => {
             each(number);
-            Ok(Took::Yes)
+            Ok(FieldUse::Yes)
         }
-        _ => Ok(Took::No),
+        _ => Ok(FieldUse::No),
     }
 }
 

@@ -20,7 +20,7 @@ use crate::storage::{Access, Storage, read_all};
 /// The folder of dead letters.
 pub(crate) const DEAD: &str = "dead";
 /// The longest description that is read.
-const LIMIT: u64 = 1 << 20;
+const LETTER_BYTES: u64 = 1 << 20;
 
 /// What is written beside a dead letter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -184,7 +184,7 @@ pub(crate) fn read_letter(
 ) -> io::Result<(Letter, Vec<u8>)> {
     let text = storage.open(&letter_name(folder, seq, "json"), Access::Read)?;
     let letter: Letter =
-        serde_json::from_slice(&read_all(&*text, LIMIT)?).map_err(io::Error::other)?;
+        serde_json::from_slice(&read_all(&*text, LETTER_BYTES)?).map_err(io::Error::other)?;
     let request = storage.open(&letter_name(folder, seq, "otlp"), Access::Read)?;
     let request = read_all(&*request, 1 << 30)?;
     if request.len() as u64 != letter.bytes || crc32fast::hash(&request) != letter.crc32 {

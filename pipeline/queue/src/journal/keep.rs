@@ -9,7 +9,7 @@ use crate::format::{FileName, Slot, destination_name, segment_name};
 use crate::storage::Access;
 
 /// The free room that is kept at most, where settings do not say.
-const MOST_FREE: u64 = 256 << 20;
+const MAX_FREE_BYTES: u64 = 256 << 20;
 
 impl Journal {
     /// What is to be done every now and then: letters, cursors, removal, age.
@@ -133,7 +133,7 @@ impl Journal {
     fn free_enough(&self, bytes: u64) -> Result<(), String> {
         // A file system that does not tell has no guard; writing to it will tell.
         let Ok(room) = self.storage.room() else { return Ok(()) };
-        let keep = self.settings.min_free.unwrap_or((room.total / 20).min(MOST_FREE));
+        let keep = self.settings.min_free.unwrap_or((room.total / 20).min(MAX_FREE_BYTES));
         if room.free >= keep.saturating_add(bytes) {
             return Ok(());
         }

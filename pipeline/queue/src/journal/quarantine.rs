@@ -10,9 +10,9 @@ use crate::storage::{Access, Storage, StoredFile, read_range};
 /// The folder of what was damaged.
 pub(crate) const QUARANTINE: &str = "quarantine";
 /// The most that it takes, in bytes.
-const LIMIT: u64 = 64 << 20;
+const QUARANTINE_BYTES: u64 = 64 << 20;
 /// How much is copied at once.
-const CHUNK: u64 = 1 << 20;
+const CHUNK_BYTES: u64 = 1 << 20;
 
 impl Journal {
     /// Tells of damage at a place, counts and copies it.
@@ -34,13 +34,13 @@ impl Journal {
 pub(crate) fn copy(storage: &dyn Storage, file: &dyn StoredFile, place: Place, end: u64) {
     let (first, offset) = place;
     let name = format!("{QUARANTINE}/{}-{offset}", segment_name(first));
-    let mut room = LIMIT.saturating_sub(size(storage));
+    let mut room = QUARANTINE_BYTES.saturating_sub(size(storage));
     // What is there already was copied before; what cannot be copied is only counted.
     let made = storage.make_folder(QUARANTINE).and_then(|()| storage.create(&name));
     let Ok(copy) = made else { return };
     let mut at = offset;
     while at < end && room > 0 {
-        let wanted = CHUNK.min(end - at).min(room);
+        let wanted = CHUNK_BYTES.min(end - at).min(room);
         let Ok(bytes) = read_range(file, at, wanted) else { return };
         if bytes.is_empty() || copy.write_at(at - offset, &[&bytes]).is_err() {
             return;

@@ -17,7 +17,7 @@ use crate::walk::{Scope, Step, content};
 
 /// What a destination gets.
 #[derive(Debug)]
-pub(crate) enum Found {
+pub(crate) enum LeaseOutcome {
     /// The oldest record that nobody has.
     Leased(Leased),
     /// Nothing for now.
@@ -40,7 +40,7 @@ pub(crate) struct Leased {
 
 /// What to do next.
 enum Plan {
-    Answer(Found),
+    Answer(LeaseOutcome),
     Again { seq: u64, place: Place },
     Walk { place: Place, scope: Scope },
 }
@@ -56,26 +56,26 @@ enum Here {
 
 impl Journal {
     /// The oldest record that nobody has; from the disk only if that is allowed.
-    pub(crate) fn lease(&self, reader: usize, disk: bool) -> Found {
+    pub(crate) fn lease(&self, reader: usize, disk: bool) -> LeaseOutcome {
         loop {
             let plan = self.state().plan(reader, disk);
             match plan {
                 Plan::Answer(found) => return found,
                 Plan::Again { seq, place } => match self.again(seq, place) {
-                    Ok(Some(leased)) => return Found::Leased(leased),
+                    Ok(Some(leased)) => return LeaseOutcome::Leased(leased),
                     Err(error) if !is_final(&error) => {
                         self.trouble(format!("cannot read {}: {error}", segment_name(place.0)));
                         self.give_back(reader, seq);
-                        return Found::Trouble;
+                        return LeaseOutcome::Trouble;
                     }
                     _ => {
                         self.state().finish(reader, seq, End::Lost);
                     }
                 },
                 Plan::Walk { place, scope } => {
-                    let Some(here) = self.look(place, scope) else { return Found::Trouble };
+                    let Some(here) = self.look(place, scope) else { return LeaseOutcome::Trouble };
                     if let Some(leased) = self.take(reader, place, scope, here) {
-                        return Found::Leased(leased);
+                        return LeaseOutcome::Leased(leased);
                     }
                 }
             }
@@ -235,9 +235,11 @@ impl crate::state::Reader {
 impl State {
     fn plan(&mut self, index: usize, disk: bool) -> Plan {
         if self.closed {
-            return Plan::Answer(Found::Closed);
+            return Plan::Answer(LeaseOutcome::Closed);
         }
-        let Some(reader) = self.readers.get_mut(index) else { return Plan::Answer(Found::Empty) };
+        let Some(reader) = self.readers.get_mut(index) else {
+            return Plan::Answer(LeaseOutcome::Empty);
+        };
         if let Some(seq) = reader.returned.first().copied() {
             let place = reader.open.get(&seq).map(|open| (open.segment, open.offset));
             let Some(place) = place else {
@@ -248,10 +250,10 @@ impl State {
                 let enqueued = system_time(entry.time);
                 let record = entry.record.clone();
                 reader.returned.remove(&seq);
-                return Plan::Answer(Found::Leased(Leased { record, enqueued, seq }));
+                return Plan::Answer(LeaseOutcome::Leased(Leased { record, enqueued, seq }));
             }
             if !disk {
-                return Plan::Answer(Found::OnDisk);
+                return Plan::Answer(LeaseOutcome::OnDisk);
             }
             reader.returned.remove(&seq);
             return Plan::Again { seq, place };
@@ -259,7 +261,7 @@ impl State {
         while let Some(place) = self.position(index) {
             let Some(entry) = self.cache.get(place) else {
                 if !disk {
-                    return Plan::Answer(Found::OnDisk);
+                    return Plan::Answer(LeaseOutcome::OnDisk);
                 }
                 let Some(scope) = self.scope(place) else { break };
                 return Plan::Walk { place, scope };
@@ -271,10 +273,14 @@ impl State {
                 let bytes = record.payload.len() as u64;
                 reader.open(entry.seq, place, bytes, record.samples);
                 let enqueued = system_time(entry.time);
-                return Plan::Answer(Found::Leased(Leased { record, enqueued, seq: entry.seq }));
+                return Plan::Answer(LeaseOutcome::Leased(Leased {
+                    record,
+                    enqueued,
+                    seq: entry.seq,
+                }));
             }
         }
-        Plan::Answer(Found::Empty)
+        Plan::Answer(LeaseOutcome::Empty)
     }
 
     fn scope(&self, (first, _): Place) -> Option<Scope> {

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::keep::slot_of;
 use super::quarantine;
-use super::writer::SPAN;
+use super::writer::SPAN_BYTES;
 use super::{Journal, now};
 use crate::LogSettings;
 use crate::cache::Cache;
@@ -25,7 +25,7 @@ use crate::storage::{Access, Storage, StoredFile, read_all, read_range};
 use crate::walk::{Scope, Step, content, meta};
 
 /// Names above this are not ours: numbers must not run out.
-const HIGHEST: u64 = 1 << 62;
+const MAX_SEQUENCE: u64 = 1 << 62;
 
 /// Whether opening may change what it finds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,7 +55,7 @@ impl Journal {
         let mut firsts: Vec<u64> = Vec::new();
         for name in &names {
             match FileName::parse(name) {
-                FileName::Segment(first) if first < HIGHEST => firsts.push(first),
+                FileName::Segment(first) if first < MAX_SEQUENCE => firsts.push(first),
                 _ => {}
             }
         }
@@ -87,7 +87,7 @@ fn slots(storage: &dyn Storage, names: &[String]) -> Vec<(Slot, bool)> {
             .unwrap_or_default();
         let Some(slot) = Slot::decode(&bytes) else { continue };
         let better = best.get(&slot.id).is_none_or(|(known, _)| known.generation < slot.generation);
-        if better && slot.head < HIGHEST {
+        if better && slot.head < MAX_SEQUENCE {
             best.insert(Arc::clone(&slot.id), (slot, second));
         }
     }
@@ -179,19 +179,19 @@ impl Opening<'_> {
     /// Takes a segment into the state; the lowest number that is free as far as it knows.
     fn segment(&mut self, first: u64, below: u64) -> u64 {
         // Also what cannot be read may hold numbers.
-        let beyond = first + SPAN;
+        let beyond = first + SPAN_BYTES;
         let name = segment_name(first);
         let Ok(file) = self.storage.open(&name, Access::Read) else { return beyond };
-        match known(&*file, first) {
-            Ok(Known::Footer(footer)) => self.sealed(&footer, &*file),
-            Ok(Known::Foreign) => {
+        match segment_form(&*file, first) {
+            Ok(SegmentForm::Footer(footer)) => self.sealed(&footer, &*file),
+            Ok(SegmentForm::Foreign) => {
                 self.state.counts.foreign_files += 1;
                 tracing::warn!(
                     "queue: {name} is not a segment of this log and version: left alone"
                 );
                 beyond
             }
-            Ok(Known::Unsealed(salt)) => match self.scan(&*file, first, below, salt) {
+            Ok(SegmentForm::Unsealed(salt)) => match self.scan(&*file, first, below, salt) {
                 Ok(scanned) => self.unsealed(first, &*file, scanned),
                 Err(error) => self.unreadable(&name, first, &error),
             },
@@ -216,7 +216,7 @@ impl Opening<'_> {
                 age: Age::new(Duration::ZERO),
             },
         );
-        first + SPAN
+        first + SPAN_BYTES
     }
 
     fn insert(&mut self, first: u64, segment: Segment) {
@@ -299,7 +299,7 @@ impl Opening<'_> {
     }
 
     fn unsealed(&mut self, first: u64, file: &dyn StoredFile, scanned: Scanned) -> u64 {
-        let next = (first + SPAN).max(scanned.last + 1);
+        let next = (first + SPAN_BYTES).max(scanned.last + 1);
         let salt = scanned.salt.unwrap_or_default();
         let length = file.length().unwrap_or(scanned.data_end);
         for (from, to) in &scanned.damage {
@@ -367,16 +367,16 @@ impl Opening<'_> {
     }
 }
 
-enum Known {
+enum SegmentForm {
     Footer(Footer),
     Unsealed(Option<u64>),
     Foreign,
 }
 
-fn known(file: &dyn StoredFile, first: u64) -> io::Result<Known> {
+fn segment_form(file: &dyn StoredFile, first: u64) -> io::Result<SegmentForm> {
     let header = Header::decode(&read_range(file, 0, HEADER)?);
     if header.is_some_and(|header| header.first != first || header.version > VERSION) {
-        return Ok(Known::Foreign);
+        return Ok(SegmentForm::Foreign);
     }
     let salt = header.map(|header| header.salt);
     let length = file.length()?;
@@ -390,9 +390,9 @@ fn known(file: &dyn StoredFile, first: u64) -> io::Result<Known> {
     };
     Ok(match footer {
         Some(footer) if footer.first == first && salt.is_none_or(|it| it == footer.salt) => {
-            Known::Footer(footer)
+            SegmentForm::Footer(footer)
         }
-        _ => Known::Unsealed(salt),
+        _ => SegmentForm::Unsealed(salt),
     })
 }
 
@@ -412,11 +412,11 @@ pub(crate) fn examine(file: &dyn StoredFile, first: u64) -> io::Result<Opened> {
     let end = file.length()?;
     let header = Header::decode(&read_range(file, 0, HEADER)?).is_some();
     let opened = Opened { salt: None, sealed: false, start: HEADER, end, foreign: false, header };
-    Ok(match known(file, first)? {
-        Known::Footer(footer) => {
+    Ok(match segment_form(file, first)? {
+        SegmentForm::Footer(footer) => {
             Opened { salt: Some(footer.salt), sealed: true, end: footer.data_end, ..opened }
         }
-        Known::Unsealed(salt) => Opened { salt, ..opened },
-        Known::Foreign => Opened { foreign: true, ..opened },
+        SegmentForm::Unsealed(salt) => Opened { salt, ..opened },
+        SegmentForm::Foreign => Opened { foreign: true, ..opened },
     })
 }

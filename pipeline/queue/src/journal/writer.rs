@@ -19,9 +19,9 @@ use crate::{AppendError, Record};
 
 /// How many numbers a segment may use up. After a crash the numbers that may have been used are
 /// skipped, so none is ever given out twice.
-pub(crate) const SPAN: u64 = 1 << 20;
+pub(crate) const SPAN_BYTES: u64 = 1 << 20;
 /// The largest payload.
-const LARGEST: usize = 1 << 30;
+const MAX_RECORD_BYTES: usize = 1 << 30;
 
 /// What is written to.
 #[derive(Debug)]
@@ -101,7 +101,8 @@ impl Journal {
                 let used = writer.next + (index - start) as u64 - active.first;
                 let length = active.length + run;
                 // A record that is larger than segments are has one of its own.
-                used < SPAN - 1 && (length == HEADER || length + bytes <= self.segment_bytes())
+                used < SPAN_BYTES - 1
+                    && (length == HEADER || length + bytes <= self.segment_bytes())
             });
             if !fits {
                 let part = group.get(start..index).unwrap_or_default();
@@ -134,7 +135,7 @@ impl Journal {
         let bytes = prepared.bytes();
         let limit = self.settings.max_bytes;
         let largest = prepared.record.payload.len().max(prepared.meta.len());
-        if bytes + HEADER > limit || largest > LARGEST {
+        if bytes + HEADER > limit || largest > MAX_RECORD_BYTES {
             return Err(AppendError::TooLarge { bytes });
         }
         if self.state().closed {

@@ -9,12 +9,12 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::Notify;
 
 use super::Log;
-use crate::journal::reader::{Found, Leased};
+use crate::journal::reader::{LeaseOutcome, Leased};
 use crate::state::Reader;
 use crate::{DestinationId, Pending, Record};
 
 /// How long a disk that cannot be read is left in peace.
-const PAUSE: Duration = Duration::from_millis(500);
+const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The reading end of one destination; clones are consumers of the same records.
 #[derive(Debug, Clone)]
@@ -48,33 +48,33 @@ impl Destination {
         let _turn = self.turn.lock().await;
         loop {
             let found = match self.log.journal().lease(self.reader, false) {
-                Found::OnDisk => self.read_disk().await,
-                Found::Leased(leased) => Ok(Lease::new(self, leased)),
+                LeaseOutcome::OnDisk => self.read_disk().await,
+                LeaseOutcome::Leased(leased) => Ok(Lease::new(self, leased)),
                 other => Err(other),
             };
             match found {
                 Ok(lease) => return Some(lease),
-                Err(Found::Closed) => {
+                Err(LeaseOutcome::Closed) => {
                     // The next in turn is to know too.
                     self.notify.notify_one();
                     return None;
                 }
-                Err(Found::Trouble) => tokio::time::sleep(PAUSE).await,
+                Err(LeaseOutcome::Trouble) => tokio::time::sleep(RETRY_INTERVAL).await,
                 Err(_) => self.notify.notified().await,
             }
         }
     }
 
-    async fn read_disk(&self) -> Result<Lease, Found> {
+    async fn read_disk(&self) -> Result<Lease, LeaseOutcome> {
         let this = self.clone();
         // The lease is made where it is read: if nobody takes it, it goes back.
         let read = tokio::task::spawn_blocking(move || {
             match this.log.journal().lease(this.reader, true) {
-                Found::Leased(leased) => Ok(Lease::new(&this, leased)),
+                LeaseOutcome::Leased(leased) => Ok(Lease::new(&this, leased)),
                 other => Err(other),
             }
         });
-        read.await.unwrap_or(Err(Found::Trouble))
+        read.await.unwrap_or(Err(LeaseOutcome::Trouble))
     }
 
     /// How much is not acknowledged yet, leased or not.

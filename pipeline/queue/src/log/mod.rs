@@ -24,9 +24,9 @@ use crate::storage::Storage;
 use crate::{AppendError, DestinationId, Durability, LogSettings, QueueError, Record, Stats};
 
 /// How often cursors are written.
-const TICK: Duration = Duration::from_millis(200);
+const HOUSEKEEPING_INTERVAL: Duration = Duration::from_millis(200);
 /// A group is written once it has so many bytes.
-const GROUP: u64 = 1 << 20;
+const GROUP_BYTES: u64 = 1 << 20;
 
 /// A durable queue in one directory, shared by all durable exporters.
 pub struct Log {
@@ -163,7 +163,7 @@ fn run(journal: &Journal, queue: &Receiver<Job>) {
         let mut tick = false;
         let mut close = false;
         let mut bytes = 0;
-        let mut wait = TICK.saturating_sub(ticked.elapsed());
+        let mut wait = HOUSEKEEPING_INTERVAL.saturating_sub(ticked.elapsed());
         // The first job is waited for as long as it takes; what else there is goes with it.
         loop {
             match queue.recv_timeout(wait) {
@@ -176,7 +176,7 @@ fn run(journal: &Journal, queue: &Receiver<Job>) {
                 Ok(Job::Close) | Err(RecvTimeoutError::Disconnected) => close = true,
                 Err(RecvTimeoutError::Timeout) => break,
             }
-            if close || bytes >= GROUP {
+            if close || bytes >= GROUP_BYTES {
                 break;
             }
             wait = if crowded { journal.settings.gather } else { Duration::ZERO };
@@ -189,7 +189,7 @@ fn run(journal: &Journal, queue: &Receiver<Job>) {
             // A sender that has gone does not want to know.
             let _ = answer.send(outcome);
         }
-        if tick || ticked.elapsed() >= TICK {
+        if tick || ticked.elapsed() >= HOUSEKEEPING_INTERVAL {
             journal.tick();
             ticked = Instant::now();
         }

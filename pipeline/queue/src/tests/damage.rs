@@ -12,7 +12,7 @@ use bytes::Bytes;
 use super::simulated::{Image, Random, Simulated};
 use crate::format::{HEAD, HEADER, segment_name};
 use crate::journal::Journal;
-use crate::journal::reader::Found;
+use crate::journal::reader::LeaseOutcome;
 use crate::journal::recover::Mode;
 use crate::journal::writer::Prepared;
 use crate::storage::Storage;
@@ -45,7 +45,7 @@ fn append(journal: &Journal, index: u64, bytes: usize) {
 fn read(disk: &Arc<Simulated>) -> (BTreeSet<u64>, u64) {
     let journal = open(disk, 1 << 30);
     let mut got = BTreeSet::new();
-    while let Found::Leased(leased) = journal.lease(0, true) {
+    while let LeaseOutcome::Leased(leased) = journal.lease(0, true) {
         let index = leased.record.samples;
         let fine = leased
             .record
@@ -61,7 +61,7 @@ fn read(disk: &Arc<Simulated>) -> (BTreeSet<u64>, u64) {
     assert_eq!(pending.records, 0, "what is lost is not waited for");
     // It goes on.
     append(&journal, 1_000_000, 10);
-    let Found::Leased(leased) = journal.lease(0, true) else { panic!("it goes on") };
+    let LeaseOutcome::Leased(leased) = journal.lease(0, true) else { panic!("it goes on") };
     assert_eq!(leased.record.samples, 1_000_000);
     let lost = journal.state().readers[0].slot.lost;
     (got, lost)
@@ -275,7 +275,9 @@ fn opening_does_not_read_what_is_sealed() {
         append(&journal, index, 128 << 10);
     }
     for _ in 0..count / 2 {
-        let Found::Leased(leased) = journal.lease(0, true) else { panic!("there are records") };
+        let LeaseOutcome::Leased(leased) = journal.lease(0, true) else {
+            panic!("there are records")
+        };
         journal.done(0, leased.seq);
     }
     journal.tick();

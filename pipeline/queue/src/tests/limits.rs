@@ -11,7 +11,7 @@ use super::simulated::{Image, Simulated};
 use crate::format::segment_name;
 use crate::journal::Journal;
 use crate::journal::quarantine::{self, QUARANTINE};
-use crate::journal::reader::Found;
+use crate::journal::reader::LeaseOutcome;
 use crate::journal::recover::Mode;
 use crate::journal::writer::Prepared;
 use crate::storage::{Access, Storage};
@@ -49,7 +49,7 @@ fn what_is_too_old_is_dropped() {
     for index in 0..20 {
         append(&journal, index, &[7; 1000]);
     }
-    let Found::Leased(first) = journal.lease(0, true) else { panic!("there are records") };
+    let LeaseOutcome::Leased(first) = journal.lease(0, true) else { panic!("there are records") };
     journal.done(0, first.seq);
     journal.tick();
     assert_eq!((journal.pending(0).records, journal.stats().dropped_records), (19, 0));
@@ -59,11 +59,11 @@ fn what_is_too_old_is_dropped() {
     let journal = open(&disk, LogSettings { max_age: Some(Duration::ZERO), ..settings });
     journal.tick();
     assert_eq!((journal.pending(0).records, journal.stats().dropped_records), (0, 19));
-    assert!(matches!(journal.lease(0, true), Found::Empty));
+    assert!(matches!(journal.lease(0, true), LeaseOutcome::Empty));
     let segments = disk.shown().keys().filter(|name| name.starts_with("seg-")).count();
     assert!(segments <= 1, "{:?}", disk.shown().keys());
     append(&journal, 99, &[7; 1000]);
-    let Found::Leased(leased) = journal.lease(0, true) else { panic!("there is a record") };
+    let LeaseOutcome::Leased(leased) = journal.lease(0, true) else { panic!("there is a record") };
     assert_eq!(leased.record.samples, 99);
 }
 
@@ -86,7 +86,9 @@ fn dead_letters_make_room_for_later_ones() {
         let journal = open(&disk, settings.clone());
         for index in records {
             append(&journal, index.into(), &[index; 1000]);
-            let Found::Leased(leased) = journal.lease(0, true) else { panic!("there is a record") };
+            let LeaseOutcome::Leased(leased) = journal.lease(0, true) else {
+                panic!("there is a record")
+            };
             journal.give_up(0, leased.seq, "400");
             journal.tick();
             letters(&disk);

@@ -14,7 +14,7 @@ use bytes::Bytes;
 
 use super::simulated::{Faults, Image, Random, Simulated};
 use crate::journal::Journal;
-use crate::journal::reader::Found;
+use crate::journal::reader::LeaseOutcome;
 use crate::journal::recover::Mode;
 use crate::journal::writer::Prepared;
 use crate::storage::Storage;
@@ -95,7 +95,7 @@ fn drain(journal: &Journal) -> Vec<Vec<(u64, u32)>> {
     let all = (0..DESTINATIONS.len()).map(|destination| {
         let reader = index(journal, destination);
         let mut got = Vec::new();
-        while let Found::Leased(leased) = journal.lease(reader, true) {
+        while let LeaseOutcome::Leased(leased) = journal.lease(reader, true) {
             got.push((leased.seq, id_of(&leased.record)));
         }
         got
@@ -269,7 +269,7 @@ impl Work {
         for _ in 0..=self.random.below(6) {
             let destination = self.random.below(3) as usize;
             let reader = index(&self.journal, destination);
-            let Found::Leased(leased) = self.journal.lease(reader, true) else { continue };
+            let LeaseOutcome::Leased(leased) = self.journal.lease(reader, true) else { continue };
             let id = id_of(&leased.record);
             let mut ledger = self.ledger.lock().unwrap();
             let seen = ledger.numbers.insert(leased.seq, id);

@@ -1,7 +1,7 @@
 //! What trees and atoms come to.
 
 use super::value::compare;
-use super::{Datum, Expression, Path, Question, Term, Tree};
+use super::{Datum, Expression, Path, Predicate, Term, Tree};
 
 /// What a condition asks: the resource, profile, sample or frame at hand.
 pub(crate) trait Environment {
@@ -83,12 +83,14 @@ impl Expression {
     pub(crate) fn ask_atom(&self, atom: usize, environment: &impl Environment) -> Outcome {
         let Some(found) = self.atoms.get(atom) else { return Outcome::Fault };
         let answer = match &found.question {
-            Question::Compare(left, operator, right) => left
+            Predicate::Compare(left, operator, right) => left
                 .value(environment)
                 .and_then(|left| Ok(compare(&left, *operator, &right.value(environment)?))),
-            Question::Test(term) => term.value(environment).map(|value| value == Datum::Bool(true)),
+            Predicate::Test(term) => {
+                term.value(environment).map(|value| value == Datum::Bool(true))
+            }
             // Whoever knows stacks asks their frames.
-            Question::Stack(..) => return Outcome::Fault,
+            Predicate::Stack(..) => return Outcome::Fault,
         };
         answer.map_or(Outcome::Fault, Outcome::from)
     }
@@ -96,11 +98,11 @@ impl Expression {
     /// Why the condition has no answer, for a message.
     pub(crate) fn fault(&self, environment: &impl Environment) -> Option<Fault> {
         self.atoms.iter().find_map(|atom| match &atom.question {
-            Question::Compare(left, _, right) => {
+            Predicate::Compare(left, _, right) => {
                 left.value(environment).and_then(|_| right.value(environment)).err()
             }
-            Question::Test(term) => term.value(environment).err(),
-            Question::Stack(..) => None,
+            Predicate::Test(term) => term.value(environment).err(),
+            Predicate::Stack(..) => None,
         })
     }
 }

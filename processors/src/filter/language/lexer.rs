@@ -96,7 +96,7 @@ fn quoted(rest: &[char], at: usize) -> Result<(Token, usize), Mistake> {
                     'r' => '\r',
                     other => {
                         let message = format!(
-                            "`\\{other}` is no escape; a backslash is written `\\\\`, so write \
+                            "`\\{other}` is not an escape; a backslash is written `\\\\`, so write \
                              `\\\\{other}`"
                         );
                         return Err(Mistake::new(at + offset, message));
@@ -125,6 +125,6 @@ fn number(rest: &[char], at: usize) -> Result<(Token, usize), Mistake> {
     }
     match word.parse::<f64>() {
         Ok(number) if number.is_finite() => Ok((Token::Double(number), length)),
-        _ => Err(Mistake::new(at, format!("`{word}` is no number"))),
+        _ => Err(Mistake::new(at, format!("`{word}` is not a number"))),
     }
 }

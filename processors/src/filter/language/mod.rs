@@ -58,12 +58,12 @@ pub(super) enum Tree {
 /// One question.
 #[derive(Debug, Clone)]
 pub(super) struct Atom {
-    pub(super) question: Question,
+    pub(super) question: Predicate,
     pub(super) kind: Kind,
 }
 
 #[derive(Debug, Clone)]
-pub(super) enum Question {
+pub(super) enum Predicate {
     /// `left == right`.
     Compare(Term, Operator, Term),
     /// A function that answers yes or no.

@@ -4,8 +4,8 @@ use super::functions::{self, Function};
 use super::lexer::{Token, tokens};
 use super::paths::{Field, Key};
 use super::{
-    Atom, Context, Expression, Kind, Level, Literal, Mistake, Operator, Path, Question, Term, Tree,
-    Which,
+    Atom, Context, Expression, Kind, Level, Literal, Mistake, Operator, Path, Predicate, Term,
+    Tree, Which,
 };
 use crate::actions::compile;
 
@@ -168,10 +168,10 @@ impl Parser {
         let inner = std::mem::replace(&mut self.atoms, atoms);
         self.expect(")")?;
         let condition = Expression { tree, atoms: inner, level: Level::Frame };
-        Ok(self.atom(Question::Stack(which, Box::new(condition)), Kind::Stack))
+        Ok(self.atom(Predicate::Stack(which, Box::new(condition)), Kind::Stack))
     }
 
-    fn atom(&mut self, question: Question, kind: Kind) -> Tree {
+    fn atom(&mut self, question: Predicate, kind: Kind) -> Tree {
         self.atoms.push(Atom { question, kind });
         Tree::Atom(self.atoms.len() - 1)
     }
@@ -197,7 +197,7 @@ impl Parser {
             return Err(self.mistake(format!("`{sign}`: arithmetic is not supported")));
         }
         let kind = both(left.kind, right.kind);
-        Ok(self.atom(Question::Compare(left.term, operator, right.term), kind))
+        Ok(self.atom(Predicate::Compare(left.term, operator, right.term), kind))
     }
 
     /// A value that is a condition by itself.
@@ -205,10 +205,10 @@ impl Parser {
         match operand.term {
             Term::Literal(Literal::Bool(truth)) => Ok(Tree::Constant(truth)),
             term if operand.is_test => {
-                Ok(self.atom(Question::Test(term), operand.kind.unwrap_or(Kind::Profile)))
+                Ok(self.atom(Predicate::Test(term), operand.kind.unwrap_or(Kind::Profile)))
             }
             _ => {
-                let message = "a value alone is no condition; compare it, as in `… == true`, with \
+                let message = "a value alone is not a condition; compare it, as in `… == true`, with \
                                ==, !=, <, <=, > or >=";
                 Err(Mistake::new(operand.at, message))
             }

@@ -12,7 +12,7 @@ use super::super::cgroup::{self, Groups, Limits, Throttling};
 use super::super::config::Config;
 use super::super::facts::{Facts, clean};
 use super::super::files::{Files, count};
-use super::super::process::{Described, Processes, Wanted, stat};
+use super::super::process::{Described, ProcessQuery, Processes, stat};
 use super::super::{environment, fingerprint, system};
 
 fn write(root: &TempDir, files: &[(&str, &str)]) {
@@ -198,8 +198,8 @@ fn containers_and_units_are_found() {
     assert_eq!(cgroup::unit("0::/user.slice/user-1.slice/user@1.service\n"), None);
 }
 
-fn wanted(pid: u32, end: u64, window: u64) -> Wanted<'static> {
-    Wanted { pid, executable: Some("/usr/bin/shop"), end, window, build: None }
+fn wanted(pid: u32, end: u64, window: u64) -> ProcessQuery<'static> {
+    ProcessQuery { pid, executable: Some("/usr/bin/shop"), end, window, build: None }
 }
 
 /// Scenario: a process under a limit in two windows, after it has ended, under a new limit, and

@@ -96,7 +96,7 @@ fn the_readme_tells_what_the_code_does() {
         assert!(readme.contains(&format!("`{name}`")), "{name} is missing");
     }
     for (at, known) in KNOWN.iter().enumerate() {
-        let same = |other: &super::catalog::Known| {
+        let same = |other: &super::catalog::AttributeSpec| {
             other.detector == known.detector && other.name == known.name
         };
         assert!(!KNOWN[..at].iter().any(same), "{} is there twice", known.name);

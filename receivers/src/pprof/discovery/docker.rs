@@ -23,7 +23,7 @@ pub(in crate::pprof) async fn list(config: &DockerConfig) -> Result<Vec<Labels>,
         return Err(Error::new(format!("it answered {}", answer.status)));
     }
     let containers: Vec<Container> = serde_json::from_slice(&answer.body)
-        .map_err(|cause| Error::with_source("the answer is no list of containers", cause))?;
+        .map_err(|cause| Error::with_source("the response is not a list of containers", cause))?;
     Ok(containers.iter().flat_map(|container| container.targets(config.annotations)).collect())
 }
 

@@ -18,12 +18,12 @@ pub(super) async fn list(config: &HttpConfig, fetcher: &Fetcher) -> Result<Vec<L
     let answer = fetcher.get(&config.url, Source::Local, TIMEOUT, MAX_LIST).await?;
     if !answer.content_type.starts_with("application/json") {
         return Err(Error::new(format!(
-            "the answer is `{}`, not application/json",
+            "the response is `{}`, not application/json",
             crate::pprof::target::escaped(&answer.content_type)
         )));
     }
     let text =
-        std::str::from_utf8(&answer.body).map_err(|_| Error::new("the answer is no UTF-8 text"))?;
+        std::str::from_utf8(&answer.body).map_err(|_| Error::new("the response is not UTF-8 text"))?;
     let mut targets = parse(text)?;
     for labels in &mut targets {
         labels.insert("__meta_url".into(), config.url.clone());

@@ -75,7 +75,7 @@ impl Server {
                 (of("KUBERNETES_SERVICE_HOST"), of("KUBERNETES_SERVICE_PORT"))
             else {
                 return Err(Error::new(
-                    "this is no pod; set `api_server` to ask a cluster from outside",
+                    "this is not a pod; set `api_server` to ask a cluster from outside",
                 ));
             };
             format!("https://{}", annotated::address(&host, port.parse().unwrap_or(443)))
@@ -110,8 +110,9 @@ impl Server {
             }
         }
         let uri = format!("{}{path}?{query}", self.base);
-        let uri: Uri =
-            uri.parse().map_err(|cause| Error::with_source("`api_server` is no address", cause))?;
+        let uri: Uri = uri
+            .parse()
+            .map_err(|cause| Error::with_source("`api_server` is not an address", cause))?;
         let mut request = Request::get(uri).header("accept", "application/json");
         if let Some(token) = &self.token {
             let value = HeaderValue::try_from(format!("Bearer {}", token.expose()))
@@ -133,7 +134,7 @@ impl Server {
             return Err(Error::new(format!("the answer is larger than {MAX_LIST} bytes")));
         }
         serde_json::from_slice(&answer.body)
-            .map_err(|cause| Error::with_source("the answer is no list of pods", cause))
+            .map_err(|cause| Error::with_source("the response is not a list of pods", cause))
     }
 }
 

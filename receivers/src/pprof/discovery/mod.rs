@@ -132,7 +132,7 @@ fn parse(text: &str) -> Result<Vec<Labels>, Error> {
     let groups = Section::from_yaml(text).and_then(|section| section.read::<Vec<StaticConfig>>());
     let groups = groups.map_err(|errors| {
         let first = errors.first().map(ToString::to_string).unwrap_or_default();
-        Error::new(format!("it is no list of `targets` and `labels`: {first}"))
+        Error::new(format!("it is not a list of `targets` and `labels`: {first}"))
     })?;
     Ok(groups.iter().flat_map(labels_of).collect())
 }

@@ -12,7 +12,7 @@ use super::counters::Counters;
 use super::now;
 use crate::batch::{Batch, Outcome};
 use crate::delivery::{Queueing, Sizer};
-use crate::graph::quiet::Quiet;
+use crate::graph::log_rate_limit::LogRateLimit;
 use profpipe_queue::{Destination, Log, Record};
 
 /// How much waits for one destination, and what that means for what comes.
@@ -26,7 +26,7 @@ pub(super) struct Depth {
     block: bool,
     /// Told when something is delivered.
     freed: Notify,
-    quiet: Mutex<Quiet>,
+    quiet: Mutex<LogRateLimit>,
 }
 
 impl Depth {
@@ -44,7 +44,7 @@ impl Depth {
             capacity: settings.capacity,
             block: settings.block_on_overflow,
             freed: Notify::new(),
-            quiet: Mutex::new(Quiet::every(Duration::from_secs(60))),
+            quiet: Mutex::new(LogRateLimit::every(Duration::from_secs(60))),
         };
         depth.update();
         depth

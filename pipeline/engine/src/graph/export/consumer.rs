@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 
-use super::cut::{self, LEVELS};
+use super::cut::{self, MAX_CUT_LEVELS};
+use super::destination_gate::{DestinationGate, NotNow};
 use super::gather::{Gather, Work};
 use super::item::{Item, STOPPED};
-use super::passage::{NotNow, Passage};
 use super::tries::Tries;
 use super::{now, panic_text};
 use crate::batch::{Batch, Receipt};
@@ -22,13 +22,13 @@ use crate::overhead::{Metered, Overhead, Stage};
 use crate::telemetry::Counter;
 
 /// How long an attempt with a durable item may go on once the engine stops.
-const LAST_ATTEMPT: Duration = Duration::from_secs(2);
+const LAST_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// One consumer of a destination.
 pub(super) struct Consumer {
     pub(super) exporter: Box<dyn Exporter>,
     pub(super) gather: Arc<Gather>,
-    pub(super) passage: Arc<Passage>,
+    pub(super) passage: Arc<DestinationGate>,
     pub(super) overhead: Arc<Overhead>,
     pub(super) timeout: Option<Duration>,
     pub(super) retry: Option<RetryPolicy>,
@@ -243,7 +243,7 @@ impl Consumer {
     }
 
     async fn attempt(&mut self, batch: &Batch, durable: bool) -> Result<(), Problem> {
-        let _flying = Flying::new(&self.passage.counters.in_flight);
+        let _flying = InFlightGuard::new(&self.passage.counters.in_flight);
         let mut stop = self.passage.stop.clone();
         let timeout = self.timeout;
         let overhead = Arc::clone(&self.overhead);
@@ -271,7 +271,7 @@ impl Consumer {
                 return std::future::pending().await;
             };
             if let Some(last) = last {
-                let last = if durable { last.min(now() + LAST_ATTEMPT) } else { last };
+                let last = if durable { last.min(now() + LAST_ATTEMPT_TIMEOUT) } else { last };
                 tokio::time::sleep_until(last.into()).await;
             }
         };
@@ -302,23 +302,23 @@ async fn first_cut(batching: Option<Batching>, batch: Batch) -> VecDeque<(Batch,
 }
 
 async fn halves(piece: Batch, level: u32) -> Option<Vec<Batch>> {
-    if level >= LEVELS {
+    if level >= MAX_CUT_LEVELS {
         return None;
     }
     tokio::task::spawn_blocking(move || cut::halves(&piece)).await.ok()?
 }
 
 /// Counts an attempt while it goes on.
-struct Flying(Counter);
+struct InFlightGuard(Counter);
 
-impl Flying {
+impl InFlightGuard {
     fn new(counter: &Counter) -> Self {
         counter.add(1);
         Self(counter.clone())
     }
 }
 
-impl Drop for Flying {
+impl Drop for InFlightGuard {
     fn drop(&mut self) {
         self.0.sub(1);
     }

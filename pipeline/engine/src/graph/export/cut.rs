@@ -8,7 +8,7 @@ use profpipe_formats::otlp;
 use profpipe_profile::Profiles;
 
 /// How often a part is cut again.
-pub(super) const LEVELS: u32 = 10;
+pub(super) const MAX_CUT_LEVELS: u32 = 10;
 
 /// Parts of about half the size, or nothing if the batch cannot be cut. Works for long: not on a
 /// thread of the runtime.
@@ -29,7 +29,7 @@ pub(super) fn to_size(batch: &Batch, sizer: Sizer, max: u64) -> Vec<Batch> {
         }
         Sizer::Items | Sizer::Requests => {
             let mut parts = Vec::new();
-            by_samples(Arc::unwrap_or_clone(profiles), max, LEVELS, &mut parts);
+            by_samples(Arc::unwrap_or_clone(profiles), max, MAX_CUT_LEVELS, &mut parts);
             parts
         }
     };

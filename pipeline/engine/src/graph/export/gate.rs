@@ -6,7 +6,7 @@
 //! and not about the destination, opens it.
 //!
 //! A destination that refuses *us* is held: paused in the same way, probed at least every
-//! [`HELD`], and known as held until it answers.
+//! [`REFUSED_RETRY`], and known as held until it answers.
 //!
 //! Pure: the time and the randomness are arguments.
 
@@ -15,9 +15,9 @@ use std::time::{Duration, Instant};
 use crate::delivery::{Backoff, RetryPolicy};
 
 /// The longest wait between attempts once the engine is stopping.
-const HURRIED: Duration = Duration::from_millis(200);
+const HURRIED_RETRY: Duration = Duration::from_millis(200);
 /// The longest wait between probes of a destination that is held.
-pub(super) const HELD: Duration = Duration::from_secs(30);
+pub(super) const REFUSED_RETRY: Duration = Duration::from_secs(30);
 /// What a destination may ask for.
 const ASKED: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(600));
 
@@ -115,7 +115,7 @@ impl Gate {
         if ticket.epoch < self.epoch {
             return self.prolong(now, asked);
         }
-        let wait = self.backoff.after_failure(now, asked, random).unwrap_or(HELD);
+        let wait = self.backoff.after_failure(now, asked, random).unwrap_or(REFUSED_RETRY);
         self.pause(now, wait)
     }
 
@@ -125,8 +125,8 @@ impl Gate {
             return self.prolong(now, None);
         }
         self.held = true;
-        let wait = self.backoff.after_failure(now, None, random).unwrap_or(HELD);
-        self.pause(now, wait.min(HELD))
+        let wait = self.backoff.after_failure(now, None, random).unwrap_or(REFUSED_RETRY);
+        self.pause(now, wait.min(REFUSED_RETRY))
     }
 
     /// The attempt ended without a result that says anything about the destination.
@@ -140,7 +140,7 @@ impl Gate {
     pub(super) fn hurry(&mut self, now: Instant) {
         self.hurried = true;
         if let State::Paused(until) = &mut self.state {
-            *until = (*until).min(now + HURRIED);
+            *until = (*until).min(now + HURRIED_RETRY);
         }
     }
 
@@ -158,7 +158,7 @@ impl Gate {
     }
 
     fn pause(&mut self, now: Instant, wait: Duration) -> Instant {
-        let wait = if self.hurried { wait.min(HURRIED) } else { wait };
+        let wait = if self.hurried { wait.min(HURRIED_RETRY) } else { wait };
         let until = now + wait;
         self.epoch += 1;
         self.state = State::Paused(until);

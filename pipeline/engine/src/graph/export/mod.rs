@@ -1,6 +1,6 @@
 //! An exporter's end of the engine: what waits for it, and the consumers that send it.
 //!
-//! Batches come in through a [`Way`], wait in a queue in memory or on disk, and are taken by consumers: as many forks of
+//! Batches come in through a [`ExporterInput`], wait in a queue in memory or on disk, and are taken by consumers: as many forks of
 //! the exporter as it has and the configuration wants. All consumers of a destination share one
 //! [gate](gate): when it fails for one it is paused for all. A batch that is refused costs itself
 //! only, and nothing here ever makes another destination wait.
@@ -9,11 +9,11 @@ mod append;
 mod consumer;
 mod counters;
 mod cut;
+mod destination_gate;
 mod gate;
 mod gather;
 mod item;
 mod parked;
-mod passage;
 mod queue;
 mod tries;
 
@@ -34,8 +34,8 @@ pub(in crate::graph) use self::append::Appender;
 use self::append::Depth;
 use self::consumer::Consumer;
 use self::counters::Counters;
+use self::destination_gate::DestinationGate;
 use self::gather::{Gather, Source};
-use self::passage::Passage;
 use self::queue::MemoryQueue;
 use super::plan::PipelinePlan;
 use crate::batch::{Batch, Outcome};
@@ -47,12 +47,12 @@ use crate::storage::OpenQueue;
 use crate::telemetry::Metrics;
 
 /// How often the depth of a durable queue is looked at.
-const LOOK: Duration = Duration::from_secs(1);
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A way into one exporter, or into the durable queues of several. When the last one is gone,
 /// nothing more will come.
 #[derive(Debug, Clone)]
-pub(super) enum Way {
+pub(super) enum ExporterInput {
     Memory(Arc<Entry>),
     Durable(mpsc::UnboundedSender<Batch>),
 }
@@ -66,7 +66,7 @@ impl Drop for Entry {
     }
 }
 
-impl Way {
+impl ExporterInput {
     pub(super) fn push(&self, batch: Batch) {
         match self {
             Self::Memory(entry) => entry.0.push(batch),
@@ -81,7 +81,7 @@ impl Way {
 
 /// What the engine gives to every exporter.
 #[derive(Debug, Clone)]
-pub(super) struct Surroundings {
+pub(super) struct ExportContext {
     pub(super) metrics: Arc<Metrics>,
     pub(super) budget: Arc<Budget>,
     pub(super) overhead: Arc<Overhead>,
@@ -96,7 +96,7 @@ pub(super) struct Destination {
     consumer: Consumer,
     queue: Queue,
     consumers: usize,
-    around: Surroundings,
+    around: ExportContext,
 }
 
 /// Where batches wait.
@@ -113,7 +113,7 @@ impl Destination {
         exporter: Box<dyn Exporter>,
         delivery: Delivery,
         log: Option<Arc<OpenQueue>>,
-        around: &Surroundings,
+        around: &ExportContext,
     ) -> Result<Self, Error> {
         let id: Arc<str> = id.into();
         let label = format!("exporters::{id}");
@@ -121,7 +121,7 @@ impl Destination {
         let counters = Arc::new(Counters::new(&around.metrics, &label, capacity));
         let policy = delivery.retry.unwrap_or_default();
         let stop = around.stop.clone();
-        let passage = Passage::new(Arc::clone(&id), policy, Arc::clone(&counters), stop);
+        let passage = DestinationGate::new(Arc::clone(&id), policy, Arc::clone(&counters), stop);
         let (consumers, batching) = (delivery.queue.consumers, delivery.queue.batch);
         let (queue, source) = match log {
             None => {
@@ -167,7 +167,7 @@ impl Destination {
             Queue::Memory(entry) => {
                 let queue = Arc::clone(&entry.0);
                 drop(entry);
-                let _rest = Rest(Arc::clone(&queue));
+                let _rest = AbandonOnDrop(Arc::clone(&queue));
                 let mut finish = around.finish;
                 let closing = async {
                     if finish.wait_for(|finish| *finish).await.is_ok() {
@@ -194,7 +194,7 @@ impl Destination {
                     let watching = async {
                         loop {
                             // Dead letters are written, and old records dropped, behind our back.
-                            tokio::time::sleep(LOOK).await;
+                            tokio::time::sleep(LOOK_INTERVAL).await;
                             depth.update();
                         }
                     };
@@ -215,12 +215,12 @@ impl Destination {
 pub(super) fn ways(
     destinations: &BTreeMap<String, Destination>,
     pipeline: &PipelinePlan,
-) -> (Vec<Way>, Vec<(String, Appender)>) {
+) -> (Vec<ExporterInput>, Vec<(String, Appender)>) {
     let mut ways = Vec::new();
-    let mut storages: Vec<(Arc<OpenQueue>, Vec<Arc<Depth>>, Surroundings)> = Vec::new();
+    let mut storages: Vec<(Arc<OpenQueue>, Vec<Arc<Depth>>, ExportContext)> = Vec::new();
     for destination in pipeline.exporters.iter().filter_map(|id| destinations.get(id)) {
         match &destination.queue {
-            Queue::Memory(entry) => ways.push(Way::Memory(Arc::clone(entry))),
+            Queue::Memory(entry) => ways.push(ExporterInput::Memory(Arc::clone(entry))),
             Queue::Durable(log, depth) => {
                 let known = storages.iter_mut().find(|(known, ..)| Arc::ptr_eq(known, log));
                 match known {
@@ -237,7 +237,7 @@ pub(super) fn ways(
     let mut appenders = Vec::new();
     for (log, depths, around) in storages {
         let (sender, batches) = mpsc::unbounded_channel();
-        ways.push(Way::Durable(sender));
+        ways.push(ExporterInput::Durable(sender));
         let names: Vec<&str> = depths.iter().map(|depth| &*depth.id).collect();
         let appender = Appender {
             log: Arc::clone(&log.log),
@@ -292,9 +292,9 @@ impl Consumer {
 }
 
 /// What is left in the queue when the task ends was not delivered.
-struct Rest(Arc<MemoryQueue>);
+struct AbandonOnDrop(Arc<MemoryQueue>);
 
-impl Drop for Rest {
+impl Drop for AbandonOnDrop {
     fn drop(&mut self) {
         self.0.abandon();
     }

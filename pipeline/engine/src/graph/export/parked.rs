@@ -11,9 +11,9 @@ use super::item::Item;
 use super::sleep_until;
 
 /// The most items that are set aside.
-const MOST: usize = 256;
+const MAX_PARKED: usize = 256;
 /// The most bytes of them.
-const BYTES: usize = 16 << 20;
+const MAX_PARKED_BYTES: usize = 16 << 20;
 
 /// Items that are set aside.
 #[derive(Debug, Default)]
@@ -38,7 +38,7 @@ impl Parked {
     /// True if there is room for an item of so many bytes.
     pub(super) fn has_room(&self, bytes: usize) -> bool {
         let state = self.lock();
-        state.items.len() < MOST && state.bytes.saturating_add(bytes) <= BYTES
+        state.items.len() < MAX_PARKED && state.bytes.saturating_add(bytes) <= MAX_PARKED_BYTES
     }
 
     /// Sets an item aside until the instant.

@@ -14,7 +14,7 @@ use super::item::Item;
 use super::now;
 use crate::batch::{Batch, Outcome};
 use crate::delivery::Queueing;
-use crate::graph::quiet::Quiet;
+use crate::graph::log_rate_limit::LogRateLimit;
 
 /// The queue in memory of one exporter.
 #[derive(Debug)]
@@ -35,12 +35,12 @@ struct State {
     /// Of the items, as the queue's sizer counts.
     size: u64,
     closed: bool,
-    quiet: Quiet,
+    quiet: LogRateLimit,
 }
 
 impl MemoryQueue {
     pub(super) fn new(id: Arc<str>, settings: Queueing, counters: Arc<Counters>) -> Self {
-        let quiet = Quiet::every(std::time::Duration::from_secs(60));
+        let quiet = LogRateLimit::every(std::time::Duration::from_secs(60));
         let state = Mutex::new(State { quiet, ..State::default() });
         Self { id, settings, counters, state, changed: Notify::new() }
     }

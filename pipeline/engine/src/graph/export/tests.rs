@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::gate::{Admission, Gate, HELD, Ticket};
+use super::gate::{Admission, Gate, REFUSED_RETRY, Ticket};
 use crate::delivery::RetryPolicy;
 
 const MIDDLE: f64 = 0.5;
@@ -82,7 +82,7 @@ fn holding_probes() {
     while now < start + seconds(3600) {
         let ticket = go(&mut gate, now);
         let until = gate.refused(ticket, now, 1.0);
-        assert!(until - now <= HELD && until > now);
+        assert!(until - now <= REFUSED_RETRY && until > now);
         assert!(gate.is_held());
         now = until;
         probes += 1;

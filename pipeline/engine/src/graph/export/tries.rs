@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use super::passage::random;
+use super::destination_gate::random;
 use crate::delivery::{Backoff, RetryPolicy};
 
 /// After so many failures a batch makes way for others.
-const STUBBORN: u32 = 3;
+const PARK_AFTER_FAILURES: u32 = 3;
 /// How often a panic may repeat before a durable item is put aside.
-const PANICS: u32 = 3;
+const PARK_AFTER_PANICS: u32 = 3;
 
 /// What the attempts with one batch were so far.
 #[derive(Debug)]
@@ -56,7 +56,7 @@ impl Tries {
     /// Notes a panic; true if it is one too many.
     pub(super) fn panicked(&mut self, durable: bool) -> bool {
         self.panics += 1;
-        self.panics >= if durable { PANICS } else { 1 }
+        self.panics >= if durable { PARK_AFTER_PANICS } else { 1 }
     }
 
     /// Notes a failure. A batch that fails again while others get through is not a sign that the
@@ -70,6 +70,6 @@ impl Tries {
 
     /// True if others should have a turn before it.
     pub(super) fn is_stubborn(&self) -> bool {
-        self.failures >= STUBBORN
+        self.failures >= PARK_AFTER_FAILURES
     }
 }

@@ -339,7 +339,7 @@ async fn failures_are_retried() {
 /// Guarantees: the first is logged, then one in ten seconds with the number of those kept.
 #[test]
 fn complaints_are_few() {
-    let (mut quiet, start) = (quiet::Quiet::default(), Instant::now());
+    let (mut quiet, start) = (log_rate_limit::LogRateLimit::default(), Instant::now());
     let mut at = |seconds| quiet.pass(start + Duration::from_secs(seconds));
     assert_eq!(at(0), Some(String::new()));
     assert_eq!((at(1), at(9)), (None, None));

@@ -11,17 +11,17 @@ use super::gate::{Admission, Gate, Ticket};
 use super::item::STOPPED;
 use super::{now, sleep_until};
 use crate::delivery::RetryPolicy;
-use crate::graph::quiet::Quiet;
+use crate::graph::log_rate_limit::LogRateLimit;
 
 /// How often it is said that a destination refuses us.
-const ALARM: Duration = Duration::from_secs(60);
+const ALARM_INTERVAL: Duration = Duration::from_secs(60);
 
 /// How much later who has failed before comes than others.
-const COURTESY: Duration = Duration::from_millis(20);
+const RETRY_YIELD: Duration = Duration::from_millis(20);
 
 /// What the consumers of one destination share.
 #[derive(Debug)]
-pub(super) struct Passage {
+pub(super) struct DestinationGate {
     pub(super) id: Arc<str>,
     pub(super) counters: Arc<Counters>,
     state: Mutex<State>,
@@ -36,8 +36,8 @@ struct State {
     gate: Gate,
     /// Why it is paused.
     reason: String,
-    quiet: Quiet,
-    alarm: Quiet,
+    quiet: LogRateLimit,
+    alarm: LogRateLimit,
     /// How often the destination has answered about a batch.
     answers: u64,
 }
@@ -45,7 +45,7 @@ struct State {
 /// Permission for one attempt; if its result is never told, it was none.
 #[derive(Debug)]
 pub(super) struct Permit<'a> {
-    passage: &'a Passage,
+    passage: &'a DestinationGate,
     ticket: Option<Ticket>,
 }
 
@@ -58,7 +58,7 @@ pub(super) enum NotNow {
     Stopping(String),
 }
 
-impl Passage {
+impl DestinationGate {
     pub(super) fn new(
         id: Arc<str>,
         policy: RetryPolicy,
@@ -68,8 +68,8 @@ impl Passage {
         let state = State {
             gate: Gate::new(policy, now()),
             reason: String::new(),
-            quiet: Quiet::default(),
-            alarm: Quiet::every(ALARM),
+            quiet: LogRateLimit::default(),
+            alarm: LogRateLimit::every(ALARM_INTERVAL),
             answers: 0,
         };
         Self { id, counters, state: Mutex::new(state), changed: watch::Sender::new(()), stop }
@@ -105,7 +105,7 @@ impl Passage {
                     state.gate.hurry(now());
                 }
                 let later = state.gate.pause_end().filter(|_| earliest.is_some());
-                let later = later.map(|until| until + COURTESY).max(earliest);
+                let later = later.map(|until| until + RETRY_YIELD).max(earliest);
                 match later.filter(|later| *later > now() && last.is_none()) {
                     Some(later) => Some(later),
                     None => match state.gate.admit(now()) {
@@ -176,7 +176,7 @@ impl Permit<'_> {
         if !opened {
             return;
         }
-        state.alarm = Quiet::every(ALARM);
+        state.alarm = LogRateLimit::every(ALARM_INTERVAL);
         drop(state);
         let how = if held { "accepts us again" } else { "answers again" };
         tracing::info!("exporters::{}: the destination {how}", self.passage.id);

@@ -4,7 +4,7 @@
 //! for exactly that. Elsewhere a guess will do, which costs less.
 
 use super::schema;
-use super::wire::{Raw, Read, Took, Usual, fields, runs};
+use super::wire::{CanonicalReader, FieldUse, Raw, Read, fields, runs};
 use profpipe_profile::{Dictionary, Function, Line, Link, Profile, Samples, Value};
 
 /// The key of a sample in a profile.
@@ -56,13 +56,13 @@ impl Listed {
             } else if number == lines {
                 listed.lines += 1;
             }
-            Ok(Took::Yes)
+            Ok(FieldUse::Yes)
         });
         listed
     }
 
     fn of_usual_location(row: &[u8]) -> Option<Self> {
-        let mut message = Usual::new(row);
+        let mut message = CanonicalReader::new(row);
         message.number(1)?;
         message.number(2)?;
         let mut lines = 0;
@@ -76,7 +76,7 @@ impl Listed {
     }
 
     fn of_usual_stack(row: &[u8]) -> Option<Self> {
-        let mut message = Usual::new(row);
+        let mut message = CanonicalReader::new(row);
         let indices = numbers(message.bytes(1)?);
         message.end()?;
         Some(Self { indices, lines: 0 })
@@ -193,7 +193,7 @@ impl Exact {
                 (11, raw) => exact.own += numbers_of(raw),
                 _ => {}
             }
-            Ok(Took::Yes)
+            Ok(FieldUse::Yes)
         })?;
         Ok(exact)
     }
@@ -215,7 +215,7 @@ impl Exact {
                 (5, _) => self.times += 1,
                 _ => {}
             }
-            Ok(Took::Yes)
+            Ok(FieldUse::Yes)
         });
     }
 
@@ -245,7 +245,7 @@ impl Exact {
 /// The attributes, values and timestamps of a sample, packed, if it is as generated encoders write
 /// it.
 fn lists(row: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
-    let mut message = Usual::new(row);
+    let mut message = CanonicalReader::new(row);
     message.number(1)?;
     let attributes = message.bytes(2)?;
     message.number(3)?;
@@ -278,7 +278,7 @@ impl<'a> Ahead<'a> {
                     ahead.bytes += row.len();
                 }
             }
-            Ok(Took::Yes)
+            Ok(FieldUse::Yes)
         })?;
         Ok(ahead)
     }

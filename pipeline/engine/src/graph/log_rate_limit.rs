@@ -7,19 +7,19 @@ const EVERY: Duration = Duration::from_secs(10);
 
 /// Lets one complaint through now and then, and counts the others.
 #[derive(Debug)]
-pub(super) struct Quiet {
+pub(super) struct LogRateLimit {
     every: Duration,
     last: Option<Instant>,
     kept: u64,
 }
 
-impl Default for Quiet {
+impl Default for LogRateLimit {
     fn default() -> Self {
         Self::every(EVERY)
     }
 }
 
-impl Quiet {
+impl LogRateLimit {
     pub(super) fn every(every: Duration) -> Self {
         Self { every, last: None, kept: 0 }
     }

@@ -4,9 +4,9 @@ use super::Dictionary;
 
 /// Rows of each table, and the items or bytes of those whose rows are lists.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Extent([usize; 9]);
+pub(super) struct TableSizes([usize; 9]);
 
-impl Extent {
+impl TableSizes {
     /// Of all tables.
     pub(super) fn of(tables: &Dictionary) -> Self {
         Self([

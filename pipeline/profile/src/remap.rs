@@ -13,7 +13,7 @@ use super::{
 ///
 /// A row that was not moved has no defined place; nobody may ask for it.
 #[derive(Debug, Default)]
-pub(super) struct Switch {
+pub(super) struct Remap {
     strings: Vec<StringIx>,
     attributes: Vec<AttributeIx>,
     mappings: Vec<MappingIx>,
@@ -23,7 +23,7 @@ pub(super) struct Switch {
     stacks: Vec<StackIx>,
 }
 
-impl Switch {
+impl Remap {
     /// For the rows of `from`, none of which is moved yet.
     pub(super) fn new(from: &Dictionary) -> Self {
         Self {
