@@ -183,7 +183,7 @@ fn mistakes() {
         ("ParseJSON(scope.name) == nil", 0, "there is no function `ParseJSON`; use IsMatch, "),
         (r#"frame.line == 1"#, 0, "write `AnyFrame(frame.line"),
         (r#"AnyFrame(profile.period == 1)"#, 9, "is not of a frame"),
-        ("profile.period == 1x", 18, "no number"),
+        ("profile.period == 1x", 18, "not a number"),
         ("profile.period == 1 # why", 20, "`#` means nothing here"),
         ("(true", 5, "expected `)`"),
     ] {
