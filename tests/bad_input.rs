@@ -447,7 +447,8 @@ fn record(output: &Path, arguments: &[&str]) -> Output {
 /// Whether this host refused sampling altogether, and said so: then there is no more to see.
 fn refused(output: &Output) -> bool {
     let refused = String::from_utf8_lossy(&output.stderr).contains("perf_event");
-    assert!(!refused || std::env::var_os("CI").is_none(), "sampling must be permitted in CI");
+    // Only where the kernel says the same.
+    assert!(!refused || profpipe_testing::sampling_is_permitted().is_err());
     refused
 }
 

@@ -68,8 +68,7 @@ fn run(command: &mut Command) -> bool {
         Ok(output) if output.status.success() => true,
         Ok(output) => panic!("{command:?}: {}", String::from_utf8_lossy(&output.stderr)),
         Err(error) => {
-            eprintln!("skipped: {:?}: {error}", command.get_program());
-            false
+            profpipe_testing::skip!("{:?}: {error}", command.get_program())
         }
     }
 }
@@ -281,14 +280,12 @@ const ENOUGH: usize = 5;
 #[test]
 fn a_gateway_names_what_the_host_names() {
     if Command::new("debuginfod").arg("--version").output().is_err() {
-        assert!(std::env::var_os("CI").is_none(), "CI has debuginfod: see .ci/run");
-        eprintln!("skipped: debuginfod is not installed");
-        return;
+        profpipe_testing::skip!("debuginfod is not installed: see .ci/run");
     }
     let directory = tempfile::tempdir().unwrap();
     let place = directory.path();
     let programs = programs(place);
-    assert!(std::env::var_os("CI").is_none() || programs.len() == 3, "{programs:?}");
+    assert!(!profpipe_testing::is_ci() || programs.len() == 3, "{programs:?}");
 
     // They start when the shell is told to, and it waits to be told to end.
     let script = "read begin; for it in run/*; do $it > /dev/null & done; wait; echo; read end";
@@ -311,14 +308,10 @@ fn a_gateway_names_what_the_host_names() {
         debug.display()
     );
     std::fs::write(place.join("agent.yaml"), config).unwrap();
-    let agent = match start(place, "agent.yaml") {
-        Ok(agent) => agent,
-        Err(said) => {
-            assert!(std::env::var_os("CI").is_none(), "sampling must be permitted in CI: {said}");
-            eprintln!("skipped: {said}");
-            return;
-        }
-    };
+    if let Err(error) = profpipe_testing::sampling_is_permitted() {
+        profpipe_testing::skip!("sampling is not permitted: {error}");
+    }
+    let agent = start(place, "agent.yaml").unwrap();
     let mut tell = shell.0.stdin.take().unwrap();
     tell.write_all(b"begin\n").unwrap();
     let mut done = String::new();

@@ -64,8 +64,7 @@ fn text_and_json_agree() {
 #[test]
 fn without_privileges() {
     if !rustix::process::geteuid().is_root() {
-        eprintln!("skipped: only root can become another user");
-        return;
+        profpipe_testing::skip!("only root can become another user");
     }
     let level = |finding: &Value| finding["level"].as_str().unwrap().to_owned();
     let of = |as_nobody| -> Vec<Value> {

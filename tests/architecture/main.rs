@@ -47,7 +47,8 @@ fn sources() -> Vec<PathBuf> {
 }
 
 /// The crates of the workspace from the ground up; each may depend on those named beside it only.
-const CRATES: [(&str, &[&str]); 10] = [
+const CRATES: [(&str, &[&str]); 11] = [
+    ("profpipe-testing", &[]),
     ("profpipe-profile", &[]),
     ("profpipe-formats", &["profpipe-profile"]),
     ("profpipe-queue", &[]),
@@ -60,9 +61,15 @@ const CRATES: [(&str, &[&str]); 10] = [
     ("profpipe", ALL),
 ];
 /// What a component may know: never another one's crate.
-const BELOW_COMPONENTS: &[&str] =
-    &["profpipe-profile", "profpipe-formats", "profpipe-engine", "profpipe-network"];
+const BELOW_COMPONENTS: &[&str] = &[
+    "profpipe-testing",
+    "profpipe-profile",
+    "profpipe-formats",
+    "profpipe-engine",
+    "profpipe-network",
+];
 const ALL: &[&str] = &[
+    "profpipe-testing",
     "profpipe-profile",
     "profpipe-formats",
     "profpipe-queue",

@@ -27,11 +27,9 @@ impl Oracles {
         match ORACLES.get_or_init(Self::build) {
             Ok(oracles) => Some(oracles),
             Err(why) => {
-                assert!(std::env::var_os("CI").is_none(), "in CI the peers must be there: {why}");
-                eprintln!(
-                    "skipped: {why}; install Go 1.26 or later (https://go.dev/dl) and run again"
-                );
-                None
+                profpipe_testing::skip!(
+                    "{why}; install Go 1.26 or later (https://go.dev/dl) and run again"
+                )
             }
         }
     }

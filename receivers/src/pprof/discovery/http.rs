@@ -22,8 +22,8 @@ pub(super) async fn list(config: &HttpConfig, fetcher: &Fetcher) -> Result<Vec<L
             crate::pprof::target::escaped(&answer.content_type)
         )));
     }
-    let text =
-        std::str::from_utf8(&answer.body).map_err(|_| Error::new("the response is not UTF-8 text"))?;
+    let text = std::str::from_utf8(&answer.body)
+        .map_err(|_| Error::new("the response is not UTF-8 text"))?;
     let mut targets = parse(text)?;
     for labels in &mut targets {
         labels.insert("__meta_url".into(), config.url.clone());
