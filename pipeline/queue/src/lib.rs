@@ -41,7 +41,7 @@
 //! |---|---|
 //! | the process is killed | what was answered is there; a write half done is cut off at the start; at most the acknowledgements of the last fifth of a second or 1,000 records, and leased records, come again |
 //! | power is lost | the same with `durability: fsync`; with `os`, what the kernel had not written is gone |
-//! | the disk is full, read-only or bad | [`AppendError::Disk`], the sender keeps the record; the file is cut back to what is good, or closed there; each append tries anew; reading goes on |
+//! | the disk is full, read-only or bad | [`AppendError::Begin`], [`Write`](AppendError::Write), [`LowSpace`](AppendError::LowSpace): the sender keeps the record; the file is cut back to what is good, or closed there; each append tries anew; reading goes on |
 //! | a sync fails | never tried again: its senders are refused, the segment ends where it was good, the next record begins a new one |
 //! | the log is full | [`AppendError::Full`], or the oldest segment is dropped and counted, as settings say |
 //! | a record is damaged | it is left out, counted as lost, copied to the quarantine |

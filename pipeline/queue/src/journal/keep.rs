@@ -114,9 +114,7 @@ impl Journal {
             self.state().counts.refused_records += 1;
             return Err(AppendError::Full { used, limit });
         }
-        self.free_enough(bytes)
-            .map_err(|why| AppendError::Disk(self.trouble(why)))
-            .map(|()| used + bytes > limit)
+        self.free_enough(bytes).map_err(|error| self.failed(error)).map(|()| used + bytes > limit)
     }
 
     fn used(&self) -> u64 {
@@ -130,17 +128,14 @@ impl Journal {
         newest.filter(|segment| segment.is_done()).map_or(0, |segment| segment.file_bytes)
     }
 
-    fn free_enough(&self, bytes: u64) -> Result<(), String> {
+    fn free_enough(&self, bytes: u64) -> Result<(), AppendError> {
         // A file system that does not tell has no guard; writing to it will tell.
         let Ok(room) = self.storage.room() else { return Ok(()) };
         let keep = self.settings.min_free.unwrap_or((room.total / 20).min(MAX_FREE_BYTES));
         if room.free >= keep.saturating_add(bytes) {
             return Ok(());
         }
-        Err(format!(
-            "the disk has {} bytes left and {keep} are to stay free; free some, or lower min_free",
-            room.free
-        ))
+        Err(AppendError::LowSpace { free: room.free, kept: keep })
     }
 
     /// Drops the oldest segment that holds anything. False if there is none.

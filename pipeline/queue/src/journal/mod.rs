@@ -17,7 +17,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use self::writer::Writer;
 use crate::state::State;
 use crate::storage::Storage;
-use crate::{LogSettings, Pending, Stats};
+use crate::{AppendError, LogSettings, Pending, Stats};
 
 /// The log without threads.
 #[derive(Debug)]
@@ -71,6 +71,14 @@ impl Journal {
             stats.lost_records += reader.slot.lost;
         }
         stats
+    }
+
+    /// Notes that a record was not kept, and why.
+    pub(crate) fn failed(&self, error: AppendError) -> AppendError {
+        if let Some(trouble) = error.trouble() {
+            self.trouble(trouble);
+        }
+        error
     }
 
     /// Tells what went wrong with the disk, and remembers it until something goes well.

@@ -144,9 +144,8 @@ impl Journal {
         let roll = self.make_room(writer, run + bytes)?;
         if !fits || roll || writer.active.is_none() {
             self.seal(writer);
-            self.begin(writer, HEADER + bytes).map_err(|error| {
-                AppendError::Disk(self.trouble(format!("cannot begin a segment: {error}")))
-            })?;
+            self.begin(writer, HEADER + bytes)
+                .map_err(|error| self.failed(AppendError::Begin(Arc::new(error))))?;
             if roll {
                 self.remove_finished();
             }
@@ -177,17 +176,18 @@ impl Journal {
                         self.state().counts.trouble = None;
                         Ok(())
                     }
-                    Err(Refused { why, usable }) => {
+                    Err(FailedWrite { error, usable }) => {
                         if usable {
                             writer.active = Some(active);
                         } else {
                             self.abandon(&active);
                         }
-                        Err(AppendError::Disk(self.trouble(why)))
+                        Err(self.failed(error))
                     }
                 }
             }
-            None => Err(AppendError::Disk("there is no segment to write to".into())),
+            // Admitting the records has begun one.
+            None => Err(AppendError::Begin(Arc::new(io::ErrorKind::NotFound.into()))),
         };
         answers.extend(part.iter().map(|_| outcome.clone()));
     }
@@ -199,7 +199,7 @@ impl Journal {
         first: u64,
         time: u64,
         part: &[Prepared],
-    ) -> Result<u64, Refused> {
+    ) -> Result<u64, FailedWrite> {
         let heads: Vec<_> = part
             .iter()
             .zip(first..)
@@ -227,7 +227,8 @@ impl Journal {
         slices.retain(|slice| !slice.is_empty());
         if let Err(error) = active.file.write_at(active.length, &slices) {
             let usable = active.file.truncate(active.length).is_ok();
-            return Err(Refused { why: format!("cannot write to the queue: {error}"), usable });
+            let error = AppendError::Write(Arc::new(error));
+            return Err(FailedWrite { error, usable });
         }
         if self.durable
             && let Err(error) = active.file.sync()
@@ -235,8 +236,8 @@ impl Journal {
             self.state().counts.failed_syncs += 1;
             // Best effort: what was refused should not be delivered after a restart too.
             let _ = active.file.truncate(active.length);
-            let why = format!("cannot make the queue durable: {error}");
-            return Err(Refused { why, usable: false });
+            let error = AppendError::Sync(Arc::new(error));
+            return Err(FailedWrite { error, usable: false });
         }
         Ok(length)
     }
@@ -368,8 +369,8 @@ impl Journal {
 
 static PADDING: [u8; 8] = [0; 8];
 
-/// A write that was refused, and whether the file can still be written to.
-struct Refused {
-    why: String,
+/// A write that failed, and whether the file can still be written to.
+struct FailedWrite {
+    error: AppendError,
     usable: bool,
 }
