@@ -1,6 +1,6 @@
 //! The `governor` processor: a hard budget for the cost of profiling.
 //!
-//! It states the budget and brings the [control law](law::Controller) that keeps it; the engine runs it
+//! It states the budget and brings the control law (`law`) that keeps it; the engine runs it
 //! with real clocks, and the receiver `perf` carries out what it decides. On the way through, profiles
 //! of the sampler are told what they cost and how they were taken.
 

@@ -1,6 +1,6 @@
 //! What profiling costs, and what keeps that within a budget.
 //!
-//! One [`Overhead`] belongs to the [`Services`](crate::graph::Services) of a program. Everything
+//! One [`Overhead`] belongs to the [`Services`](crate::Services) of a program. Everything
 //! that works for profiles tells it what that took ([`Work`]); with limits and a law
 //! ([`Overhead::limit`], [`Overhead::install`], both by the processor `governor`) it also says when work
 //! that can wait may be done. The sampler owns the loop: at the end of every window it tells what the window was like
