@@ -14,7 +14,7 @@ use profpipe_engine::component::{Exporter, ExporterConfig as _};
 use profpipe_engine::config::Section;
 use profpipe_formats::otlp;
 use profpipe_network::client::decompress;
-use profpipe_network::grpc::{Code, Header, Message, Status, UnaryReader};
+use profpipe_network::grpc::{Code, Status, status};
 use profpipe_network::settings::Compression;
 
 use super::*;
@@ -35,10 +35,11 @@ fn request() -> Bytes {
 }
 
 fn grpc(message: &[u8], status: &Status) -> Answer {
-    let header = Header { compressed: false, length: message.len() }.encode().unwrap();
-    let mut trailers = HeaderMap::new();
-    status.write_to(&mut trailers);
-    let body = if status.code == Code::Ok { [&header[..], message].concat() } else { Vec::new() };
+    let length = (message.len() as u32).to_be_bytes();
+    let mut trailers = status.clone().into_http::<()>().into_parts().0.headers;
+    trailers.remove("content-type");
+    let is_ok = status.code() == Code::Ok;
+    let body = if is_ok { [&[0], &length[..], message].concat() } else { Vec::new() };
     answer(200, "application/grpc", &body, Some(trailers))
 }
 
@@ -46,10 +47,11 @@ fn ok(_: usize) -> Answer {
     grpc(&[], &Status::new(Code::Ok, ""))
 }
 
-fn message(seen: &Seen) -> Message {
-    let mut reader = UnaryReader::new(1 << 24);
-    reader.push(seen.body.clone()).unwrap();
-    reader.finish().unwrap().unwrap()
+fn message(seen: &Seen) -> Bytes {
+    let (prefix, message) = seen.body.split_first_chunk::<5>().unwrap();
+    assert_eq!(prefix[0] == 1, seen.headers.contains_key("grpc-encoding"));
+    assert_eq!(prefix[1..], (message.len() as u32).to_be_bytes());
+    seen.body.slice(5..)
 }
 
 /// Scenario: a batch of bytes with each way of compressing.
@@ -71,7 +73,7 @@ async fn a_batch_arrives() {
         assert_eq!(seen.header("otlp-profiles-development-version"), "1");
         assert_eq!(seen.header("grpc-encoding"), compression.name().unwrap_or_default());
         let message = message(seen);
-        assert_eq!(decompress(&message.bytes, compression, 1 << 20).unwrap(), request());
+        assert_eq!(decompress(&message, compression, 1 << 20).unwrap(), request());
     }
 }
 
@@ -97,7 +99,7 @@ async fn forks() {
 /// Guarantees: each is the failure that it should be.
 #[tokio::test]
 async fn failures() {
-    let busy = || Status::new(Code::ResourceExhausted, "busy").retry_after(Duration::from_secs(3));
+    let busy = || status(Code::ResourceExhausted, "busy", Some(Duration::from_secs(3)));
     let server = Server::start(move |number| match number {
         0 => grpc(&[], &Status::new(Code::Unavailable, "soon")),
         1 => grpc(&[], &busy()),
@@ -139,7 +141,7 @@ async fn large_batches_are_cut() {
     let text = format!("{{endpoint: 'http://{}', compression: none}}", server.address);
     let mut exporter = config(&text).unwrap().build(&setup).unwrap();
     exporter.export(&Batch::new(profiles)).await.unwrap();
-    let requests: Vec<_> = server.seen().iter().map(|seen| message(seen).bytes).collect();
+    let requests: Vec<_> = server.seen().iter().map(message).collect();
     assert!(requests.len() > 1);
     assert!(requests.iter().all(|request| request.len() <= 4 << 20));
     let samples = requests.iter().map(|request| otlp::decode(request).unwrap().sample_count());

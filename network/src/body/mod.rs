@@ -3,6 +3,7 @@
 //! Every chunk is decompressed as it comes and paid for before it is kept, so that a request never
 //! holds more than its [`Charge`] says, whatever its header promised.
 
+mod admitted;
 mod unfold;
 
 use std::pin::pin;
@@ -15,9 +16,10 @@ use http_body_util::BodyExt;
 use profpipe_engine::budget::Charge;
 use tokio::time::{Instant, timeout_at};
 
+use crate::grpc::Code;
 use crate::grpc::headers::ENCODING;
-use crate::grpc::{Code, FrameError, HEADER_BYTES, Header};
 use crate::server::Refusal;
+pub(crate) use admitted::{Admission, Admitted};
 use unfold::Unfold;
 
 /// Bytes a second that a sender must reach once the time for a body is over.
@@ -116,19 +118,33 @@ pub(crate) struct Limits {
     pub(crate) expected: Option<usize>,
 }
 
-/// Whether a body is as it is, or holds one message of a gRPC call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Framing {
-    /// As it is.
-    Plain,
-    /// A message behind five bytes.
-    Message,
+/// How long a body may take: the time of its limits, and a second more for every [`SLOWEST`] bytes.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    start: Instant,
+    received: u64,
 }
 
-/// Reads a body. `charge` grows with it, and covers what is returned.
+impl Pace {
+    pub(crate) fn new() -> Self {
+        Self { start: Instant::now(), received: 0 }
+    }
+
+    pub(crate) fn received(&mut self, bytes: usize) {
+        self.received += bytes as u64;
+    }
+
+    /// When the next bytes must be there.
+    pub(crate) fn until(&self, limits: &Limits) -> Instant {
+        let allowed = limits.time + Duration::from_millis(self.received * 1000 / SLOWEST);
+        let until = self.start + allowed;
+        limits.deadline.map_or(until, |deadline| until.min(deadline.into()))
+    }
+}
+
+/// Reads a body of plain HTTP. `charge` grows with it, and covers what is returned.
 pub(crate) async fn read<B>(
     body: B,
-    framing: Framing,
     coding: Coding,
     limits: Limits,
     charge: &mut Charge,
@@ -138,133 +154,58 @@ where
     B::Data: Buf,
 {
     let mut body = pin!(body);
-    let mut taking = Taking::new(framing, coding, limits, charge)?;
-    let start = Instant::now();
-    let mut received: u64 = 0;
+    let mut taking = Taking::new(coding, limits, charge)?;
+    let mut pace = Pace::new();
     loop {
-        let allowed = limits.time + Duration::from_millis(received * 1000 / SLOWEST);
-        let until = start + allowed;
-        let until = limits.deadline.map_or(until, |deadline| until.min(deadline.into()));
-        let frame = match timeout_at(until, body.frame()).await {
+        let frame = match timeout_at(pace.until(&limits), body.frame()).await {
             Ok(frame) => frame,
-            Err(_) => return Err(Refusal::too_slow("the body did not come in time")),
+            Err(_) => return Err(too_slow()),
         };
         let data = match frame {
             None => break,
             Some(Ok(frame)) => frame.into_data(),
-            Some(Err(_)) => return Err(Refusal::invalid("the body was cut short")),
+            Some(Err(_)) => return Err(cut_short()),
         };
         // Anything else is trailers, which nobody needs.
         let Ok(mut data) = data else { continue };
         while data.has_remaining() {
             let chunk = data.chunk();
-            received += chunk.len() as u64;
+            pace.received(chunk.len());
             taking.push(chunk)?;
             let length = chunk.len();
             data.advance(length);
         }
     }
-    taking.finish()
+    taking.unfold.finish()
 }
 
 /// A body on its way in.
 struct Taking<'c> {
-    /// Five bytes, if the body holds a message; how many of them are there.
-    prefix: Option<([u8; HEADER_BYTES], usize)>,
-    coding: Coding,
-    limits: Limits,
-    /// What takes the bytes; not before it is known whether they are compressed.
-    unfold: Option<Unfold<'c>>,
-    charge: Option<&'c mut Charge>,
-    /// Bytes of the message that are still to come.
+    unfold: Unfold<'c>,
+    limit: usize,
+    /// Bytes that may still come.
     left: usize,
 }
 
 impl<'c> Taking<'c> {
-    fn new(
-        framing: Framing,
-        coding: Coding,
-        limits: Limits,
-        charge: &'c mut Charge,
-    ) -> Result<Self, Refusal> {
-        let mut taking = Self {
-            prefix: None,
-            coding,
-            limits,
-            unfold: None,
-            charge: Some(charge),
-            left: limits.size,
-        };
-        match framing {
-            Framing::Message => taking.prefix = Some(([0; HEADER_BYTES], 0)),
-            Framing::Plain => taking.begin(coding, limits.expected.unwrap_or(0))?,
-        }
-        Ok(taking)
+    fn new(coding: Coding, limits: Limits, charge: &'c mut Charge) -> Result<Self, Refusal> {
+        let limit = limits.size;
+        let unfold = Unfold::new(coding, limit, limits.expected.unwrap_or(0), 0, charge)?;
+        Ok(Self { unfold, limit, left: limit })
     }
 
-    fn begin(&mut self, coding: Coding, expected: usize) -> Result<(), Refusal> {
-        let Some(charge) = self.charge.take() else {
-            return Err(Refusal::invalid("a message begins twice"));
-        };
-        self.unfold = Some(Unfold::new(coding, self.limits.size, expected, charge)?);
-        Ok(())
+    fn push(&mut self, chunk: &[u8]) -> Result<(), Refusal> {
+        self.left = self.left.checked_sub(chunk.len()).ok_or_else(|| too_large(self.limit))?;
+        self.unfold.push(chunk)
     }
+}
 
-    fn push(&mut self, mut chunk: &[u8]) -> Result<(), Refusal> {
-        if self.unfold.is_none() {
-            chunk = self.head(chunk)?;
-        }
-        if chunk.is_empty() {
-            return Ok(());
-        }
-        self.left = match (self.left.checked_sub(chunk.len()), self.prefix) {
-            (Some(left), _) => left,
-            (None, None) => return Err(too_large(self.limits.size)),
-            (None, Some(_)) => {
-                return Err(broken(FrameError::Second.to_string()));
-            }
-        };
-        match &mut self.unfold {
-            Some(unfold) => unfold.push(chunk),
-            None => Ok(()),
-        }
-    }
+fn too_slow() -> Refusal {
+    Refusal::too_slow("the body did not come in time")
+}
 
-    /// Takes the five bytes before a message; returns what follows them.
-    fn head<'b>(&mut self, chunk: &'b [u8]) -> Result<&'b [u8], Refusal> {
-        let Some((bytes, filled)) = &mut self.prefix else { return Ok(chunk) };
-        let (now, rest) = chunk.split_at(chunk.len().min(HEADER_BYTES - *filled));
-        for (place, byte) in bytes.iter_mut().skip(*filled).zip(now) {
-            *place = *byte;
-        }
-        *filled += now.len();
-        if *filled < HEADER_BYTES {
-            return Ok(rest);
-        }
-        let header = Header::decode(*bytes, self.limits.size).map_err(|error| match error {
-            FrameError::TooLarge { limit, .. } => too_large(limit),
-            error => broken(error.to_string()),
-        })?;
-        let coding = match (header.compressed, self.coding) {
-            (false, _) => Coding::Identity,
-            (true, Coding::Identity) => {
-                return Err(broken("a message is compressed without saying how".to_owned()));
-            }
-            (true, coding) => coding,
-        };
-        self.left = header.length;
-        self.begin(coding, header.length)?;
-        Ok(rest)
-    }
-
-    fn finish(self) -> Result<Bytes, Refusal> {
-        let none = || broken("the call has no message".to_owned());
-        let unfold = self.unfold.ok_or_else(none)?;
-        if self.prefix.is_some() && self.left > 0 {
-            return Err(broken(FrameError::Truncated.to_string()));
-        }
-        unfold.finish()
-    }
+fn cut_short() -> Refusal {
+    Refusal::invalid("the body was cut short")
 }
 
 /// Not a call of gRPC.

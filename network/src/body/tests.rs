@@ -6,7 +6,8 @@
 )]
 
 use std::io::Write as _;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,9 +18,9 @@ use http_body_util::StreamBody;
 use profpipe_engine::budget::{Budget, Charge};
 use proptest::prelude::*;
 
-use super::{Coding, Framing, Limits, read};
+use super::{Coding, Limits, read};
 use crate::grpc::Code;
-use crate::server::Refusal;
+use crate::server::{Refusal, unary};
 
 const MIB: usize = 1 << 20;
 
@@ -52,23 +53,52 @@ fn compressed(coding: Coding, bytes: &[u8]) -> Vec<u8> {
 fn pieces(
     bytes: &[u8],
     size: usize,
-) -> impl http_body::Body<Data = Bytes, Error = std::convert::Infallible> + use<> {
+) -> impl http_body::Body<Data = Bytes, Error = std::convert::Infallible> + Send + Unpin + use<> {
     let pieces: Vec<_> =
         bytes.chunks(size).map(|piece| Ok(Frame::data(Bytes::copy_from_slice(piece)))).collect();
     StreamBody::new(stream::iter(pieces))
 }
 
+/// Reads the body of a request by plain HTTP.
 async fn take(
     bytes: &[u8],
     piece: usize,
-    framing: Framing,
     coding: Coding,
     size: usize,
     budget: &Arc<Budget>,
 ) -> Result<(Bytes, Charge), Refusal> {
     let mut charge = budget.try_admit(coding.state() + super::FIRST).ok_or_else(Refusal::busy)?;
-    let body = read(pieces(bytes, piece), framing, coding, limits(size), &mut charge).await?;
+    let body = read(pieces(bytes, piece), coding, limits(size), &mut charge).await?;
     Ok((body, charge))
+}
+
+/// Reads the message of a call; a call that tonic refuses is its status.
+async fn message<B>(
+    body: B,
+    coding: Coding,
+    size: usize,
+    budget: &Arc<Budget>,
+) -> Result<(Bytes, Charge), Refusal>
+where
+    B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+{
+    let charge = budget.try_admit(coding.state() + super::FIRST).ok_or_else(Refusal::busy)?;
+    let taken = Mutex::new(None);
+    let handle = async |message, charge| {
+        *taken.lock().unwrap() = Some((message, charge));
+        Ok(Bytes::new())
+    };
+    let response = unary(body, coding, limits(size), charge, handle).await?;
+    let status = tonic::Status::from_header_map(response.headers());
+    taken.into_inner().unwrap().ok_or_else(|| {
+        let status = status.unwrap();
+        Refusal::new(StatusCode::BAD_REQUEST, status.code(), status.message())
+    })
+}
+
+fn framed(message: &[u8], is_compressed: bool) -> Vec<u8> {
+    let length = (message.len() as u32).to_be_bytes();
+    [&[u8::from(is_compressed)][..], &length, message].concat()
 }
 
 proptest! {
@@ -88,16 +118,17 @@ proptest! {
             let budget = Budget::new(64 * MIB);
             for coding in [Coding::Identity, Coding::Gzip, Coding::Zlib, Coding::Zstd] {
                 let bytes = compressed(coding, &content);
-                let plain = take(&bytes, piece, Framing::Plain, coding, MIB, &budget).await;
+                let plain = take(&bytes, piece, coding, MIB, &budget).await;
                 let (body, charge) = plain.unwrap();
                 assert!(body == content, "{coding:?}");
                 assert_eq!((charge.bytes(), budget.used()), (content.len(), content.len()));
                 drop(charge);
-                let mut framed = vec![u8::from(coding != Coding::Identity)];
-                framed.extend((bytes.len() as u32).to_be_bytes());
-                framed.extend(bytes);
-                let message = take(&framed, piece, Framing::Message, coding, MIB, &budget).await;
-                assert!(message.unwrap().0 == content, "{coding:?}");
+                let framed = framed(&bytes, coding != Coding::Identity);
+                let taken = message(pieces(&framed, piece), coding, MIB, &budget).await;
+                let (body, charge) = taken.unwrap();
+                assert!(body == content, "{coding:?}");
+                assert_eq!((charge.bytes(), budget.used()), (content.len(), content.len()));
+                drop(charge);
                 assert_eq!(budget.used(), 0);
             }
         });
@@ -123,7 +154,7 @@ proptest! {
                 } else {
                     bytes[at] = bytes[at].wrapping_add(change);
                 }
-                match take(&bytes, 700, Framing::Plain, coding, MIB, &budget).await {
+                match take(&bytes, 700, coding, MIB, &budget).await {
                     // zstd has no checksum here, and a cut may fall on nothing.
                     Ok(_) => {}
                     Err(refusal) => {
@@ -149,11 +180,11 @@ async fn several_members() {
             compressed(coding, b"three"),
         ];
         for piece in [1, 7, 1000] {
-            let taken = take(&parts.concat(), piece, Framing::Plain, coding, 100, &budget).await;
+            let taken = take(&parts.concat(), piece, coding, 100, &budget).await;
             assert_eq!(&taken.unwrap().0[..], b"one two three");
         }
     }
-    let nothing = take(b"", 1, Framing::Plain, Coding::Identity, 100, &budget).await;
+    let nothing = take(b"", 1, Coding::Identity, 100, &budget).await;
     assert!(nothing.unwrap().0.is_empty());
 }
 
@@ -165,9 +196,9 @@ async fn sizes_are_exact() {
     let noise: Vec<u8> = (0..40_000_usize).map(|at| (at / 3) as u8).collect();
     for coding in [Coding::Identity, Coding::Gzip, Coding::Zlib, Coding::Zstd] {
         let bytes = compressed(coding, &noise);
-        let fits = take(&bytes, 999, Framing::Plain, coding, 40_000, &budget).await;
+        let fits = take(&bytes, 999, coding, 40_000, &budget).await;
         assert_eq!(fits.unwrap().0.len(), 40_000);
-        let refusal = take(&bytes, 999, Framing::Plain, coding, 39_999, &budget).await.unwrap_err();
+        let refusal = take(&bytes, 999, coding, 39_999, &budget).await.unwrap_err();
         assert_eq!((refusal.status.as_u16(), refusal.retry_after), (413, None), "{coding:?}");
     }
 }
@@ -181,15 +212,13 @@ async fn bombs_do_not_unfold() {
     for coding in [Coding::Gzip, Coding::Zlib, Coding::Zstd] {
         let bomb = compressed(coding, &zeros);
         let budget = Budget::new(128 * MIB);
-        let refusal =
-            take(&bomb, 16_384, Framing::Plain, coding, 20 * MIB, &budget).await.unwrap_err();
+        let refusal = take(&bomb, 16_384, coding, 20 * MIB, &budget).await.unwrap_err();
         assert_eq!((refusal.status.as_u16(), refusal.code), (413, Code::ResourceExhausted));
         assert_eq!((budget.used(), refusal.retry_after), (0, None));
 
         let budget = Budget::new(2 * MIB);
         let others = budget.try_admit(MIB).unwrap();
-        let refusal =
-            take(&bomb, 16_384, Framing::Plain, coding, 20 * MIB, &budget).await.unwrap_err();
+        let refusal = take(&bomb, 16_384, coding, 20 * MIB, &budget).await.unwrap_err();
         assert_eq!(refusal.status.as_u16(), 429, "{coding:?}: {refusal:?}");
         assert_eq!(refusal.retry_after, Some(Duration::from_secs(1)));
         assert_eq!(budget.used(), MIB);
@@ -206,8 +235,7 @@ async fn large_windows_are_refused() {
     encoder.write_all(&vec![7; 20 * MIB]).unwrap();
     let bytes = encoder.finish().unwrap();
     let budget = Budget::new(64 * MIB);
-    let refusal =
-        take(&bytes, 999, Framing::Plain, Coding::Zstd, 32 * MIB, &budget).await.unwrap_err();
+    let refusal = take(&bytes, 999, Coding::Zstd, 32 * MIB, &budget).await.unwrap_err();
     assert_eq!(refusal.status, StatusCode::BAD_REQUEST);
     assert!(refusal.message.contains("8 MiB"), "{refusal:?}");
 }
@@ -217,9 +245,10 @@ async fn large_windows_are_refused() {
 #[tokio::test]
 async fn frames_are_checked() {
     let budget = Budget::new(64 * MIB);
-    let cases: [(&[u8], Coding, Code); 7] = [
+    let cases: [(&[u8], Coding, Code); 8] = [
         (b"", Coding::Identity, Code::Internal),
         (b"\0\0\0", Coding::Identity, Code::Internal),
+        (b"\0\0\0\0\x05", Coding::Identity, Code::Internal),
         (b"\0\0\0\0\x05abc", Coding::Identity, Code::Internal),
         (b"\0\0\0\0\x02abc", Coding::Identity, Code::Internal),
         (b"\x07\0\0\0\x02ab", Coding::Identity, Code::Internal),
@@ -228,13 +257,67 @@ async fn frames_are_checked() {
     ];
     for (bytes, coding, code) in cases {
         for piece in [1, 3, 100] {
-            let taken = take(bytes, piece, Framing::Message, coding, 1000, &budget).await;
-            let refusal = taken.unwrap_err();
+            let refusal =
+                message(pieces(bytes, piece), coding, 1000, &budget).await.map(drop).unwrap_err();
             assert_eq!((refusal.code, refusal.retry_after), (code, None), "{bytes:?}: {refusal:?}");
+            assert_eq!(budget.used(), 0);
         }
     }
-    let plain = take(b"\0\0\0\0\x02ab", 2, Framing::Message, Coding::Gzip, 1000, &budget).await;
+    let plain = message(pieces(b"\0\0\0\0\x02ab", 2), Coding::Gzip, 1000, &budget).await;
     assert_eq!(&plain.unwrap().0[..], b"ab");
+}
+
+/// Scenario: a message larger than the budget, which others use too, frame by frame from an endless
+/// sender.
+/// Guarantees: it is refused as soon as a frame finds no room, with a hint to come again; no frame after
+/// that is read, and what was kept is paid for all the time.
+#[tokio::test]
+async fn frames_are_paid_for_before_they_are_kept() {
+    const PIECE: usize = 16 << 10;
+    let budget = Budget::new(2 * MIB);
+    let others = budget.try_admit(MIB).unwrap();
+    let sent = Arc::new(AtomicUsize::new(0));
+    let frames = {
+        let (budget, sent) = (Arc::clone(&budget), Arc::clone(&sent));
+        let head = Bytes::copy_from_slice(&framed(&vec![0; 16 * MIB], false)[..5]);
+        let pieces = stream::repeat(Bytes::from_static(&[7; PIECE])).map(move |piece| {
+            // Whoever asks for more has paid for what came before.
+            let before = sent.fetch_add(1, Ordering::Relaxed) * PIECE;
+            assert!(budget.used() >= MIB + before, "{} of {before}", budget.used());
+            assert!(budget.used() <= 2 * MIB);
+            piece
+        });
+        stream::once(std::future::ready(head)).chain(pieces)
+    };
+    let body =
+        StreamBody::new(frames.map(|piece| Ok::<_, std::convert::Infallible>(Frame::data(piece))));
+    let refusal = message(body, Coding::Identity, 20 * MIB, &budget).await.map(drop).unwrap_err();
+    assert_eq!((refusal.status.as_u16(), refusal.code), (429, Code::ResourceExhausted));
+    assert_eq!(refusal.retry_after, Some(Duration::from_secs(1)));
+    assert_eq!(sent.load(Ordering::Relaxed), MIB / PIECE + 1);
+    assert_eq!(budget.used(), MIB);
+    drop(others);
+}
+
+/// Scenario: compressed bombs as messages, against a limit of 20 MiB and against a small budget.
+/// Guarantees: each is stopped at two hundred times its size, or when the budget is used up; nothing of it
+/// stays.
+#[tokio::test]
+async fn compressed_bombs_are_bounded() {
+    let zeros = vec![0; 40 * MIB];
+    for coding in [Coding::Gzip, Coding::Zlib, Coding::Zstd] {
+        let bomb = framed(&compressed(coding, &zeros), true);
+        for (limit, used, expected) in [(128 * MIB, 0, 413), (2 * MIB, MIB, 429)] {
+            let budget = Budget::new(limit);
+            let others = budget.try_admit(used).unwrap();
+            let taken = message(pieces(&bomb, 16_384), coding, 20 * MIB, &budget).await;
+            let refusal = taken.map(drop).unwrap_err();
+            assert_eq!(refusal.status.as_u16(), expected, "{coding:?}, {limit}: {refusal:?}");
+            assert_eq!(refusal.retry_after.is_some(), expected == 429);
+            assert_eq!(budget.used(), used);
+            drop(others);
+        }
+    }
 }
 
 /// Scenario: a sender that stops in the middle, and one that sends a little for ever; turned clock.
@@ -251,11 +334,16 @@ async fn slow_senders_are_refused() {
     };
     for (bytes, pause, status) in [(1, 1000, 408), (1000, 60_000, 408), (16_384, 990, 200)] {
         let mut charge = budget.try_admit(super::FIRST).unwrap();
-        let body = drip(bytes, pause);
         let limits = limits(4 * MIB);
-        let taken = read(body, Framing::Plain, Coding::Identity, limits, &mut charge).await;
+        let taken = read(drip(bytes, pause), Coding::Identity, limits, &mut charge).await;
         let got = taken.map_or_else(|refusal| refusal.status.as_u16(), |_| 200);
         assert_eq!(got, status, "{bytes} bytes every {pause} ms");
+        let head = Bytes::copy_from_slice(&framed(&vec![0; 200 * bytes], false)[..5]);
+        let head = stream::once(std::future::ready(Ok(Frame::data(head))));
+        let body = StreamBody::new(Box::pin(head.chain(drip(bytes, pause))));
+        let taken = message(body, Coding::Identity, 4 * MIB, &budget).await;
+        let got = taken.map_or_else(|refusal| refusal.status.as_u16(), |_| 200);
+        assert_eq!(got, status, "a message, {bytes} bytes every {pause} ms");
     }
 }
 
@@ -297,8 +385,7 @@ async fn bombs_share_the_budget() {
         .map(|_| {
             let (budget, body) = (Arc::clone(&budget), Arc::clone(&body));
             tokio::spawn(async move {
-                let taken =
-                    take(&body, 4096, Framing::Plain, Coding::Zstd, 20 * MIB, &budget).await;
+                let taken = take(&body, 4096, Coding::Zstd, 20 * MIB, &budget).await;
                 taken.map(|(bytes, _)| bytes.len()).map_err(|refusal| refusal.status.as_u16())
             })
         })
@@ -333,7 +420,7 @@ async fn bombs_cost_little() {
     let bomb = gzip(&vec![0; 20 * MIB]);
     let budget = Budget::new(6 * MIB);
     let _others = budget.try_admit(1).unwrap();
-    let taken = take(&bomb, bomb.len(), Framing::Plain, Coding::Gzip, 20 * MIB, &budget).await;
+    let taken = take(&bomb, bomb.len(), Coding::Gzip, 20 * MIB, &budget).await;
     let refusal = taken.map(drop).unwrap_err();
     assert_eq!(refusal.status, StatusCode::PAYLOAD_TOO_LARGE, "{refusal:?}");
     assert!(refusal.message.contains("200 times"), "{refusal:?}");

@@ -18,7 +18,7 @@ const SLACK: usize = 1 << 20;
 const WINDOW: u32 = 23;
 /// So much is unfolded before it is looked whether that is too much: what a bomb costs until it is
 /// refused is the slack above and this many times the ratio, however large its chunks are.
-const STEP: usize = 4 << 10;
+pub(super) const STEP: usize = 4 << 10;
 /// Output of zstd is taken in pieces of this size.
 const PIECE: usize = 32 << 10;
 
@@ -45,18 +45,20 @@ pub(super) struct Output<'c> {
     limit: usize,
     /// Bytes that went in; nothing unfolds if it is `None`.
     taken: Option<usize>,
-    /// What decompression takes: from the start, and at most for its window.
+    /// What decompression takes: from the start, with what is kept, and at most for its window.
     state: usize,
     window: usize,
     refusal: Option<Refusal>,
 }
 
 impl<'c> Unfold<'c> {
-    /// For a body of about `expected` bytes, if that is known, that may unfold to `limit`.
+    /// For a body of about `expected` bytes, if that is known, that may unfold to `limit`. Of the
+    /// body itself `kept` bytes are in memory meanwhile.
     pub(super) fn new(
         coding: Coding,
         limit: usize,
         expected: usize,
+        kept: usize,
         charge: &'c mut Charge,
     ) -> Result<Self, Refusal> {
         let mut output = Output {
@@ -64,7 +66,7 @@ impl<'c> Unfold<'c> {
             charge,
             limit,
             taken: (coding != Coding::Identity).then_some(0),
-            state: coding.state(),
+            state: coding.state() + kept,
             window: if coding == Coding::Zstd { 1 << WINDOW } else { 0 },
             refusal: None,
         };

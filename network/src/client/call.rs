@@ -1,25 +1,50 @@
-//! A unary gRPC call.
+//! A unary gRPC call: `tonic` over this client's connections.
+//!
+//! tonic makes the frame, reads the answer's and its status. What stays here is what it has no notion
+//! of: messages are compressed before it sees them, at the level of the settings; an answer is read as a
+//! whole, within limits; what is not gRPC gets the text of the page that a proxy sent; and a request that
+//! the server accepted is accepted, whatever its answer looks like.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::alphabet::STANDARD;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, TE};
+use futures_util::future::BoxFuture;
+use http::header::CONTENT_TYPE;
+use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use http_body_util::BodyExt as _;
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode, utf8_percent_encode};
 use profpipe_engine::component::{Error, Failure};
+use tonic::body::Body;
+use tonic::client::Grpc;
+use tonic::metadata::MetadataMap;
+use tower_service::Service;
 
 use super::body::Payload;
 use super::compress::{compress_aside, decompress};
 use super::error::{ClientError, ErrorKind};
-use super::outcome::{printable, status_failure};
-use super::request::{Client, Request, Response};
-use crate::grpc::{Code, Header, Status, UnaryReader, format_timeout, headers, is_grpc};
+use super::outcome::{printable, short, status_failure};
+use super::request::{Client, MAX_RESPONSE, Request, Response};
+use crate::grpc::{Code, RawCodec, Status, headers, is_grpc};
 use crate::settings::Compression;
+
+/// Senders pad or not, as they like.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 
 /// How a call failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
     /// The server answered with a status that is not OK.
-    #[error("{0}")]
+    #[error("{}", short(.0))]
     Status(Status),
     /// There is no answer.
     #[error(transparent)]
@@ -49,28 +74,48 @@ impl Client {
         timeout: Option<Duration>,
     ) -> Result<Bytes, CallError> {
         let (compression, level) = self.compression();
-        let message = compress_aside(message, compression, level).await.map_err(broken)?;
-        let header = Header { compressed: compression.name().is_some(), length: message.len() };
-        let header = header.encode().ok_or_else(|| {
-            let cause = Error::new("a message of more than 4 GiB");
+        let message = compress_aside(message, compression, level).await.map_err(|cause| {
+            let cause = Error::with_source("cannot compress the message", cause);
             ClientError::new(ErrorKind::Request, cause)
         })?;
-        let body = Payload::two(Bytes::copy_from_slice(&header), message);
-        let mut request = Request::post(self.at_authority(uri)?, body);
-        request.headers = more;
-        request.headers.insert(CONTENT_TYPE, HeaderValue::from_static(headers::CONTENT_TYPE));
-        request.headers.insert(TE, HeaderValue::from_static("trailers"));
-        insert(&mut request.headers, headers::ACCEPT_ENCODING, "identity,gzip,zstd");
-        if let Some(name) = compression.name() {
-            insert(&mut request.headers, headers::ENCODING, name);
+        if u32::try_from(message.len()).is_err() {
+            let cause = Error::new("a message of more than 4 GiB");
+            return Err(ClientError::new(ErrorKind::Request, cause).into());
         }
-        if let Some(timeout) = timeout
-            && let Ok(value) = HeaderValue::try_from(format_timeout(timeout))
-        {
-            request.headers.insert(HeaderName::from_static(headers::TIMEOUT), value);
+        let uri = self.at_authority(uri)?;
+        let path = uri.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
+        let mut origin = uri.into_parts();
+        origin.path_and_query = Some(PathAndQuery::from_static("/"));
+        let origin = Uri::from_parts(origin).map_err(|cause| {
+            let cause = Error::with_source("not the address of a method", cause);
+            ClientError::new(ErrorKind::Request, cause)
+        })?;
+        let mut request = tonic::Request::new(message);
+        *request.metadata_mut() = MetadataMap::from_headers(more);
+        if let Some(timeout) = timeout {
+            request.set_timeout(timeout);
         }
-        request.timeout = timeout;
-        answer(self.send(request).await?, super::MAX_RESPONSE)
+        let exchange = Exchange { client: self.clone(), timeout, outcome: Outcome::default() };
+        let outcome = exchange.outcome.clone();
+        let mut grpc = Grpc::with_origin(exchange, origin).max_decoding_message_size(MAX_RESPONSE);
+        let answered = grpc.unary(request, path, RawCodec).await;
+        let Known { error, is_accepted, coding } = std::mem::take(&mut *outcome.known());
+        // The server has done what it was asked; an answer that cannot be read does not change that.
+        let unread = |what: &str| {
+            tracing::debug!("an answer that cannot be read: {what}");
+            Ok(Bytes::new())
+        };
+        match (answered, error) {
+            (_, Some(error)) => Err(error.into()),
+            (Err(status), None) if is_accepted => unread(status.message()),
+            (Err(status), None) => Err(CallError::Status(status)),
+            (Ok(answer), None) => match coding {
+                Coding::None => Ok(answer.into_inner()),
+                Coding::Unknown => unread("unknown compression"),
+                Coding::Known(how) => decompress(answer.get_ref(), how, MAX_RESPONSE)
+                    .or_else(|error| unread(&error.to_string())),
+            },
+        }
     }
 
     /// The address under the name that the settings give the server.
@@ -85,62 +130,175 @@ impl Client {
     }
 }
 
+/// What is known of an answer that tonic has no room for.
+#[derive(Debug, Default)]
+struct Known {
+    /// Why there is none.
+    error: Option<ClientError>,
+    /// Its status is OK.
+    is_accepted: bool,
+    coding: Coding,
+}
+
+/// How the message of an answer is compressed.
+#[derive(Debug, Default, Clone, Copy)]
+enum Coding {
+    #[default]
+    None,
+    Known(Compression),
+    Unknown,
+}
+
+/// Shared with the call that waits for it.
+#[derive(Debug, Default, Clone)]
+struct Outcome(Arc<Mutex<Known>>);
+
+impl Outcome {
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What tonic sends a request with.
+struct Exchange {
+    client: Client,
+    timeout: Option<Duration>,
+    outcome: Outcome,
+}
+
+impl Service<http::Request<Body>> for Exchange {
+    type Response = http::Response<Body>;
+    type Error = Status;
+    type Future = BoxFuture<'static, Result<http::Response<Body>, Status>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let (client, timeout) = (self.client.clone(), self.timeout);
+        let outcome = self.outcome.clone();
+        Box::pin(async move {
+            let (head, body) = request.into_parts();
+            let frame = body.collect().await?.to_bytes();
+            let (compression, _) = client.compression();
+            let (prefix, message) = split(&frame, compression.name().is_some());
+            let mut request = Request::post(head.uri, Payload::two(prefix, message));
+            request.headers = head.headers;
+            request.timeout = timeout;
+            insert(&mut request.headers, headers::ACCEPT_ENCODING, "identity,gzip,zstd");
+            if let Some(name) = compression.name() {
+                insert(&mut request.headers, headers::ENCODING, name);
+            }
+            match client.send(request).await {
+                Ok(response) => read(response, &outcome),
+                Err(error) => Err(outcome.ends(error)),
+            }
+        })
+    }
+}
+
+impl Outcome {
+    /// Remembers the error; the status only ends the call within tonic.
+    fn ends(&self, error: ClientError) -> Status {
+        self.known().error = Some(error);
+        Status::unknown("")
+    }
+}
+
 fn insert(map: &mut HeaderMap, name: &'static str, value: &'static str) {
     map.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
 }
 
-fn broken(cause: impl std::error::Error + Send + Sync + 'static) -> ClientError {
-    let cause = Error::with_source("cannot compress the message", cause);
-    ClientError::new(ErrorKind::Request, cause)
+/// The prefix of a frame with its flag, and the message.
+fn split(frame: &Bytes, is_compressed: bool) -> (Bytes, Bytes) {
+    let Some(([_, length @ ..], _)) = frame.split_first_chunk::<5>() else {
+        return (frame.clone(), Bytes::new());
+    };
+    let [a, b, c, d] = *length;
+    let prefix = [u8::from(is_compressed), a, b, c, d];
+    (Bytes::copy_from_slice(&prefix), frame.slice(prefix.len()..))
 }
 
-/// The message in an answer.
-fn answer(response: Response, limit: usize) -> Result<Bytes, CallError> {
-    let status = Status::read_from(&response.trailers);
-    // An answer without a message has its status where the headers are.
-    let status = status.or_else(|| Status::read_from(&response.headers));
-    let kind = response.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
-    match status {
-        Some(status) if status.code != Code::Ok => return Err(CallError::Status(status)),
-        Some(_) if response.status.is_success() => {}
-        _ if !response.status.is_success() || !is_grpc(kind) => {
-            // What stands before the server has limits, too; the words are those of `outcome`.
-            let code = match response.status.as_u16() {
-                413 => Code::ResourceExhausted,
-                status => Code::from_http(status),
-            };
-            let text = format!(
-                "the server answered with HTTP status {} and no gRPC status: {}",
-                response.status,
-                printable(&response.body),
-            );
-            return Err(CallError::Status(Status::new(code, text)));
-        }
-        _ => {
+/// An answer as tonic gets it.
+fn read(response: Response, outcome: &Outcome) -> Result<http::Response<Body>, Status> {
+    let Response { status: http_status, mut headers, body, mut trailers, .. } = response;
+    if trailers.contains_key(headers::STATUS) {
+        // An answer without a message has its status where the headers are; this one has it here.
+        headers.remove(headers::STATUS);
+    }
+    let status = [&trailers, &headers].into_iter().find_map(|map| map.get(headers::STATUS));
+    let is_ok = status.is_some_and(|status| status.as_bytes() == b"0");
+    let is_success = http_status.is_success();
+    if status.is_none() || is_ok && !is_success {
+        let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+        if is_success && is_grpc(kind) {
             let cause = Error::new("the answer broke off before its status");
-            return Err(ClientError::new(ErrorKind::Broken, cause).into());
+            return Err(outcome.ends(ClientError::new(ErrorKind::Broken, cause)));
+        }
+        // What stands before the server has limits, too; the words are those of `outcome`.
+        let code = match http_status.as_u16() {
+            413 => Code::ResourceExhausted,
+            status => code_from_http(status),
+        };
+        let text = format!(
+            "the server answered with HTTP status {http_status} and no gRPC status: {}",
+            printable(&body),
+        );
+        return Err(Status::new(code, text));
+    }
+    // What an error brings along says nothing.
+    let body = if is_ok { body } else { Bytes::new() };
+    let is_compressed = body.first() == Some(&1);
+    let (prefix, message) = split(&body, false);
+    let coding = match headers.remove(headers::ENCODING) {
+        _ if !is_compressed => Coding::None,
+        Some(name) if name == "gzip" => Coding::Known(Compression::Gzip),
+        Some(name) if name == "zstd" => Coding::Known(Compression::Zstd),
+        _ => Coding::Unknown,
+    };
+    {
+        let mut known = outcome.known();
+        known.is_accepted = is_ok;
+        known.coding = coding;
+    }
+    make_readable(&mut headers);
+    make_readable(&mut trailers);
+    let body = Payload::two(prefix, message).with_trailers(std::future::ready(Some(Ok(trailers))));
+    let mut response = http::Response::new(Body::new(body));
+    *response.status_mut() = http_status;
+    *response.headers_mut() = headers;
+    Ok(response)
+}
+
+/// Makes a status one that tonic can read: it panics at details that are not base64, and forgets the code
+/// if the text is not UTF-8.
+fn make_readable(map: &mut HeaderMap) {
+    if let Some(details) = map.remove(headers::DETAILS) {
+        let details = BASE64.decode(details).ok().map(|details| STANDARD_NO_PAD.encode(details));
+        if let Some(Ok(details)) = details.map(HeaderValue::try_from) {
+            map.insert(headers::DETAILS, details);
         }
     }
-    // The server has done what it was asked; an answer that cannot be read does not change that.
-    let unread = |what: String| {
-        tracing::debug!("an answer that cannot be read: {what}");
-        Ok(Bytes::new())
-    };
-    let mut reader = UnaryReader::new(limit);
-    let message = reader.push(response.body).and_then(|()| reader.finish());
-    let message = match message {
-        Ok(message) => message,
-        Err(error) => return unread(error.to_string()),
-    };
-    let Some(message) = message else { return Ok(Bytes::new()) };
-    if !message.compressed {
-        return Ok(message.bytes);
+    let text = map.get(headers::MESSAGE).map(|text| percent_decode(text.as_bytes()));
+    if let Some(text) = text.filter(|text| text.clone().decode_utf8().is_err()) {
+        let text = text.decode_utf8_lossy();
+        let text = utf8_percent_encode(&text, NON_ALPHANUMERIC).to_string();
+        if let Ok(text) = HeaderValue::try_from(text) {
+            map.insert(headers::MESSAGE, text);
+        }
     }
-    let encoding = response.headers.get(headers::ENCODING).map(HeaderValue::as_bytes);
-    let how = match encoding {
-        Some(b"gzip") => Compression::Gzip,
-        Some(b"zstd") => Compression::Zstd,
-        _ => return unread("unknown compression".into()),
-    };
-    decompress(&message.bytes, how, limit).or_else(|error| unread(error.to_string()))
+}
+
+/// What an answer without a gRPC status means by its HTTP status: a proxy has answered, or there is no
+/// gRPC at this address (`http-grpc-status-mapping.md`).
+fn code_from_http(status: u16) -> Code {
+    match status {
+        400 => Code::Internal,
+        401 => Code::Unauthenticated,
+        403 => Code::PermissionDenied,
+        404 => Code::Unimplemented,
+        429 | 502 | 503 | 504 => Code::Unavailable,
+        _ => Code::Unknown,
+    }
 }

@@ -190,7 +190,7 @@ pub fn parse_proxy(text: &str) -> Result<Proxy, String> {
     Ok(Proxy { endpoint, credentials })
 }
 
-/// The escapes of URLs are those of gRPC's texts.
+/// Without the escapes of URLs.
 fn percent_decoded(text: &str) -> String {
-    crate::grpc::decode_text(text.as_bytes())
+    percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned()
 }

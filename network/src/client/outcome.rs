@@ -8,7 +8,7 @@ use http::{HeaderMap, StatusCode};
 use profpipe_engine::component::{Error, Failure};
 
 use super::request::Response;
-use crate::grpc::{Code, Status};
+use crate::grpc::{Code, Status, code_name, decode_status, retry_delay};
 
 /// The least and the most that we let a server make us wait.
 const WAITS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(600));
@@ -54,11 +54,12 @@ pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
 /// What the status of a gRPC call means; it is not OK.
 pub fn status_failure(status: &Status) -> Failure {
     let cause = Error::new(format!("the server answered {}", short(status)));
-    let after = status.retry_after.map(|wait| wait.min(WAITS.1)).filter(|wait| !wait.is_zero());
-    match status.code {
-        Code::ResourceExhausted if status.retry_after.is_some() => Failure::Retry { after, cause },
+    let hint = retry_delay(status);
+    let after = hint.map(|wait| wait.min(WAITS.1)).filter(|wait| !wait.is_zero());
+    match status.code() {
+        Code::ResourceExhausted if hint.is_some() => Failure::Retry { after, cause },
         // Some servers call a message that is too large out of range.
-        Code::ResourceExhausted | Code::OutOfRange if is_too_large(&status.message) => {
+        Code::ResourceExhausted | Code::OutOfRange if is_too_large(status.message()) => {
             Failure::TooLarge { cause }
         }
         Code::Cancelled
@@ -82,10 +83,12 @@ pub fn status_failure(status: &Status) -> Failure {
     }
 }
 
-fn short(status: &Status) -> String {
-    match printable(status.message.as_bytes()) {
-        text if text.is_empty() => status.code.name().to_owned(),
-        text => format!("{}: {text}", status.code.name()),
+/// A status as part of a line.
+pub(super) fn short(status: &Status) -> String {
+    let code = code_name(status.code());
+    match printable(status.message().as_bytes()) {
+        text if text.is_empty() => code.to_owned(),
+        text => format!("{code}: {text}"),
     }
 }
 
@@ -138,7 +141,9 @@ impl Response {
         let kind = self.headers.get(http::header::CONTENT_TYPE);
         let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
         if kind.starts_with("application/x-protobuf") {
-            return Status::decode(&self.body).map(|status| status.message).unwrap_or_default();
+            return decode_status(&self.body)
+                .map(|status| status.message().to_owned())
+                .unwrap_or_default();
         }
         if kind.starts_with("application/json")
             && let Ok(value) = serde_json::from_slice::<serde_json::Value>(&self.body)

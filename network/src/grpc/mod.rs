@@ -1,20 +1,23 @@
-//! The parts of gRPC that a unary call needs, for both of its ends, as pure functions: frames of
-//! messages, status codes, their text and details, timeouts. The bytes travel over hyper's HTTP/2;
-//! the reason not to use a framework is admission: memory must be granted before a body is read.
+//! gRPC on `tonic`: its framing, codes, statuses and calls, with what this project adds to it.
+//!
+//! Messages travel as bytes ([`RawCodec`]): a gateway forwards them without decoding. Compression
+//! stays below tonic on both sides, which sees the compressed bytes as the message: a server pays the
+//! memory budget for what it inflates chunk by chunk, a client keeps its level. Left here beside the
+//! codec: names of codes, the one status detail that matters ([`retry_delay`]), the timeout of a
+//! request, which tonic reads only in its own transport.
 //!
 //! Sources: `PROTOCOL-HTTP2.md` of gRPC, `google/rpc/{status,error_details,code}.proto`.
 
 mod code;
-mod frame;
+mod codec;
 mod status;
-mod text;
 mod timeout;
 
-pub use code::Code;
-pub use frame::{FrameError, HEADER_BYTES, Header, Message, UnaryReader};
-pub use status::{BadStatus, Status};
-pub use text::{decode_text, encode_text};
-pub use timeout::{format_timeout, parse_timeout};
+pub use code::{code_name, connect_code_name};
+pub use codec::RawCodec;
+pub use status::{decode_status, encode_status, retry_delay, status, status_to_json};
+pub use timeout::parse_timeout;
+pub use tonic::{Code, Status};
 
 /// Names of headers and trailers, in lower case.
 pub mod headers {
@@ -30,8 +33,6 @@ pub mod headers {
     pub const ACCEPT_ENCODING: &str = "grpc-accept-encoding";
     /// How long the caller waits.
     pub const TIMEOUT: &str = "grpc-timeout";
-    /// The content type of requests and answers; also `application/grpc+proto`.
-    pub const CONTENT_TYPE: &str = "application/grpc";
 }
 
 /// True for the content types of gRPC with protobuf messages.

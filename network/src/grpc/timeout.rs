@@ -1,4 +1,5 @@
-//! The `grpc-timeout` header: up to eight digits and a unit.
+//! The `grpc-timeout` header of a request: up to eight digits and a unit. tonic writes it for clients, and
+//! reads it only in its own transport, which this server does not use.
 
 use std::time::Duration;
 
@@ -18,21 +19,4 @@ pub fn parse_timeout(header: &[u8]) -> Option<Duration> {
         b'n' => Duration::from_nanos(number),
         _ => return None,
     })
-}
-
-/// Writes the header, with the finest unit that eight digits allow; never longer than `timeout`
-/// but for one that is less than a nanosecond.
-pub fn format_timeout(timeout: Duration) -> String {
-    const MOST: u128 = 99_999_999;
-    let units = [
-        (timeout.as_nanos().max(1), 'n'),
-        (timeout.as_micros(), 'u'),
-        (timeout.as_millis(), 'm'),
-        (u128::from(timeout.as_secs()), 'S'),
-        (u128::from(timeout.as_secs() / 60), 'M'),
-    ];
-    match units.into_iter().find(|(number, _)| *number <= MOST) {
-        Some((number, unit)) => format!("{number}{unit}"),
-        None => format!("{}H", u128::from(timeout.as_secs() / 3600).min(MOST)),
-    }
 }

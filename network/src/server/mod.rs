@@ -22,6 +22,7 @@
 //! that the next configuration goes on with it.
 
 mod answer;
+mod call;
 mod connection;
 mod listen;
 mod refusal;
@@ -31,6 +32,8 @@ mod tarpit;
 mod tls;
 
 pub use answer::Reply;
+#[cfg(test)]
+pub(crate) use call::unary;
 pub use listen::Server;
 pub use refusal::Refusal;
 pub use route::{Handler, Request, Router, Sending, Transport};

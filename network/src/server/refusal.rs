@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use crate::grpc::{Code, Status};
+use crate::grpc::{Code, Status, headers, status};
+
+/// The most of a text that is sent in a header.
+const MAX_TEXT: usize = 1024;
 
 /// Why a request is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,10 +88,18 @@ impl Refusal {
 
     /// The same as a status of gRPC: in protobuf or JSON, the body of an OTLP/HTTP error.
     pub fn to_status(&self) -> Status {
-        let status = Status::new(self.code, self.message.as_str());
-        match self.retry_after {
-            Some(after) => status.retry_after(after),
-            None => status,
+        status(self.code, self.message.as_str(), self.retry_after)
+    }
+
+    /// The same as the status of a call, which travels in headers: those are small.
+    pub(super) fn to_call_status(&self) -> Status {
+        let end = self.message.floor_char_boundary(MAX_TEXT);
+        let text = self.message.get(..end).unwrap_or_default();
+        let mut status = status(self.code, text, self.retry_after);
+        let codings = self.accept_encoding.as_deref().map(str::parse);
+        if let Some(Ok(codings)) = codings {
+            status.metadata_mut().insert(headers::ACCEPT_ENCODING, codings);
         }
+        status
     }
 }

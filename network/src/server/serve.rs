@@ -4,24 +4,27 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{Method, Request as HttpRequest, Response, StatusCode, request};
 use http_body::Body as _;
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Either};
 use hyper::body::Incoming;
-use profpipe_engine::budget::Budget;
+use profpipe_engine::budget::{Budget, Charge};
 use profpipe_engine::component::{Extension, Identity};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::Reply;
-use super::answer::{ReplyBody, grpc, grpc_refusal};
+use super::answer::{ReplyBody, grpc_refusal};
+use super::call::unary;
 use super::connection::Alive;
 use super::refusal::Refusal;
 use super::route::{Handler, Request, Router, Sending, Transport};
 use super::tarpit::{Peer, Tarpit};
-use crate::body::{self, Coding, FIRST, Framing, Limits};
-use crate::grpc::{Code, headers, is_grpc, parse_timeout};
+use crate::body::{self, Coding, FIRST, Limits};
+use crate::grpc::headers::{STATUS, TIMEOUT};
+use crate::grpc::{Code, is_grpc, parse_timeout};
 use crate::settings::server::ServerSettings;
 
 /// So much of a body that nobody wants is read away before the answer over HTTP/1.1, so that a
@@ -54,7 +57,10 @@ pub(super) async fn serve(
         Ok((handler, identity)) => {
             let asked = Asked { shared: &shared, handler: &**handler, transport, identity, alive };
             let kept = asked.handler;
-            let result = asked.answer(head.clone(), body).await;
+            let result = match transport {
+                Transport::Http => asked.answer(head.clone(), body).await.map(Reply::into_http),
+                Transport::Grpc => asked.call(head.clone(), body).await,
+            };
             (Some(kept), result)
         }
         Err(refusal) => {
@@ -63,13 +69,16 @@ pub(super) async fn serve(
             (None, Err(refusal))
         }
     };
-    let waits = result.as_ref().err().is_some_and(Refusal::is_of_sender);
-    if result.is_ok() {
+    let waits = match &result {
+        Err(refusal) => refusal.is_of_sender(),
+        // What tonic itself refuses is not a call.
+        Ok(response) => transport == Transport::Grpc && response.headers().contains_key(STATUS),
+    };
+    if result.is_ok() && !waits {
         peer.is_good();
     }
     let response = match (result, transport) {
-        (Ok(reply), Transport::Http) => reply.into_http(),
-        (Ok(reply), Transport::Grpc) => grpc(&reply.body),
+        (Ok(response), _) => response,
         (Err(refusal), Transport::Grpc) => grpc_refusal(&refusal),
         (Err(refusal), Transport::Http) => handler
             .map_or_else(|| Reply::text(&refusal), |it| it.refuse(&head, &refusal))
@@ -124,6 +133,7 @@ struct Asked<'s> {
 }
 
 impl Asked<'_> {
+    /// Answers a request by plain HTTP.
     async fn answer(mut self, head: request::Parts, body: Incoming) -> Result<Reply, Refusal> {
         let before = match self.before(&head, &body) {
             Ok(before) => before,
@@ -132,8 +142,41 @@ impl Asked<'_> {
                 return Err(refusal);
             }
         };
-        let Before { tenant, coding, framing, limits, mut charge, sending } = before;
-        let body = body::read(body, framing, coding, limits, &mut charge).await?;
+        let Before { tenant, coding, limits, mut charge, sending } = before;
+        let body = body::read(body, coding, limits, &mut charge).await?;
+        self.handle(head, Taken { body, charge, tenant, sending }, limits.deadline).await
+    }
+
+    /// Answers a gRPC call. What tonic itself finds wrong with it is in the answer.
+    async fn call(
+        mut self,
+        head: request::Parts,
+        body: Incoming,
+    ) -> Result<Response<ReplyBody>, Refusal> {
+        let before = match self.before(&head, &body) {
+            Ok(before) => before,
+            Err(refusal) => {
+                read_away(&head, body).await;
+                return Err(refusal);
+            }
+        };
+        let Before { tenant, coding, limits, charge, sending } = before;
+        let handle = |body, charge| async {
+            let taken = Taken { body, charge, tenant, sending };
+            self.handle(head, taken, limits.deadline).await.map(|reply| reply.body)
+        };
+        let response = unary(body, coding, limits, charge, handle).await?;
+        Ok(response.map(Either::Right))
+    }
+
+    /// Has the handler answer, within the time that the client waits.
+    async fn handle(
+        self,
+        head: request::Parts,
+        taken: Taken,
+        deadline: Option<Instant>,
+    ) -> Result<Reply, Refusal> {
+        let Taken { body, charge, tenant, sending } = taken;
         let request = Request {
             head,
             body,
@@ -141,11 +184,11 @@ impl Asked<'_> {
             tenant,
             identity: self.identity,
             transport: self.transport,
-            deadline: limits.deadline,
+            deadline,
             sending,
         };
         let answered = self.handler.handle(request);
-        match limits.deadline {
+        match deadline {
             None => answered.await,
             Some(deadline) => match tokio::time::timeout_at(deadline.into(), answered).await {
                 Ok(answer) => answer,
@@ -164,13 +207,9 @@ impl Asked<'_> {
         self.handler.admit(head)?;
         let settings = &self.shared.settings;
         let taken = &settings.compression_algorithms;
-        let (coding, framing, size) = match self.transport {
-            Transport::Http => {
-                (Coding::of_http(&head.headers, taken)?, Framing::Plain, settings.max_body)
-            }
-            Transport::Grpc => {
-                (Coding::of_grpc(&head.headers, taken)?, Framing::Message, settings.max_message)
-            }
+        let (coding, size) = match self.transport {
+            Transport::Http => (Coding::of_http(&head.headers, taken)?, settings.max_body),
+            Transport::Grpc => (Coding::of_grpc(&head.headers, taken)?, settings.max_message),
         };
         let expected = body.size_hint().exact().map(|length| length as usize);
         // Five bytes stand before a message.
@@ -187,7 +226,7 @@ impl Asked<'_> {
             Transport::Grpc => deadline(head),
         };
         let limits = Limits { size, time: settings.body_timeout, deadline, expected };
-        Ok(Before { tenant, coding, framing, limits, charge, sending })
+        Ok(Before { tenant, coding, limits, charge, sending })
     }
 
     fn tenant(&self, head: &request::Parts) -> Result<Option<Arc<str>>, Refusal> {
@@ -214,9 +253,16 @@ impl Asked<'_> {
 struct Before {
     tenant: Option<Arc<str>>,
     coding: Coding,
-    framing: Framing,
     limits: Limits,
-    charge: profpipe_engine::budget::Charge,
+    charge: Charge,
+    sending: Sending,
+}
+
+/// A body that was read, with what belongs to it.
+struct Taken {
+    body: Bytes,
+    charge: Charge,
+    tenant: Option<Arc<str>>,
     sending: Sending,
 }
 
@@ -227,7 +273,7 @@ fn late() -> Refusal {
 
 /// When the caller of a gRPC method stops waiting.
 fn deadline(head: &request::Parts) -> Option<Instant> {
-    let timeout = parse_timeout(head.headers.get(headers::TIMEOUT)?.as_bytes())?;
+    let timeout = parse_timeout(head.headers.get(TIMEOUT)?.as_bytes())?;
     // What is too far away to be a time is no limit.
     Instant::now().checked_add(timeout)
 }
@@ -244,7 +290,7 @@ async fn read_away(head: &request::Parts, mut body: Incoming) {
     let mut left = AWAY;
     let reading = async {
         while let Some(Ok(frame)) = body.frame().await {
-            let length = frame.data_ref().map_or(0, bytes::Bytes::len);
+            let length = frame.data_ref().map_or(0, Bytes::len);
             left = left.saturating_sub(length);
             if left == 0 {
                 return;

@@ -11,7 +11,7 @@ use profpipe_engine::batch::Batch;
 use profpipe_engine::budget::Charge;
 use profpipe_engine::telemetry::Metrics;
 use profpipe_formats::otlp::{self, DecodeError, Rejected};
-use profpipe_network::grpc::Code;
+use profpipe_network::grpc::{Code, encode_status, status_to_json};
 use profpipe_network::protobuf::{put_bytes, put_int};
 use profpipe_network::server::{Handler, Refusal, Reply, Request, Transport};
 use profpipe_profile::Profiles;
@@ -217,8 +217,10 @@ impl Handler for Export {
 
     fn refuse(&self, head: &request::Parts, refusal: &Refusal) -> Reply {
         match Form::of(head) {
-            Some(Form::Json) => Reply::refusal(refusal, JSON, refusal.to_status().to_json()),
-            Some(Form::Protobuf) => Reply::refusal(refusal, PROTOBUF, refusal.to_status().encode()),
+            Some(Form::Json) => Reply::refusal(refusal, JSON, status_to_json(&refusal.to_status())),
+            Some(Form::Protobuf) => {
+                Reply::refusal(refusal, PROTOBUF, encode_status(&refusal.to_status()))
+            }
             None => Reply::text(refusal),
         }
     }

@@ -6,13 +6,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use async_trait::async_trait;
 use bytes::{BufMut, Bytes};
 use http::header::CONTENT_TYPE;
-use http::{StatusCode, request};
+use http::{HeaderValue, StatusCode, request};
 use profpipe_engine::Sender;
 use profpipe_engine::batch::Batch;
 use profpipe_engine::budget::Charge;
 use profpipe_engine::settings::ByteSize;
 use profpipe_engine::telemetry::Metrics;
-use profpipe_network::grpc::Code;
+use profpipe_network::grpc::{Code, Status, connect_code_name, headers};
 use profpipe_network::server::{Handler, Refusal, Reply, Request, Transport};
 use profpipe_profile::Profiles;
 use tokio::sync::Semaphore;
@@ -249,31 +249,8 @@ fn connect(refusal: &Refusal) -> Reply {
         Code::ResourceExhausted if is_for_good => Code::InvalidArgument,
         code => code,
     };
-    let body = serde_json::json!({ "code": code_name(code), "message": refusal.message });
+    let body = serde_json::json!({ "code": connect_code_name(code), "message": refusal.message });
     Reply::refusal(refusal, JSON, body.to_string())
-}
-
-/// A code as Connect spells it.
-fn code_name(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "ok",
-        Code::Cancelled => "canceled",
-        Code::InvalidArgument => "invalid_argument",
-        Code::DeadlineExceeded => "deadline_exceeded",
-        Code::NotFound => "not_found",
-        Code::AlreadyExists => "already_exists",
-        Code::PermissionDenied => "permission_denied",
-        Code::ResourceExhausted => "resource_exhausted",
-        Code::FailedPrecondition => "failed_precondition",
-        Code::Aborted => "aborted",
-        Code::OutOfRange => "out_of_range",
-        Code::Unimplemented => "unimplemented",
-        Code::Internal => "internal",
-        Code::Unavailable => "unavailable",
-        Code::DataLoss => "data_loss",
-        Code::Unauthenticated => "unauthenticated",
-        _ => "unknown",
-    }
 }
 
 /// The message of a gRPC-Web call: one frame that is not compressed.
@@ -291,9 +268,13 @@ fn unframed(body: &Bytes) -> Result<Bytes, Refusal> {
 /// Trailers as gRPC-Web puts them at the end of a body.
 fn put_trailers(body: &mut Vec<u8>, code: Code, message: &str) {
     let message: String = message.chars().filter(|char| !char.is_control()).collect();
-    let message = profpipe_network::grpc::encode_text(&message);
-    let trailers = format!("grpc-status:{}\r\ngrpc-message:{message}\r\n", code as i32);
+    let headers = Status::new(code, message).into_http::<()>().into_parts().0.headers;
+    let mut trailers = Vec::new();
+    for name in [headers::STATUS, headers::MESSAGE] {
+        let value = headers.get(name).map(HeaderValue::as_bytes).unwrap_or_default();
+        trailers.extend([name.as_bytes(), b":", value, b"\r\n"].concat());
+    }
     body.put_u8(0x80);
     body.put_u32(trailers.len() as u32);
-    body.put_slice(trailers.as_bytes());
+    body.put_slice(&trailers);
 }

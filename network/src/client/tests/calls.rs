@@ -8,25 +8,27 @@ use profpipe_engine::component::{Extensions, Failure};
 
 use super::server::{Answer, Server, answer, pieces};
 use crate::client::{CallError, Client, ErrorKind, compress, decompress};
-use crate::grpc::{Code, Header, Status, UnaryReader};
+use crate::grpc::{Code, Status, retry_delay, status};
 use crate::settings::{ClientSettings, Compression};
 
 const PATH: &str = "/package.Service/Method";
 
 fn framed(message: &[u8], compressed: bool) -> Bytes {
-    let header = Header { compressed, length: message.len() }.encode().unwrap();
-    [&header[..], message].concat().into()
+    let length = (message.len() as u32).to_be_bytes();
+    [&[u8::from(compressed)][..], &length, message].concat().into()
 }
 
 fn grpc(body: Vec<Bytes>, status: Option<Status>) -> Answer {
-    let trailers = status.map(|status| {
-        let mut trailers = HeaderMap::new();
-        status.write_to(&mut trailers);
-        trailers
-    });
+    let trailers = status.map(|status| headers(&status));
     let mut answer = pieces(body, trailers);
     answer.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
     answer
+}
+
+fn headers(status: &Status) -> HeaderMap {
+    let mut headers = status.clone().into_http::<()>().into_parts().0.headers;
+    headers.remove("content-type");
+    headers
 }
 
 fn ok() -> Option<Status> {
@@ -64,11 +66,9 @@ async fn a_call() {
         assert_eq!(seen.headers["grpc-timeout"], "5000000u");
         let encoding = seen.headers.get("grpc-encoding").map(|name| name.to_str().unwrap());
         assert_eq!(encoding, compression.name());
-        let mut reader = UnaryReader::new(1 << 20);
-        reader.push(seen.body.clone()).unwrap();
-        let message = reader.finish().unwrap().unwrap();
-        assert_eq!(message.compressed, compression != Compression::None);
-        assert_eq!(&decompress(&message.bytes, compression, 5000).unwrap()[..], [7; 5000]);
+        let message = seen.body.slice(5..);
+        assert_eq!(seen.body, framed(&message, compression != Compression::None));
+        assert_eq!(&decompress(&message, compression, 5000).unwrap()[..], [7; 5000]);
     }
 }
 
@@ -77,12 +77,12 @@ async fn a_call() {
 /// again.
 #[tokio::test]
 async fn errors_of_calls() {
-    let busy = || Status::new(Code::ResourceExhausted, "busy").retry_after(Duration::from_secs(3));
+    let busy = || status(Code::ResourceExhausted, "busy", Some(Duration::from_secs(3)));
     let server = Server::start(move |seen| match &seen.body[5..] {
         b"trailers" => grpc(vec![], Some(busy())),
         b"only headers" => {
             let mut answer = grpc(vec![], None);
-            busy().write_to(answer.headers_mut());
+            answer.headers_mut().extend(headers(&busy()));
             answer
         }
         b"proxy" => answer(502, "<html>\x1b[31mbad\ngateway"),
@@ -96,7 +96,10 @@ async fn errors_of_calls() {
     let settings = ClientSettings::default();
     for how in ["trailers", "only headers"] {
         match call(&settings, &server, how.as_bytes()).await.unwrap_err() {
-            CallError::Status(status) => assert_eq!(status, busy(), "{how}"),
+            CallError::Status(status) => {
+                assert_eq!((status.code(), status.message()), (Code::ResourceExhausted, "busy"));
+                assert_eq!(retry_delay(&status), Some(Duration::from_secs(3)), "{how}");
+            }
             error => panic!("{how}: {error}"),
         }
     }
@@ -107,8 +110,8 @@ async fn errors_of_calls() {
     ] {
         match call(&settings, &server, how.as_bytes()).await.unwrap_err() {
             CallError::Status(status) => {
-                assert_eq!(status.code, code, "{how}");
-                assert!(!status.message.contains(['\x1b', '\n']), "{status}");
+                assert_eq!(status.code(), code, "{how}");
+                assert!(!status.message().contains(['\x1b', '\n']), "{status}");
             }
             error => panic!("{how}: {error}"),
         }
@@ -164,4 +167,47 @@ async fn another_authority() {
     settings.authority = "profiles.test".into();
     call(&settings, &server, b"").await.unwrap();
     assert_eq!(server.seen()[0].uri, format!("http://profiles.test{PATH}"));
+}
+
+/// Scenario: errors whose text is not UTF-8, whose details are not base64 or none, and that come with a
+/// message or a status of HTTP.
+/// Guarantees: the code of the status, whatever comes along.
+#[tokio::test]
+async fn errors_that_cannot_be_read() {
+    let server = Server::start(|seen| {
+        let kind = &seen.body[5..];
+        let mut trailers = HeaderMap::new();
+        trailers.insert("grpc-status", "14".parse().unwrap());
+        trailers.insert("grpc-message", "later%ff".parse().unwrap());
+        trailers.insert("grpc-status-details-bin", "%%%".parse().unwrap());
+        if kind == b"details" {
+            trailers.insert("grpc-status-details-bin", "AAAA".parse().unwrap());
+        }
+        let body =
+            if kind == b"body" { vec![framed(b"x", false), Bytes::from("y")] } else { vec![] };
+        let mut answer = if kind == b"headers" {
+            let mut answer = grpc(body, None);
+            answer.headers_mut().extend(trailers);
+            answer
+        } else {
+            let mut answer = pieces(body, Some(trailers));
+            answer.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
+            answer
+        };
+        if kind == b"http" {
+            *answer.status_mut() = http::StatusCode::BAD_GATEWAY;
+        }
+        answer
+    })
+    .await;
+    for how in ["trailers", "headers", "details", "body", "http"] {
+        let error = call(&ClientSettings::default(), &server, how.as_bytes()).await.unwrap_err();
+        match &error {
+            CallError::Status(status) => {
+                assert_eq!((status.code(), status.message()), (Code::Unavailable, "later\u{fffd}"));
+            }
+            error => panic!("{how}: {error}"),
+        }
+        assert!(matches!(Failure::from(error), Failure::Retry { after: None, .. }), "{how}");
+    }
 }

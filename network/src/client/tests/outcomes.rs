@@ -6,7 +6,7 @@ use http::{HeaderMap, StatusCode};
 use profpipe_engine::component::Failure;
 
 use crate::client::{Response, http_failure, retry_after, status_failure};
-use crate::grpc::{Code, Status};
+use crate::grpc::{Code, Status, encode_status, status, status_to_json};
 
 fn kind(failure: &Failure) -> &'static str {
     match failure {
@@ -54,14 +54,15 @@ fn every_status_of_http() {
 #[test]
 fn every_code_of_grpc() {
     let of = |code, text: &str| status_failure(&Status::new(code, text));
-    for code in Code::ALL.into_iter().skip(1) {
-        let expected = match code.number() {
+    for number in 1..17 {
+        let code = Code::from(number);
+        let expected = match number {
             1 | 4 | 10 | 11 | 14 | 15 => "retry",
             7 | 12 | 16 => "hold",
             _ => "reject",
         };
         assert_eq!(kind(&of(code, "")), expected, "{code}");
-        let hinted = Status::new(code, "").retry_after(Duration::from_secs(7));
+        let hinted = status(code, "", Some(Duration::from_secs(7)));
         let failure = status_failure(&hinted);
         let expected = if code == Code::ResourceExhausted { "retry" } else { expected };
         assert_eq!(kind(&failure), expected, "{code} with a hint");
@@ -119,8 +120,8 @@ fn what_servers_say() {
         response.error_text()
     };
     let status = Status::new(Code::InvalidArgument, "no dictionary");
-    assert_eq!(of("application/x-protobuf", &status.encode()), "no dictionary");
-    assert_eq!(of("application/json; charset=utf-8", &status.to_json()), "no dictionary");
+    assert_eq!(of("application/x-protobuf", &encode_status(&status)), "no dictionary");
+    assert_eq!(of("application/json; charset=utf-8", &status_to_json(&status)), "no dictionary");
     assert_eq!(of("application/json", b"{\"error\""), "{\"error\"");
     assert_eq!(of("text/plain", b" bad\r\n\x1b[31m \xff \xe2\x80\xae"), "bad [31m \u{fffd}");
     assert_eq!(of("text/plain", &[b'x'; 5000]).chars().count(), 301);

@@ -6,7 +6,7 @@ use profpipe_engine::batch::Outcome;
 use profpipe_formats::otlp;
 
 use super::support::{PATH, call, framed, post, request, start};
-use profpipe_network::grpc::Status;
+use profpipe_network::grpc::{Code, decode_status, retry_delay};
 
 const PROTOBUF: (&str, &str) = ("content-type", "application/x-protobuf");
 const JSON: (&str, &str) = ("content-type", "application/json; charset=utf-8");
@@ -73,7 +73,7 @@ async fn outcomes_are_answered() {
     assert_eq!((answer.status.as_u16(), answer.header("retry-after")), (503, "1"));
     assert!(String::from_utf8_lossy(&answer.body).contains("backend is down"));
     let answer = call(receiver.grpc, &[], framed(false, &good)).await;
-    assert_eq!((answer.code(), answer.header("grpc-message")), (14, "backend is down"));
+    assert_eq!((answer.code(), &*answer.grpc_message()), (14, "backend is down"));
     assert!(!answer.header("grpc-status-details-bin").is_empty());
 
     let mut receiver = start("", "");
@@ -81,7 +81,7 @@ async fn outcomes_are_answered() {
     let answer = post(receiver.http, PATH, &[PROTOBUF], &good).await;
     assert_eq!((answer.status.as_u16(), answer.header("retry-after")), (400, ""));
     let answer = call(receiver.grpc, &[], framed(false, &good)).await;
-    assert_eq!((answer.code(), answer.header("grpc-message")), (3, "100%25 wrong"));
+    assert_eq!((answer.code(), &*answer.grpc_message()), (3, "100% wrong"));
     assert!(answer.header("grpc-status-details-bin").is_empty());
     assert_eq!(receiver.services.metrics.total("otelcol_receiver_refused_profile_samples"), 2);
 }
@@ -114,10 +114,10 @@ async fn development_versions() {
         ("", "must be one positive decimal number"),
     ] {
         let answer = post(http, PATH, &[PROTOBUF, version(value)], nonsense).await;
-        let status = Status::decode(&answer.body).unwrap();
-        assert_eq!((answer.status.as_u16(), status.code.number()), (400, 3));
-        assert!(status.message.contains(said), "{status:?}");
-        assert_eq!((answer.header("content-type"), status.retry_after), (PROTOBUF.1, None));
+        let status = decode_status(&answer.body).unwrap();
+        assert_eq!((answer.status.as_u16(), status.code()), (400, Code::InvalidArgument));
+        assert!(status.message().contains(said), "{status:?}");
+        assert_eq!((answer.header("content-type"), retry_delay(&status)), (PROTOBUF.1, None));
         let answer = post(http, PATH, &[JSON, version(value)], nonsense).await;
         let status: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
         assert_eq!(status["code"], 3);
@@ -128,7 +128,7 @@ async fn development_versions() {
     }
     let twice = post(http, PATH, &[PROTOBUF, version("1"), version("1")], &good).await;
     assert_eq!(twice.status, 400);
-    assert!(Status::decode(&twice.body).unwrap().message.contains("more than once"));
+    assert!(decode_status(&twice.body).unwrap().message().contains("more than once"));
 }
 
 /// Scenario: requests without a profile, without a sample, and without anything.
@@ -201,9 +201,9 @@ async fn wrong_requests() {
     let receiver = start("", "");
     let (http, grpc) = (receiver.http, receiver.grpc);
     let answer = post(http, PATH, &[PROTOBUF], b"\x0a\x05ab").await;
-    let status = Status::decode(&answer.body).unwrap();
-    assert_eq!((answer.status.as_u16(), status.code.number()), (400, 3));
-    assert!(status.message.contains("the data ends"), "{status:?}");
+    let status = decode_status(&answer.body).unwrap();
+    assert_eq!((answer.status.as_u16(), status.code()), (400, Code::InvalidArgument));
+    assert!(status.message().contains("the data ends"), "{status:?}");
     let answer = post(http, PATH, &[JSON], b"{\"resourceProfiles\": 3}").await;
     assert_eq!(answer.status, 400);
     assert!(String::from_utf8_lossy(&answer.body).contains("OTLP JSON"));
@@ -215,7 +215,7 @@ async fn wrong_requests() {
     .unwrap();
     let answer = call(grpc, &[], framed(false, &old)).await;
     assert_eq!(answer.code(), 3);
-    assert!(answer.header("grpc-message").contains("upgrade it to OTLP proto 1.10"));
+    assert!(answer.grpc_message().contains("upgrade it to OTLP proto 1.10"));
     let answer = post(http, PATH, &[("content-type", "text/plain")], b"x").await;
     assert_eq!(answer.status, 415);
     assert_eq!(post(http, PATH, &[], b"x").await.status, 415);

@@ -13,6 +13,7 @@ use profpipe_engine::component::{Lifecycle, ReceiverConfig, Setup, Stopper};
 use profpipe_engine::config::Section;
 use profpipe_engine::{Sender, Services};
 use profpipe_formats::otlp;
+use profpipe_network::grpc::Status;
 use profpipe_profile::{
     KeyValue, Profile, Profiles, Resource, ResourceProfiles, SampleRef, Scope, ScopeProfiles,
     Value, ValueType,
@@ -87,6 +88,11 @@ pub(super) struct Answer {
 impl Answer {
     pub(super) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    /// The text of a failed gRPC call.
+    pub(super) fn grpc_message(&self) -> String {
+        Status::from_header_map(&self.headers).unwrap().message().to_owned()
     }
 
     /// The status of a gRPC call.

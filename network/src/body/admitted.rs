@@ -1,0 +1,225 @@
+//! The body of a gRPC call: every frame is paid for before tonic keeps it.
+//!
+//! [`Admitted`] stands between the connection and tonic. Of a message it looks at the five bytes in
+//! front: a message over the limit ends the call before any of it is kept, and one that is compressed is
+//! passed on as the bytes that it is, to be decompressed by [`Admission::message`] when it is whole,
+//! chunk by chunk, each paid for like the frames. Whether the frame is well-formed is tonic's to say.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use bytes::{Buf as _, Bytes};
+use http_body::{Body, Frame};
+use profpipe_engine::budget::Charge;
+use tokio::time::{Sleep, sleep_until};
+use tonic::Status;
+
+use super::unfold::{STEP, Unfold};
+use super::{Coding, Limits, Pace, broken, too_large};
+use crate::server::Refusal;
+
+/// The flag and the length in front of a message.
+const PREFIX_BYTES: usize = 5;
+/// So many steps are decompressed before other tasks have their turn.
+const STEPS_AT_ONCE: usize = 16;
+
+/// What a call has paid, shared by its body and whoever takes the message.
+#[derive(Debug, Clone)]
+pub(crate) struct Admission(Arc<Mutex<State>>);
+
+#[derive(Debug)]
+struct State {
+    /// `None` once the message was taken.
+    charge: Option<Charge>,
+    /// How the message is compressed, as its flag says.
+    coding: Coding,
+    /// Why the call is refused.
+    refusal: Option<Refusal>,
+}
+
+impl Admission {
+    pub(crate) fn new(charge: Charge) -> Self {
+        let state = State { charge: Some(charge), coding: Coding::Identity, refusal: None };
+        Self(Arc::new(Mutex::new(state)))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers why the call is refused; the status only ends the call within tonic.
+    pub(crate) fn refuse(&self, refusal: Refusal) -> Status {
+        let status = Status::new(refusal.code, "");
+        self.state().refusal = Some(refusal);
+        status
+    }
+
+    /// Why the call was refused.
+    pub(crate) fn refusal(&self) -> Option<Refusal> {
+        self.state().refusal.take()
+    }
+
+    /// The message as its sender had it, and what it takes of the budget.
+    pub(crate) async fn message(
+        &self,
+        message: Bytes,
+        limits: &Limits,
+    ) -> Result<(Bytes, Charge), Refusal> {
+        let (charge, coding) = {
+            let mut state = self.state();
+            (state.charge.take(), state.coding)
+        };
+        let mut charge = charge.ok_or_else(|| broken("a message is taken twice".to_owned()))?;
+        if coding == Coding::Identity {
+            charge.resize(message.len());
+            return Ok((message, charge));
+        }
+        let mut unfold = Unfold::new(coding, limits.size, 0, message.len(), &mut charge)?;
+        for steps in message.chunks(STEPS_AT_ONCE * STEP) {
+            unfold.push(steps)?;
+            tokio::task::yield_now().await;
+        }
+        let unfolded = unfold.finish()?;
+        Ok((unfolded, charge))
+    }
+
+    /// Pays for `bytes` of a message in all.
+    fn pay(&self, bytes: usize) -> Result<(), Refusal> {
+        let mut state = self.state();
+        let Some(charge) = &mut state.charge else { return Ok(()) };
+        let missing = bytes.saturating_sub(charge.bytes());
+        if missing > 0 && !charge.try_grow(missing) {
+            return Err(Refusal::busy());
+        }
+        Ok(())
+    }
+}
+
+/// A body that is paid for as it comes, within the limits of size and time.
+#[derive(Debug)]
+pub(crate) struct Admitted<B> {
+    body: B,
+    admission: Admission,
+    /// How the call says that its message is compressed.
+    coding: Coding,
+    limits: Limits,
+    pace: Pace,
+    prefix: [u8; PREFIX_BYTES],
+    /// How many bytes of the prefix are there.
+    filled: usize,
+    /// What came with the end of the prefix.
+    rest: Bytes,
+    /// Bytes of the message that have come, and that are still to come.
+    taken: usize,
+    left: usize,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl<B> Admitted<B> {
+    pub(crate) fn new(body: B, coding: Coding, limits: Limits, admission: Admission) -> Self {
+        Self {
+            body,
+            admission,
+            coding,
+            limits,
+            pace: Pace::new(),
+            prefix: [0; PREFIX_BYTES],
+            filled: 0,
+            rest: Bytes::new(),
+            taken: 0,
+            left: 0,
+            timer: None,
+        }
+    }
+
+    /// What tonic gets of a piece of the body; nothing while the prefix is not whole.
+    fn take(&mut self, mut piece: Bytes) -> Result<Option<Bytes>, Refusal> {
+        if self.filled < PREFIX_BYTES {
+            let now = piece.len().min(PREFIX_BYTES - self.filled);
+            for (place, byte) in self.prefix.iter_mut().skip(self.filled).zip(&piece) {
+                *place = *byte;
+            }
+            self.filled += now;
+            piece.advance(now);
+            if self.filled < PREFIX_BYTES {
+                return Ok(None);
+            }
+            self.rest = piece;
+            return self.begin().map(Some);
+        }
+        self.left = self
+            .left
+            .checked_sub(piece.len())
+            .ok_or_else(|| broken("a second message in a call that has one".to_owned()))?;
+        self.taken += piece.len();
+        self.admission.pay(self.coding.state() + self.taken)?;
+        Ok(Some(piece))
+    }
+
+    /// The prefix, as tonic gets it.
+    fn begin(&mut self) -> Result<Bytes, Refusal> {
+        let [flag, length @ ..] = &mut self.prefix;
+        // A length that this machine cannot count is over any limit.
+        self.left = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
+        if *flag <= 1 && self.left > self.limits.size {
+            return Err(too_large(self.limits.size));
+        }
+        if *flag == 1 && self.coding != Coding::Identity {
+            self.admission.state().coding = self.coding;
+            *flag = 0;
+        }
+        Ok(Bytes::copy_from_slice(&self.prefix))
+    }
+
+    /// Whether the time for what has come is over.
+    fn is_late(&mut self, context: &mut Context<'_>) -> bool {
+        let until = self.pace.until(&self.limits);
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(until)));
+        if timer.deadline() != until {
+            timer.as_mut().reset(until);
+        }
+        timer.as_mut().poll(context).is_ready()
+    }
+}
+
+impl<B> Body for Admitted<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = self.get_mut();
+        loop {
+            let piece = if this.rest.is_empty() {
+                match Pin::new(&mut this.body).poll_frame(context) {
+                    Poll::Pending if this.is_late(context) => Err(super::too_slow()),
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(None) => return Poll::Ready(None),
+                    Poll::Ready(Some(Err(_))) => Err(super::cut_short()),
+                    Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                        Ok(piece) => Ok(piece),
+                        // Trailers, which nobody needs.
+                        Err(_) => continue,
+                    },
+                }
+            } else {
+                Ok(std::mem::take(&mut this.rest))
+            };
+            let taken = piece.and_then(|piece| {
+                this.pace.received(piece.len());
+                this.take(piece)
+            });
+            return match taken {
+                Ok(None) => continue,
+                Ok(Some(piece)) => Poll::Ready(Some(Ok(Frame::data(piece)))),
+                Err(refusal) => Poll::Ready(Some(Err(this.admission.refuse(refusal)))),
+            };
+        }
+    }
+}
