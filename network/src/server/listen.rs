@@ -13,6 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::{Instant, timeout};
 
 use super::connection::{Alive, PATIENCE, Stop, connection, protocol, stopped};
+use super::health::HealthCheck;
 use super::route::Router;
 use super::serve::Shared;
 use super::tarpit::{Peer, Tarpit};
@@ -94,6 +95,7 @@ impl Server {
             stop: stop.clone(),
             alive: alive.clone(),
             shared: Arc::new(Shared {
+                health: HealthCheck::new(&router, stop.clone(), self.settings.body_timeout),
                 tarpit: Tarpit::new(stop),
                 router,
                 budget,

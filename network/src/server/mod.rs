@@ -15,6 +15,9 @@
 //! Whether it is asked by HTTP or by gRPC: it answers with bytes or with a [`Refusal`], and the server
 //! writes either as an HTTP response or as a message and trailers.
 //!
+//! # Health
+//! A server with a gRPC method answers `grpc.health.v1.Health`, too, without credentials.
+//!
 //! # Stopping
 //! [`Server::run`] returns when it takes no more connections and no handler has anything to send
 //! any more. Answers that wait for what was sent are given by connections that live on for a
@@ -24,6 +27,7 @@
 mod answer;
 mod call;
 mod connection;
+mod health;
 mod listen;
 mod refusal;
 mod route;

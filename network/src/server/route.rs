@@ -1,6 +1,6 @@
 //! Which handler answers which request, and what it is given.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Instant;
@@ -127,6 +127,14 @@ impl Router {
     pub fn grpc(mut self, path: &str, handler: Arc<dyn Handler>) -> Self {
         self.paths.entry(path.to_owned()).or_default().grpc = Some(handler);
         self
+    }
+
+    /// The gRPC services that have a method here.
+    pub(super) fn services(&self) -> Vec<String> {
+        let paths = self.paths.iter().filter(|(_, methods)| methods.grpc.is_some());
+        let services = paths.filter_map(|(path, _)| path.strip_prefix('/')?.rsplit_once('/'));
+        let services: BTreeSet<_> = services.map(|(service, _)| service.to_owned()).collect();
+        services.into_iter().collect()
     }
 
     pub(super) fn find(

@@ -19,6 +19,7 @@ use super::Reply;
 use super::answer::{ReplyBody, grpc_refusal};
 use super::call::unary;
 use super::connection::Alive;
+use super::health::HealthCheck;
 use super::refusal::Refusal;
 use super::route::{Handler, Request, Router, Sending, Transport};
 use super::tarpit::{Peer, Tarpit};
@@ -36,6 +37,7 @@ const AWAY_TIME: Duration = Duration::from_secs(1);
 pub(super) struct Shared {
     pub(super) settings: ServerSettings,
     pub(super) router: Router,
+    pub(super) health: Option<HealthCheck>,
     pub(super) tarpit: Tarpit,
     pub(super) budget: Arc<Budget>,
     pub(super) auth: Option<Arc<dyn Extension>>,
@@ -53,6 +55,12 @@ pub(super) async fn serve(
 ) -> Result<Response<ReplyBody>, Infallible> {
     let (head, body) = request.into_parts();
     let transport = transport(&head);
+    if transport == Transport::Grpc
+        && let Some(health) = shared.health.as_ref().filter(|health| health.is_asked(&head))
+    {
+        drop(alive);
+        return Ok(health.answer(&head, body).await.map(Either::Right));
+    }
     let (handler, result) = match find(&shared, &head, transport) {
         Ok((handler, identity)) => {
             let asked = Asked { shared: &shared, handler: &**handler, transport, identity, alive };

@@ -158,3 +158,24 @@ async fn deadlines_are_kept() {
     .await
     .unwrap();
 }
+
+/// Scenario: health checks of the server, of a service and of one that is not there; of a server without
+/// room and with credentials; one whose question is too large.
+/// Guarantees: SERVING without credentials or room for profiles; NOT_FOUND; refused.
+#[tokio::test]
+async fn health_is_answered() {
+    let mut settings = settings();
+    settings.auth = Some(ServerAuthentication { authenticator: "doorman".into() });
+    let server = start(settings);
+    let _all = server.budget.try_admit(32 << 20).unwrap();
+    const CHECK: &str = "/grpc.health.v1.Health/Check";
+    let service = |name: &str| [&[1 << 3 | 2, name.len() as u8], name.as_bytes()].concat();
+    for question in [Vec::new(), service("test.Service")] {
+        let answer = call(server.address, CHECK, &[], &question).await;
+        assert_eq!((answer.code(), &answer.body[..]), (0, &b"\0\0\0\0\x02\x08\x01"[..]));
+    }
+    let answer = call(server.address, CHECK, &[], &service("test.Other")).await;
+    assert_eq!(answer.code(), 5);
+    assert_eq!(call(server.address, CHECK, &[], &[0; 5000]).await.code(), 8);
+    assert_eq!(call(server.address, "/grpc.health.v1.Health/List", &[], &[]).await.code(), 12);
+}

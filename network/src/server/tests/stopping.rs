@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http_body_util::BodyExt as _;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
@@ -98,4 +99,25 @@ async fn the_socket_outlives_the_server() {
     setup.services.listeners.release_unused();
     setup.services.listeners.release_unused();
     assert!(TcpStream::connect(to).await.is_err());
+}
+
+/// Scenario: a client watches the health of a server, which is stopped.
+/// Guarantees: SERVING at once, NOT_SERVING when it stops, then the end of the call; the server does not
+/// wait for it.
+#[tokio::test]
+async fn health_is_watched() {
+    let server = start_with(settings(), Arc::default(), &setup());
+    let mut sender = http2(TcpStream::connect(server.address).await.unwrap()).await;
+    let uri = format!("http://{}/grpc.health.v1.Health/Watch", server.address);
+    let headers = [("content-type", "application/grpc")];
+    let watch = sender.send_request(request("POST", &uri, &headers, &[0; 5])).await.unwrap();
+    let mut body = watch.into_body();
+    let first = body.frame().await.unwrap().unwrap().into_data().unwrap();
+    assert_eq!(&first[..], b"\0\0\0\0\x02\x08\x01");
+    server.stopper.stop(Duration::from_secs(20));
+    timeout(Duration::from_secs(5), server.task).await.unwrap().unwrap().unwrap();
+    let last = body.frame().await.unwrap().unwrap().into_data().unwrap();
+    assert_eq!(&last[..], b"\0\0\0\0\x02\x08\x02");
+    let trailers = body.frame().await.unwrap().unwrap().into_trailers().unwrap();
+    assert_eq!(trailers["grpc-status"], "0");
 }
