@@ -5,7 +5,7 @@
 pub mod body;
 pub mod client;
 pub mod grpc;
-pub mod protobuf;
+pub mod messages;
 pub mod server;
 pub mod settings;
 

@@ -1,7 +1,8 @@
 //! `ExportProfilesServiceResponse`: what the server did not take.
 
 use profpipe_network::client::printable;
-use profpipe_network::protobuf::fields;
+use profpipe_network::messages::ExportProfilesServiceResponse;
+use prost::Message as _;
 
 /// What the server did not take of a request that it took.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -15,20 +16,12 @@ pub(crate) struct PartialSuccess {
 impl PartialSuccess {
     /// Reads an answer in protobuf. One that cannot be read says nothing: the request was accepted.
     pub(crate) fn decode(answer: &[u8]) -> Self {
-        let mut partial = Self::default();
-        for (number, value) in fields(answer).flatten() {
-            if number != 1 {
-                continue;
-            }
-            for (number, value) in fields(value.bytes()).flatten() {
-                match number {
-                    1 => partial.rejected_profiles = u64::try_from(value.int()).unwrap_or(0),
-                    2 => partial.message = printable(value.bytes()),
-                    _ => {}
-                }
-            }
+        let answer = ExportProfilesServiceResponse::decode(answer).unwrap_or_default();
+        let partial = answer.partial_success.unwrap_or_default();
+        Self {
+            rejected_profiles: u64::try_from(partial.rejected_profiles).unwrap_or(0),
+            message: printable(&partial.error_message),
         }
-        partial
     }
 
     /// Reads an answer in JSON.

@@ -1,31 +1,46 @@
-//! The push request, in protobuf.
+//! The push request of Pyroscope, in protobuf: `push.v1.PushRequest`.
 
-use profpipe_formats::pprof::Writer;
+use bytes::Bytes;
+use prost::Message;
+
+/// What is pushed.
+#[derive(Clone, PartialEq, Eq, Message)]
+struct PushRequest {
+    #[prost(message, repeated, tag = "1")]
+    series: Vec<RawProfileSeries>,
+}
+
+/// Profiles with the same labels.
+#[derive(Clone, PartialEq, Eq, Message)]
+struct RawProfileSeries {
+    #[prost(message, repeated, tag = "1")]
+    labels: Vec<LabelPair>,
+    #[prost(message, repeated, tag = "2")]
+    samples: Vec<RawSample>,
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+struct LabelPair {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(string, tag = "2")]
+    value: String,
+}
+
+/// One profile, as pprof. Its other field, an id, is for the server to give.
+#[derive(Clone, PartialEq, Eq, Message)]
+struct RawSample {
+    #[prost(bytes = "bytes", tag = "1")]
+    raw_profile: Bytes,
+}
 
 /// A push request of one series with one profile, which has as many bytes as its parts together.
 pub(super) fn push_request<'a>(
     labels: impl Iterator<Item = (&'a str, &'a str)>,
     profile: [&[u8]; 2],
 ) -> Vec<u8> {
-    let length: usize = profile.iter().map(|part| part.len()).sum();
-    let mut series = Writer(Vec::with_capacity(1024));
-    for (name, value) in labels {
-        series.message(1, |pair| {
-            pair.bytes(1, name.as_bytes());
-            pair.bytes(2, value.as_bytes());
-        });
-    }
-    // Outermost first, so that the profile is copied once.
-    let mut sample = Writer::default();
-    sample.head(1, length);
-    let mut samples = Writer::default();
-    samples.head(2, sample.0.len() + length);
-    let inner = [series.0, samples.0, sample.0];
-    let size = inner.iter().map(Vec::len).sum::<usize>() + length;
-    let mut request = Writer(Vec::with_capacity(size + 16));
-    request.head(1, size);
-    for part in inner.iter().map(Vec::as_slice).chain(profile) {
-        request.0.extend_from_slice(part);
-    }
-    request.0
+    let pair = |(name, value): (&str, &str)| LabelPair { name: name.into(), value: value.into() };
+    let sample = RawSample { raw_profile: profile.concat().into() };
+    let series = RawProfileSeries { labels: labels.map(pair).collect(), samples: vec![sample] };
+    PushRequest { series: vec![series] }.encode_to_vec()
 }

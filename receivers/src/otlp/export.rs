@@ -12,9 +12,10 @@ use profpipe_engine::budget::Charge;
 use profpipe_engine::telemetry::Metrics;
 use profpipe_formats::otlp::{self, DecodeError, Rejected};
 use profpipe_network::grpc::{Code, encode_status, status_to_json};
-use profpipe_network::protobuf::{put_bytes, put_int};
+use profpipe_network::messages::{ExportProfilesPartialSuccess, ExportProfilesServiceResponse};
 use profpipe_network::server::{Handler, Refusal, Reply, Request, Transport};
 use profpipe_profile::Profiles;
+use prost::Message as _;
 use tokio::sync::Semaphore;
 
 use super::version;
@@ -232,12 +233,12 @@ fn answer(rejected: &Rejected, form: Form) -> Vec<u8> {
         _ if *rejected == Rejected::default() && form == Form::Protobuf => Vec::new(),
         _ if *rejected == Rejected::default() => b"{}".to_vec(),
         Form::Protobuf => {
-            let mut partial = Vec::new();
-            put_int(&mut partial, 1, rejected.profiles as i64);
-            put_bytes(&mut partial, 2, rejected.message.as_bytes());
-            let mut response = Vec::new();
-            put_bytes(&mut response, 1, &partial);
-            response
+            let partial_success = ExportProfilesPartialSuccess {
+                rejected_profiles: rejected.profiles as i64,
+                error_message: rejected.message.clone().into(),
+            };
+            let response = ExportProfilesServiceResponse { partial_success: Some(partial_success) };
+            response.encode_to_vec()
         }
         Form::Json => {
             // 64-bit numbers are texts in this form.

@@ -7,6 +7,8 @@ use profpipe_formats::otlp;
 
 use super::support::{PATH, call, framed, post, request, start};
 use profpipe_network::grpc::{Code, decode_status, retry_delay};
+use profpipe_network::messages::ExportProfilesServiceResponse;
+use prost::Message as _;
 
 const PROTOBUF: (&str, &str) = ("content-type", "application/x-protobuf");
 const JSON: (&str, &str) = ("content-type", "application/json; charset=utf-8");
@@ -165,13 +167,11 @@ async fn partial_success() {
     let kept = receiver.settle(Outcome::Delivered);
     let body = half_bad();
     let expected = |body: &[u8]| {
-        let mut partial = profpipe_network::protobuf::fields(body);
-        let (1, partial) = partial.next().unwrap().unwrap() else { panic!("no partial success") };
-        let fields: Vec<_> = profpipe_network::protobuf::fields(partial.bytes())
-            .map(|field| field.unwrap())
-            .collect();
-        assert_eq!((fields[0].0, fields[0].1.int()), (1, 1));
-        assert!(fields[1].1.text().contains("type_strindex"), "{fields:?}");
+        let response = ExportProfilesServiceResponse::decode(body).unwrap();
+        let partial = response.partial_success.unwrap();
+        assert_eq!(partial.rejected_profiles, 1);
+        let message = std::str::from_utf8(&partial.error_message).unwrap();
+        assert!(message.contains("type_strindex"), "{message}");
     };
     let answer = post(receiver.http, PATH, &[PROTOBUF], &body).await;
     assert_eq!(answer.status, 200);
