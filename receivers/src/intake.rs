@@ -5,7 +5,7 @@ use profpipe_engine::Sender;
 use profpipe_engine::batch::{Batch, Outcome, Receipt};
 use profpipe_engine::budget::Charge;
 use profpipe_engine::telemetry::{Counter, Metrics, names};
-use profpipe_network::server::{Refusal, Sending};
+use profpipe_network::server::{Rejection, Sending};
 
 /// What became of the samples that came one way.
 pub(crate) struct Counts {
@@ -33,7 +33,7 @@ pub(crate) async fn deliver(
     charge: Charge,
     sending: Sending,
     counts: &Counts,
-) -> Result<(), Refusal> {
+) -> Result<(), Rejection> {
     let samples = batch.samples() as u64;
     let (receipt, acknowledgement) = Receipt::new();
     batch.receipt = receipt;
@@ -43,14 +43,14 @@ pub(crate) async fn deliver(
         Ok(()) => acknowledgement.wait().await,
         Err(closed) => Outcome::Retry(closed.to_string()),
     };
-    let refusal = match outcome {
+    let rejection = match outcome {
         Outcome::Delivered | Outcome::Durable => {
             counts.accepted.add(samples);
             return Ok(());
         }
-        Outcome::Retry(cause) => Refusal::unavailable(cause),
-        Outcome::Rejected(cause) => Refusal::invalid(cause).of_others(),
+        Outcome::Retry(cause) => Rejection::unavailable(cause),
+        Outcome::Rejected(cause) => Rejection::invalid(cause).of_others(),
     };
     counts.refused.add(samples);
-    Err(refusal)
+    Err(rejection)
 }

@@ -11,7 +11,7 @@ use profpipe::pipeline::component::Error;
 use profpipe::pipeline::engine::{Budget, OtlpPush, PrometheusEndpoint, Telemetry};
 use profpipe::telemetry::{CONTENT_TYPE, Family, Metrics, ProcessCost, Style, families, render};
 use profpipe::{Lifecycle, Services, Setup};
-use profpipe_network::server::{Handler, Refusal, Reply, Request, Router, Server};
+use profpipe_network::server::{Handler, Rejection, Reply, Request, Router, Server};
 use profpipe_network::server_config;
 use tokio::task::JoinHandle;
 
@@ -143,7 +143,7 @@ struct Exposition {
 
 #[profpipe::async_trait]
 impl Handler for Exposition {
-    async fn handle(&self, _request: Request) -> Result<Reply, Refusal> {
+    async fn handle(&self, _request: Request) -> Result<Reply, Rejection> {
         Ok(Reply::new(CONTENT_TYPE, render(&self.source.families(), self.style)))
     }
 }

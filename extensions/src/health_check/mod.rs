@@ -16,7 +16,7 @@ use profpipe_engine::Health;
 use profpipe_engine::budget::Budget;
 use profpipe_engine::component::{Error, Extension, Factory, Lifecycle, Setup, Stability};
 use profpipe_engine::settings::Duration;
-use profpipe_network::server::{Handler, Refusal, Reply, Request, Router, Server};
+use profpipe_network::server::{Handler, Rejection, Reply, Request, Router, Server};
 
 pub use config::{Config, PipelineCheck, ResponseBody};
 
@@ -105,7 +105,7 @@ impl HealthHandler {
 
 #[async_trait]
 impl Handler for HealthHandler {
-    async fn handle(&self, _request: Request) -> Result<Reply, Refusal> {
+    async fn handle(&self, _request: Request) -> Result<Reply, Rejection> {
         Ok(self.now())
     }
 }

@@ -17,7 +17,7 @@ use tonic::Status;
 
 use super::unfold::{STEP, Unfold};
 use super::{Coding, Limits, Pace, broken, too_large};
-use crate::server::Refusal;
+use crate::server::Rejection;
 
 /// The flag and the length in front of a message.
 const PREFIX_BYTES: usize = 5;
@@ -34,13 +34,13 @@ struct State {
     charge: Option<Charge>,
     /// How the message is compressed, as its flag says.
     coding: Coding,
-    /// Why the call is refused.
-    refusal: Option<Refusal>,
+    /// Why the call is rejected.
+    rejection: Option<Rejection>,
 }
 
 impl Admission {
     pub(crate) fn new(charge: Charge) -> Self {
-        let state = State { charge: Some(charge), coding: Coding::Identity, refusal: None };
+        let state = State { charge: Some(charge), coding: Coding::Identity, rejection: None };
         Self(Arc::new(Mutex::new(state)))
     }
 
@@ -48,16 +48,16 @@ impl Admission {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Remembers why the call is refused; the status only ends the call within tonic.
-    pub(crate) fn refuse(&self, refusal: Refusal) -> Status {
-        let status = Status::new(refusal.code, "");
-        self.state().refusal = Some(refusal);
+    /// Remembers why the call is rejected; the status only ends the call within tonic.
+    pub(crate) fn reject(&self, rejection: Rejection) -> Status {
+        let status = Status::new(rejection.code, "");
+        self.state().rejection = Some(rejection);
         status
     }
 
-    /// Why the call was refused.
-    pub(crate) fn refusal(&self) -> Option<Refusal> {
-        self.state().refusal.take()
+    /// Why the call was rejected.
+    pub(crate) fn rejection(&self) -> Option<Rejection> {
+        self.state().rejection.take()
     }
 
     /// The message as its sender had it, and what it takes of the budget.
@@ -65,7 +65,7 @@ impl Admission {
         &self,
         message: Bytes,
         limits: &Limits,
-    ) -> Result<(Bytes, Charge), Refusal> {
+    ) -> Result<(Bytes, Charge), Rejection> {
         let (charge, coding) = {
             let mut state = self.state();
             (state.charge.take(), state.coding)
@@ -85,12 +85,12 @@ impl Admission {
     }
 
     /// Pays for `bytes` of a message in all.
-    fn pay(&self, bytes: usize) -> Result<(), Refusal> {
+    fn pay(&self, bytes: usize) -> Result<(), Rejection> {
         let mut state = self.state();
         let Some(charge) = &mut state.charge else { return Ok(()) };
         let missing = bytes.saturating_sub(charge.bytes());
         if missing > 0 && !charge.try_grow(missing) {
-            return Err(Refusal::busy());
+            return Err(Rejection::busy());
         }
         Ok(())
     }
@@ -134,7 +134,7 @@ impl<B> Admitted<B> {
     }
 
     /// What tonic gets of a piece of the body; nothing while the prefix is not whole.
-    fn take(&mut self, mut piece: Bytes) -> Result<Option<Bytes>, Refusal> {
+    fn take(&mut self, mut piece: Bytes) -> Result<Option<Bytes>, Rejection> {
         if self.filled < PREFIX_BYTES {
             let now = piece.len().min(PREFIX_BYTES - self.filled);
             for (place, byte) in self.prefix.iter_mut().skip(self.filled).zip(&piece) {
@@ -158,7 +158,7 @@ impl<B> Admitted<B> {
     }
 
     /// The prefix, as tonic gets it.
-    fn begin(&mut self) -> Result<Bytes, Refusal> {
+    fn begin(&mut self) -> Result<Bytes, Rejection> {
         let [flag, length @ ..] = &mut self.prefix;
         // A length that this machine cannot count is over any limit.
         self.left = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
@@ -218,7 +218,7 @@ where
             return match taken {
                 Ok(None) => continue,
                 Ok(Some(piece)) => Poll::Ready(Some(Ok(Frame::data(piece)))),
-                Err(refusal) => Poll::Ready(Some(Err(this.admission.refuse(refusal)))),
+                Err(rejection) => Poll::Ready(Some(Err(this.admission.reject(rejection)))),
             };
         }
     }

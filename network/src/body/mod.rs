@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::grpc::Code;
 use crate::grpc::headers::ENCODING;
-use crate::server::Refusal;
+use crate::server::Rejection;
 pub(crate) use admitted::{Admission, Admitted};
 use unfold::Unfold;
 
@@ -62,7 +62,7 @@ impl Coding {
     }
 
     /// The coding of a request by plain HTTP.
-    pub(crate) fn of_http(headers: &http::HeaderMap, taken: &[String]) -> Result<Self, Refusal> {
+    pub(crate) fn of_http(headers: &http::HeaderMap, taken: &[String]) -> Result<Self, Rejection> {
         let mut values = headers.get_all(CONTENT_ENCODING).iter();
         let (first, second) = (values.next(), values.next());
         let Some(value) = first else { return Ok(Self::Identity) };
@@ -73,7 +73,7 @@ impl Coding {
     }
 
     /// The coding of the compressed messages of a gRPC call.
-    pub(crate) fn of_grpc(headers: &http::HeaderMap, taken: &[String]) -> Result<Self, Refusal> {
+    pub(crate) fn of_grpc(headers: &http::HeaderMap, taken: &[String]) -> Result<Self, Rejection> {
         let Some(value) = headers.get(ENCODING) else { return Ok(Self::Identity) };
         value.to_str().ok().and_then(|name| Self::named(name, taken)).ok_or_else(|| {
             unsupported("the message encoding", taken, StatusCode::UNSUPPORTED_MEDIA_TYPE)
@@ -90,7 +90,7 @@ impl Coding {
     }
 }
 
-fn unsupported(what: &str, taken: &[String], status: StatusCode) -> Refusal {
+fn unsupported(what: &str, taken: &[String], status: StatusCode) -> Rejection {
     let names = if taken.is_empty() {
         "gzip, zstd, deflate".to_owned()
     } else {
@@ -100,9 +100,9 @@ fn unsupported(what: &str, taken: &[String], status: StatusCode) -> Refusal {
     };
     let names = if names.is_empty() { "identity".to_owned() } else { names };
     let message = format!("{what} is not supported; use {}", names.replace(", ", " or "));
-    let mut refusal = Refusal::new(status, Code::Unimplemented, message);
-    refusal.accept_encoding = Some(names);
-    refusal
+    let mut rejection = Rejection::new(status, Code::Unimplemented, message);
+    rejection.accept_encoding = Some(names);
+    rejection
 }
 
 /// What a body may take.
@@ -148,7 +148,7 @@ pub(crate) async fn read<B>(
     coding: Coding,
     limits: Limits,
     charge: &mut Charge,
-) -> Result<Bytes, Refusal>
+) -> Result<Bytes, Rejection>
 where
     B: http_body::Body,
     B::Data: Buf,
@@ -188,34 +188,34 @@ struct Taking<'c> {
 }
 
 impl<'c> Taking<'c> {
-    fn new(coding: Coding, limits: Limits, charge: &'c mut Charge) -> Result<Self, Refusal> {
+    fn new(coding: Coding, limits: Limits, charge: &'c mut Charge) -> Result<Self, Rejection> {
         let limit = limits.size;
         let unfold = Unfold::new(coding, limit, limits.expected.unwrap_or(0), 0, charge)?;
         Ok(Self { unfold, limit, left: limit })
     }
 
-    fn push(&mut self, chunk: &[u8]) -> Result<(), Refusal> {
+    fn push(&mut self, chunk: &[u8]) -> Result<(), Rejection> {
         self.left = self.left.checked_sub(chunk.len()).ok_or_else(|| too_large(self.limit))?;
         self.unfold.push(chunk)
     }
 }
 
-fn too_slow() -> Refusal {
-    Refusal::too_slow("the body did not come in time")
+fn too_slow() -> Rejection {
+    Rejection::too_slow("the body did not come in time")
 }
 
-fn cut_short() -> Refusal {
-    Refusal::invalid("the body was cut short")
+fn cut_short() -> Rejection {
+    Rejection::invalid("the body was cut short")
 }
 
 /// Not a call of gRPC.
-fn broken(message: String) -> Refusal {
-    Refusal::new(StatusCode::BAD_REQUEST, Code::Internal, message)
+fn broken(message: String) -> Rejection {
+    Rejection::new(StatusCode::BAD_REQUEST, Code::Internal, message)
 }
 
 /// More than is ever taken.
-pub(crate) fn too_large(limit: usize) -> Refusal {
-    Refusal::too_large(format!("the request is larger than {limit} bytes; send smaller ones"))
+pub(crate) fn too_large(limit: usize) -> Rejection {
+    Rejection::too_large(format!("the request is larger than {limit} bytes; send smaller ones"))
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ use proptest::prelude::*;
 
 use super::{Coding, Limits, read};
 use crate::grpc::Code;
-use crate::server::{Refusal, unary};
+use crate::server::{Rejection, unary};
 
 const MIB: usize = 1 << 20;
 
@@ -66,23 +66,23 @@ async fn take(
     coding: Coding,
     size: usize,
     budget: &Arc<Budget>,
-) -> Result<(Bytes, Charge), Refusal> {
-    let mut charge = budget.try_admit(coding.state() + super::FIRST).ok_or_else(Refusal::busy)?;
+) -> Result<(Bytes, Charge), Rejection> {
+    let mut charge = budget.try_admit(coding.state() + super::FIRST).ok_or_else(Rejection::busy)?;
     let body = read(pieces(bytes, piece), coding, limits(size), &mut charge).await?;
     Ok((body, charge))
 }
 
-/// Reads the message of a call; a call that tonic refuses is its status.
+/// Reads the message of a call; a call that tonic rejects is its status.
 async fn message<B>(
     body: B,
     coding: Coding,
     size: usize,
     budget: &Arc<Budget>,
-) -> Result<(Bytes, Charge), Refusal>
+) -> Result<(Bytes, Charge), Rejection>
 where
     B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
 {
-    let charge = budget.try_admit(coding.state() + super::FIRST).ok_or_else(Refusal::busy)?;
+    let charge = budget.try_admit(coding.state() + super::FIRST).ok_or_else(Rejection::busy)?;
     let taken = Mutex::new(None);
     let handle = async |message, charge| {
         *taken.lock().unwrap() = Some((message, charge));
@@ -92,7 +92,7 @@ where
     let status = tonic::Status::from_header_map(response.headers());
     taken.into_inner().unwrap().ok_or_else(|| {
         let status = status.unwrap();
-        Refusal::new(StatusCode::BAD_REQUEST, status.code(), status.message())
+        Rejection::new(StatusCode::BAD_REQUEST, status.code(), status.message())
     })
 }
 
@@ -135,9 +135,9 @@ proptest! {
     }
 
     /// Scenario: bytes that are not what they should be, or are damaged.
-    /// Guarantees: no panic, nothing kept of the budget, a refusal without a hint to come again.
+    /// Guarantees: no panic, nothing kept of the budget, a rejection without a hint to come again.
     #[test]
-    fn damaged_bodies_are_refused(
+    fn damaged_bodies_are_rejected(
         content in proptest::collection::vec(any::<u8>(), 1..2000),
         at: prop::sample::Index,
         change in 1_u8..,
@@ -157,9 +157,9 @@ proptest! {
                 match take(&bytes, 700, coding, MIB, &budget).await {
                     // zstd has no checksum here, and a cut may fall on nothing.
                     Ok(_) => {}
-                    Err(refusal) => {
-                        assert_eq!(refusal.status, StatusCode::BAD_REQUEST, "{refusal:?}");
-                        assert_eq!(refusal.retry_after, None);
+                    Err(rejection) => {
+                        assert_eq!(rejection.status, StatusCode::BAD_REQUEST, "{rejection:?}");
+                        assert_eq!(rejection.retry_after, None);
                     }
                 }
                 assert_eq!(budget.used(), 0);
@@ -198,8 +198,8 @@ async fn sizes_are_exact() {
         let bytes = compressed(coding, &noise);
         let fits = take(&bytes, 999, coding, 40_000, &budget).await;
         assert_eq!(fits.unwrap().0.len(), 40_000);
-        let refusal = take(&bytes, 999, coding, 39_999, &budget).await.unwrap_err();
-        assert_eq!((refusal.status.as_u16(), refusal.retry_after), (413, None), "{coding:?}");
+        let rejection = take(&bytes, 999, coding, 39_999, &budget).await.unwrap_err();
+        assert_eq!((rejection.status.as_u16(), rejection.retry_after), (413, None), "{coding:?}");
     }
 }
 
@@ -212,32 +212,32 @@ async fn bombs_do_not_unfold() {
     for coding in [Coding::Gzip, Coding::Zlib, Coding::Zstd] {
         let bomb = compressed(coding, &zeros);
         let budget = Budget::new(128 * MIB);
-        let refusal = take(&bomb, 16_384, coding, 20 * MIB, &budget).await.unwrap_err();
-        assert_eq!((refusal.status.as_u16(), refusal.code), (413, Code::ResourceExhausted));
-        assert_eq!((budget.used(), refusal.retry_after), (0, None));
+        let rejection = take(&bomb, 16_384, coding, 20 * MIB, &budget).await.unwrap_err();
+        assert_eq!((rejection.status.as_u16(), rejection.code), (413, Code::ResourceExhausted));
+        assert_eq!((budget.used(), rejection.retry_after), (0, None));
 
         let budget = Budget::new(2 * MIB);
         let others = budget.try_admit(MIB).unwrap();
-        let refusal = take(&bomb, 16_384, coding, 20 * MIB, &budget).await.unwrap_err();
-        assert_eq!(refusal.status.as_u16(), 429, "{coding:?}: {refusal:?}");
-        assert_eq!(refusal.retry_after, Some(Duration::from_secs(1)));
+        let rejection = take(&bomb, 16_384, coding, 20 * MIB, &budget).await.unwrap_err();
+        assert_eq!(rejection.status.as_u16(), 429, "{coding:?}: {rejection:?}");
+        assert_eq!(rejection.retry_after, Some(Duration::from_secs(1)));
         assert_eq!(budget.used(), MIB);
         drop(others);
     }
 }
 
 /// Scenario: zstd with a window of 128 MiB.
-/// Guarantees: it is refused; the message says what is taken.
+/// Guarantees: it is rejected; the message says what is taken.
 #[tokio::test]
-async fn large_windows_are_refused() {
+async fn large_windows_are_rejected() {
     let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
     encoder.window_log(27).unwrap();
     encoder.write_all(&vec![7; 20 * MIB]).unwrap();
     let bytes = encoder.finish().unwrap();
     let budget = Budget::new(64 * MIB);
-    let refusal = take(&bytes, 999, Coding::Zstd, 32 * MIB, &budget).await.unwrap_err();
-    assert_eq!(refusal.status, StatusCode::BAD_REQUEST);
-    assert!(refusal.message.contains("8 MiB"), "{refusal:?}");
+    let rejection = take(&bytes, 999, Coding::Zstd, 32 * MIB, &budget).await.unwrap_err();
+    assert_eq!(rejection.status, StatusCode::BAD_REQUEST);
+    assert!(rejection.message.contains("8 MiB"), "{rejection:?}");
 }
 
 /// Scenario: calls of gRPC whose frames are wrong.
@@ -257,9 +257,13 @@ async fn frames_are_checked() {
     ];
     for (bytes, coding, code) in cases {
         for piece in [1, 3, 100] {
-            let refusal =
+            let rejection =
                 message(pieces(bytes, piece), coding, 1000, &budget).await.map(drop).unwrap_err();
-            assert_eq!((refusal.code, refusal.retry_after), (code, None), "{bytes:?}: {refusal:?}");
+            assert_eq!(
+                (rejection.code, rejection.retry_after),
+                (code, None),
+                "{bytes:?}: {rejection:?}"
+            );
             assert_eq!(budget.used(), 0);
         }
     }
@@ -269,7 +273,7 @@ async fn frames_are_checked() {
 
 /// Scenario: a message larger than the budget, which others use too, frame by frame from an endless
 /// sender.
-/// Guarantees: it is refused as soon as a frame finds no room, with a hint to come again; no frame after
+/// Guarantees: it is rejected as soon as a frame finds no room, with a hint to come again; no frame after
 /// that is read, and what was kept is paid for all the time.
 #[tokio::test]
 async fn frames_are_paid_for_before_they_are_kept() {
@@ -291,9 +295,9 @@ async fn frames_are_paid_for_before_they_are_kept() {
     };
     let body =
         StreamBody::new(frames.map(|piece| Ok::<_, std::convert::Infallible>(Frame::data(piece))));
-    let refusal = message(body, Coding::Identity, 20 * MIB, &budget).await.map(drop).unwrap_err();
-    assert_eq!((refusal.status.as_u16(), refusal.code), (429, Code::ResourceExhausted));
-    assert_eq!(refusal.retry_after, Some(Duration::from_secs(1)));
+    let rejection = message(body, Coding::Identity, 20 * MIB, &budget).await.map(drop).unwrap_err();
+    assert_eq!((rejection.status.as_u16(), rejection.code), (429, Code::ResourceExhausted));
+    assert_eq!(rejection.retry_after, Some(Duration::from_secs(1)));
     assert_eq!(sent.load(Ordering::Relaxed), MIB / PIECE + 1);
     assert_eq!(budget.used(), MIB);
     drop(others);
@@ -311,9 +315,9 @@ async fn compressed_bombs_are_bounded() {
             let budget = Budget::new(limit);
             let others = budget.try_admit(used).unwrap();
             let taken = message(pieces(&bomb, 16_384), coding, 20 * MIB, &budget).await;
-            let refusal = taken.map(drop).unwrap_err();
-            assert_eq!(refusal.status.as_u16(), expected, "{coding:?}, {limit}: {refusal:?}");
-            assert_eq!(refusal.retry_after.is_some(), expected == 429);
+            let rejection = taken.map(drop).unwrap_err();
+            assert_eq!(rejection.status.as_u16(), expected, "{coding:?}, {limit}: {rejection:?}");
+            assert_eq!(rejection.retry_after.is_some(), expected == 429);
             assert_eq!(budget.used(), used);
             drop(others);
         }
@@ -321,9 +325,9 @@ async fn compressed_bombs_are_bounded() {
 }
 
 /// Scenario: a sender that stops in the middle, and one that sends a little for ever; turned clock.
-/// Guarantees: both are refused as too slow; one that keeps 16 KiB a second is not.
+/// Guarantees: both are rejected as too slow; one that keeps 16 KiB a second is not.
 #[tokio::test(start_paused = true)]
-async fn slow_senders_are_refused() {
+async fn slow_senders_are_rejected() {
     let budget = Budget::new(64 * MIB);
     let drip = |bytes: usize, pause: u64| {
         let pieces = stream::iter(0..200).then(move |_| async move {
@@ -336,19 +340,19 @@ async fn slow_senders_are_refused() {
         let mut charge = budget.try_admit(super::FIRST).unwrap();
         let limits = limits(4 * MIB);
         let taken = read(drip(bytes, pause), Coding::Identity, limits, &mut charge).await;
-        let got = taken.map_or_else(|refusal| refusal.status.as_u16(), |_| 200);
+        let got = taken.map_or_else(|rejection| rejection.status.as_u16(), |_| 200);
         assert_eq!(got, status, "{bytes} bytes every {pause} ms");
         let head = Bytes::copy_from_slice(&framed(&vec![0; 200 * bytes], false)[..5]);
         let head = stream::once(std::future::ready(Ok(Frame::data(head))));
         let body = StreamBody::new(Box::pin(head.chain(drip(bytes, pause))));
         let taken = message(body, Coding::Identity, 4 * MIB, &budget).await;
-        let got = taken.map_or_else(|refusal| refusal.status.as_u16(), |_| 200);
+        let got = taken.map_or_else(|rejection| rejection.status.as_u16(), |_| 200);
         assert_eq!(got, status, "a message, {bytes} bytes every {pause} ms");
     }
 }
 
 /// Scenario: names of codings, and lists of those that are taken.
-/// Guarantees: unknown ones and those not listed are refused with what to use instead.
+/// Guarantees: unknown ones and those not listed are rejected with what to use instead.
 #[test]
 fn codings_by_name() {
     let all: Vec<String> = crate::settings::server::default_codings();
@@ -360,10 +364,10 @@ fn codings_by_name() {
     assert_eq!(of("GZIP", &all), Ok(Coding::Gzip));
     assert_eq!(of("identity", &["gzip".to_owned()]), Ok(Coding::Identity));
     assert_eq!(of("deflate", &all), Ok(Coding::Zlib));
-    for refused in [of("snappy", &all), of("gzip, gzip", &all), of("zstd", &["gzip".to_owned()])] {
-        let refusal = refused.unwrap_err();
-        assert_eq!((refusal.status.as_u16(), refusal.code), (415, Code::Unimplemented));
-        assert!(refusal.accept_encoding.unwrap().contains("gzip"));
+    for rejected in [of("snappy", &all), of("gzip, gzip", &all), of("zstd", &["gzip".to_owned()])] {
+        let rejection = rejected.unwrap_err();
+        assert_eq!((rejection.status.as_u16(), rejection.code), (415, Code::Unimplemented));
+        assert!(rejection.accept_encoding.unwrap().contains("gzip"));
     }
 }
 
@@ -386,7 +390,7 @@ async fn bombs_share_the_budget() {
             let (budget, body) = (Arc::clone(&budget), Arc::clone(&body));
             tokio::spawn(async move {
                 let taken = take(&body, 4096, Coding::Zstd, 20 * MIB, &budget).await;
-                taken.map(|(bytes, _)| bytes.len()).map_err(|refusal| refusal.status.as_u16())
+                taken.map(|(bytes, _)| bytes.len()).map_err(|rejection| rejection.status.as_u16())
             })
         })
         .collect();
@@ -414,14 +418,14 @@ async fn bombs_share_the_budget() {
 
 /// Scenario: a bomb that comes in one piece, within a budget that others use, and that has room for
 /// little more than what may unfold of its first kilobytes.
-/// Guarantees: it is refused as a bomb: the budget is not used up before that is seen.
+/// Guarantees: it is rejected as a bomb: the budget is not used up before that is seen.
 #[tokio::test]
 async fn bombs_cost_little() {
     let bomb = gzip(&vec![0; 20 * MIB]);
     let budget = Budget::new(6 * MIB);
     let _others = budget.try_admit(1).unwrap();
     let taken = take(&bomb, bomb.len(), Coding::Gzip, 20 * MIB, &budget).await;
-    let refusal = taken.map(drop).unwrap_err();
-    assert_eq!(refusal.status, StatusCode::PAYLOAD_TOO_LARGE, "{refusal:?}");
-    assert!(refusal.message.contains("200 times"), "{refusal:?}");
+    let rejection = taken.map(drop).unwrap_err();
+    assert_eq!(rejection.status, StatusCode::PAYLOAD_TOO_LARGE, "{rejection:?}");
+    assert!(rejection.message.contains("200 times"), "{rejection:?}");
 }

@@ -8,7 +8,7 @@ use profpipe_engine::budget::Charge;
 use zstd::stream::raw::{DParameter, Decoder as ZstdDecoder, Operation};
 
 use super::{Coding, too_large};
-use crate::server::Refusal;
+use crate::server::Rejection;
 
 /// A body may unfold to so many times its size …
 const RATIO: usize = 200;
@@ -17,7 +17,7 @@ const SLACK: usize = 1 << 20;
 /// The largest window of zstd, as a power of two.
 const WINDOW: u32 = 23;
 /// So much is unfolded before it is looked whether that is too much: what a bomb costs until it is
-/// refused is the slack above and this many times the ratio, however large its chunks are.
+/// rejected is the slack above and this many times the ratio, however large its chunks are.
 pub(super) const STEP: usize = 4 << 10;
 /// Output of zstd is taken in pieces of this size.
 const PIECE: usize = 32 << 10;
@@ -48,7 +48,7 @@ pub(super) struct Output<'c> {
     /// What decompression takes: from the start, with what is kept, and at most for its window.
     state: usize,
     window: usize,
-    refusal: Option<Refusal>,
+    rejection: Option<Rejection>,
 }
 
 impl<'c> Unfold<'c> {
@@ -60,7 +60,7 @@ impl<'c> Unfold<'c> {
         expected: usize,
         kept: usize,
         charge: &'c mut Charge,
-    ) -> Result<Self, Refusal> {
+    ) -> Result<Self, Rejection> {
         let mut output = Output {
             bytes: Vec::new(),
             charge,
@@ -68,7 +68,7 @@ impl<'c> Unfold<'c> {
             taken: (coding != Coding::Identity).then_some(0),
             state: coding.state() + kept,
             window: if coding == Coding::Zstd { 1 << WINDOW } else { 0 },
-            refusal: None,
+            rejection: None,
         };
         output.pay(0)?;
         Ok(match coding {
@@ -84,7 +84,7 @@ impl<'c> Unfold<'c> {
                     decoder.set_parameter(DParameter::WindowLogMax(WINDOW))?;
                     Ok(decoder)
                 });
-                let decoder = decoder.map_err(|_| Refusal::busy())?;
+                let decoder = decoder.map_err(|_| Rejection::busy())?;
                 let piece = vec![0; PIECE];
                 Self::Zstd(Box::new(Zstd { decoder, output, piece, whole: true }))
             }
@@ -92,7 +92,7 @@ impl<'c> Unfold<'c> {
     }
 
     /// Takes a chunk.
-    pub(super) fn push(&mut self, chunk: &[u8]) -> Result<(), Refusal> {
+    pub(super) fn push(&mut self, chunk: &[u8]) -> Result<(), Rejection> {
         let result = match self {
             Self::Identity(output) => output.write_all(chunk),
             _ => chunk.chunks(STEP).try_for_each(|step| self.unfold(step)),
@@ -111,7 +111,7 @@ impl<'c> Unfold<'c> {
     }
 
     /// The whole body.
-    pub(super) fn finish(self) -> Result<Bytes, Refusal> {
+    pub(super) fn finish(self) -> Result<Bytes, Rejection> {
         let mut this = self;
         let finished = match &mut this {
             Self::Identity(_) => Ok(()),
@@ -141,17 +141,17 @@ impl<'c> Unfold<'c> {
         }
     }
 
-    fn explain(&mut self, error: &io::Error) -> Refusal {
+    fn explain(&mut self, error: &io::Error) -> Rejection {
         let name = match self {
             Self::Identity(_) => "it",
             Self::Gzip(_) => "gzip",
             Self::Zlib(_) => "zlib",
             Self::Zstd(_) => "zstd with a window of at most 8 MiB",
         };
-        let refusal = self.output().refusal.take();
-        refusal.unwrap_or_else(|| match error.kind() {
-            io::ErrorKind::UnexpectedEof => Refusal::invalid("the compressed body was cut short"),
-            _ => Refusal::invalid(format!("the body cannot be decompressed: it is not {name}")),
+        let rejection = self.output().rejection.take();
+        rejection.unwrap_or_else(|| match error.kind() {
+            io::ErrorKind::UnexpectedEof => Rejection::invalid("the compressed body was cut short"),
+            _ => Rejection::invalid(format!("the body cannot be decompressed: it is not {name}")),
         })
     }
 }
@@ -186,18 +186,18 @@ impl Output<'_> {
     }
 
     /// Makes the charge cover `length` bytes of output.
-    fn pay(&mut self, length: usize) -> Result<(), Refusal> {
+    fn pay(&mut self, length: usize) -> Result<(), Rejection> {
         let held = if self.taken.is_some() { self.bytes.capacity().max(length) } else { length };
         // A window holds no more than what has come out.
         let needed = self.state + held + self.window.min(length);
         let missing = needed.saturating_sub(self.charge.bytes());
         if missing > 0 && !self.charge.try_grow(missing) {
-            return Err(Refusal::busy());
+            return Err(Rejection::busy());
         }
         Ok(())
     }
 
-    fn take(&mut self, piece: &[u8]) -> Result<(), Refusal> {
+    fn take(&mut self, piece: &[u8]) -> Result<(), Rejection> {
         let length = self.bytes.len().saturating_add(piece.len());
         if length > self.limit {
             return Err(too_large(self.limit));
@@ -209,7 +209,7 @@ impl Output<'_> {
         };
         if length > taken.saturating_mul(RATIO).saturating_add(SLACK) {
             let message = format!("the body unfolds to more than {RATIO} times its size");
-            return Err(Refusal::too_large(message));
+            return Err(Rejection::too_large(message));
         }
         if length > self.bytes.capacity() {
             let room = (self.bytes.capacity() * 2).clamp(PIECE, self.limit.max(PIECE)).max(length);
@@ -227,8 +227,8 @@ impl Write for Output<'_> {
     fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
         match self.take(piece) {
             Ok(()) => Ok(piece.len()),
-            Err(refusal) => {
-                self.refusal = Some(refusal);
+            Err(rejection) => {
+                self.rejection = Some(rejection);
                 Err(io::ErrorKind::Other.into())
             }
         }

@@ -5,7 +5,7 @@ use http::header::{ACCEPT_ENCODING, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE}
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body_util::{Either, Full};
 
-use super::refusal::Refusal;
+use super::rejection::Rejection;
 use crate::grpc::Code;
 
 /// The body of an answer: bytes, or what tonic makes of a message and its status.
@@ -30,28 +30,32 @@ impl Reply {
         Self { status: StatusCode::OK, headers, body: body.into() }
     }
 
-    /// A refusal as HTTP, with a body of this type.
-    pub fn refusal(refusal: &Refusal, content_type: &'static str, body: impl Into<Bytes>) -> Self {
+    /// A rejection as HTTP, with a body of this type.
+    pub fn rejection(
+        rejection: &Rejection,
+        content_type: &'static str,
+        body: impl Into<Bytes>,
+    ) -> Self {
         let mut reply = Self::new(content_type, body);
-        reply.status = refusal.status;
-        if let Some(after) = refusal.retry_after {
+        reply.status = rejection.status;
+        if let Some(after) = rejection.retry_after {
             // Whole seconds, and never "at once".
             let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
             reply.headers.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
         }
-        if refusal.code == Code::Unauthenticated {
+        if rejection.code == Code::Unauthenticated {
             reply.headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer, Basic"));
         }
-        let codings = refusal.accept_encoding.as_deref().map(HeaderValue::from_str);
+        let codings = rejection.accept_encoding.as_deref().map(HeaderValue::from_str);
         if let Some(Ok(codings)) = codings {
             reply.headers.insert(ACCEPT_ENCODING, codings);
         }
         reply
     }
 
-    /// A refusal as HTTP, as a line of text.
-    pub fn text(refusal: &Refusal) -> Self {
-        Self::refusal(refusal, "text/plain; charset=utf-8", format!("{}\n", refusal.message))
+    /// A rejection as HTTP, as a line of text.
+    pub fn text(rejection: &Rejection) -> Self {
+        Self::rejection(rejection, "text/plain; charset=utf-8", format!("{}\n", rejection.message))
     }
 
     pub(super) fn into_http(self) -> Response<ReplyBody> {
@@ -63,6 +67,6 @@ impl Reply {
 }
 
 /// A gRPC call that failed: only the status, which then stands in the header.
-pub(super) fn grpc_refusal(refusal: &Refusal) -> Response<ReplyBody> {
-    refusal.to_call_status().into_http::<tonic::body::Body>().map(Either::Right)
+pub(super) fn grpc_rejection(rejection: &Rejection) -> Response<ReplyBody> {
+    rejection.to_call_status().into_http::<tonic::body::Body>().map(Either::Right)
 }

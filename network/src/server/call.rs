@@ -13,7 +13,7 @@ use tonic::body::Body;
 use tonic::server::Grpc;
 use tower_service::Service;
 
-use super::refusal::Refusal;
+use super::rejection::Rejection;
 use crate::body::{Admission, Admitted, Coding, Limits};
 use crate::grpc::RawCodec;
 
@@ -21,18 +21,18 @@ use crate::grpc::RawCodec;
 /// well-formed is answered by tonic.
 ///
 /// # Errors
-/// If the body or `handle` is refused.
+/// If the body or `handle` is rejected.
 pub(crate) async fn unary<B, F, A>(
     body: B,
     coding: Coding,
     limits: Limits,
     charge: Charge,
     handle: F,
-) -> Result<Response<Body>, Refusal>
+) -> Result<Response<Body>, Rejection>
 where
     B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
     F: FnOnce(Bytes, Charge) -> A,
-    A: Future<Output = Result<Bytes, Refusal>>,
+    A: Future<Output = Result<Bytes, Rejection>>,
 {
     let admission = Admission::new(charge);
     let body = Admitted::new(body, coding, limits, admission.clone());
@@ -46,14 +46,14 @@ where
                 let (message, charge) = admission.message(message, &limits).await?;
                 handle(message, charge).await
             };
-            let answer = handled.await.map_err(|refusal| admission.refuse(refusal))?;
+            let answer = handled.await.map_err(|rejection| admission.reject(rejection))?;
             Ok(tonic::Response::new(answer))
         }
     });
     let mut grpc = Grpc::new(RawCodec).max_decoding_message_size(limits.size);
     let response = grpc.unary(service, Request::new(body)).await;
-    match admission.refusal() {
-        Some(refusal) => Err(refusal),
+    match admission.rejection() {
+        Some(rejection) => Err(rejection),
         None => Ok(response),
     }
 }

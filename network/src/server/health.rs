@@ -21,7 +21,7 @@ use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 use tower_service::Service as _;
 
 use super::connection::{Stop, stopped};
-use super::refusal::Refusal;
+use super::rejection::Rejection;
 use super::route::Router;
 use crate::body::{Admission, Admitted, Coding, Limits};
 
@@ -70,7 +70,7 @@ impl HealthCheck {
         B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
     {
         let Some(charge) = self.budget.try_admit(MAX_MESSAGE) else {
-            return Refusal::busy().to_call_status().into_http();
+            return Rejection::busy().to_call_status().into_http();
         };
         let limits = Limits { size: MAX_MESSAGE, time: self.time, deadline: None, expected: None };
         let admission = Admission::new(charge);
@@ -78,8 +78,8 @@ impl HealthCheck {
         let mut request = Request::new(body);
         *request.uri_mut() = head.uri.clone();
         let Ok(response) = self.server.clone().call(request).await;
-        match admission.refusal() {
-            Some(refusal) => refusal.to_call_status().into_http(),
+        match admission.rejection() {
+            Some(rejection) => rejection.to_call_status().into_http(),
             None => response,
         }
     }

@@ -2,17 +2,17 @@
 //!
 //! # What happens to a request
 //! 1. Who sends it is found out ([`Setup::extensions`](profpipe_engine::component::Setup)), or it
-//!    is refused.
+//!    is rejected.
 //! 2. The handler looks at its head ([`Handler::admit`]): versions, content types.
-//! 3. Room in the memory budget is taken, before any of the body is read; without room it is refused
+//! 3. Room in the memory budget is taken, before any of the body is read; without room it is rejected
 //!    with a hint to come again.
 //! 4. The body is read and decompressed at once, chunk by chunk, and every chunk is paid for before
-//!    it is kept. What is too large, too slow, or unfolds like a bomb is refused there and then.
+//!    it is kept. What is too large, too slow, or unfolds like a bomb is rejected there and then.
 //! 5. The handler gets the bytes together with what they cost ([`Request`]), and answers.
-//! 6. A refusal for good waits, if its address had many; nothing of the request is kept meanwhile.
+//! 6. A rejection for good waits, if its address had many; nothing of the request is kept meanwhile.
 //!
 //! # What a handler does not need to know
-//! Whether it is asked by HTTP or by gRPC: it answers with bytes or with a [`Refusal`], and the server
+//! Whether it is asked by HTTP or by gRPC: it answers with bytes or with a [`Rejection`], and the server
 //! writes either as an HTTP response or as a message and trailers.
 //!
 //! # Health
@@ -29,7 +29,7 @@ mod call;
 mod connection;
 mod health;
 mod listen;
-mod refusal;
+mod rejection;
 mod route;
 mod serve;
 mod tarpit;
@@ -39,7 +39,7 @@ pub use answer::Reply;
 #[cfg(test)]
 pub(crate) use call::unary;
 pub use listen::Server;
-pub use refusal::Refusal;
+pub use rejection::Rejection;
 pub use route::{Handler, Request, Router, Sending, Transport};
 
 #[cfg(test)]

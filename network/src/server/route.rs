@@ -13,7 +13,7 @@ use profpipe_engine::component::Identity;
 use tokio::sync::mpsc;
 
 use super::answer::Reply;
-use super::refusal::Refusal;
+use super::rejection::Rejection;
 use crate::grpc::Code;
 
 /// Answers requests.
@@ -22,8 +22,8 @@ pub trait Handler: Send + Sync + 'static {
     /// Looks at the head of a request, before any of its body is read.
     ///
     /// # Errors
-    /// If it is to be refused.
-    fn admit(&self, head: &request::Parts) -> Result<(), Refusal> {
+    /// If it is to be rejected.
+    fn admit(&self, head: &request::Parts) -> Result<(), Rejection> {
         let _ = head;
         Ok(())
     }
@@ -31,14 +31,14 @@ pub trait Handler: Send + Sync + 'static {
     /// Answers a request.
     ///
     /// # Errors
-    /// If it is refused.
-    async fn handle(&self, request: Request) -> Result<Reply, Refusal>;
+    /// If it is rejected.
+    async fn handle(&self, request: Request) -> Result<Reply, Rejection>;
 
-    /// Writes a refusal for a client that asked by HTTP; a line of text unless the protocol wants
+    /// Writes a rejection for a client that asked by HTTP; a line of text unless the protocol wants
     /// something else. Not called for gRPC.
-    fn refuse(&self, head: &request::Parts, refusal: &Refusal) -> Reply {
+    fn reject(&self, head: &request::Parts, rejection: &Rejection) -> Reply {
         let _ = head;
-        Reply::text(refusal)
+        Reply::text(rejection)
     }
 }
 
@@ -141,21 +141,21 @@ impl Router {
         &self,
         head: &request::Parts,
         transport: Transport,
-    ) -> Result<&Arc<dyn Handler>, Refusal> {
+    ) -> Result<&Arc<dyn Handler>, Rejection> {
         let path = head.uri.path();
         let Some(methods) = self.paths.get(path) else {
             // A path may be long, and may hold what nobody wants in a log.
             let message = "there is nothing at this path".to_owned();
-            return Err(Refusal::new(StatusCode::NOT_FOUND, Code::Unimplemented, message));
+            return Err(Rejection::new(StatusCode::NOT_FOUND, Code::Unimplemented, message));
         };
         match transport {
             Transport::Grpc => methods.grpc.as_ref().ok_or_else(|| {
                 let message = "this path takes plain HTTP, not gRPC";
-                Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::Unimplemented, message)
+                Rejection::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::Unimplemented, message)
             }),
             Transport::Http if methods.http.is_empty() => {
                 let message = "this path takes gRPC, with the content type application/grpc";
-                Err(Refusal::new(
+                Err(Rejection::new(
                     StatusCode::UNSUPPORTED_MEDIA_TYPE,
                     Code::InvalidArgument,
                     message,
@@ -167,7 +167,7 @@ impl Router {
                     let known: Vec<&str> =
                         methods.http.iter().map(|(method, _)| method.as_str()).collect();
                     let message = format!("this path takes {} only", known.join(", "));
-                    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, Code::Unimplemented, message)
+                    Rejection::new(StatusCode::METHOD_NOT_ALLOWED, Code::Unimplemented, message)
                 })
             }
         }

@@ -16,11 +16,11 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::Reply;
-use super::answer::{ReplyBody, grpc_refusal};
+use super::answer::{ReplyBody, grpc_rejection};
 use super::call::unary;
 use super::connection::Alive;
 use super::health::HealthCheck;
-use super::refusal::Refusal;
+use super::rejection::Rejection;
 use super::route::{Handler, Request, Router, Sending, Transport};
 use super::tarpit::{Peer, Tarpit};
 use crate::body::{self, Coding, FIRST, Limits};
@@ -71,15 +71,15 @@ pub(super) async fn serve(
             };
             (Some(kept), result)
         }
-        Err(refusal) => {
+        Err(rejection) => {
             drop(alive);
             read_away(&head, body).await;
-            (None, Err(refusal))
+            (None, Err(rejection))
         }
     };
     let waits = match &result {
-        Err(refusal) => refusal.is_of_sender(),
-        // What tonic itself refuses is not a call.
+        Err(rejection) => rejection.is_of_sender(),
+        // What tonic itself rejects is not a call.
         Ok(response) => transport == Transport::Grpc && response.headers().contains_key(STATUS),
     };
     if result.is_ok() && !waits {
@@ -87,15 +87,15 @@ pub(super) async fn serve(
     }
     let response = match (result, transport) {
         (Ok(response), _) => response,
-        (Err(refusal), Transport::Grpc) => grpc_refusal(&refusal),
-        (Err(refusal), Transport::Http) => handler
-            .map_or_else(|| Reply::text(&refusal), |it| it.refuse(&head, &refusal))
+        (Err(rejection), Transport::Grpc) => grpc_rejection(&rejection),
+        (Err(rejection), Transport::Http) => handler
+            .map_or_else(|| Reply::text(&rejection), |it| it.reject(&head, &rejection))
             .into_http(),
     };
     drop(head);
     if waits {
         // Only the answer is left of the request.
-        shared.tarpit.refused(peer).await;
+        shared.tarpit.rejected(peer).await;
     }
     Ok(response)
 }
@@ -114,20 +114,20 @@ fn find<'s>(
     shared: &'s Shared,
     head: &request::Parts,
     transport: Transport,
-) -> Result<(&'s Arc<dyn Handler>, Identity), Refusal> {
+) -> Result<(&'s Arc<dyn Handler>, Identity), Rejection> {
     let identity = authenticate(shared, head)?;
     let handler = shared.router.find(head, transport)?;
     Ok((handler, identity))
 }
 
-fn authenticate(shared: &Shared, head: &request::Parts) -> Result<Identity, Refusal> {
+fn authenticate(shared: &Shared, head: &request::Parts) -> Result<Identity, Rejection> {
     let Some(extension) = &shared.auth else { return Ok(Identity::default()) };
     let Some(auth) = extension.server_auth() else {
-        return Err(Refusal::unauthenticated("nobody can be authenticated here"));
+        return Err(Rejection::unauthenticated("nobody can be authenticated here"));
     };
     let values: Vec<&[u8]> =
         head.headers.get_all(auth.header()).iter().map(http::HeaderValue::as_bytes).collect();
-    auth.authenticate(&values).map_err(|error| Refusal::unauthenticated(error.to_string()))
+    auth.authenticate(&values).map_err(|error| Rejection::unauthenticated(error.to_string()))
 }
 
 /// A request whose handler is known.
@@ -142,12 +142,12 @@ struct Asked<'s> {
 
 impl Asked<'_> {
     /// Answers a request by plain HTTP.
-    async fn answer(mut self, head: request::Parts, body: Incoming) -> Result<Reply, Refusal> {
+    async fn answer(mut self, head: request::Parts, body: Incoming) -> Result<Reply, Rejection> {
         let before = match self.before(&head, &body) {
             Ok(before) => before,
-            Err(refusal) => {
+            Err(rejection) => {
                 read_away(&head, body).await;
-                return Err(refusal);
+                return Err(rejection);
             }
         };
         let Before { tenant, coding, limits, mut charge, sending } = before;
@@ -160,12 +160,12 @@ impl Asked<'_> {
         mut self,
         head: request::Parts,
         body: Incoming,
-    ) -> Result<Response<ReplyBody>, Refusal> {
+    ) -> Result<Response<ReplyBody>, Rejection> {
         let before = match self.before(&head, &body) {
             Ok(before) => before,
-            Err(refusal) => {
+            Err(rejection) => {
                 read_away(&head, body).await;
-                return Err(refusal);
+                return Err(rejection);
             }
         };
         let Before { tenant, coding, limits, charge, sending } = before;
@@ -183,7 +183,7 @@ impl Asked<'_> {
         head: request::Parts,
         taken: Taken,
         deadline: Option<Instant>,
-    ) -> Result<Reply, Refusal> {
+    ) -> Result<Reply, Rejection> {
         let Taken { body, charge, tenant, sending } = taken;
         let request = Request {
             head,
@@ -206,9 +206,9 @@ impl Asked<'_> {
     }
 
     /// What is decided before any of the body is read.
-    fn before(&mut self, head: &request::Parts, body: &Incoming) -> Result<Before, Refusal> {
+    fn before(&mut self, head: &request::Parts, body: &Incoming) -> Result<Before, Rejection> {
         let Some(alive) = self.alive.take() else {
-            return Err(Refusal::unavailable("the server is stopping"));
+            return Err(Rejection::unavailable("the server is stopping"));
         };
         let sending = Sending { _alive: alive };
         let tenant = self.tenant(head)?;
@@ -227,7 +227,7 @@ impl Asked<'_> {
         // There must be room for what was announced, but only what has come is paid for: else slow
         // senders could keep everybody else out with promises.
         let announced = coding.state() + expected.unwrap_or(FIRST);
-        let mut charge = self.shared.budget.try_admit(announced).ok_or_else(Refusal::busy)?;
+        let mut charge = self.shared.budget.try_admit(announced).ok_or_else(Rejection::busy)?;
         charge.resize(announced.min(coding.state() + FIRST));
         let deadline = match self.transport {
             Transport::Http => None,
@@ -237,7 +237,7 @@ impl Asked<'_> {
         Ok(Before { tenant, coding, limits, charge, sending })
     }
 
-    fn tenant(&self, head: &request::Parts) -> Result<Option<Arc<str>>, Refusal> {
+    fn tenant(&self, head: &request::Parts) -> Result<Option<Arc<str>>, Rejection> {
         if self.identity.tenant.is_some() {
             return Ok(self.identity.tenant.clone());
         }
@@ -251,7 +251,7 @@ impl Asked<'_> {
         };
         match value.to_str().ok().filter(good).filter(|_| second.is_none()) {
             Some(text) => Ok(Some(text.into())),
-            None => Err(Refusal::invalid(format!(
+            None => Err(Rejection::invalid(format!(
                 "{name} must be given once, as up to 64 letters, digits, dots, dashes, underscores"
             ))),
         }
@@ -274,9 +274,9 @@ struct Taken {
     sending: Sending,
 }
 
-fn late() -> Refusal {
+fn late() -> Rejection {
     let said = "the caller's time is over";
-    Refusal::new(StatusCode::GATEWAY_TIMEOUT, Code::DeadlineExceeded, said).of_others()
+    Rejection::new(StatusCode::GATEWAY_TIMEOUT, Code::DeadlineExceeded, said).of_others()
 }
 
 /// When the caller of a gRPC method stops waiting.

@@ -1,8 +1,8 @@
-//! Senders who are refused again and again get their answers later and later.
+//! Senders who are rejected again and again get their answers later and later.
 //!
-//! A refusal is cheap, and what comes before it is not always: a body is read, unfolded, looked at.
+//! A rejection is cheap, and what comes before it is not always: a body is read, unfolded, looked at.
 //! Who waits for an answer sends nothing meanwhile, so that waiting is what keeps a sender of
-//! nonsense from taking the time of others. Only refusals wait, and only those that no repetition
+//! nonsense from taking the time of others. Only rejections wait, and only those that no repetition
 //! helps: a sender whose requests are good is never held up, whatever others at its address do.
 //!
 //! Nothing but the answer is kept while it waits, and few wait at a time.
@@ -20,7 +20,7 @@ use super::connection::{Stop, stopped};
 
 /// Answers that wait at a time; others are given at once.
 const PLACES: usize = 256;
-/// Refusals of an address that are given at once …
+/// Rejections of an address that are given at once …
 const FREE: u32 = 8;
 /// … and how long until one of them is forgotten.
 const FORGET: Duration = Duration::from_secs(1);
@@ -63,11 +63,11 @@ impl Tarpit {
         Self { places: Semaphore::new(PLACES), addresses, stop }
     }
 
-    /// Returns when a refusal may be answered.
-    pub(super) async fn refused(&self, peer: &Peer) {
+    /// Returns when a rejection may be answered.
+    pub(super) async fn rejected(&self, peer: &Peer) {
         let wait = {
             let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
-            addresses.refused(peer.address, Instant::now())
+            addresses.rejected(peer.address, Instant::now())
         };
         // One mistake between good requests is none.
         let mistaken = peer.was_good.swap(false, Ordering::AcqRel);
@@ -83,7 +83,7 @@ impl Tarpit {
     }
 }
 
-/// How often who was refused.
+/// How often who was rejected.
 struct Addresses {
     seed: RandomState,
     slots: Vec<Slot>,
@@ -91,32 +91,32 @@ struct Addresses {
 
 #[derive(Clone, Copy)]
 struct Slot {
-    refusals: u32,
-    /// Up to when refusals are forgotten.
+    rejections: u32,
+    /// Up to when rejections are forgotten.
     until: Instant,
 }
 
 impl Addresses {
     fn new() -> Self {
-        let slot = Slot { refusals: 0, until: Instant::now() };
+        let slot = Slot { rejections: 0, until: Instant::now() };
         Self { seed: RandomState::new(), slots: vec![slot; ADDRESSES] }
     }
 
-    /// How long the answer shall wait that refuses a request of this address.
-    fn refused(&mut self, address: IpAddr, now: Instant) -> Duration {
+    /// How long the answer shall wait that rejects a request of this address.
+    fn rejected(&mut self, address: IpAddr, now: Instant) -> Duration {
         let hash = self.seed.hash_one(network(address));
         let Some(slot) = self.slots.get_mut(hash as usize % ADDRESSES) else {
             return Duration::ZERO;
         };
         let forgotten = now.saturating_duration_since(slot.until).as_secs() / FORGET.as_secs();
         let forgotten = u32::try_from(forgotten).unwrap_or(u32::MAX);
-        slot.until = match slot.refusals.checked_sub(forgotten) {
+        slot.until = match slot.rejections.checked_sub(forgotten) {
             None | Some(0) => now,
             Some(_) => slot.until + FORGET * forgotten,
         };
-        slot.refusals = slot.refusals.saturating_sub(forgotten).saturating_add(1).min(MOST);
+        slot.rejections = slot.rejections.saturating_sub(forgotten).saturating_add(1).min(MOST);
         let [first, longest] = WAITS;
-        match slot.refusals.checked_sub(FREE + 1) {
+        match slot.rejections.checked_sub(FREE + 1) {
             None => Duration::ZERO,
             Some(doubled) => first.saturating_mul(1 << doubled.min(16)).min(longest),
         }
@@ -150,25 +150,25 @@ mod tests {
         text.parse().unwrap()
     }
 
-    /// Scenario: an address is refused often, then seldom, then not for a while.
+    /// Scenario: an address is rejected often, then seldom, then not for a while.
     /// Guarantees: the first answers do not wait, the next ones longer and longer up to a limit; in
-    /// time all is forgotten, and who is refused once in a second waits for none.
+    /// time all is forgotten, and who is rejected once in a second waits for none.
     #[test]
     fn waits_grow_and_shrink() {
         let mut addresses = Addresses::new();
         let start = Instant::now();
-        let waits: Vec<_> = (0..40).map(|_| addresses.refused(ip(ONE), start)).collect();
+        let waits: Vec<_> = (0..40).map(|_| addresses.rejected(ip(ONE), start)).collect();
         assert!(waits[..8].iter().all(Duration::is_zero), "{waits:?}");
         assert!(waits.is_sorted() && waits[8] == WAITS[0] && waits[39] == WAITS[1], "{waits:?}");
-        assert!(addresses.refused(ip(ONE), start + Duration::from_secs(10)) > Duration::ZERO);
+        assert!(addresses.rejected(ip(ONE), start + Duration::from_secs(10)) > Duration::ZERO);
         let later = start + Duration::from_secs(100);
         for second in 0..100 {
             let now = later + Duration::from_secs(second);
-            assert!(addresses.refused(ip(ONE), now).is_zero(), "{second}");
+            assert!(addresses.rejected(ip(ONE), now).is_zero(), "{second}");
         }
     }
 
-    /// Scenario: many refusals of one address, then one of others.
+    /// Scenario: many rejections of one address, then one of others.
     /// Guarantees: addresses of one IPv6 network wait together, and others for themselves. IPv4 is
     /// the same however it is written.
     #[test]
@@ -185,15 +185,15 @@ mod tests {
                 let mut addresses = Addresses::new();
                 let now = Instant::now();
                 for _ in 0..20 {
-                    addresses.refused(ip(first), now);
+                    addresses.rejected(ip(first), now);
                 }
-                addresses.refused(ip(other), now).is_zero()
+                addresses.rejected(ip(other), now).is_zero()
             });
             assert_eq!(apart, !together, "{first} {other}");
         }
     }
 
-    /// Scenario: more senders are refused at a time than there are places; time stands still but
+    /// Scenario: more senders are rejected at a time than there are places; time stands still but
     /// for who waits. One has had a success before.
     /// Guarantees: as many wait as there are places, and others do not; one mistake does not wait, a
     /// second one does. A server that stops answers at once.
@@ -203,20 +203,20 @@ mod tests {
         let tarpit = Tarpit::new(stop);
         let peer = || Peer::new(ip(ONE));
         for _ in 0..MOST {
-            tarpit.addresses.lock().unwrap().refused(ip(ONE), Instant::now());
+            tarpit.addresses.lock().unwrap().rejected(ip(ONE), Instant::now());
         }
         let start = Instant::now();
         let good = peer();
         good.is_good();
-        tarpit.refused(&good).await;
+        tarpit.rejected(&good).await;
         assert_eq!(start.elapsed(), Duration::ZERO);
-        tarpit.refused(&good).await;
+        tarpit.rejected(&good).await;
         assert_eq!(start.elapsed(), WAITS[1]);
 
         let start = Instant::now();
         let peers: Vec<Peer> = (0..PLACES + 10).map(|_| peer()).collect();
         let waits = peers.iter().map(|peer| async {
-            tarpit.refused(peer).await;
+            tarpit.rejected(peer).await;
             start.elapsed()
         });
         let waits = futures_util::future::join_all(waits).await;
@@ -226,7 +226,7 @@ mod tests {
 
         let start = Instant::now();
         stopper.send_replace(Some(start));
-        tarpit.refused(&peers[0]).await;
+        tarpit.rejected(&peers[0]).await;
         assert_eq!(start.elapsed(), Duration::ZERO);
     }
 }

@@ -58,7 +58,7 @@ pub struct ServerTls {
     /// The private key itself, in PEM.
     pub key_pem: Option<Secret>,
     /// A file with the authorities that clients' certificates must come from. With it, a client
-    /// without such a certificate is refused.
+    /// without such a certificate is rejected.
     pub client_ca_file: Option<String>,
     /// The oldest version of TLS that is spoken: `1.2` or `1.3`.
     pub min_version: Option<TlsVersion>,

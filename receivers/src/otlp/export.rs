@@ -13,7 +13,7 @@ use profpipe_engine::telemetry::Metrics;
 use profpipe_formats::otlp::{self, DecodeError, Rejected};
 use profpipe_network::grpc::{Code, encode_status, status_to_json};
 use profpipe_network::messages::{ExportProfilesPartialSuccess, ExportProfilesServiceResponse};
-use profpipe_network::server::{Handler, Refusal, Reply, Request, Transport};
+use profpipe_network::server::{Handler, Rejection, Reply, Request, Transport};
 use profpipe_profile::Profiles;
 use prost::Message as _;
 use tokio::sync::Semaphore;
@@ -59,7 +59,7 @@ impl Ways {
 }
 
 /// A request that was let in, what was refused of it, and its charge.
-pub(super) type Admitted = Result<(Batch, Rejected, Charge), Refusal>;
+pub(super) type Admitted = Result<(Batch, Rejected, Charge), Rejection>;
 
 /// How a request is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,7 +107,7 @@ impl Export {
         if body.len() <= AT_ONCE {
             return unfold(body, form, charge);
         }
-        let stopping = || Refusal::unavailable("the server is stopping");
+        let stopping = || Rejection::unavailable("the server is stopping");
         let turn = Arc::clone(&self.turn).acquire_owned().await.map_err(|_| stopping())?;
         // It goes on if the sender does not wait, and so do its charge and its turn. It waits for
         // nothing: who has the turn either gets memory at once or gives all of it back.
@@ -119,7 +119,7 @@ impl Export {
         unfolding.await.map_err(|_| stopping())?
     }
 
-    async fn take(&self, request: Request, form: Form) -> Result<Rejected, Refusal> {
+    async fn take(&self, request: Request, form: Form) -> Result<Rejected, Rejection> {
         let Request { body, charge, tenant, sending, transport, .. } = request;
         let counts = self.ways.of(transport);
         let (mut batch, rejected, mut charge) = self.read(body, form, charge).await?;
@@ -144,10 +144,11 @@ pub(super) fn unfold(body: Bytes, form: Form, mut charge: Charge) -> Admitted {
             Err(body) => body,
         },
         Form::Json => {
-            let mut refusal = None;
-            let read =
-                otlp::json_to_protobuf_within(&body, |more| asked(&mut charge, more, &mut refusal));
-            let request = told(read, refusal)?;
+            let mut rejection = None;
+            let read = otlp::json_to_protobuf_within(&body, |more| {
+                asked(&mut charge, more, &mut rejection)
+            });
+            let request = told(read, rejection)?;
             drop(body);
             charge.resize(request.capacity());
             match otlp::admit_clean(request.into()) {
@@ -160,45 +161,45 @@ pub(super) fn unfold(body: Bytes, form: Form, mut charge: Charge) -> Admitted {
     if body.len() > AT_ONCE && otlp::summary(&body).is_ok_and(|found| found.samples == 0) {
         return Ok((Batch::new(Profiles::new()), Rejected::default(), charge));
     }
-    let mut refusal = None;
-    let admitted = otlp::admit_within(body, |more| asked(&mut charge, more, &mut refusal));
-    let (payload, rejected) = told(admitted, refusal)?;
+    let mut rejection = None;
+    let admitted = otlp::admit_within(body, |more| asked(&mut charge, more, &mut rejection));
+    let (payload, rejected) = told(admitted, rejection)?;
     Ok((payload.into(), rejected, charge))
 }
 
 /// Takes so many bytes more; keeps why not.
-fn asked(charge: &mut Charge, more: usize, refusal: &mut Option<Refusal>) -> bool {
-    *refusal = grow(charge, more).err();
-    refusal.is_none()
+fn asked(charge: &mut Charge, more: usize, rejection: &mut Option<Rejection>) -> bool {
+    *rejection = grow(charge, more).err();
+    rejection.is_none()
 }
 
 /// What the sender is told.
-fn told<T>(read: Result<T, DecodeError>, refusal: Option<Refusal>) -> Result<T, Refusal> {
-    read.map_err(|error| match (error, refusal) {
-        (DecodeError::NoRoom, Some(refusal)) => refusal,
+fn told<T>(read: Result<T, DecodeError>, rejection: Option<Rejection>) -> Result<T, Rejection> {
+    read.map_err(|error| match (error, rejection) {
+        (DecodeError::NoRoom, Some(rejection)) => rejection,
         (error, _) => invalid(&error),
     })
 }
 
-fn invalid(error: &DecodeError) -> Refusal {
-    Refusal::invalid(error.to_string())
+fn invalid(error: &DecodeError) -> Rejection {
+    Rejection::invalid(error.to_string())
 }
 
 /// Takes so many bytes more: it is for the sender to know whether there is no room now, or never.
-fn grow(charge: &mut Charge, more: usize) -> Result<(), Refusal> {
+fn grow(charge: &mut Charge, more: usize) -> Result<(), Rejection> {
     if charge.would_exceed(more) {
         let message = "the request unfolds to more than the whole memory budget; send smaller ones";
-        return Err(Refusal::too_large(message));
+        return Err(Rejection::too_large(message));
     }
-    if charge.try_grow(more) { Ok(()) } else { Err(Refusal::busy()) }
+    if charge.try_grow(more) { Ok(()) } else { Err(Rejection::busy()) }
 }
 
 #[async_trait]
 impl Handler for Export {
-    fn admit(&self, head: &request::Parts) -> Result<(), Refusal> {
+    fn admit(&self, head: &request::Parts) -> Result<(), Rejection> {
         if Form::of(head).is_none() {
             let message = format!("the content type must be {PROTOBUF} or {JSON}");
-            return Err(Refusal::new(
+            return Err(Rejection::new(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 Code::Unimplemented,
                 message,
@@ -207,7 +208,7 @@ impl Handler for Export {
         version::check(&head.headers)
     }
 
-    async fn handle(&self, request: Request) -> Result<Reply, Refusal> {
+    async fn handle(&self, request: Request) -> Result<Reply, Rejection> {
         let form = match request.transport {
             Transport::Grpc => Form::Protobuf,
             Transport::Http => Form::of(&request.head).unwrap_or(Form::Protobuf),
@@ -216,13 +217,15 @@ impl Handler for Export {
         Ok(Reply::new(form.content_type(), answer(&rejected, form)))
     }
 
-    fn refuse(&self, head: &request::Parts, refusal: &Refusal) -> Reply {
+    fn reject(&self, head: &request::Parts, rejection: &Rejection) -> Reply {
         match Form::of(head) {
-            Some(Form::Json) => Reply::refusal(refusal, JSON, status_to_json(&refusal.to_status())),
-            Some(Form::Protobuf) => {
-                Reply::refusal(refusal, PROTOBUF, encode_status(&refusal.to_status()))
+            Some(Form::Json) => {
+                Reply::rejection(rejection, JSON, status_to_json(&rejection.to_status()))
             }
-            None => Reply::text(refusal),
+            Some(Form::Protobuf) => {
+                Reply::rejection(rejection, PROTOBUF, encode_status(&rejection.to_status()))
+            }
+            None => Reply::text(rejection),
         }
     }
 }

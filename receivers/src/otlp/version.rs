@@ -1,7 +1,7 @@
 //! The version of the profiles signal that a sender speaks, while the signal is in development.
 
 use http::HeaderMap;
-use profpipe_network::server::Refusal;
+use profpipe_network::server::Rejection;
 
 /// The header, and the metadata of gRPC.
 const NAME: &str = "otlp-profiles-development-version";
@@ -9,11 +9,11 @@ const NAME: &str = "otlp-profiles-development-version";
 const OURS: &str = "1";
 
 /// Checks the version before anything is decoded; a sender that names none speaks version 1.
-pub(super) fn check(headers: &HeaderMap) -> Result<(), Refusal> {
+pub(super) fn check(headers: &HeaderMap) -> Result<(), Rejection> {
     let mut values = headers.get_all(NAME).iter();
     let Some(value) = values.next() else { return Ok(()) };
     if values.next().is_some() {
-        return Err(Refusal::invalid(format!("{NAME} is given more than once")));
+        return Err(Rejection::invalid(format!("{NAME} is given more than once")));
     }
     let value = value.as_bytes();
     if value == OURS.as_bytes() {
@@ -23,7 +23,7 @@ pub(super) fn check(headers: &HeaderMap) -> Result<(), Refusal> {
         && value.len() <= 10
         && !value.starts_with(b"0")
         && value.iter().all(u8::is_ascii_digit);
-    Err(Refusal::invalid(match std::str::from_utf8(value) {
+    Err(Rejection::invalid(match std::str::from_utf8(value) {
         Ok(version) if is_version => {
             format!("{NAME} {version} is not supported; this receiver takes version {OURS}")
         }

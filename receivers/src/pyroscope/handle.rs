@@ -13,7 +13,7 @@ use profpipe_engine::budget::Charge;
 use profpipe_engine::settings::ByteSize;
 use profpipe_engine::telemetry::Metrics;
 use profpipe_network::grpc::{Code, Status, connect_code_name, headers};
-use profpipe_network::server::{Handler, Refusal, Reply, Request, Transport};
+use profpipe_network::server::{Handler, Rejection, Reply, Request, Transport};
 use profpipe_profile::Profiles;
 use tokio::sync::Semaphore;
 
@@ -72,7 +72,7 @@ impl Intake {
         decode: impl FnOnce(&Bytes, &mut dyn FnMut(usize) -> bool) -> Result<Profiles, Refused>
         + Send
         + 'static,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), Rejection> {
         let Request { body, mut charge, tenant, sending, .. } = request;
         let counts = self.counts(way);
         let turn = self.decoding.acquire().await;
@@ -81,14 +81,14 @@ impl Intake {
             (decoded, charge)
         });
         let (decoded, charge): (_, Charge) =
-            decoded.await.map_err(|_| Refusal::unavailable("the server is stopping"))?;
+            decoded.await.map_err(|_| Rejection::unavailable("the server is stopping"))?;
         drop(turn);
         let profiles = decoded.map_err(|refused| {
             if refused != Refused::Busy {
                 // How many samples there were nobody knows: at least one.
                 counts.failed.add(1);
             }
-            refusal(refused)
+            rejection(refused)
         })?;
         if profiles.sample_count() == 0 {
             return Ok(());
@@ -99,18 +99,18 @@ impl Intake {
     }
 }
 
-fn refusal(refused: Refused) -> Refusal {
+fn rejection(refused: Refused) -> Rejection {
     match refused {
-        Refused::Invalid(what) => Refusal::invalid(what),
+        Refused::Invalid(what) => Rejection::invalid(what),
         // Not RESOURCE_EXHAUSTED, which clients of Pyroscope take for a rate limit: it will never
         // be taken, however often it is sent.
         Refused::TooLarge(what) => {
-            Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, Code::InvalidArgument, what)
+            Rejection::new(StatusCode::PAYLOAD_TOO_LARGE, Code::InvalidArgument, what)
         }
         Refused::Unsupported(what) => {
-            Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::InvalidArgument, what)
+            Rejection::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::InvalidArgument, what)
         }
-        Refused::Busy => Refusal::busy(),
+        Refused::Busy => Rejection::busy(),
     }
 }
 
@@ -147,15 +147,15 @@ pub(super) struct Push(pub(super) Arc<Intake>);
 
 #[async_trait]
 impl Handler for Push {
-    fn admit(&self, head: &request::Parts) -> Result<(), Refusal> {
+    fn admit(&self, head: &request::Parts) -> Result<(), Rejection> {
         if Form::of(head).is_some() {
             return Ok(());
         }
         let message = format!("the content type must be {PROTOBUF}, {JSON} or application/grpc");
-        Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::Unimplemented, message))
+        Err(Rejection::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::Unimplemented, message))
     }
 
-    async fn handle(&self, mut request: Request) -> Result<Reply, Refusal> {
+    async fn handle(&self, mut request: Request) -> Result<Reply, Rejection> {
         let form = match request.transport {
             Transport::Grpc => Form::Protobuf,
             _ => Form::of(&request.head).unwrap_or(Form::Protobuf),
@@ -193,16 +193,16 @@ impl Handler for Push {
         })
     }
 
-    fn refuse(&self, head: &request::Parts, refusal: &Refusal) -> Reply {
+    fn reject(&self, head: &request::Parts, rejection: &Rejection) -> Reply {
         match Form::of(head) {
             // gRPC-Web says everything in the body.
             Some(Form::GrpcWeb) => {
                 let mut body = Vec::new();
-                put_trailers(&mut body, refusal.code, &refusal.message);
+                put_trailers(&mut body, rejection.code, &rejection.message);
                 Reply::new(GRPC_WEB, body)
             }
-            Some(Form::Protobuf | Form::Json) => connect(refusal),
-            None => Reply::text(refusal),
+            Some(Form::Protobuf | Form::Json) => connect(rejection),
+            None => Reply::text(rejection),
         }
     }
 }
@@ -212,12 +212,12 @@ pub(super) struct Ingest(pub(super) Arc<Intake>);
 
 #[async_trait]
 impl Handler for Ingest {
-    async fn handle(&self, request: Request) -> Result<Reply, Refusal> {
+    async fn handle(&self, request: Request) -> Result<Reply, Rejection> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let content_type = content_type(&request.head).to_owned();
         let text = request.head.uri.query().unwrap_or_default();
         let query = Query::parse(text, &content_type, now.as_nanos() as u64)
-            .map_err(|malformed| refusal(malformed.into()))?;
+            .map_err(|malformed| rejection(malformed.into()))?;
         let limit = self.0.limit;
         let taken = self.0.take(request, Way::Http, move |body, pay| {
             convert::ingest(&query, &content_type, body, limit, pay)
@@ -226,8 +226,8 @@ impl Handler for Ingest {
         Ok(Reply::new("text/plain; charset=utf-8", Bytes::new()))
     }
 
-    fn refuse(&self, _: &request::Parts, refusal: &Refusal) -> Reply {
-        connect(refusal)
+    fn reject(&self, _: &request::Parts, rejection: &Rejection) -> Reply {
+        connect(rejection)
     }
 }
 
@@ -236,26 +236,26 @@ pub(super) struct Ready;
 
 #[async_trait]
 impl Handler for Ready {
-    async fn handle(&self, _: Request) -> Result<Reply, Refusal> {
+    async fn handle(&self, _: Request) -> Result<Reply, Rejection> {
         Ok(Reply::new("text/plain; charset=utf-8", "ready\n"))
     }
 }
 
 /// An error as Connect writes it.
-fn connect(refusal: &Refusal) -> Reply {
-    let is_for_good = refusal.retry_after.is_none();
-    let code = match refusal.code {
+fn connect(rejection: &Rejection) -> Reply {
+    let is_for_good = rejection.retry_after.is_none();
+    let code = match rejection.code {
         // Clients would send it again and again.
         Code::ResourceExhausted if is_for_good => Code::InvalidArgument,
         code => code,
     };
-    let body = serde_json::json!({ "code": connect_code_name(code), "message": refusal.message });
-    Reply::refusal(refusal, JSON, body.to_string())
+    let body = serde_json::json!({ "code": connect_code_name(code), "message": rejection.message });
+    Reply::rejection(rejection, JSON, body.to_string())
 }
 
 /// The message of a gRPC-Web call: one frame that is not compressed.
-fn unframed(body: &Bytes) -> Result<Bytes, Refusal> {
-    let wrong = || Refusal::invalid("not one uncompressed message of gRPC-Web");
+fn unframed(body: &Bytes) -> Result<Bytes, Rejection> {
+    let wrong = || Rejection::invalid("not one uncompressed message of gRPC-Web");
     let (head, message) = body.split_first_chunk::<5>().ok_or_else(wrong)?;
     let [flags, length @ ..] = *head;
     let length = u32::from_be_bytes(length) as usize;

@@ -13,7 +13,7 @@ use profpipe_engine::budget::Budget;
 use profpipe_engine::component::{Exporter, ExporterConfig, Failure, Lifecycle, Setup, Stopper};
 use profpipe_engine::config::Section;
 use profpipe_network::grpc::Code;
-use profpipe_network::server::{Handler, Refusal, Reply, Request, Router, Server};
+use profpipe_network::server::{Handler, Rejection, Reply, Request, Router, Server};
 use profpipe_network::server_config;
 use profpipe_profile::Profiles;
 
@@ -48,7 +48,7 @@ struct Push(Arc<Stored>);
 
 #[async_trait]
 impl Handler for Push {
-    async fn handle(&self, request: Request) -> Result<Reply, Refusal> {
+    async fn handle(&self, request: Request) -> Result<Reply, Rejection> {
         assert_eq!(request.head.headers["content-type"], "application/proto");
         let tenant = request.head.headers.get("x-scope-orgid");
         let tenant = tenant.map(|value| value.to_str().unwrap().to_owned());
@@ -66,15 +66,15 @@ impl Handler for Push {
             self.0.stored.lock().unwrap().push(pushed);
             return Ok(Reply::new("application/proto", ""));
         }
-        let mut refusal = Refusal::new(status, Code::Unknown, answer.1);
+        let mut rejection = Rejection::new(status, Code::Unknown, answer.1);
         if answer.0 == 429 {
-            refusal.retry_after = Some(Duration::from_secs(7));
+            rejection.retry_after = Some(Duration::from_secs(7));
         }
-        Err(refusal)
+        Err(rejection)
     }
 
-    fn refuse(&self, _: &http::request::Parts, refusal: &Refusal) -> Reply {
-        Reply::refusal(refusal, "application/json", refusal.message.clone())
+    fn reject(&self, _: &http::request::Parts, rejection: &Rejection) -> Reply {
+        Reply::rejection(rejection, "application/json", rejection.message.clone())
     }
 }
 

@@ -238,7 +238,7 @@ fn broken_files() {
 }
 
 /// Scenario: TLS through a proxy that grants a tunnel, and one that refuses it.
-/// Guarantees: the server is verified through the tunnel; a refusal is an error that says so, and what
+/// Guarantees: the server is verified through the tunnel; a rejection is an error that says so, and what
 /// the proxy says cannot disturb a terminal.
 #[tokio::test]
 async fn through_a_tunnel() {
@@ -258,8 +258,8 @@ async fn through_a_tunnel() {
             assert!(request.starts_with("CONNECT localhost:"), "{request}");
             assert!(request.contains("Proxy-Authorization: Basic dTpw\r\n"), "{request}");
             if !granted {
-                let refusal = b"HTTP/1.1 407 \x1b[31mwho are you\r\n\r\n";
-                stream.write_all(refusal).await.unwrap();
+                let rejection = b"HTTP/1.1 407 \x1b[31mwho are you\r\n\r\n";
+                stream.write_all(rejection).await.unwrap();
                 continue;
             }
             stream.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await.unwrap();

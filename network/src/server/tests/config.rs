@@ -20,9 +20,9 @@ fn errors(yaml: &str) -> String {
 }
 
 /// Scenario: addresses of this host and others, with and without what protects them.
-/// Guarantees: an open one is refused with what to do, unless it is meant so.
+/// Guarantees: an open one is rejected with what to do, unless it is meant so.
 #[test]
-fn open_addresses_are_refused() {
+fn open_addresses_are_rejected() {
     let tls = "tls: {cert_file: c, key_file: k}";
     let mutual = "tls: {cert_file: c, key_file: k, client_ca_file: a}";
     for good in [

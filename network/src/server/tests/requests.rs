@@ -161,7 +161,7 @@ async fn deadlines_are_kept() {
 
 /// Scenario: health checks of the server, of a service and of one that is not there; of a server without
 /// room and with credentials; one whose question is too large.
-/// Guarantees: SERVING without credentials or room for profiles; NOT_FOUND; refused.
+/// Guarantees: SERVING without credentials or room for profiles; NOT_FOUND; rejected.
 #[tokio::test]
 async fn health_is_answered() {
     let mut settings = settings();

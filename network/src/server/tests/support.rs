@@ -19,7 +19,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, Semaphore};
 
-use crate::server::{Handler, Refusal, Reply, Request, Router, Server};
+use crate::server::{Handler, Rejection, Reply, Request, Router, Server};
 use crate::settings::server::ServerSettings;
 
 crate::server_config! {
@@ -45,7 +45,7 @@ pub(super) struct Echo {
 
 #[async_trait]
 impl Handler for Echo {
-    async fn handle(&self, request: Request) -> Result<Reply, Refusal> {
+    async fn handle(&self, request: Request) -> Result<Reply, Rejection> {
         self.begun.notify_one();
         let Request { body, charge, tenant, sending, .. } = request;
         if self.early {

@@ -7,7 +7,7 @@ use profpipe_engine::Sender;
 use profpipe_engine::budget::Budget;
 use profpipe_engine::telemetry::Metrics;
 use profpipe_formats::otlp;
-use profpipe_network::server::Refusal;
+use profpipe_network::server::Rejection;
 
 use super::support::request;
 use crate::otlp::export::{Admitted, Export, Form, Ways, unfold};
@@ -31,7 +31,7 @@ fn swelling(locations: usize) -> Bytes {
 fn outcome(admitted: &Admitted) -> (u16, bool) {
     match admitted {
         Ok(_) => (200, false),
-        Err(Refusal { status, retry_after, .. }) => (status.as_u16(), retry_after.is_some()),
+        Err(Rejection { status, retry_after, .. }) => (status.as_u16(), retry_after.is_some()),
     }
 }
 

@@ -173,7 +173,7 @@ async fn every_protocol_is_taken() {
 /// Scenario: destinations that have no room, or refuse for good; requests that are wrong.
 /// Guarantees: codes and statuses by which clients decide whether to come again.
 #[tokio::test]
-async fn refusals_say_whether_to_come_again() {
+async fn rejections_say_whether_to_come_again() {
     let running = start("", Outcome::Retry("the disk is full".to_owned()));
     let answer = post(running.at, PUSH, &[PROTOBUF], &request("x")).await;
     assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);

@@ -1,4 +1,5 @@
-//! Why a request is refused, for whichever protocol asks.
+//! Why a request is rejected: one value that is written as an HTTP response or as the status of a gRPC
+//! call, whichever protocol asks. `Status` alone is what gRPC calls its own.
 
 use std::time::Duration;
 
@@ -9,9 +10,9 @@ use crate::grpc::{Code, Status, headers, status};
 /// The most of a text that is sent in a header.
 const MAX_TEXT: usize = 1024;
 
-/// Why a request is refused.
+/// Why a request is rejected.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
+pub struct Rejection {
     /// The status in HTTP.
     pub status: StatusCode,
     /// The status in gRPC.
@@ -26,8 +27,8 @@ pub struct Refusal {
     of_others: bool,
 }
 
-impl Refusal {
-    /// A refusal for good.
+impl Rejection {
+    /// A rejection for good.
     pub fn new(status: StatusCode, code: Code, message: impl Into<String>) -> Self {
         let message = message.into();
         Self { status, code, message, retry_after: None, accept_encoding: None, of_others: false }
@@ -46,14 +47,14 @@ impl Refusal {
     /// No room now: 429, `RESOURCE_EXHAUSTED` with a hint.
     pub fn busy() -> Self {
         let message = "the memory budget is used up; come again later";
-        let refusal = Self::new(StatusCode::TOO_MANY_REQUESTS, Code::ResourceExhausted, message);
-        refusal.retry_after(Duration::from_secs(1))
+        let rejection = Self::new(StatusCode::TOO_MANY_REQUESTS, Code::ResourceExhausted, message);
+        rejection.retry_after(Duration::from_secs(1))
     }
 
     /// It was lost on its way and may come again: 503, `UNAVAILABLE` with a hint.
     pub fn unavailable(message: impl Into<String>) -> Self {
-        let refusal = Self::new(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, message);
-        refusal.retry_after(Duration::from_secs(1))
+        let rejection = Self::new(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, message);
+        rejection.retry_after(Duration::from_secs(1))
     }
 
     /// The sender is not known: 401, `UNAUTHENTICATED`.
