@@ -1,7 +1,7 @@
 //! The small messages that receivers answer with and exporters read.
 //!
 //! What carries profiles has a reader of its own, which takes no more memory than it was granted; these
-//! hold nothing that repeats, so that what they unfold to is bounded by their size.
+//! hold nothing that repeats, so that what they decode to is bounded by their size.
 
 use bytes::Bytes;
 use prost::Message;

@@ -15,7 +15,7 @@ use profpipe_engine::budget::Charge;
 use tokio::time::{Sleep, sleep_until};
 use tonic::Status;
 
-use super::unfold::{STEP, Unfold};
+use super::decompress::{Decompressor, STEP_BYTES};
 use super::{Coding, Limits, Pace, broken, too_large};
 use crate::server::Rejection;
 
@@ -75,13 +75,14 @@ impl Admission {
             charge.resize(message.len());
             return Ok((message, charge));
         }
-        let mut unfold = Unfold::new(coding, limits.size, 0, message.len(), &mut charge)?;
-        for steps in message.chunks(STEPS_AT_ONCE * STEP) {
-            unfold.push(steps)?;
+        let mut decompressor =
+            Decompressor::new(coding, limits.size, 0, message.len(), &mut charge)?;
+        for steps in message.chunks(STEPS_AT_ONCE * STEP_BYTES) {
+            decompressor.push(steps)?;
             tokio::task::yield_now().await;
         }
-        let unfolded = unfold.finish()?;
-        Ok((unfolded, charge))
+        let decompressed = decompressor.finish()?;
+        Ok((decompressed, charge))
     }
 
     /// Pays for `bytes` of a message in all.

@@ -4,7 +4,7 @@
 //! holds more than its [`Charge`] says, whatever its header promised.
 
 mod admitted;
-mod unfold;
+mod decompress;
 
 use std::pin::pin;
 use std::time::Duration;
@@ -20,12 +20,12 @@ use crate::grpc::Code;
 use crate::grpc::headers::ENCODING;
 use crate::server::Rejection;
 pub(crate) use admitted::{Admission, Admitted};
-use unfold::Unfold;
+use decompress::Decompressor;
 
 /// Bytes a second that a sender must reach once the time for a body is over.
-const SLOWEST: u64 = 16 << 10;
+const MIN_BYTES_PER_SECOND: u64 = 16 << 10;
 /// What a request is charged for before its body comes, beside decompression.
-pub(crate) const FIRST: usize = 64 << 10;
+pub(crate) const FIRST_BYTES: usize = 64 << 10;
 
 /// How a body is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,7 +118,7 @@ pub(crate) struct Limits {
     pub(crate) expected: Option<usize>,
 }
 
-/// How long a body may take: the time of its limits, and a second more for every [`SLOWEST`] bytes.
+/// How long a body may take: the time of its limits, and a second more for every [`MIN_BYTES_PER_SECOND`] bytes.
 #[derive(Debug)]
 pub(crate) struct Pace {
     start: Instant,
@@ -136,7 +136,8 @@ impl Pace {
 
     /// When the next bytes must be there.
     pub(crate) fn until(&self, limits: &Limits) -> Instant {
-        let allowed = limits.time + Duration::from_millis(self.received * 1000 / SLOWEST);
+        let allowed =
+            limits.time + Duration::from_millis(self.received * 1000 / MIN_BYTES_PER_SECOND);
         let until = self.start + allowed;
         limits.deadline.map_or(until, |deadline| until.min(deadline.into()))
     }
@@ -154,7 +155,7 @@ where
     B::Data: Buf,
 {
     let mut body = pin!(body);
-    let mut taking = Taking::new(coding, limits, charge)?;
+    let mut reader = BodyReader::new(coding, limits, charge)?;
     let mut pace = Pace::new();
     loop {
         let frame = match timeout_at(pace.until(&limits), body.frame()).await {
@@ -171,32 +172,33 @@ where
         while data.has_remaining() {
             let chunk = data.chunk();
             pace.received(chunk.len());
-            taking.push(chunk)?;
+            reader.push(chunk)?;
             let length = chunk.len();
             data.advance(length);
         }
     }
-    taking.unfold.finish()
+    reader.decompressor.finish()
 }
 
 /// A body on its way in.
-struct Taking<'c> {
-    unfold: Unfold<'c>,
+struct BodyReader<'c> {
+    decompressor: Decompressor<'c>,
     limit: usize,
     /// Bytes that may still come.
     left: usize,
 }
 
-impl<'c> Taking<'c> {
+impl<'c> BodyReader<'c> {
     fn new(coding: Coding, limits: Limits, charge: &'c mut Charge) -> Result<Self, Rejection> {
         let limit = limits.size;
-        let unfold = Unfold::new(coding, limit, limits.expected.unwrap_or(0), 0, charge)?;
-        Ok(Self { unfold, limit, left: limit })
+        let decompressor =
+            Decompressor::new(coding, limit, limits.expected.unwrap_or(0), 0, charge)?;
+        Ok(Self { decompressor, limit, left: limit })
     }
 
     fn push(&mut self, chunk: &[u8]) -> Result<(), Rejection> {
         self.left = self.left.checked_sub(chunk.len()).ok_or_else(|| too_large(self.limit))?;
-        self.unfold.push(chunk)
+        self.decompressor.push(chunk)
     }
 }
 

@@ -67,7 +67,8 @@ async fn take(
     size: usize,
     budget: &Arc<Budget>,
 ) -> Result<(Bytes, Charge), Rejection> {
-    let mut charge = budget.try_admit(coding.state() + super::FIRST).ok_or_else(Rejection::busy)?;
+    let mut charge =
+        budget.try_admit(coding.state() + super::FIRST_BYTES).ok_or_else(Rejection::busy)?;
     let body = read(pieces(bytes, piece), coding, limits(size), &mut charge).await?;
     Ok((body, charge))
 }
@@ -82,7 +83,8 @@ async fn message<B>(
 where
     B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
 {
-    let charge = budget.try_admit(coding.state() + super::FIRST).ok_or_else(Rejection::busy)?;
+    let charge =
+        budget.try_admit(coding.state() + super::FIRST_BYTES).ok_or_else(Rejection::busy)?;
     let taken = Mutex::new(None);
     let handle = async |message, charge| {
         *taken.lock().unwrap() = Some((message, charge));
@@ -207,7 +209,7 @@ async fn sizes_are_exact() {
 /// Guarantees: each is stopped at two hundred times its size, or when the budget is used up (and
 /// may then come again); the budget holds all that was taken.
 #[tokio::test]
-async fn bombs_do_not_unfold() {
+async fn bombs_are_stopped() {
     let zeros = vec![0; 40 * MIB];
     for coding in [Coding::Gzip, Coding::Zlib, Coding::Zstd] {
         let bomb = compressed(coding, &zeros);
@@ -337,7 +339,7 @@ async fn slow_senders_are_rejected() {
         StreamBody::new(Box::pin(pieces))
     };
     for (bytes, pause, status) in [(1, 1000, 408), (1000, 60_000, 408), (16_384, 990, 200)] {
-        let mut charge = budget.try_admit(super::FIRST).unwrap();
+        let mut charge = budget.try_admit(super::FIRST_BYTES).unwrap();
         let limits = limits(4 * MIB);
         let taken = read(drip(bytes, pause), Coding::Identity, limits, &mut charge).await;
         let got = taken.map_or_else(|rejection| rejection.status.as_u16(), |_| 200);
@@ -378,7 +380,7 @@ fn codings_by_name() {
 async fn bombs_share_the_budget() {
     let budget = Budget::new(16 * MIB);
     let bomb: Arc<[u8]> = compressed(Coding::Zstd, &vec![0; 18 * MIB]).into();
-    // After a frame to be skipped, so that it may unfold so much, for its size.
+    // After a frame to be skipped, so that it may decompress so much, for its size.
     let skip = 100 * 1024_u32;
     let mut body = 0x184d_2a50_u32.to_le_bytes().to_vec();
     body.extend(skip.to_le_bytes());
@@ -417,7 +419,7 @@ async fn bombs_share_the_budget() {
 }
 
 /// Scenario: a bomb that comes in one piece, within a budget that others use, and that has room for
-/// little more than what may unfold of its first kilobytes.
+/// little more than what may decompress of its first kilobytes.
 /// Guarantees: it is rejected as a bomb: the budget is not used up before that is seen.
 #[tokio::test]
 async fn bombs_cost_little() {

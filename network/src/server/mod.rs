@@ -7,7 +7,7 @@
 //! 3. Room in the memory budget is taken, before any of the body is read; without room it is rejected
 //!    with a hint to come again.
 //! 4. The body is read and decompressed at once, chunk by chunk, and every chunk is paid for before
-//!    it is kept. What is too large, too slow, or unfolds like a bomb is rejected there and then.
+//!    it is kept. What is too large, too slow, or decompresses like a bomb is rejected there and then.
 //! 5. The handler gets the bytes together with what they cost ([`Request`]), and answers.
 //! 6. A rejection for good waits, if its address had many; nothing of the request is kept meanwhile.
 //!

@@ -23,15 +23,15 @@ use super::health::HealthCheck;
 use super::rejection::Rejection;
 use super::route::{Handler, Request, Router, Sending, Transport};
 use super::tarpit::{Peer, Tarpit};
-use crate::body::{self, Coding, FIRST, Limits};
+use crate::body::{self, Coding, FIRST_BYTES, Limits};
 use crate::grpc::headers::{STATUS, TIMEOUT};
 use crate::grpc::{Code, is_grpc, parse_timeout};
 use crate::settings::server::ServerSettings;
 
-/// So much of a body that nobody wants is read away before the answer over HTTP/1.1, so that a
+/// So much of an unwanted body is read before the answer over HTTP/1.1, so that a
 /// client that still writes gets to read it.
-const AWAY: usize = 1 << 20;
-const AWAY_TIME: Duration = Duration::from_secs(1);
+const DRAIN_LIMIT_BYTES: usize = 1 << 20;
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What all connections share.
 pub(super) struct Shared {
@@ -63,17 +63,18 @@ pub(super) async fn serve(
     }
     let (handler, result) = match find(&shared, &head, transport) {
         Ok((handler, identity)) => {
-            let asked = Asked { shared: &shared, handler: &**handler, transport, identity, alive };
-            let kept = asked.handler;
+            let routed =
+                Routed { shared: &shared, handler: &**handler, transport, identity, alive };
+            let kept = routed.handler;
             let result = match transport {
-                Transport::Http => asked.answer(head.clone(), body).await.map(Reply::into_http),
-                Transport::Grpc => asked.call(head.clone(), body).await,
+                Transport::Http => routed.answer(head.clone(), body).await.map(Reply::into_http),
+                Transport::Grpc => routed.call(head.clone(), body).await,
             };
             (Some(kept), result)
         }
         Err(rejection) => {
             drop(alive);
-            read_away(&head, body).await;
+            drain_body(&head, body).await;
             (None, Err(rejection))
         }
     };
@@ -131,7 +132,7 @@ fn authenticate(shared: &Shared, head: &request::Parts) -> Result<Identity, Reje
 }
 
 /// A request whose handler is known.
-struct Asked<'s> {
+struct Routed<'s> {
     shared: &'s Arc<Shared>,
     handler: &'s dyn Handler,
     transport: Transport,
@@ -140,13 +141,13 @@ struct Asked<'s> {
     alive: Option<Alive>,
 }
 
-impl Asked<'_> {
+impl Routed<'_> {
     /// Answers a request by plain HTTP.
     async fn answer(mut self, head: request::Parts, body: Incoming) -> Result<Reply, Rejection> {
         let before = match self.before(&head, &body) {
             Ok(before) => before,
             Err(rejection) => {
-                read_away(&head, body).await;
+                drain_body(&head, body).await;
                 return Err(rejection);
             }
         };
@@ -164,7 +165,7 @@ impl Asked<'_> {
         let before = match self.before(&head, &body) {
             Ok(before) => before,
             Err(rejection) => {
-                read_away(&head, body).await;
+                drain_body(&head, body).await;
                 return Err(rejection);
             }
         };
@@ -226,9 +227,9 @@ impl Asked<'_> {
         }
         // There must be room for what was announced, but only what has come is paid for: else slow
         // senders could keep everybody else out with promises.
-        let announced = coding.state() + expected.unwrap_or(FIRST);
+        let announced = coding.state() + expected.unwrap_or(FIRST_BYTES);
         let mut charge = self.shared.budget.try_admit(announced).ok_or_else(Rejection::busy)?;
-        charge.resize(announced.min(coding.state() + FIRST));
+        charge.resize(announced.min(coding.state() + FIRST_BYTES));
         let deadline = match self.transport {
             Transport::Http => None,
             Transport::Grpc => deadline(head),
@@ -286,16 +287,16 @@ fn deadline(head: &request::Parts) -> Option<Instant> {
     Instant::now().checked_add(timeout)
 }
 
-/// Reads a part of a body away.
-async fn read_away(head: &request::Parts, mut body: Incoming) {
+/// Reads and drops a part of a body.
+async fn drain_body(head: &request::Parts, mut body: Incoming) {
     if head.version >= http::Version::HTTP_2 || body.is_end_stream() {
         return;
     }
-    // A client that waits to be asked for its body is not asked.
+    // A client that waits for `100 Continue` sends no body.
     if head.headers.contains_key(http::header::EXPECT) {
         return;
     }
-    let mut left = AWAY;
+    let mut left = DRAIN_LIMIT_BYTES;
     let reading = async {
         while let Some(Ok(frame)) = body.frame().await {
             let length = frame.data_ref().map_or(0, Bytes::len);
@@ -306,5 +307,5 @@ async fn read_away(head: &request::Parts, mut body: Incoming) {
         }
     };
     // Whether it is all there or not, the answer follows.
-    let _ = timeout(AWAY_TIME, reading).await;
+    let _ = timeout(DRAIN_TIMEOUT, reading).await;
 }

@@ -1,6 +1,6 @@
 //! Senders who are rejected again and again get their answers later and later.
 //!
-//! A rejection is cheap, and what comes before it is not always: a body is read, unfolded, looked at.
+//! A rejection is cheap, and what comes before it is not always: a body is read, decompressed, decoded.
 //! Who waits for an answer sends nothing meanwhile, so that waiting is what keeps a sender of
 //! nonsense from taking the time of others. Only rejections wait, and only those that no repetition
 //! helps: a sender whose requests are good is never held up, whatever others at its address do.

@@ -10,20 +10,20 @@ use zstd::stream::raw::{DParameter, Decoder as ZstdDecoder, Operation};
 use super::{Coding, too_large};
 use crate::server::Rejection;
 
-/// A body may unfold to so many times its size …
-const RATIO: usize = 200;
-/// … and this.
-const SLACK: usize = 1 << 20;
+/// A body may decompress to so many times its size …
+const MAX_RATIO: usize = 200;
+/// … and so many bytes more.
+const SLACK_BYTES: usize = 1 << 20;
 /// The largest window of zstd, as a power of two.
-const WINDOW: u32 = 23;
-/// So much is unfolded before it is looked whether that is too much: what a bomb costs until it is
+const WINDOW_LOG: u32 = 23;
+/// So much is decompressed before it is looked whether that is too much: what a bomb costs until it is
 /// rejected is the slack above and this many times the ratio, however large its chunks are.
-pub(super) const STEP: usize = 4 << 10;
+pub(super) const STEP_BYTES: usize = 4 << 10;
 /// Output of zstd is taken in pieces of this size.
-const PIECE: usize = 32 << 10;
+const PIECE_BYTES: usize = 32 << 10;
 
-/// Takes the bytes of a body and unfolds them.
-pub(super) enum Unfold<'c> {
+/// Takes the bytes of a body and decompresses them.
+pub(super) enum Decompressor<'c> {
     Identity(Output<'c>),
     Gzip(Box<MultiGzDecoder<Output<'c>>>),
     Zlib(Box<ZlibDecoder<Output<'c>>>),
@@ -43,16 +43,16 @@ pub(super) struct Output<'c> {
     bytes: Vec<u8>,
     charge: &'c mut Charge,
     limit: usize,
-    /// Bytes that went in; nothing unfolds if it is `None`.
-    taken: Option<usize>,
+    /// Bytes that went in; nothing is decompressed if it is `None`.
+    input: Option<usize>,
     /// What decompression takes: from the start, with what is kept, and at most for its window.
     state: usize,
     window: usize,
     rejection: Option<Rejection>,
 }
 
-impl<'c> Unfold<'c> {
-    /// For a body of about `expected` bytes, if that is known, that may unfold to `limit`. Of the
+impl<'c> Decompressor<'c> {
+    /// For a body of about `expected` bytes, if that is known, that may decompress to `limit`. Of the
     /// body itself `kept` bytes are in memory meanwhile.
     pub(super) fn new(
         coding: Coding,
@@ -65,9 +65,9 @@ impl<'c> Unfold<'c> {
             bytes: Vec::new(),
             charge,
             limit,
-            taken: (coding != Coding::Identity).then_some(0),
+            input: (coding != Coding::Identity).then_some(0),
             state: coding.state() + kept,
-            window: if coding == Coding::Zstd { 1 << WINDOW } else { 0 },
+            window: if coding == Coding::Zstd { 1 << WINDOW_LOG } else { 0 },
             rejection: None,
         };
         output.pay(0)?;
@@ -81,11 +81,11 @@ impl<'c> Unfold<'c> {
             Coding::Zlib => Self::Zlib(Box::new(ZlibDecoder::new(output))),
             Coding::Zstd => {
                 let decoder = ZstdDecoder::new().and_then(|mut decoder| {
-                    decoder.set_parameter(DParameter::WindowLogMax(WINDOW))?;
+                    decoder.set_parameter(DParameter::WindowLogMax(WINDOW_LOG))?;
                     Ok(decoder)
                 });
                 let decoder = decoder.map_err(|_| Rejection::busy())?;
-                let piece = vec![0; PIECE];
+                let piece = vec![0; PIECE_BYTES];
                 Self::Zstd(Box::new(Zstd { decoder, output, piece, whole: true }))
             }
         })
@@ -95,13 +95,13 @@ impl<'c> Unfold<'c> {
     pub(super) fn push(&mut self, chunk: &[u8]) -> Result<(), Rejection> {
         let result = match self {
             Self::Identity(output) => output.write_all(chunk),
-            _ => chunk.chunks(STEP).try_for_each(|step| self.unfold(step)),
+            _ => chunk.chunks(STEP_BYTES).try_for_each(|step| self.decompress(step)),
         };
         result.map_err(|error| self.explain(&error))
     }
 
-    fn unfold(&mut self, step: &[u8]) -> io::Result<()> {
-        self.output().took(step);
+    fn decompress(&mut self, step: &[u8]) -> io::Result<()> {
+        self.output().count_input(step);
         match self {
             Self::Identity(output) => output.write_all(step),
             Self::Gzip(decoder) => decoder.write_all(step),
@@ -167,7 +167,7 @@ impl Zstd<'_> {
             chunk = chunk.get(status.bytes_read..).unwrap_or_default();
             self.whole = status.remaining == 0;
             // A full piece may mean that more is waiting inside.
-            let full = status.bytes_written == PIECE;
+            let full = status.bytes_written == PIECE_BYTES;
             if chunk.is_empty() && (!full || self.whole) {
                 return Ok(());
             }
@@ -179,15 +179,15 @@ impl Zstd<'_> {
 }
 
 impl Output<'_> {
-    fn took(&mut self, chunk: &[u8]) {
-        if let Some(taken) = &mut self.taken {
-            *taken += chunk.len();
+    fn count_input(&mut self, chunk: &[u8]) {
+        if let Some(input) = &mut self.input {
+            *input += chunk.len();
         }
     }
 
     /// Makes the charge cover `length` bytes of output.
     fn pay(&mut self, length: usize) -> Result<(), Rejection> {
-        let held = if self.taken.is_some() { self.bytes.capacity().max(length) } else { length };
+        let held = if self.input.is_some() { self.bytes.capacity().max(length) } else { length };
         // A window holds no more than what has come out.
         let needed = self.state + held + self.window.min(length);
         let missing = needed.saturating_sub(self.charge.bytes());
@@ -197,22 +197,24 @@ impl Output<'_> {
         Ok(())
     }
 
-    fn take(&mut self, piece: &[u8]) -> Result<(), Rejection> {
+    fn append(&mut self, piece: &[u8]) -> Result<(), Rejection> {
         let length = self.bytes.len().saturating_add(piece.len());
         if length > self.limit {
             return Err(too_large(self.limit));
         }
-        let Some(taken) = self.taken else {
+        let Some(input) = self.input else {
             self.pay(length)?;
             self.bytes.extend_from_slice(piece);
             return Ok(());
         };
-        if length > taken.saturating_mul(RATIO).saturating_add(SLACK) {
-            let message = format!("the body unfolds to more than {RATIO} times its size");
+        if length > input.saturating_mul(MAX_RATIO).saturating_add(SLACK_BYTES) {
+            let message = format!("the body decompresses to more than {MAX_RATIO} times its size");
             return Err(Rejection::too_large(message));
         }
         if length > self.bytes.capacity() {
-            let room = (self.bytes.capacity() * 2).clamp(PIECE, self.limit.max(PIECE)).max(length);
+            let room = (self.bytes.capacity() * 2)
+                .clamp(PIECE_BYTES, self.limit.max(PIECE_BYTES))
+                .max(length);
             self.pay(room)?;
             self.bytes.reserve_exact(room - self.bytes.len());
         } else {
@@ -225,7 +227,7 @@ impl Output<'_> {
 
 impl Write for Output<'_> {
     fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
-        match self.take(piece) {
+        match self.append(piece) {
             Ok(()) => Ok(piece.len()),
             Err(rejection) => {
                 self.rejection = Some(rejection);
