@@ -10,20 +10,20 @@ use crate::settings::Compression;
 
 /// Bodies larger than this are compressed on a thread for blocking work: it takes about a
 /// millisecond for each 300 KiB, and other connections would wait.
-const ASIDE: usize = 256 << 10;
+const ASIDE_BYTES: usize = 256 << 10;
 /// The largest window of zstd that we make room for when unpacking, as a power of two: 8 MiB.
 const MAX_WINDOW_LOG: u32 = 23;
 /// The level that `-1` stands for. On OTLP profiles of 0.2 to 0.5 MB, one core: gzip packs 280 MB/s at
 /// level 1 into 0.33 to 0.41 of the size, and 62 to 83 MB/s at level 6, which other programs use, into
 /// 0.25 to 0.31; zstd packs 420 to 480 MB/s at level 1 into 0.29 to 0.34.
-const USUAL_LEVEL: i32 = 1;
+const DEFAULT_LEVEL: i32 = 1;
 
 /// Compresses a body. Without compression it is the same bytes, not a copy.
 ///
 /// # Errors
 /// If the library fails, which it has no reason to.
 pub fn compress(body: &Bytes, how: Compression, level: i32) -> io::Result<Bytes> {
-    let level = if level < 0 { USUAL_LEVEL } else { level };
+    let level = if level < 0 { DEFAULT_LEVEL } else { level };
     match how {
         Compression::None => Ok(body.clone()),
         Compression::Gzip => gzip(body, level.unsigned_abs().min(9)).map(Bytes::from),
@@ -62,7 +62,7 @@ fn gzip(body: &[u8], level: u32) -> io::Result<Vec<u8>> {
 /// # Errors
 /// As [`compress`].
 pub async fn compress_aside(body: Bytes, how: Compression, level: i32) -> io::Result<Bytes> {
-    if body.len() <= ASIDE || how == Compression::None {
+    if body.len() <= ASIDE_BYTES || how == Compression::None {
         return compress(&body, how, level);
     }
     let work = profpipe_engine::overhead::aside(move || compress(&body, how, level));

@@ -29,9 +29,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const ADDRESS_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long sent data may stay unacknowledged before the connection counts as dead; without it a
 /// cut network is noticed after a quarter of an hour.
-const UNACKNOWLEDGED: Duration = Duration::from_secs(10);
+const ACKNOWLEDGE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest answer of a proxy.
-const MAX_PROXY_ANSWER: usize = 8 << 10;
+const MAX_PROXY_ANSWER_BYTES: usize = 8 << 10;
 
 /// Decides which addresses may be connected to.
 pub trait AddressPolicy: Send + Sync {
@@ -97,9 +97,9 @@ pub(super) enum ConnectError {
 }
 
 impl tower_service::Service<Uri> for Connector {
-    type Response = Link;
+    type Response = HyperConnection;
     type Error = ConnectError;
-    type Future = BoxFuture<'static, Result<Link, ConnectError>>;
+    type Future = BoxFuture<'static, Result<HyperConnection, ConnectError>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ConnectError>> {
         Poll::Ready(Ok(()))
@@ -112,7 +112,7 @@ impl tower_service::Service<Uri> for Connector {
 }
 
 impl Connector {
-    async fn connect(self, uri: Uri) -> Result<Link, ConnectError> {
+    async fn connect(self, uri: Uri) -> Result<HyperConnection, ConnectError> {
         let deadline = Instant::now() + CONNECT_TIMEOUT;
         let tls = uri.scheme_str() == Some("https");
         let host = uri.host().map(bare).ok_or_else(|| ConnectError::NoHost(uri.clone()))?;
@@ -134,15 +134,19 @@ impl Connector {
                 }
             };
             if !tls {
-                return Ok(Link::new(Stream::Plain(stream), false, self.proxy.is_some()));
+                return Ok(HyperConnection::new(
+                    Stream::Plain(stream),
+                    false,
+                    self.proxy.is_some(),
+                ));
             }
             let of = |cause| ConnectError::Tls { host: host.to_owned(), cause };
             let stream = self.trust.handshake(host, stream).await.map_err(of)?;
             let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-            Ok(Link::new(Stream::Tls(Box::new(stream)), h2, false))
+            Ok(HyperConnection::new(Stream::Tls(Box::new(stream)), h2, false))
         };
         match timeout_at(deadline, connecting).await {
-            Ok(link) => link,
+            Ok(connection) => connection,
             Err(_) => Err(ConnectError::Timeout { host: host.to_owned() }),
         }
     }
@@ -198,7 +202,7 @@ impl Connector {
 fn tune(stream: &TcpStream) {
     use rustix::net::sockopt;
     let _ = stream.set_nodelay(true);
-    let _ = sockopt::set_tcp_user_timeout(stream, UNACKNOWLEDGED.as_millis() as u32);
+    let _ = sockopt::set_tcp_user_timeout(stream, ACKNOWLEDGE_TIMEOUT.as_millis() as u32);
     let _ = sockopt::set_socket_keepalive(stream, true);
     let _ = sockopt::set_tcp_keepidle(stream, Duration::from_secs(15));
     let _ = sockopt::set_tcp_keepintvl(stream, Duration::from_secs(5));
@@ -223,7 +227,7 @@ async fn tunnel(stream: &mut TcpStream, proxy: &Proxy, target: &str) -> Result<(
     // Byte by byte: what follows the answer belongs to TLS. It is short, and once a connection.
     let mut answer = Vec::new();
     while !answer.ends_with(b"\r\n\r\n") {
-        if answer.len() >= MAX_PROXY_ANSWER {
+        if answer.len() >= MAX_PROXY_ANSWER_BYTES {
             return Err(of("something that is too long".into()));
         }
         answer.push(stream.read_u8().await.map_err(broken)?);
@@ -234,26 +238,26 @@ async fn tunnel(stream: &mut TcpStream, proxy: &Proxy, target: &str) -> Result<(
 }
 
 /// A connection as hyper wants it.
-pub(super) struct Link {
+pub(super) struct HyperConnection {
     stream: TokioIo<Stream>,
     h2: bool,
     proxied: bool,
 }
 
-impl Link {
+impl HyperConnection {
     fn new(stream: Stream, h2: bool, proxied: bool) -> Self {
         Self { stream: TokioIo::new(stream), h2, proxied }
     }
 }
 
-impl Connection for Link {
+impl Connection for HyperConnection {
     fn connected(&self) -> Connected {
         let connected = Connected::new().proxy(self.proxied);
         if self.h2 { connected.negotiated_h2() } else { connected }
     }
 }
 
-impl hyper::rt::Read for Link {
+impl hyper::rt::Read for HyperConnection {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -263,7 +267,7 @@ impl hyper::rt::Read for Link {
     }
 }
 
-impl hyper::rt::Write for Link {
+impl hyper::rt::Write for HyperConnection {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

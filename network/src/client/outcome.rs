@@ -10,10 +10,11 @@ use profpipe_engine::component::{Error, Failure};
 use super::request::Response;
 use crate::grpc::{Code, Status, code_name, decode_status, retry_delay};
 
-/// The least and the most that we let a server make us wait.
-const WAITS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(600));
+/// The least and the most that a server can make us wait.
+const MIN_RETRY_AFTER: Duration = Duration::from_secs(1);
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(600);
 /// The most of an error's text that is repeated.
-const MAX_TEXT: usize = 300;
+const MAX_TEXT_CHARS: usize = 300;
 
 /// What the status of an answer means; `None` for success. `text` is what the server says about it.
 pub fn http_failure(response: &Response, text: &str, now: SystemTime) -> Option<Failure> {
@@ -48,14 +49,14 @@ pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
             date.duration_since(now).unwrap_or_default()
         }
     };
-    Some(wait.clamp(WAITS.0, WAITS.1))
+    Some(wait.clamp(MIN_RETRY_AFTER, MAX_RETRY_AFTER))
 }
 
 /// What the status of a gRPC call means; it is not OK.
 pub fn status_failure(status: &Status) -> Failure {
     let cause = Error::new(format!("the server answered {}", short(status)));
     let hint = retry_delay(status);
-    let after = hint.map(|wait| wait.min(WAITS.1)).filter(|wait| !wait.is_zero());
+    let after = hint.map(|wait| wait.min(MAX_RETRY_AFTER)).filter(|wait| !wait.is_zero());
     match status.code() {
         Code::ResourceExhausted if hint.is_some() => Failure::Retry { after, cause },
         // Some servers call a message that is too large out of range.
@@ -71,7 +72,7 @@ pub fn status_failure(status: &Status) -> Failure {
         Code::Unauthenticated | Code::PermissionDenied | Code::Unimplemented => {
             Failure::Hold { cause }
         }
-        // Nobody asks about success.
+        // Success is not asked about.
         Code::Ok
         | Code::Unknown
         | Code::InvalidArgument
@@ -106,9 +107,9 @@ fn is_too_large(text: &str) -> bool {
     words.iter().any(|words| text.contains(words))
 }
 
-/// A foreign text as a part of one line: no control characters, not too long.
+/// A text from outside as a part of one line: no control characters, not too long.
 pub fn printable(text: &[u8]) -> String {
-    let text = text.get(..MAX_TEXT * 4).unwrap_or(text);
+    let text = text.get(..MAX_TEXT_CHARS * 4).unwrap_or(text);
     let text = String::from_utf8_lossy(text);
     let mut line = String::new();
     for (at, word) in text
@@ -121,8 +122,8 @@ pub fn printable(text: &[u8]) -> String {
         }
         line.push_str(word);
     }
-    if line.chars().count() > MAX_TEXT {
-        line = line.chars().take(MAX_TEXT).chain(['…']).collect();
+    if line.chars().count() > MAX_TEXT_CHARS {
+        line = line.chars().take(MAX_TEXT_CHARS).chain(['…']).collect();
     }
     line
 }

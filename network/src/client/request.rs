@@ -319,7 +319,7 @@ pub(super) fn no_answer(error: legacy::Error, host: &str) -> ClientError {
     let of = format!("no answer from {host}");
     let cause = match error.is_connect() {
         true => match error.source() {
-            Some(source) => Error::with_source(of, Told::of(source)),
+            Some(source) => Error::with_source(of, OwnedErrorChain::of(source)),
             None => Error::with_source(of, error),
         },
         false => Error::with_source(of, error),
@@ -327,12 +327,12 @@ pub(super) fn no_answer(error: legacy::Error, host: &str) -> ClientError {
     ClientError::new(kind, cause)
 }
 
-/// What a chain of errors tells, kept after the errors are gone.
+/// What a chain of errors says, kept after the errors are gone.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-struct Told(String);
+struct OwnedErrorChain(String);
 
-impl Told {
+impl OwnedErrorChain {
     fn of(error: &(dyn StdError + 'static)) -> Self {
         let mut text = error.to_string();
         let mut cause = error.source();

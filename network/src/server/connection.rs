@@ -19,16 +19,16 @@ use super::serve::{Shared, serve};
 use super::tarpit::Peer;
 use crate::settings::server::ServerSettings;
 
-/// What an HTTP/2 connection may hold in data that nobody has asked for yet.
-const WINDOW: u32 = 256 << 10;
+/// What an HTTP/2 connection may hold in data that no handler has asked for yet.
+const WINDOW_BYTES: u32 = 256 << 10;
 /// The most of a header, of either protocol.
-const HEADER: usize = 16 << 10;
-const HEADERS: usize = 100;
+const MAX_HEADER_BYTES: usize = 16 << 10;
+const MAX_HEADERS: usize = 100;
 /// How long a connection may take to end after it was asked to.
-const PARTING: Duration = Duration::from_secs(2);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long the next request is waited for when the server stops: one that is on its way already
 /// shall not run into a closed connection. Its answer then says that it is the last.
-pub(super) const PATIENCE: Duration = Duration::from_millis(300);
+pub(super) const LAST_REQUEST_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// The way HTTP is spoken.
 pub(super) fn protocol(settings: &ServerSettings) -> Builder<TokioExecutor> {
@@ -37,7 +37,7 @@ pub(super) fn protocol(settings: &ServerSettings) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
     builder
         .http1()
-        .max_headers(HEADERS)
+        .max_headers(MAX_HEADERS)
         // A reader below takes care of it, and tells a slow header from a quiet connection.
         .header_read_timeout(None)
         .keep_alive(settings.keep_alive)
@@ -46,9 +46,9 @@ pub(super) fn protocol(settings: &ServerSettings) -> Builder<TokioExecutor> {
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(settings.max_concurrent_streams)
-        .initial_stream_window_size(WINDOW)
-        .initial_connection_window_size(WINDOW)
-        .max_header_list_size(HEADER as u32)
+        .initial_stream_window_size(WINDOW_BYTES)
+        .initial_connection_window_size(WINDOW_BYTES)
+        .max_header_list_size(MAX_HEADER_BYTES as u32)
         .max_pending_accept_reset_streams(20)
         .max_send_buf_size(64 << 10)
         .keep_alive_interval(or(pings.time.0, Duration::from_secs(2 * 60 * 60)))
@@ -59,7 +59,7 @@ pub(super) fn protocol(settings: &ServerSettings) -> Builder<TokioExecutor> {
 /// Tells connections to end, with the last instant for what they are at.
 pub(super) type Stop = watch::Receiver<Option<Instant>>;
 
-/// Waits until connections are to end; `None` if nobody says until when.
+/// Waits until connections are to end; `None` without a last instant.
 pub(super) async fn stopped(stop: &mut Stop) -> Option<Instant> {
     stop.wait_for(Option::is_some).await.ok().and_then(|until| *until)
 }
@@ -112,11 +112,11 @@ pub(super) async fn connection<IO>(
     loop {
         let next = last.unwrap_or_else(|| times.look_again(&activity));
         tokio::select! {
-            // How it ended interests nobody: clients go as they please.
+            // How it ended does not matter: clients close connections as they like.
             _ = serving.as_mut() => return,
             // The server being gone means the same as being told to stop.
             until = stopped(&mut stop), if last.is_none() => {
-                let until = until.unwrap_or_else(|| Instant::now() + PARTING);
+                let until = until.unwrap_or_else(|| Instant::now() + CLOSE_TIMEOUT);
                 activity.parting.store(true, Ordering::Release);
                 // HTTP/2 has a way to say which requests are still taken.
                 if activity.is_http2.load(Ordering::Acquire) {
@@ -130,7 +130,7 @@ pub(super) async fn connection<IO>(
                 tokio::select! {
                     _ = serving.as_mut() => return,
                     () = begun => {}
-                    () = sleep_until(until.min(Instant::now() + PATIENCE)) => {}
+                    () = sleep_until(until.min(Instant::now() + LAST_REQUEST_TIMEOUT)) => {}
                 }
                 last = Some(until);
                 drop(alive.take());
@@ -212,7 +212,7 @@ impl Times {
         let now = Instant::now();
         match self.deadline(activity) {
             Some((deadline, true)) if now >= deadline => Verdict::Cut,
-            Some((deadline, false)) if now >= deadline => Verdict::Part(PARTING),
+            Some((deadline, false)) if now >= deadline => Verdict::Part(CLOSE_TIMEOUT),
             _ if !self.age.is_zero() && now >= activity.start + self.age => {
                 Verdict::Part(self.age_grace)
             }
@@ -239,7 +239,7 @@ struct Activity {
     begun: Notify,
     /// The next answer over HTTP/1.1 is the last, and says so. The library would only say it if it
     /// was asked to end before the answer was begun; an answer that is there at once is then
-    /// followed by a closed connection that nobody announced.
+    /// followed by a closed connection without notice.
     parting: AtomicBool,
 }
 

@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::{Instant, timeout};
 
-use super::connection::{Alive, PATIENCE, Stop, connection, protocol, stopped};
+use super::connection::{Alive, LAST_REQUEST_TIMEOUT, Stop, connection, protocol, stopped};
 use super::health::HealthCheck;
 use super::route::Router;
 use super::serve::Shared;
@@ -21,11 +21,11 @@ use super::tls::Tls;
 use crate::settings::server::{ServerSettings, split};
 
 /// How long the start of an encrypted connection may take.
-const HANDSHAKE: Duration = Duration::from_secs(10);
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The waits after connections could not be taken, shortest and longest.
-const WAITS: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(1)];
+const ACCEPT_BACKOFF: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(1)];
 /// The least time that answers may take after the server has stopped.
-const AFTERWARDS: Duration = Duration::from_secs(5);
+const MIN_CLOSE_TIME: Duration = Duration::from_secs(5);
 
 /// A server that listens already and takes connections once it runs.
 pub struct Server {
@@ -123,7 +123,7 @@ impl Server {
             }
         };
         let now = Instant::now();
-        stopper.send_replace(Some(now + (grace * 2).max(AFTERWARDS)));
+        stopper.send_replace(Some(now + (grace * 2).max(MIN_CLOSE_TIME)));
         drop::<Alive>(alive);
         // Nothing is ever sent: this ends when the last handler has sent everything on.
         let _ = timeout(grace, all_sent.recv()).await;
@@ -145,7 +145,7 @@ struct Listening {
 impl Listening {
     /// Takes connections for ever.
     async fn accept(self, socket: TcpListener) {
-        let [shortest, longest] = WAITS;
+        let [shortest, longest] = ACCEPT_BACKOFF;
         let mut wait = shortest;
         loop {
             // The semaphore is never closed.
@@ -179,10 +179,10 @@ impl Listening {
                 let mut stop = self.stop.clone();
                 let stopped = async move {
                     stopped(&mut stop).await;
-                    tokio::time::sleep(PATIENCE).await;
+                    tokio::time::sleep(LAST_REQUEST_TIMEOUT).await;
                 };
                 let accepted = tokio::select! {
-                    accepted = timeout(HANDSHAKE, tls.acceptor().accept(stream)) => accepted,
+                    accepted = timeout(HANDSHAKE_TIMEOUT, tls.acceptor().accept(stream)) => accepted,
                     () = stopped => return,
                 };
                 match accepted {

@@ -19,17 +19,17 @@ use tokio::time::{Instant, sleep};
 use super::connection::{Stop, stopped};
 
 /// Answers that wait at a time; others are given at once.
-const PLACES: usize = 256;
+const MAX_WAITING: usize = 256;
 /// Rejections of an address that are given at once …
-const FREE: u32 = 8;
+const FREE_REJECTIONS: u32 = 8;
 /// … and how long until one of them is forgotten.
-const FORGET: Duration = Duration::from_secs(1);
+const FORGET_INTERVAL: Duration = Duration::from_secs(1);
 /// What is remembered of an address at most.
-const MOST: u32 = 32;
+const MAX_REJECTIONS: u32 = 32;
 /// The first wait, which doubles, and the longest: senders give up after five seconds or more.
-const WAITS: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(3)];
+const BACKOFF: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(3)];
 /// Addresses that are told apart, about: some share what is remembered of them.
-const ADDRESSES: usize = 1024;
+const ADDRESS_SLOTS: usize = 1024;
 
 /// Where answers wait.
 pub(super) struct Tarpit {
@@ -60,7 +60,7 @@ impl Tarpit {
     /// Lets go of everything at once when the server stops.
     pub(super) fn new(stop: Stop) -> Self {
         let addresses = Mutex::new(Addresses::new());
-        Self { places: Semaphore::new(PLACES), addresses, stop }
+        Self { places: Semaphore::new(MAX_WAITING), addresses, stop }
     }
 
     /// Returns when a rejection may be answered.
@@ -99,24 +99,26 @@ struct Slot {
 impl Addresses {
     fn new() -> Self {
         let slot = Slot { rejections: 0, until: Instant::now() };
-        Self { seed: RandomState::new(), slots: vec![slot; ADDRESSES] }
+        Self { seed: RandomState::new(), slots: vec![slot; ADDRESS_SLOTS] }
     }
 
     /// How long the answer shall wait that rejects a request of this address.
     fn rejected(&mut self, address: IpAddr, now: Instant) -> Duration {
         let hash = self.seed.hash_one(network(address));
-        let Some(slot) = self.slots.get_mut(hash as usize % ADDRESSES) else {
+        let Some(slot) = self.slots.get_mut(hash as usize % ADDRESS_SLOTS) else {
             return Duration::ZERO;
         };
-        let forgotten = now.saturating_duration_since(slot.until).as_secs() / FORGET.as_secs();
+        let forgotten =
+            now.saturating_duration_since(slot.until).as_secs() / FORGET_INTERVAL.as_secs();
         let forgotten = u32::try_from(forgotten).unwrap_or(u32::MAX);
         slot.until = match slot.rejections.checked_sub(forgotten) {
             None | Some(0) => now,
-            Some(_) => slot.until + FORGET * forgotten,
+            Some(_) => slot.until + FORGET_INTERVAL * forgotten,
         };
-        slot.rejections = slot.rejections.saturating_sub(forgotten).saturating_add(1).min(MOST);
-        let [first, longest] = WAITS;
-        match slot.rejections.checked_sub(FREE + 1) {
+        slot.rejections =
+            slot.rejections.saturating_sub(forgotten).saturating_add(1).min(MAX_REJECTIONS);
+        let [first, longest] = BACKOFF;
+        match slot.rejections.checked_sub(FREE_REJECTIONS + 1) {
             None => Duration::ZERO,
             Some(doubled) => first.saturating_mul(1 << doubled.min(16)).min(longest),
         }
@@ -159,7 +161,10 @@ mod tests {
         let start = Instant::now();
         let waits: Vec<_> = (0..40).map(|_| addresses.rejected(ip(ONE), start)).collect();
         assert!(waits[..8].iter().all(Duration::is_zero), "{waits:?}");
-        assert!(waits.is_sorted() && waits[8] == WAITS[0] && waits[39] == WAITS[1], "{waits:?}");
+        assert!(
+            waits.is_sorted() && waits[8] == BACKOFF[0] && waits[39] == BACKOFF[1],
+            "{waits:?}"
+        );
         assert!(addresses.rejected(ip(ONE), start + Duration::from_secs(10)) > Duration::ZERO);
         let later = start + Duration::from_secs(100);
         for second in 0..100 {
@@ -202,7 +207,7 @@ mod tests {
         let (stopper, stop) = watch::channel(None);
         let tarpit = Tarpit::new(stop);
         let peer = || Peer::new(ip(ONE));
-        for _ in 0..MOST {
+        for _ in 0..MAX_REJECTIONS {
             tarpit.addresses.lock().unwrap().rejected(ip(ONE), Instant::now());
         }
         let start = Instant::now();
@@ -211,18 +216,18 @@ mod tests {
         tarpit.rejected(&good).await;
         assert_eq!(start.elapsed(), Duration::ZERO);
         tarpit.rejected(&good).await;
-        assert_eq!(start.elapsed(), WAITS[1]);
+        assert_eq!(start.elapsed(), BACKOFF[1]);
 
         let start = Instant::now();
-        let peers: Vec<Peer> = (0..PLACES + 10).map(|_| peer()).collect();
+        let peers: Vec<Peer> = (0..MAX_WAITING + 10).map(|_| peer()).collect();
         let waits = peers.iter().map(|peer| async {
             tarpit.rejected(peer).await;
             start.elapsed()
         });
         let waits = futures_util::future::join_all(waits).await;
-        let waited = waits.iter().filter(|wait| **wait == WAITS[1]).count();
+        let waited = waits.iter().filter(|wait| **wait == BACKOFF[1]).count();
         let not = waits.iter().filter(|wait| wait.is_zero()).count();
-        assert_eq!((waited, not), (PLACES, 10));
+        assert_eq!((waited, not), (MAX_WAITING, 10));
 
         let start = Instant::now();
         stopper.send_replace(Some(start));

@@ -24,14 +24,14 @@ use crate::intake::{Counts, deliver};
 const PROTOBUF: &str = "application/x-protobuf";
 const JSON: &str = "application/json";
 /// Requests up to this size are decoded where they are; larger ones would keep others waiting.
-const AT_ONCE: usize = 64 << 10;
+const AT_ONCE_BYTES: usize = 64 << 10;
 /// The same for looking whether they can be passed on as they are.
-const LARGE: usize = 1 << 20;
+const LARGE_BYTES: usize = 1 << 20;
 
-/// Takes export requests, whichever way they come.
+/// Takes export requests, by whichever transport they come.
 pub(super) struct Export {
     out: Sender,
-    ways: Ways,
+    counts: TransportCounts,
     /// Held by the large request that is looked at or decoded, of which there is one at a time: that
     /// leaves processors to small ones, and others would only wait for memory, each with a part of
     /// it.
@@ -39,12 +39,12 @@ pub(super) struct Export {
 }
 
 /// What became of samples, by transport.
-pub(super) struct Ways {
+pub(super) struct TransportCounts {
     grpc: Counts,
     http: Counts,
 }
 
-impl Ways {
+impl TransportCounts {
     pub(super) fn new(metrics: &Metrics, id: &str) -> Self {
         let counts = |transport: Transport| Counts::new(metrics, id, transport.name());
         Self { grpc: counts(Transport::Grpc), http: counts(Transport::Http) }
@@ -91,37 +91,37 @@ impl Form {
 }
 
 impl Export {
-    pub(super) fn new(out: Sender, ways: Ways) -> Self {
-        Self { out, ways, turn: Arc::new(Semaphore::new(1)) }
+    pub(super) fn new(out: Sender, counts: TransportCounts) -> Self {
+        Self { out, counts, turn: Arc::new(Semaphore::new(1)) }
     }
 
     /// A request as a batch, what was refused of it, and its charge.
     pub(super) async fn read(&self, body: Bytes, form: Form, charge: Charge) -> Admitted {
         let body = match form {
-            Form::Protobuf if body.len() <= LARGE => match otlp::admit_clean(body) {
+            Form::Protobuf if body.len() <= LARGE_BYTES => match otlp::admit_clean(body) {
                 Ok(payload) => return Ok((payload.into(), Rejected::default(), charge)),
                 Err(body) => body,
             },
             _ => body,
         };
-        if body.len() <= AT_ONCE {
-            return unfold(body, form, charge);
+        if body.len() <= AT_ONCE_BYTES {
+            return decode(body, form, charge);
         }
         let stopping = || Rejection::unavailable("the server is stopping");
         let turn = Arc::clone(&self.turn).acquire_owned().await.map_err(|_| stopping())?;
         // It goes on if the sender does not wait, and so do its charge and its turn. It waits for
         // nothing: who has the turn either gets memory at once or gives all of it back.
-        let unfolding = tokio::task::spawn_blocking(move || {
-            let admitted = unfold(body, form, charge);
+        let decoding = tokio::task::spawn_blocking(move || {
+            let admitted = decode(body, form, charge);
             drop(turn);
             admitted
         });
-        unfolding.await.map_err(|_| stopping())?
+        decoding.await.map_err(|_| stopping())?
     }
 
     async fn take(&self, request: Request, form: Form) -> Result<Rejected, Rejection> {
         let Request { body, charge, tenant, sending, transport, .. } = request;
-        let counts = self.ways.of(transport);
+        let counts = self.counts.of(transport);
         let (mut batch, rejected, mut charge) = self.read(body, form, charge).await?;
         counts.failed.add(rejected.samples as u64);
         if batch.samples() == 0 {
@@ -136,9 +136,9 @@ impl Export {
 }
 
 /// Decodes a request, paying for everything before it is there.
-pub(super) fn unfold(body: Bytes, form: Form, mut charge: Charge) -> Admitted {
+pub(super) fn decode(body: Bytes, form: Form, mut charge: Charge) -> Admitted {
     let body = match form {
-        Form::Protobuf if body.len() <= LARGE => body,
+        Form::Protobuf if body.len() <= LARGE_BYTES => body,
         Form::Protobuf => match otlp::admit_clean(body) {
             Ok(payload) => return Ok((payload.into(), Rejected::default(), charge)),
             Err(body) => body,
@@ -146,9 +146,9 @@ pub(super) fn unfold(body: Bytes, form: Form, mut charge: Charge) -> Admitted {
         Form::Json => {
             let mut rejection = None;
             let read = otlp::json_to_protobuf_within(&body, |more| {
-                asked(&mut charge, more, &mut rejection)
+                charge_more(&mut charge, more, &mut rejection)
             });
-            let request = told(read, rejection)?;
+            let request = rejection_of(read, rejection)?;
             drop(body);
             charge.resize(request.capacity());
             match otlp::admit_clean(request.into()) {
@@ -158,23 +158,26 @@ pub(super) fn unfold(body: Bytes, form: Form, mut charge: Charge) -> Admitted {
         }
     };
     // Large tables that no sample needs are not worth the time they take.
-    if body.len() > AT_ONCE && otlp::summary(&body).is_ok_and(|found| found.samples == 0) {
+    if body.len() > AT_ONCE_BYTES && otlp::summary(&body).is_ok_and(|found| found.samples == 0) {
         return Ok((Batch::new(Profiles::new()), Rejected::default(), charge));
     }
     let mut rejection = None;
-    let admitted = otlp::admit_within(body, |more| asked(&mut charge, more, &mut rejection));
-    let (payload, rejected) = told(admitted, rejection)?;
+    let admitted = otlp::admit_within(body, |more| charge_more(&mut charge, more, &mut rejection));
+    let (payload, rejected) = rejection_of(admitted, rejection)?;
     Ok((payload.into(), rejected, charge))
 }
 
 /// Takes so many bytes more; keeps why not.
-fn asked(charge: &mut Charge, more: usize, rejection: &mut Option<Rejection>) -> bool {
+fn charge_more(charge: &mut Charge, more: usize, rejection: &mut Option<Rejection>) -> bool {
     *rejection = grow(charge, more).err();
     rejection.is_none()
 }
 
-/// What the sender is told.
-fn told<T>(read: Result<T, DecodeError>, rejection: Option<Rejection>) -> Result<T, Rejection> {
+/// Why a request is rejected that could not be read.
+fn rejection_of<T>(
+    read: Result<T, DecodeError>,
+    rejection: Option<Rejection>,
+) -> Result<T, Rejection> {
     read.map_err(|error| match (error, rejection) {
         (DecodeError::NoRoom, Some(rejection)) => rejection,
         (error, _) => invalid(&error),
@@ -188,7 +191,7 @@ fn invalid(error: &DecodeError) -> Rejection {
 /// Takes so many bytes more: it is for the sender to know whether there is no room now, or never.
 fn grow(charge: &mut Charge, more: usize) -> Result<(), Rejection> {
     if charge.would_exceed(more) {
-        let message = "the request unfolds to more than the whole memory budget; send smaller ones";
+        let message = "the request decodes to more than the whole memory budget; send smaller ones";
         return Err(Rejection::too_large(message));
     }
     if charge.try_grow(more) { Ok(()) } else { Err(Rejection::busy()) }

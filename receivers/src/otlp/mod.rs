@@ -18,7 +18,7 @@ use profpipe_engine::component::{Error, Factory, Lifecycle, Receiver, Setup, Sta
 use profpipe_network::server::{Router, Server};
 
 pub use config::{Config, GrpcConfig, HttpConfig, Protocols};
-use export::{Export, Ways};
+use export::{Export, TransportCounts};
 
 /// How the component is registered.
 pub const FACTORY: Factory =
@@ -31,21 +31,21 @@ struct Otlp {
     grpc: Option<Server>,
     http: Option<Server>,
     path: String,
-    ways: Ways,
+    counts: TransportCounts,
 }
 
 impl Otlp {
     fn new(grpc: Option<Server>, http: Option<Server>, path: String, setup: &Setup) -> Self {
-        Self { grpc, http, path, ways: Ways::new(&setup.services.metrics, &setup.id) }
+        Self { grpc, http, path, counts: TransportCounts::new(&setup.services.metrics, &setup.id) }
     }
 }
 
 #[async_trait]
 impl Receiver for Otlp {
     async fn run(self: Box<Self>, out: Sender, life: Lifecycle) -> Result<(), Error> {
-        let Self { grpc, http, path, ways } = *self;
+        let Self { grpc, http, path, counts } = *self;
         let budget = out.budget();
-        let export = Arc::new(Export::new(out, ways));
+        let export = Arc::new(Export::new(out, counts));
         let by_grpc = Router::new().grpc(METHOD, export.clone());
         let by_http = Router::new().http(Method::POST, &path, export);
         let serve = |server: Option<Server>, router| {

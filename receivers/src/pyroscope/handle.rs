@@ -26,7 +26,7 @@ const PROTOBUF: &str = "application/proto";
 const JSON: &str = "application/json";
 const GRPC_WEB: &str = "application/grpc-web+proto";
 
-/// What all handlers share: the way on, and the counters.
+/// What all handlers share: where batches go, and the counters.
 pub(super) struct Intake {
     out: Sender,
     limit: ByteSize,
@@ -37,7 +37,7 @@ pub(super) struct Intake {
 
 /// The protocol that a request came by, as metrics name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
+enum Protocol {
     Grpc,
     Connect,
     /// `/ingest`.
@@ -51,16 +51,16 @@ impl Intake {
             out,
             limit,
             decoding: Semaphore::new(decoders),
-            counts: ["grpc", "connect", "http"].map(|way| Counts::new(metrics, id, way)),
+            counts: ["grpc", "connect", "http"].map(|protocol| Counts::new(metrics, id, protocol)),
         }
     }
 
-    fn counts(&self, way: Way) -> &Counts {
+    fn counts(&self, protocol: Protocol) -> &Counts {
         let [grpc, connect, http] = &self.counts;
-        match way {
-            Way::Grpc => grpc,
-            Way::Connect => connect,
-            Way::Http => http,
+        match protocol {
+            Protocol::Grpc => grpc,
+            Protocol::Connect => connect,
+            Protocol::Http => http,
         }
     }
 
@@ -68,13 +68,13 @@ impl Intake {
     async fn take(
         &self,
         request: Request,
-        way: Way,
+        protocol: Protocol,
         decode: impl FnOnce(&Bytes, &mut dyn FnMut(usize) -> bool) -> Result<Profiles, Refused>
         + Send
         + 'static,
     ) -> Result<(), Rejection> {
         let Request { body, mut charge, tenant, sending, .. } = request;
-        let counts = self.counts(way);
+        let counts = self.counts(protocol);
         let turn = self.decoding.acquire().await;
         let decoded = tokio::task::spawn_blocking(move || {
             let decoded = decode(&body, &mut |bytes| charge.try_grow(bytes));
@@ -164,11 +164,11 @@ impl Handler for Push {
             request.body = unframed(&request.body)?;
         }
         let limit = self.0.limit;
-        let way = match (request.transport, form) {
-            (Transport::Grpc, _) | (_, Form::GrpcWeb) => Way::Grpc,
-            _ => Way::Connect,
+        let protocol = match (request.transport, form) {
+            (Transport::Grpc, _) | (_, Form::GrpcWeb) => Protocol::Grpc,
+            _ => Protocol::Connect,
         };
-        let taken = self.0.take(request, way, move |body, pay| {
+        let taken = self.0.take(request, protocol, move |body, pay| {
             let series = match form {
                 Form::Json => {
                     // The base64 text becomes bytes while it is still there.
@@ -219,7 +219,7 @@ impl Handler for Ingest {
         let query = Query::parse(text, &content_type, now.as_nanos() as u64)
             .map_err(|malformed| rejection(malformed.into()))?;
         let limit = self.0.limit;
-        let taken = self.0.take(request, Way::Http, move |body, pay| {
+        let taken = self.0.take(request, Protocol::Http, move |body, pay| {
             convert::ingest(&query, &content_type, body, limit, pay)
         });
         taken.await?;

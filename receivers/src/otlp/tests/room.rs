@@ -1,4 +1,4 @@
-//! Requests that unfold, within a memory budget.
+//! Requests that decode, within a memory budget.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use profpipe_formats::otlp;
 use profpipe_network::server::Rejection;
 
 use super::support::request;
-use crate::otlp::export::{Admitted, Export, Form, Ways, unfold};
+use crate::otlp::export::{Admitted, Export, Form, TransportCounts, decode};
 
 const MIB: usize = 1 << 20;
 
@@ -43,7 +43,7 @@ fn never_or_not_now() {
     let budget = Budget::new(10 * MIB);
     let take = |body: Bytes| {
         let charge = budget.try_admit(body.len()).unwrap();
-        let admitted = unfold(body, Form::Protobuf, charge);
+        let admitted = decode(body, Form::Protobuf, charge);
         assert!(budget.used() <= budget.limit(), "{}", budget.used());
         admitted
     };
@@ -71,7 +71,7 @@ fn json_is_paid_for() {
     let good = request(&[200]);
     let json: Bytes = otlp::encode_json(&otlp::decode(&good).unwrap()).into();
     let take = |budget: &Arc<Budget>| {
-        unfold(json.clone(), Form::Json, budget.try_admit(json.len()).unwrap())
+        decode(json.clone(), Form::Json, budget.try_admit(json.len()).unwrap())
     };
     let enough = |bytes: &usize| take(&Budget::new(*bytes)).is_ok();
     let needed = (json.len()..8 * json.len()).find(enough).unwrap();
@@ -92,7 +92,7 @@ fn json_is_paid_for() {
 #[tokio::test]
 async fn tables_without_samples_are_nothing() {
     let (out, _batches) = Sender::detached(1);
-    let export = Export::new(out, Ways::new(&Metrics::default(), "otlp"));
+    let export = Export::new(out, TransportCounts::new(&Metrics::default(), "otlp"));
     let body = swelling(1_000_000).slice(8..);
     let charge = Budget::new(body.len()).try_admit(body.len()).unwrap();
     let (batch, rejected, charge) = export.read(body, Form::Protobuf, charge).await.unwrap();
@@ -107,7 +107,7 @@ async fn tables_without_samples_are_nothing() {
 async fn many_at_a_time() {
     let budget = Budget::new(16 * MIB);
     let (out, _batches) = Sender::detached(1);
-    let export = Arc::new(Export::new(out, Ways::new(&Metrics::default(), "otlp")));
+    let export = Arc::new(Export::new(out, TransportCounts::new(&Metrics::default(), "otlp")));
     let mut answers = Vec::new();
     for at in 0..24 {
         let (body, good) = match at % 3 {
