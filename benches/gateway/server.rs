@@ -11,7 +11,25 @@ use crate::process::{Running, free_address};
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Kind {
     Profpipe,
-    Collector,
+    /// The Collector, or another build of profpipe.
+    Other,
+}
+
+/// What profpipe is compared with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Other<'a> {
+    Collector(&'a Path),
+    /// Another build of profpipe.
+    Build(&'a Path),
+}
+
+impl Other<'_> {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Collector(_) => "Collector",
+            Self::Build(_) => "the other build",
+        }
+    }
 }
 
 /// Where requests wait.
@@ -43,6 +61,7 @@ impl Queue {
 #[derive(Debug)]
 pub(crate) struct Work {
     queue: Queue,
+    receiver: &'static str,
     processors: &'static str,
     names: &'static str,
     exporter: String,
@@ -55,7 +74,15 @@ impl Work {
         let exporter = format!(
             "otlp_http: {{ endpoint: 'http://{sink}', compression: none, sending_queue: {{ {settings} }} }}"
         );
-        Self { queue, processors: "", names: "", exporter }
+        Self { queue, receiver: "http", processors: "", names: "", exporter }
+    }
+
+    /// From one protocol to another; senders are answered when the destination has it.
+    pub(crate) fn translate(receiver: &'static str, exporter: &str, options: &str) -> Self {
+        let queue = Queue::Through;
+        let settings = queue.settings(1000);
+        let exporter = format!("{exporter}: {{ {options}, sending_queue: {{ {settings} }} }}");
+        Self { queue, receiver, processors: "", names: "", exporter }
     }
 
     /// Into Pyroscope: profpipe with an edit and a merge by the push API, the Collector by OTLP/gRPC.
@@ -66,14 +93,16 @@ impl Work {
         match kind {
             Kind::Profpipe => Self {
                 queue,
+                receiver: "http",
                 processors: "processors:\n  resource: { attributes: \
                              [ { key: deployment.environment.name, value: bench, action: upsert } ] }\n  \
                              batch: { timeout: 200ms }\n",
                 names: "processors: [resource, batch], ",
                 exporter: format!("pyroscope: {{ endpoint: 'http://{pyroscope}', {settings} }}"),
             },
-            Kind::Collector => Self {
+            Kind::Other => Self {
                 queue,
+                receiver: "http",
                 processors: "",
                 names: "",
                 exporter: format!(
@@ -93,7 +122,22 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    pub(crate) fn start(kind: Kind, collector: &Path, work: &Work) -> Self {
+    /// A part of the load: not measured, and where there is room.
+    pub(crate) fn beside(work: &Work) -> Self {
+        Self::launch(Other::Build(Path::new(env!("CARGO_BIN_EXE_profpipe"))), work, false)
+    }
+
+    pub(crate) fn start(kind: Kind, other: Other<'_>, work: &Work) -> Self {
+        let program = match kind {
+            Kind::Profpipe => Other::Build(Path::new(env!("CARGO_BIN_EXE_profpipe"))),
+            Kind::Other => other,
+        };
+        // On the last CPU, where taskset is there; load and sink go where there is room.
+        let pinned = Command::new("taskset").arg("--version").output().is_ok();
+        Self::launch(program, work, pinned)
+    }
+
+    fn launch(program: Other<'_>, work: &Work, pinned: bool) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let address = free_address();
         let (extensions, extension) = match work.queue {
@@ -108,31 +152,27 @@ impl Server {
                 "  extensions: [file_storage]\n",
             ),
         };
-        let Work { processors, names, exporter, .. } = work;
+        let Work { receiver, processors, names, exporter, .. } = work;
         let name = exporter.split(':').next().unwrap();
         let config = format!(
-            "{extensions}receivers:\n  otlp: {{ protocols: {{ http: {{ endpoint: '{address}' }} }} }}\n\
+            "{extensions}receivers:\n  otlp: {{ protocols: {{ {receiver}: {{ endpoint: '{address}' }} }} }}\n\
              {processors}exporters:\n  {exporter}\n\
              service:\n{extension}  pipelines:\n    profiles: {{ receivers: [otlp], {names}exporters: [{name}] }}\n"
         );
-        let path = directory.path().join("gateway.yaml");
-        std::fs::write(&path, config).unwrap();
-        // On the last CPU, where taskset is there; load and sink go where there is room.
-        let program = match kind {
-            Kind::Profpipe => Path::new(env!("CARGO_BIN_EXE_profpipe")),
-            Kind::Collector => collector,
-        };
+        let config_path = directory.path().join("gateway.yaml");
+        std::fs::write(&config_path, config).unwrap();
         let last = std::thread::available_parallelism().map_or(1, usize::from) - 1;
-        let pinned = Command::new("taskset").arg("--version").output().is_ok();
-        let mut command = Command::new(if pinned { Path::new("taskset") } else { program });
+        let (Other::Collector(path) | Other::Build(path)) = program;
+        let mut command = Command::new(if pinned { Path::new("taskset") } else { path });
         if pinned {
-            command.arg("-c").arg(last.to_string()).arg(program);
+            command.arg("-c").arg(last.to_string()).arg(path);
         }
-        match kind {
-            Kind::Profpipe => command.arg("run").arg("--config").arg(&path),
-            Kind::Collector => {
-                command.arg("--config").arg(&path).arg("--feature-gates=+service.profilesSupport")
-            }
+        match program {
+            Other::Build(_) => command.arg("run").arg("--config").arg(&config_path),
+            Other::Collector(_) => command
+                .arg("--config")
+                .arg(&config_path)
+                .arg("--feature-gates=+service.profilesSupport"),
         };
         command.current_dir(directory.path());
         let mut running = Running::start("server", &mut command, directory.path());

@@ -1,7 +1,6 @@
 //! With merge, edit and delivery into a real Pyroscope: what is sent, and what Pyroscope then says.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
@@ -13,7 +12,7 @@ use crate::load::Load;
 use crate::payloads::Payload;
 use crate::pyroscope::{CPU, Pyroscope};
 use crate::report::{Figures, median, percentile};
-use crate::server::{Kind, Server, Work};
+use crate::server::{Kind, Other, Server, Work};
 use crate::totals::Column;
 
 /// More connections than elsewhere: an answer waits for the merge and for Pyroscope.
@@ -130,12 +129,13 @@ impl Store {
     pub(crate) fn run(
         &self,
         kind: Kind,
-        collector: &Path,
+        other: Other<'_>,
         compression: &str,
     ) -> Option<(Figures, Stored)> {
         let pyroscope = Pyroscope::start()?;
-        let server =
-            Server::start(kind, collector, &Work::store(kind, compression, pyroscope.address));
+        let as_kind = if matches!(other, Other::Build(_)) { Kind::Profpipe } else { kind };
+        let work = Work::store(as_kind, compression, pyroscope.address);
+        let server = Server::start(kind, other, &work);
         let rest = server.peak_mebibytes();
         let warmth: Vec<_> = (0..self.warmth).collect();
         LOAD.send(server.address, &self.payloads, &warmth);
