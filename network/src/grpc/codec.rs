@@ -4,15 +4,16 @@ use bytes::{Buf as _, BufMut as _, Bytes};
 use tonic::Status;
 use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 
-/// Where a message is read into begins with so many bytes.
-const READ_BUFFER: usize = 8 << 10;
-/// The same for writing: most answers are empty.
-const WRITE_BUFFER: usize = 128;
+/// Where a frame is read into has room for its prefix, which comes alone here; then tonic makes room for
+/// just the message, once.
+const READ_BUFFER: usize = 5;
+/// Where a frame is written to begins with so many bytes: most answers are empty.
+const WRITE_BUFFER: usize = 64;
 /// Encoded bytes from which on they are handed to the connection.
 const YIELD_THRESHOLD: usize = 32 << 10;
 
-/// Messages that are neither decoded nor encoded. A large one is not copied out of the buffer that it
-/// was read into.
+/// Messages that are neither decoded nor encoded. One that is read is not copied out of the buffer that it
+/// was read into; one that is written is copied into the frame.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RawCodec;
 
@@ -51,14 +52,8 @@ impl Decoder for RawCodec {
     type Error = Status;
 
     fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
-        let length = buffer.remaining();
-        if length < READ_BUFFER {
-            // A small message shall not keep the whole buffer.
-            let message = Bytes::copy_from_slice(buffer.chunk());
-            buffer.advance(length);
-            return Ok(Some(message));
-        }
-        Ok(Some(buffer.copy_to_bytes(length)))
+        // Not a copy: the message is split off.
+        Ok(Some(buffer.copy_to_bytes(buffer.remaining())))
     }
 
     fn buffer_settings(&self) -> BufferSettings {
