@@ -2,8 +2,8 @@
 //!
 //! Receivers that listen and exporters that send share these; none of it knows a component.
 
-pub mod body;
 pub mod client;
+mod endpoint;
 pub mod grpc;
 pub mod messages;
 pub mod server;

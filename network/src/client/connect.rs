@@ -20,8 +20,8 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::client::TlsStream;
 
-use super::endpoint::{Proxy, bare};
 use super::tls::Trust;
+use crate::endpoint::{Proxy, bare};
 
 /// How long connecting may take, with names, proxy and TLS.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

@@ -16,9 +16,9 @@ use profpipe_engine::component::{Error, Extension, Extensions};
 
 use super::body::Payload;
 use super::connect::{AddressPolicy, ConnectError, Connector, Resolver};
-use super::endpoint::{Endpoint, Proxy, is_loopback, parse_proxy};
 use super::error::{ClientError, ErrorKind};
 use super::tls::Trust;
+use crate::endpoint::{Endpoint, Proxy, is_loopback, parse_proxy};
 use crate::settings::{ClientSettings, Compression};
 
 /// The most of an answer that is read, if the request says nothing else.
@@ -287,7 +287,7 @@ impl Client {
             }
         }
         let open = request.uri.scheme_str() != Some("https");
-        let host = request.uri.host().map(super::endpoint::bare).unwrap_or_default();
+        let host = request.uri.host().map(crate::endpoint::bare).unwrap_or_default();
         let credentials = inner.auth.is_some() || headers.contains_key(AUTHORIZATION);
         if open && credentials && !inner.insecure && !is_loopback(host) {
             let problem = format!("credentials are not sent to {host} without TLS");

@@ -13,8 +13,8 @@ use tonic::body::Body;
 use tonic::server::Grpc;
 use tower_service::Service;
 
+use super::body::{Admission, Admitted, Coding, Limits};
 use super::rejection::Rejection;
-use crate::body::{Admission, Admitted, Coding, Limits};
 use crate::grpc::RawCodec;
 
 /// Reads the message of a call, has it handled, and answers with what `handle` returns. A call that is not

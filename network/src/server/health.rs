@@ -20,10 +20,10 @@ use tonic_health::pb::health_server::{Health, HealthServer};
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 use tower_service::Service as _;
 
+use super::body::{Admission, Admitted, Coding, Limits};
 use super::connection::{Stop, stopped};
 use super::rejection::Rejection;
 use super::route::Router;
-use crate::body::{Admission, Admitted, Coding, Limits};
 
 /// Where the methods are.
 const PATH: &str = "/grpc.health.v1.Health/";

@@ -25,6 +25,7 @@
 //! that the next configuration goes on with it.
 
 mod answer;
+mod body;
 mod call;
 mod connection;
 mod health;
@@ -36,8 +37,6 @@ mod tarpit;
 mod tls;
 
 pub use answer::Reply;
-#[cfg(test)]
-pub(crate) use call::unary;
 pub use listen::Server;
 pub use rejection::Rejection;
 pub use route::{Handler, Request, Router, Sending, Transport};

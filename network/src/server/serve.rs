@@ -17,13 +17,13 @@ use tokio::time::timeout;
 
 use super::Reply;
 use super::answer::{ReplyBody, grpc_rejection};
+use super::body::{self, Coding, FIRST_BYTES, Limits};
 use super::call::unary;
 use super::connection::Alive;
 use super::health::HealthCheck;
 use super::rejection::Rejection;
 use super::route::{Handler, Request, Router, Sending, Transport};
 use super::tarpit::{Peer, Tarpit};
-use crate::body::{self, Coding, FIRST_BYTES, Limits};
 use crate::grpc::headers::{STATUS, TIMEOUT};
 use crate::grpc::{Code, is_grpc, parse_timeout};
 use crate::settings::server::ServerSettings;

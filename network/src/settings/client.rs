@@ -14,7 +14,7 @@ use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::ClientTls;
-use crate::client::{Endpoint, parse_proxy};
+use crate::endpoint::{Endpoint, parse_proxy};
 
 /// How to reach a server, whatever the protocol.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::grpc::Code;
 use crate::grpc::headers::ENCODING;
-use crate::server::Rejection;
+use crate::server::rejection::Rejection;
 pub(crate) use admitted::{Admission, Admitted};
 use decompress::Decompressor;
 

@@ -20,7 +20,8 @@ use proptest::prelude::*;
 
 use super::{Coding, Limits, read};
 use crate::grpc::Code;
-use crate::server::{Rejection, unary};
+use crate::server::Rejection;
+use crate::server::call::unary;
 
 const MIB: usize = 1 << 20;
 

@@ -136,11 +136,11 @@ impl fmt::Display for Endpoint {
 }
 
 /// A host without the brackets of IPv6.
-pub(super) fn bare(host: &str) -> &str {
+pub(crate) fn bare(host: &str) -> &str {
     host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
 }
 
-pub(super) fn is_loopback(host: &str) -> bool {
+pub(crate) fn is_loopback(host: &str) -> bool {
     match host.parse::<IpAddr>() {
         Ok(address) => address.to_canonical().is_loopback(),
         Err(_) => {
@@ -153,9 +153,9 @@ pub(super) fn is_loopback(host: &str) -> bool {
 /// A proxy: where it is, and what to show it.
 #[derive(Clone)]
 pub struct Proxy {
-    pub(super) endpoint: Endpoint,
+    pub(crate) endpoint: Endpoint,
     /// The value of `proxy-authorization`.
-    pub(super) credentials: Option<http::HeaderValue>,
+    pub(crate) credentials: Option<http::HeaderValue>,
 }
 
 impl fmt::Debug for Proxy {

@@ -8,7 +8,7 @@ use profpipe_engine::budget::Charge;
 use zstd::stream::raw::{DParameter, Decoder as ZstdDecoder, Operation};
 
 use super::{Coding, too_large};
-use crate::server::Rejection;
+use crate::server::rejection::Rejection;
 
 /// A body may decompress to so many times its size …
 const MAX_RATIO: usize = 200;

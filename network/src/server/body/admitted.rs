@@ -17,7 +17,7 @@ use tonic::Status;
 
 use super::decompress::{Decompressor, STEP_BYTES};
 use super::{Coding, Limits, Pace, broken, too_large};
-use crate::server::Rejection;
+use crate::server::rejection::Rejection;
 
 /// The flag and the length in front of a message.
 const PREFIX_BYTES: usize = 5;
