@@ -354,6 +354,26 @@ async fn slow_senders_are_rejected() {
     }
 }
 
+/// Scenario: a message that never comes, of a caller that waits for a second; turned clock.
+/// Guarantees: DEADLINE_EXCEEDED when that second is over, long before the time for a body is.
+#[tokio::test(start_paused = true)]
+async fn a_message_comes_within_the_timeout_of_its_call() {
+    let budget = Budget::new(64 * MIB);
+    let charge = budget.try_admit(super::FIRST_BYTES).unwrap();
+    let start = tokio::time::Instant::now();
+    let deadline = Some((start + Duration::from_secs(1)).into_std());
+    let limits = Limits { deadline, ..limits(MIB) };
+    let head = Bytes::from_static(b"\0\0\0\0\x02");
+    let head =
+        stream::once(std::future::ready(Ok::<_, std::convert::Infallible>(Frame::data(head))));
+    let body = StreamBody::new(head.chain(stream::pending()));
+    let handle = async |_, _| Ok(Bytes::new());
+    let answered = unary(body, Coding::Identity, limits, charge, handle).await;
+    assert_eq!(answered.map(drop).unwrap_err().code, Code::DeadlineExceeded);
+    assert!((1..5).contains(&start.elapsed().as_secs()));
+    assert_eq!(budget.used(), 0);
+}
+
 /// Scenario: names of codings, and lists of those that are taken.
 /// Guarantees: unknown ones and those not listed are rejected with what to use instead.
 #[test]
