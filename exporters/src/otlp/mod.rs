@@ -25,10 +25,10 @@ pub use parts::Encoding;
 use parts::Parts;
 use progress::{Attempt, Progress};
 
-/// The name of the header that tells the version of the profiles signal, and the version that is
+/// The name of the header with the version of the profiles signal, and the version that is
 /// sent: proto 1.10 and 1.11.
 pub(crate) const VERSION_HEADER: (&str, &str) = ("otlp-profiles-development-version", "1");
-/// The smallest request that we let a server talk us into.
+/// The smallest limit of a request that a server can bring us to.
 const SMALLEST: usize = 16 << 10;
 /// How often what a server refuses is logged.
 const LOG_EVERY: Duration = Duration::from_secs(60);
@@ -59,7 +59,7 @@ struct Shared<T> {
 #[derive(Default)]
 struct Log {
     last: Option<Instant>,
-    unsaid: u64,
+    suppressed: u64,
 }
 
 impl<T: Transport> Otlp<T> {
@@ -113,7 +113,7 @@ impl<T: Transport> Shared<T> {
         let answer = self.transport.send(request).await?;
         self.rejected.add(answer.rejected_profiles);
         if answer.rejected_profiles > 0 || !answer.message.is_empty() {
-            self.tell(&answer);
+            self.log_rejected(&answer);
         }
         Ok(())
     }
@@ -178,17 +178,17 @@ impl<T: Transport> Shared<T> {
         Some(half)
     }
 
-    fn tell(&self, answer: &PartialSuccess) {
+    fn log_rejected(&self, answer: &PartialSuccess) {
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         if log.last.is_some_and(|last| now.duration_since(last) < LOG_EVERY) {
-            log.unsaid += 1;
+            log.suppressed += 1;
             return;
         }
         log.last = Some(now);
-        let more = match std::mem::take(&mut log.unsaid) {
+        let more = match std::mem::take(&mut log.suppressed) {
             0 => String::new(),
-            unsaid => format!(" (and {unsaid} answers like this before)"),
+            suppressed => format!(" (and {suppressed} answers like this before)"),
         };
         let (id, message) = (&self.id, &answer.message);
         match answer.rejected_profiles {

@@ -12,7 +12,7 @@ profpipe_network::grpc_client_config! {
     pub struct Config {
         endpoint: "", compression: Compression::Gzip;
         /// The most bytes of a request, uncompressed; larger batches are cut. Most servers take
-        /// 4 MiB unless they are told to take more (`max_recv_msg_size_mib` of the Collector).
+        /// 4 MiB unless they are configured to take more (`max_recv_msg_size_mib` of the Collector).
         pub max_request_size: ByteSize = ByteSize::mib(4),
     }
 }

@@ -34,7 +34,7 @@ profpipe_network::http_client_config! {
         /// The most samples of a profile; larger ones are split.
         pub max_profile_samples: usize = 16_000,
         /// Profiles older than this are rejected without asking the server; `0` leaves it to the
-        /// server, whose limit is an hour if nobody set it (`-validation.reject-older-than`).
+        /// server, whose limit is an hour unless it is set (`-validation.reject-older-than`).
         pub max_age: Duration = Duration::from_secs(0),
         /// How many profiles of a batch are on their way at a time.
         pub concurrency: usize = 8,

@@ -57,7 +57,7 @@ struct Inner {
 }
 
 impl Progress {
-    /// Takes up a batch where it was left. The second of two equal batches at a time starts anew.
+    /// Takes up a batch where it was left. The second of two equal batches at a time starts again.
     pub(super) fn begin(&self, pushes: &[Push], now: u64) -> Attempt {
         let content: Vec<_> =
             pushes.iter().map(|push| (&push.labels, push.time_nanos, &push.profile)).collect();
@@ -104,7 +104,7 @@ impl Progress {
 
 impl Inner {
     /// The time, or the first after it that these labels have not had. A server keeps one of
-    /// two profiles of a series and a millisecond, although it is told nanoseconds.
+    /// two profiles of a series and a millisecond, although it is sent nanoseconds.
     fn unique(&mut self, labels: u64, mut time: u64) -> u64 {
         while !self.times.insert((labels, time / MILLISECOND)) {
             time = time.saturating_add(MILLISECOND);

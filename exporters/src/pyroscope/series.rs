@@ -84,7 +84,7 @@ pub(super) fn build(profiles: &Profiles, config: &Config) -> Built {
     built
 }
 
-/// What tells series apart.
+/// What distinguishes series.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Key {
     labels: Arc<Labels>,
@@ -289,7 +289,7 @@ impl<'a> Series<'a> {
     }
 }
 
-/// Rows by what tells samples apart, with a value for each column.
+/// Rows by what distinguishes samples, with a value for each column.
 struct Rows<'n> {
     width: usize,
     keys: Vec<(StackIx, usize, LinkIx)>,

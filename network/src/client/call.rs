@@ -63,7 +63,7 @@ impl From<CallError> for Failure {
 
 impl Client {
     /// Calls the method at `uri` with one message, and returns the message of the answer. The message
-    /// is compressed as the settings say. With a timeout the server is told of it.
+    /// is compressed as the settings say. A timeout is sent to the server, too.
     ///
     /// # Errors
     /// If there is no answer, or its status is not OK.

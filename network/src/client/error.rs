@@ -15,7 +15,7 @@ pub struct ClientError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// No connection: no such name, nobody listens, no trust.
+    /// No connection: no such name, nothing listens, no trust.
     Connect,
     /// The connection broke, or what came is not HTTP.
     Broken,

@@ -1,9 +1,9 @@
 //! Calling others over HTTP and gRPC: for exporters, and for receivers that pull.
 //!
 //! [`Client`] makes one request at a time look simple: pooled connections (HTTP/1.1, HTTP/2), TLS
-//! with certificates that are read anew when they change, credentials from an extension, a proxy,
+//! with certificates that are reloaded when they change, credentials from an extension, a proxy,
 //! an answer of limited size, a deadline, no redirects. [`Client::call`] is a unary gRPC call over the
-//! same. Nothing is tried twice: the engine does that, told by [`Failure`] what may help.
+//! same. Nothing is retried here: the engine does that where [`Failure`] says that it may help.
 //!
 //! Values of headers are secrets: no error and no log has them.
 //!

@@ -15,7 +15,7 @@ use super::request::{Response, read};
 /// Gets `path` from the program that listens at `socket`, up to `max` bytes.
 ///
 /// # Errors
-/// If nobody listens there, or what answers is not HTTP.
+/// If no program listens there, or what answers is not HTTP.
 pub async fn get_over_socket(socket: &Path, path: &str, max: usize) -> Result<Response, Error> {
     let of = |cause: &dyn std::fmt::Display| {
         Error::new(format!("cannot ask {}: {cause}", socket.display()))

@@ -1,4 +1,4 @@
-//! Whom we trust and who we are: the TLS settings as rustls wants them, read anew when files change.
+//! Whom we trust and who we are: the TLS settings as rustls wants them, reloaded when files change.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -60,7 +60,7 @@ impl Trust {
         TlsConnector::from(self.current()).connect(name, stream).await
     }
 
-    /// The settings for a new connection; read anew if the files have changed. Files that are
+    /// The settings for a new connection; reloaded if the files have changed. Files that are
     /// broken, or half written, leave what was read before.
     fn current(&self) -> Arc<ClientConfig> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -74,7 +74,7 @@ impl Trust {
             match config(&self.settings, &self.protocols) {
                 Ok(config) => {
                     state.config = config;
-                    tracing::info!("the certificates for new connections were read anew");
+                    tracing::info!("the certificates for new connections were reloaded");
                 }
                 Err(error) => {
                     tracing::warn!("keeping the certificates read before: {}", error.chain());

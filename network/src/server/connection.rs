@@ -38,7 +38,7 @@ pub(super) fn protocol(settings: &ServerSettings) -> Builder<TokioExecutor> {
     builder
         .http1()
         .max_headers(MAX_HEADERS)
-        // A reader below takes care of it, and tells a slow header from a quiet connection.
+        // A reader below takes care of it, and distinguishes a slow header from a quiet connection.
         .header_read_timeout(None)
         .keep_alive(settings.keep_alive)
         .max_buf_size(64 << 10);
@@ -67,7 +67,7 @@ pub(super) async fn stopped(stop: &mut Stop) -> Option<Instant> {
 /// Held by everything that may still send something on.
 pub(super) type Alive = mpsc::Sender<Infallible>;
 
-/// Serves a connection until it ends, is quiet for too long, or is told to stop.
+/// Serves a connection until it ends, is quiet for too long, or is asked to stop.
 pub(super) async fn connection<IO>(
     io: IO,
     peer: Peer,
@@ -114,7 +114,7 @@ pub(super) async fn connection<IO>(
         tokio::select! {
             // How it ended does not matter: clients close connections as they like.
             _ = serving.as_mut() => return,
-            // The server being gone means the same as being told to stop.
+            // The server being gone means the same as being asked to stop.
             until = stopped(&mut stop), if last.is_none() => {
                 let until = until.unwrap_or_else(|| Instant::now() + CLOSE_TIMEOUT);
                 activity.parting.store(true, Ordering::Release);

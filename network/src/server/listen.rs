@@ -74,7 +74,7 @@ impl Server {
         self.address
     }
 
-    /// Serves until told to stop and until no handler has anything to send any more; bodies are
+    /// Serves until asked to stop and until no handler has anything to send any more; bodies are
     /// admitted to `budget`.
     ///
     /// # Errors

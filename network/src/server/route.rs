@@ -144,7 +144,7 @@ impl Router {
     ) -> Result<&Arc<dyn Handler>, Rejection> {
         let path = head.uri.path();
         let Some(methods) = self.paths.get(path) else {
-            // A path may be long, and may hold what nobody wants in a log.
+            // A path may be long, and may hold what does not belong in a log.
             let message = "there is nothing at this path".to_owned();
             return Err(Rejection::new(StatusCode::NOT_FOUND, Code::Unimplemented, message));
         };

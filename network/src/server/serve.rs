@@ -124,7 +124,7 @@ fn find<'s>(
 fn authenticate(shared: &Shared, head: &request::Parts) -> Result<Identity, Rejection> {
     let Some(extension) = &shared.auth else { return Ok(Identity::default()) };
     let Some(auth) = extension.server_auth() else {
-        return Err(Rejection::unauthenticated("nobody can be authenticated here"));
+        return Err(Rejection::unauthenticated("senders cannot be authenticated here"));
     };
     let values: Vec<&[u8]> =
         head.headers.get_all(auth.header()).iter().map(http::HeaderValue::as_bytes).collect();

@@ -28,7 +28,7 @@ const FORGET_INTERVAL: Duration = Duration::from_secs(1);
 const MAX_REJECTIONS: u32 = 32;
 /// The first wait, which doubles, and the longest: senders give up after five seconds or more.
 const BACKOFF: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(3)];
-/// Addresses that are told apart, about: some share what is remembered of them.
+/// Addresses that are distinguished, about: some share what is remembered of them.
 const ADDRESS_SLOTS: usize = 1024;
 
 /// Where answers wait.

@@ -45,7 +45,7 @@ impl Tls {
             if seen != state.seen {
                 match read(&self.settings) {
                     Ok(config) => {
-                        tracing::info!("certificates were read anew");
+                        tracing::info!("certificates were reloaded");
                         state.config = config;
                         state.seen = seen;
                     }

@@ -323,7 +323,7 @@ macro_rules! server_config {
             pub max_connections: usize,
             /// Listening beyond this host without `tls` and `auth` is meant so.
             pub insecure: bool,
-            /// The header that names the tenant, such as `X-Scope-OrgID`. Set it only if nobody
+            /// The header that names the tenant, such as `X-Scope-OrgID`. Set it only if no one
             /// but a trusted proxy can send it: a tenant known by credentials goes before.
             #[serde(skip_serializing_if = "Option::is_none")]
             pub tenant_header: Option<String>,
@@ -420,7 +420,7 @@ macro_rules! server_config {
             pub max_connections: usize,
             /// Listening beyond this host without `tls` and `auth` is meant so.
             pub insecure: bool,
-            /// The header that names the tenant, such as `X-Scope-OrgID`. Set it only if nobody
+            /// The header that names the tenant, such as `X-Scope-OrgID`. Set it only if no one
             /// but a trusted proxy can send it: a tenant known by credentials goes before.
             #[serde(skip_serializing_if = "Option::is_none")]
             pub tenant_header: Option<String>,

@@ -90,7 +90,7 @@ pub(super) fn ingest(
     pay: Pay<'_>,
 ) -> Result<Profiles, Refused> {
     let profile = match query.format {
-        Format::Foreign(name) => {
+        Format::Unsupported(name) => {
             return Err(Refused::Unsupported(format!(
                 "format {name} is not supported; accepted are pprof (plain, gzip, or as the field \
                  `profile` of a form), folded or groups (`a;b;c 12`) and lines (`a;b;c`)"

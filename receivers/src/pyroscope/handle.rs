@@ -85,7 +85,7 @@ impl Intake {
         drop(turn);
         let profiles = decoded.map_err(|refused| {
             if refused != Refused::Busy {
-                // How many samples there were nobody knows: at least one.
+                // How many samples there were is not known: at least one.
                 counts.failed.add(1);
             }
             rejection(refused)

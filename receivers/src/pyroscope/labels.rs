@@ -103,7 +103,7 @@ impl Identity {
     }
 }
 
-/// The start of a text that a stranger wrote, fit for a message.
+/// The start of a text from outside, fit for a message.
 pub(super) fn quote(text: &str) -> String {
     const MAX_QUOTE: usize = 60;
     text.chars().take(MAX_QUOTE).map(|char| if char.is_control() { '.' } else { char }).collect()

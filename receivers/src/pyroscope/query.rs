@@ -22,7 +22,7 @@ pub(super) enum Format {
     /// `root;caller;leaf` a line, each seen once.
     Lines,
     /// One that is not read.
-    Foreign(&'static str),
+    Unsupported(&'static str),
 }
 
 /// What the query says.
@@ -72,11 +72,11 @@ impl Query {
 
 fn format(format: &str, content_type: &str) -> Format {
     match (format, content_type) {
-        ("trie", _) | (_, "binary/octet-stream+trie") => Format::Foreign("trie"),
-        ("tree", _) | (_, "binary/octet-stream+tree") => Format::Foreign("tree"),
+        ("trie", _) | (_, "binary/octet-stream+trie") => Format::Unsupported("trie"),
+        ("tree", _) | (_, "binary/octet-stream+tree") => Format::Unsupported("tree"),
         ("lines", _) => Format::Lines,
-        ("jfr", _) => Format::Foreign("jfr"),
-        ("speedscope", _) => Format::Foreign("speedscope"),
+        ("jfr", _) => Format::Unsupported("jfr"),
+        ("speedscope", _) => Format::Unsupported("speedscope"),
         // Older agents send a form and say that it is pprof.
         ("pprof", kind) if !kind.contains("multipart/form-data") => Format::Pprof,
         (_, kind) if kind.contains("multipart/form-data") => Format::Multipart,
@@ -113,7 +113,7 @@ fn name(text: &str) -> Result<(String, Vec<(String, String)>), Malformed> {
     Ok((app.to_owned(), labels))
 }
 
-/// A time: a number whose length tells its unit, `now`, or `now-1h`. What is neither is now.
+/// A time: a number whose length gives its unit, `now`, or `now-1h`. What is neither is now.
 fn time(text: &str, now: u64) -> u64 {
     const SECOND: u64 = 1_000_000_000;
     if let Some(ago) = text.strip_prefix("now-") {

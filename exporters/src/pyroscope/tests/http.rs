@@ -255,7 +255,7 @@ async fn an_attempt_cut_off_is_taken_up() {
     assert_eq!(of_x, 1);
 }
 
-/// Scenario: a bad series among good ones; only bad ones; wrong credentials; nobody there.
+/// Scenario: a bad series among good ones; only bad ones; wrong credentials; no server.
 /// Guarantees: the good ones are stored and the bad one counted; refused; held; tried again.
 #[tokio::test]
 async fn failures_are_what_they_mean() {

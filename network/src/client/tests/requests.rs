@@ -141,7 +141,7 @@ async fn redirects_are_errors() {
     assert_eq!(server.seen().len(), 2);
 }
 
-/// Scenario: nobody listens; a server that accepts and is silent; one that cuts the connection
+/// Scenario: no server listens; a server that accepts and is silent; one that cuts the connection
 /// after some bytes of its answer.
 /// Guarantees: each is an error of its kind, after which a batch is tried again.
 #[tokio::test]

@@ -205,7 +205,7 @@ where
                     Poll::Ready(Some(Err(_))) => Err(super::cut_short()),
                     Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
                         Ok(piece) => Ok(piece),
-                        // Trailers, which nobody needs.
+                        // Trailers, which are not used.
                         Err(_) => continue,
                     },
                 }

@@ -167,7 +167,7 @@ where
             Some(Ok(frame)) => frame.into_data(),
             Some(Err(_)) => return Err(cut_short()),
         };
-        // Anything else is trailers, which nobody needs.
+        // Anything else is trailers, which are not used.
         let Ok(mut data) = data else { continue };
         while data.has_remaining() {
             let chunk = data.chunk();

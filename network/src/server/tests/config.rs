@@ -76,7 +76,7 @@ fn nonsense_is_named() {
     }
 }
 
-/// Scenario: an authenticator that is not there, and one that authenticates nobody; an address in use.
+/// Scenario: an authenticator that is not there, and one that does not authenticate; an address in use.
 /// Guarantees: one line that says so, when the server is built.
 #[tokio::test]
 async fn what_cannot_be_built() {

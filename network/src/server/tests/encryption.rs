@@ -94,12 +94,12 @@ async fn both_protocols() {
     assert!(!answer.contains("HTTP/1.1"), "{answer}");
 }
 
-/// Scenario: a server that wants certificates of clients, with a good one, one of a stranger, none.
+/// Scenario: a server that wants certificates of clients, with a good one, one of another authority, none.
 /// Guarantees: only the first is served.
 #[tokio::test]
 async fn clients_show_certificates() {
     let directory = tempfile::tempdir().unwrap();
-    let (ours, strangers) = (authority(), authority());
+    let (ours, others) = (authority(), authority());
     let mut settings = encrypted(directory.path(), &ours);
     settings.tls.as_mut().unwrap().client_ca_file =
         Some(write(directory.path(), "ca.pem", &ours.pem()));
@@ -107,7 +107,7 @@ async fn clients_show_certificates() {
     let to = server.address;
     let stream = connect(to, &ours, Some(issue(&ours)), b"http/1.1").await.unwrap();
     assert_eq!(ask_over(stream, "POST", "/echo", &[], b"x").await.status, 200);
-    for identity in [None, Some(issue(&strangers))] {
+    for identity in [None, Some(issue(&others))] {
         // In TLS 1.3 the client hears of it only when it reads.
         let Ok(mut stream) = connect(to, &ours, identity, b"http/1.1").await else { continue };
         let mut answer = Vec::new();

@@ -31,7 +31,7 @@ async fn requests_at_work_are_answered() {
         server.stopper.stop(Duration::from_secs(20));
         let mut task = server.task;
         let ended = timeout(Duration::from_millis(200), &mut task).await;
-        // One that only waits for what becomes of its batch holds up nobody.
+        // One that only waits for what becomes of its batch does not hold up the stop.
         assert_eq!(ended.is_ok(), early);
         gate.add_permits(2);
         if !early {
@@ -92,7 +92,7 @@ async fn the_socket_outlives_the_server() {
     }
     assert!(fresh.await.unwrap() > 20);
     assert!(keeping.await.unwrap() > 20);
-    // With nobody left, the socket is still there until it is given back.
+    // With no server left, the socket is still there until it is given back.
     server.stopper.stop(Duration::from_secs(1));
     server.task.await.unwrap().unwrap();
     assert!(TcpStream::connect(to).await.is_ok());

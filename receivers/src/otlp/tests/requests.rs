@@ -138,7 +138,7 @@ async fn development_versions() {
 #[tokio::test]
 async fn empty_requests_succeed() {
     let mut receiver = start("", "");
-    let kept = receiver.settle(Outcome::Rejected("nobody should ask".into()));
+    let kept = receiver.settle(Outcome::Rejected("not to be asked".into()));
     for body in [Vec::new(), request(&[]), request(&[0, 0])] {
         let answer = post(receiver.http, PATH, &[PROTOBUF], &body).await;
         assert_eq!((answer.status.as_u16(), answer.body.len()), (200, 0));

@@ -129,7 +129,7 @@ async fn many_at_a_time() {
     for (answer, good) in answers {
         assert_eq!(answer.await.unwrap(), good);
     }
-    // What nobody waited for may still be at work.
+    // What no sender waited for may still be at work.
     while budget.used() > 0 {
         tokio::task::yield_now().await;
     }

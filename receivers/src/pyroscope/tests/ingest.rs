@@ -71,10 +71,10 @@ fn formats_are_told_by_parameter_or_content_type() {
         ("&format=lines", form, Format::Lines),
         ("&format=pprof", "", Format::Pprof),
         ("", form, Format::Multipart),
-        ("&format=jfr", form, Format::Foreign("jfr")),
-        ("&format=speedscope", "", Format::Foreign("speedscope")),
-        ("", "binary/octet-stream+trie", Format::Foreign("trie")),
-        ("&format=tree", "", Format::Foreign("tree")),
+        ("&format=jfr", form, Format::Unsupported("jfr")),
+        ("&format=speedscope", "", Format::Unsupported("speedscope")),
+        ("", "binary/octet-stream+trie", Format::Unsupported("trie")),
+        ("&format=tree", "", Format::Unsupported("tree")),
     ] {
         assert_eq!(query(&format!("name=a{text}"), content_type).format, wanted, "{text}");
     }

@@ -17,7 +17,7 @@ fn labels(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
     pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
-/// Scenario: the same request as protobuf and as JSON, with fields that nobody knows.
+/// Scenario: the same request as protobuf and as JSON, with unknown fields.
 /// Guarantees: both are read as the same series.
 #[test]
 fn protobuf_and_json_are_the_same() {
