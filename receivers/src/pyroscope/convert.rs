@@ -20,7 +20,7 @@ use super::text;
 
 /// Why a request is not taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Refused {
+pub(super) enum ConvertError {
     /// It breaks a rule; sent again it will be refused again.
     #[error("{0}")]
     Invalid(String),
@@ -38,10 +38,10 @@ pub(super) enum Refused {
 /// Takes so many bytes of the memory budget; false if there is no room.
 pub(super) type Pay<'a> = &'a mut dyn FnMut(usize) -> bool;
 
-/// How much is unfolded at a time.
-const CHUNK: usize = 64 << 10;
+/// How much is decompressed at a time.
+const CHUNK_BYTES: usize = 64 << 10;
 
-impl From<Malformed> for Refused {
+impl From<Malformed> for ConvertError {
     fn from(Malformed(what): Malformed) -> Self {
         Self::Invalid(what)
     }
@@ -55,19 +55,19 @@ pub(super) fn push(
     series: Vec<Series>,
     limit: ByteSize,
     pay: Pay<'_>,
-) -> Result<Profiles, Refused> {
+) -> Result<Profiles, ConvertError> {
     let mut left = limit.0;
     let mut all = Vec::new();
     for (at, one) in series.into_iter().enumerate() {
         let within = |what: String| format!("push series with index {at} failed: {what}");
-        let identity =
-            Identity::of(one.labels).map_err(|Malformed(what)| Refused::Invalid(within(what)))?;
+        let identity = Identity::of(one.labels)
+            .map_err(|Malformed(what)| ConvertError::Invalid(within(what)))?;
         for profile in one.profiles {
             let decoded = pprof(&profile, left, limit, pay).map_err(|refused| match refused {
-                Refused::Invalid(what) => Refused::Invalid(within(what)),
-                Refused::TooLarge(what) => Refused::TooLarge(within(what)),
-                Refused::Unsupported(what) => Refused::Unsupported(within(what)),
-                Refused::Busy => Refused::Busy,
+                ConvertError::Invalid(what) => ConvertError::Invalid(within(what)),
+                ConvertError::TooLarge(what) => ConvertError::TooLarge(within(what)),
+                ConvertError::Unsupported(what) => ConvertError::Unsupported(within(what)),
+                ConvertError::Busy => ConvertError::Busy,
             })?;
             let Some(mut decoded) = decoded else { continue };
             left = left.saturating_sub(decoded_bytes(&decoded));
@@ -88,10 +88,10 @@ pub(super) fn ingest(
     body: &Bytes,
     limit: ByteSize,
     pay: Pay<'_>,
-) -> Result<Profiles, Refused> {
+) -> Result<Profiles, ConvertError> {
     let profile = match query.format {
         Format::Unsupported(name) => {
-            return Err(Refused::Unsupported(format!(
+            return Err(ConvertError::Unsupported(format!(
                 "format {name} is not supported; accepted are pprof (plain, gzip, or as the field \
                  `profile` of a form), folded or groups (`a;b;c 12`) and lines (`a;b;c`)"
             )));
@@ -99,11 +99,11 @@ pub(super) fn ingest(
         Format::Groups | Format::Lines => {
             let (name, app) = text::named(&query.app)?;
             if body.len() as u64 > limit.0 {
-                return Err(Refused::TooLarge(too_large(limit)));
+                return Err(ConvertError::TooLarge(too_large(limit)));
             }
             // Names, functions, locations and stacks of it.
             if !pay(body.len().saturating_mul(2)) {
-                return Err(Refused::Busy);
+                return Err(ConvertError::Busy);
             }
             let mut profiles = text::decode(body, query)?;
             if profiles.sample_count() == 0 {
@@ -139,52 +139,52 @@ fn pprof(
     left: u64,
     limit: ByteSize,
     pay: Pay<'_>,
-) -> Result<Option<Profiles>, Refused> {
+) -> Result<Option<Profiles>, ConvertError> {
     if profile.is_empty() {
         return Ok(None);
     }
-    let plain = unfold(profile, left, limit, pay)?;
+    let plain = decompress(profile, left, limit, pay)?;
     // The tables take about as much again.
     if !pay(plain.len()) {
-        return Err(Refused::Busy);
+        return Err(ConvertError::Busy);
     }
     match pprof::decode_bounded(&plain, usize::try_from(left).unwrap_or(usize::MAX)) {
         Ok(profiles) => Ok(Some(profiles)),
         Err(DecodeError::Empty) => Ok(None),
-        Err(DecodeError::TooLarge { .. }) => Err(Refused::TooLarge(too_large(limit))),
+        Err(DecodeError::TooLarge { .. }) => Err(ConvertError::TooLarge(too_large(limit))),
         Err(error) => {
             let cause = std::error::Error::source(&error);
             let cause = cause.map(|cause| format!(": {cause}")).unwrap_or_default();
-            Err(Refused::Invalid(format!("{error}{cause}")))
+            Err(ConvertError::Invalid(format!("{error}{cause}")))
         }
     }
 }
 
 /// Decompresses a profile piece by piece, each paid for before it is kept.
-fn unfold<'a>(
+fn decompress<'a>(
     profile: &'a [u8],
     left: u64,
     limit: ByteSize,
     pay: Pay<'_>,
-) -> Result<Cow<'a, [u8]>, Refused> {
+) -> Result<Cow<'a, [u8]>, ConvertError> {
     if !profile.starts_with(&[0x1f, 0x8b]) {
         return Ok(profile.into());
     }
     let mut reader = MultiGzDecoder::new(profile);
-    let mut chunk = vec![0; CHUNK];
+    let mut chunk = vec![0; CHUNK_BYTES];
     let mut plain = Vec::new();
     loop {
         let read = reader
             .read(&mut chunk)
-            .map_err(|error| Refused::Invalid(format!("the gzip data is damaged: {error}")))?;
+            .map_err(|error| ConvertError::Invalid(format!("the gzip data is damaged: {error}")))?;
         if read == 0 {
             return Ok(plain.into());
         }
         if (plain.len() + read) as u64 > left {
-            return Err(Refused::TooLarge(too_large(limit)));
+            return Err(ConvertError::TooLarge(too_large(limit)));
         }
         if !pay(read) {
-            return Err(Refused::Busy);
+            return Err(ConvertError::Busy);
         }
         plain.extend_from_slice(chunk.get(..read).unwrap_or_default());
     }

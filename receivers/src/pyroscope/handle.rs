@@ -17,7 +17,7 @@ use profpipe_network::server::{Handler, Rejection, Reply, Request, Transport};
 use profpipe_profile::Profiles;
 use tokio::sync::Semaphore;
 
-use super::convert::{self, Refused};
+use super::convert::{self, ConvertError};
 use super::push;
 use super::query::Query;
 use crate::intake::{Counts, deliver};
@@ -69,7 +69,7 @@ impl Intake {
         &self,
         request: Request,
         protocol: Protocol,
-        decode: impl FnOnce(&Bytes, &mut dyn FnMut(usize) -> bool) -> Result<Profiles, Refused>
+        decode: impl FnOnce(&Bytes, &mut dyn FnMut(usize) -> bool) -> Result<Profiles, ConvertError>
         + Send
         + 'static,
     ) -> Result<(), Rejection> {
@@ -83,12 +83,12 @@ impl Intake {
         let (decoded, charge): (_, Charge) =
             decoded.await.map_err(|_| Rejection::unavailable("the server is stopping"))?;
         drop(turn);
-        let profiles = decoded.map_err(|refused| {
-            if refused != Refused::Busy {
+        let profiles = decoded.map_err(|error| {
+            if error != ConvertError::Busy {
                 // How many samples there were is not known: at least one.
                 counts.failed.add(1);
             }
-            rejection(refused)
+            rejection(error)
         })?;
         if profiles.sample_count() == 0 {
             return Ok(());
@@ -99,18 +99,18 @@ impl Intake {
     }
 }
 
-fn rejection(refused: Refused) -> Rejection {
-    match refused {
-        Refused::Invalid(what) => Rejection::invalid(what),
+fn rejection(error: ConvertError) -> Rejection {
+    match error {
+        ConvertError::Invalid(what) => Rejection::invalid(what),
         // Not RESOURCE_EXHAUSTED, which clients of Pyroscope take for a rate limit: it will never
         // be taken, however often it is sent.
-        Refused::TooLarge(what) => {
+        ConvertError::TooLarge(what) => {
             Rejection::new(StatusCode::PAYLOAD_TOO_LARGE, Code::InvalidArgument, what)
         }
-        Refused::Unsupported(what) => {
+        ConvertError::Unsupported(what) => {
             Rejection::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::InvalidArgument, what)
         }
-        Refused::Busy => Rejection::busy(),
+        ConvertError::Busy => Rejection::busy(),
     }
 }
 
@@ -173,7 +173,7 @@ impl Handler for Push {
                 Form::Json => {
                     // The base64 text becomes bytes while it is still there.
                     if !pay(body.len()) {
-                        return Err(Refused::Busy);
+                        return Err(ConvertError::Busy);
                     }
                     push::decode_json(body)?
                 }

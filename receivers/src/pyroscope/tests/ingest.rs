@@ -6,7 +6,7 @@ use profpipe_profile::Profiles;
 use profpipe_profile::attribute_names::PROFILE_NAME;
 
 use super::{facts, mark, pprof};
-use crate::pyroscope::convert::{self, Refused};
+use crate::pyroscope::convert::{self, ConvertError};
 use crate::pyroscope::query::{Format, Query};
 
 const SECOND: u64 = 1_000_000_000;
@@ -16,7 +16,7 @@ fn query(text: &str, content_type: &str) -> Query {
     Query::parse(text, content_type, NOW).unwrap()
 }
 
-fn ingest(text: &str, content_type: &str, body: &[u8]) -> Result<Profiles, Refused> {
+fn ingest(text: &str, content_type: &str, body: &[u8]) -> Result<Profiles, ConvertError> {
     let body = Bytes::copy_from_slice(body);
     convert::ingest(&query(text, content_type), content_type, &body, ByteSize::mib(16), &mut |_| {
         true
@@ -79,7 +79,9 @@ fn formats_are_told_by_parameter_or_content_type() {
         assert_eq!(query(&format!("name=a{text}"), content_type).format, wanted, "{text}");
     }
     let refused = ingest("name=a&format=jfr", "", b"FLR").unwrap_err();
-    assert!(matches!(&refused, Refused::Unsupported(what) if what.contains("accepted are pprof")));
+    assert!(
+        matches!(&refused, ConvertError::Unsupported(what) if what.contains("accepted are pprof"))
+    );
 }
 
 /// Scenario: collapsed stacks with counts, and stacks alone, at 100 and 50 samples a second.
@@ -103,8 +105,8 @@ fn texts_become_time() {
     assert_eq!(mark(&batch, PROFILE_NAME), Some("memory"));
     assert_eq!(ingest("name=app", "", b"").unwrap().sample_count(), 0);
     let refused = ingest("name=app.nonsense", "", b"a 1\n").unwrap_err();
-    assert_eq!(refused, Refused::Invalid("unknown profile type: nonsense".to_owned()));
-    assert!(matches!(ingest("name=app", "", b"a;b x\n").unwrap_err(), Refused::Invalid(_)));
+    assert_eq!(refused, ConvertError::Invalid("unknown profile type: nonsense".to_owned()));
+    assert!(matches!(ingest("name=app", "", b"a;b x\n").unwrap_err(), ConvertError::Invalid(_)));
 }
 
 /// Scenario: pprof raw and in the form of older agents, with a time near the epoch; an empty body.
@@ -132,8 +134,8 @@ fn pprof_is_taken_raw_and_in_a_form() {
     let refused = ingest(name, form, &body.concat()).unwrap_err();
     assert!(refused.to_string().contains("unsupported client version"), "{refused}");
     for broken in [&b""[..], b"--zz", b"--zz\r\nx\r\n--zz--", b"--zz--"] {
-        assert!(matches!(ingest(name, form, broken), Err(Refused::Invalid(_))), "{broken:?}");
+        assert!(matches!(ingest(name, form, broken), Err(ConvertError::Invalid(_))), "{broken:?}");
     }
     assert_eq!(ingest("name=a&format=pprof", "", b"").unwrap().sample_count(), 0);
-    assert!(matches!(ingest("name=a&format=pprof", "", b"no"), Err(Refused::Invalid(_))));
+    assert!(matches!(ingest("name=a&format=pprof", "", b"no"), Err(ConvertError::Invalid(_))));
 }

@@ -7,7 +7,7 @@ use profpipe_profile::attribute_names::PROFILE_NAME;
 use proptest::prelude::*;
 
 use super::{facts, field, mark, pprof, series};
-use crate::pyroscope::convert::{Refused, push};
+use crate::pyroscope::convert::{ConvertError, push};
 use crate::pyroscope::labels::Identity;
 use crate::pyroscope::push::{Series, decode, decode_json};
 
@@ -128,8 +128,8 @@ fn one_bad_series_refuses_the_request() {
     let name = [("__name__", "process_cpu")];
     let bytes = [series(&name, &[&good]), series(&name, &[b"\x1f\x8bno"])].concat();
     let error = push(decode(&bytes.into()).unwrap(), LIMIT, &mut |_| true).unwrap_err();
-    assert!(matches!(&error, Refused::Invalid(what) if what.contains("index 1")), "{error}");
+    assert!(matches!(&error, ConvertError::Invalid(what) if what.contains("index 1")), "{error}");
     let many = series(&name, &[good.as_slice(); 50]);
     let error = push(decode(&many.into()).unwrap(), ByteSize(1000), &mut |_| true).unwrap_err();
-    assert!(matches!(error, Refused::TooLarge(_)), "{error}");
+    assert!(matches!(error, ConvertError::TooLarge(_)), "{error}");
 }
