@@ -1,8 +1,8 @@
 //! gRPC on `tonic`: its framing, codes, statuses and calls, with what this project adds to it.
 //!
 //! Messages travel as bytes ([`RawCodec`]): a gateway forwards them without decoding. Compression
-//! stays below tonic on both sides, which sees the compressed bytes as the message: a server pays the
-//! memory budget for what it inflates chunk by chunk, a client keeps its level. Left here beside the
+//! stays below tonic on both sides: a server decompresses a message as it comes and pays the memory budget
+//! for every chunk, a client keeps its level. Left here beside the
 //! codec: names of codes, the one status detail that matters ([`retry_delay`]), the timeout of a
 //! request, which tonic reads only in its own transport.
 //!

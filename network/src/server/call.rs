@@ -43,7 +43,7 @@ where
             // tonic asks once.
             let Some(handle) = handle else { return Err(Status::internal("called twice")) };
             let handled = async {
-                let (message, charge) = admission.message(message, &limits).await?;
+                let (message, charge) = admission.message(message)?;
                 handle(message, charge).await
             };
             let answer = handled.await.map_err(|rejection| admission.reject(rejection))?;

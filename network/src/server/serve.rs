@@ -151,8 +151,8 @@ impl Routed<'_> {
                 return Err(rejection);
             }
         };
-        let Before { tenant, coding, limits, mut charge, sending } = before;
-        let body = body::read(body, coding, limits, &mut charge).await?;
+        let Before { tenant, coding, limits, charge, sending } = before;
+        let (body, charge) = body::read(body, coding, limits, charge).await?;
         self.handle(head, Taken { body, charge, tenant, sending }, limits.deadline).await
     }
 

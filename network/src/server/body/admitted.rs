@@ -1,9 +1,9 @@
 //! The body of a gRPC call: every frame is paid for before tonic keeps it.
 //!
 //! [`Admitted`] stands between the connection and tonic. Of a message it looks at the five bytes in
-//! front: a message over the limit ends the call before any of it is kept, and one that is compressed is
-//! passed on as the bytes that it is, to be decompressed by [`Admission::message`] when it is whole,
-//! chunk by chunk, each paid for like the frames. Whether the frame is well-formed is tonic's to say.
+//! front: a message over the limit ends the call before any of it is kept. One that is compressed does not go
+//! through tonic's buffer: it is decompressed as it comes, every chunk paid for, and handed over beside an
+//! empty frame ([`Admission::message`]). Whether a frame is well-formed is otherwise tonic's to say.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,14 +15,14 @@ use profpipe_engine::budget::Charge;
 use tokio::time::{Sleep, sleep_until};
 use tonic::Status;
 
-use super::decompress::{Decompressor, STEP_BYTES};
+use super::decompress::Decompressor;
 use super::{Coding, Limits, Pace, broken, too_large};
 use crate::server::rejection::Rejection;
 
 /// The flag and the length in front of a message.
 const PREFIX_BYTES: usize = 5;
-/// So many steps are decompressed before other tasks have their turn.
-const STEPS_AT_ONCE: usize = 16;
+/// A frame without a message: for one that was decompressed.
+const EMPTY_FRAME: Bytes = Bytes::from_static(&[0; PREFIX_BYTES]);
 
 /// What a call has paid, shared by its body and whoever takes the message.
 #[derive(Debug, Clone)]
@@ -30,17 +30,17 @@ pub(crate) struct Admission(Arc<Mutex<State>>);
 
 #[derive(Debug)]
 struct State {
-    /// `None` once the message was taken.
+    /// `None` while a message is decompressed, and once it was taken.
     charge: Option<Charge>,
-    /// How the message is compressed, as its flag says.
-    coding: Coding,
+    /// The message, if it was compressed.
+    decompressed: Option<Bytes>,
     /// Why the call is rejected.
     rejection: Option<Rejection>,
 }
 
 impl Admission {
     pub(crate) fn new(charge: Charge) -> Self {
-        let state = State { charge: Some(charge), coding: Coding::Identity, rejection: None };
+        let state = State { charge: Some(charge), decompressed: None, rejection: None };
         Self(Arc::new(Mutex::new(state)))
     }
 
@@ -60,29 +60,14 @@ impl Admission {
         self.state().rejection.take()
     }
 
-    /// The message as its sender had it, and what it takes of the budget.
-    pub(crate) async fn message(
-        &self,
-        message: Bytes,
-        limits: &Limits,
-    ) -> Result<(Bytes, Charge), Rejection> {
-        let (charge, coding) = {
-            let mut state = self.state();
-            (state.charge.take(), state.coding)
-        };
+    /// The message as its sender had it, and what it takes of the budget. `message` is what tonic read.
+    pub(crate) fn message(&self, message: Bytes) -> Result<(Bytes, Charge), Rejection> {
+        let mut state = self.state();
+        let charge = state.charge.take();
         let mut charge = charge.ok_or_else(|| broken("a message is taken twice".to_owned()))?;
-        if coding == Coding::Identity {
-            charge.resize(message.len());
-            return Ok((message, charge));
-        }
-        let mut decompressor =
-            Decompressor::new(coding, limits.size, 0, message.len(), &mut charge)?;
-        for steps in message.chunks(STEPS_AT_ONCE * STEP_BYTES) {
-            decompressor.push(steps)?;
-            tokio::task::yield_now().await;
-        }
-        let decompressed = decompressor.finish()?;
-        Ok((decompressed, charge))
+        let message = state.decompressed.take().unwrap_or(message);
+        charge.resize(message.len());
+        Ok((message, charge))
     }
 
     /// Pays for `bytes` of a message in all.
@@ -98,12 +83,13 @@ impl Admission {
 }
 
 /// A body that is paid for as it comes, within the limits of size and time.
-#[derive(Debug)]
 pub(crate) struct Admitted<B> {
     body: B,
     admission: Admission,
     /// How the call says that its message is compressed.
     coding: Coding,
+    /// While a compressed message comes.
+    decompressor: Option<Decompressor>,
     limits: Limits,
     pace: Pace,
     prefix: [u8; PREFIX_BYTES],
@@ -123,6 +109,7 @@ impl<B> Admitted<B> {
             body,
             admission,
             coding,
+            decompressor: None,
             limits,
             pace: Pace::new(),
             prefix: [0; PREFIX_BYTES],
@@ -147,30 +134,47 @@ impl<B> Admitted<B> {
                 return Ok(None);
             }
             self.rest = piece;
-            return self.begin().map(Some);
+            return self.begin();
         }
         self.left = self
             .left
             .checked_sub(piece.len())
             .ok_or_else(|| broken("a second message in a call that has one".to_owned()))?;
+        if let Some(decompressor) = &mut self.decompressor {
+            decompressor.push(&piece)?;
+            return if self.left == 0 { self.decompressed().map(Some) } else { Ok(None) };
+        }
         self.taken += piece.len();
-        self.admission.pay(self.coding.state() + self.taken)?;
+        self.admission.pay(self.taken)?;
         Ok(Some(piece))
     }
 
-    /// The prefix, as tonic gets it.
-    fn begin(&mut self) -> Result<Bytes, Rejection> {
-        let [flag, length @ ..] = &mut self.prefix;
+    /// What tonic gets of a prefix.
+    fn begin(&mut self) -> Result<Option<Bytes>, Rejection> {
+        let [flag, length @ ..] = self.prefix;
         // A length that this machine cannot count is over any limit.
-        self.left = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
-        if *flag <= 1 && self.left > self.limits.size {
+        self.left = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
+        if flag <= 1 && self.left > self.limits.size {
             return Err(too_large(self.limits.size));
         }
-        if *flag == 1 && self.coding != Coding::Identity {
-            self.admission.state().coding = self.coding;
-            *flag = 0;
+        if flag != 1 || self.coding == Coding::Identity {
+            return Ok(Some(Bytes::copy_from_slice(&self.prefix)));
         }
-        Ok(Bytes::copy_from_slice(&self.prefix))
+        let charge = self.admission.state().charge.take();
+        let charge = charge.ok_or_else(|| broken("a message begins twice".to_owned()))?;
+        self.decompressor = Some(Decompressor::new(self.coding, self.limits.size, 0, charge)?);
+        if self.left == 0 { self.decompressed().map(Some) } else { Ok(None) }
+    }
+
+    /// Ends a compressed message: what tonic gets instead.
+    fn decompressed(&mut self) -> Result<Bytes, Rejection> {
+        if let Some(decompressor) = self.decompressor.take() {
+            let (message, charge) = decompressor.finish()?;
+            let mut state = self.admission.state();
+            state.decompressed = Some(message);
+            state.charge = Some(charge);
+        }
+        Ok(EMPTY_FRAME)
     }
 
     /// Whether the time for what has come is over.
@@ -201,10 +205,16 @@ where
                 match Pin::new(&mut this.body).poll_frame(context) {
                     Poll::Pending if this.is_late(context) => Err(super::too_slow()),
                     Poll::Pending => return Poll::Pending,
+                    Poll::Ready(None) if this.decompressor.is_some() => {
+                        Err(broken("the body ends in the middle of a message".to_owned()))
+                    }
                     Poll::Ready(None) => return Poll::Ready(None),
                     Poll::Ready(Some(Err(_))) => Err(super::cut_short()),
                     Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
-                        Ok(piece) => Ok(piece),
+                        Ok(piece) => {
+                            this.pace.received(piece.len());
+                            Ok(piece)
+                        }
                         // Trailers, which are not used.
                         Err(_) => continue,
                     },
@@ -212,10 +222,7 @@ where
             } else {
                 Ok(std::mem::take(&mut this.rest))
             };
-            let taken = piece.and_then(|piece| {
-                this.pace.received(piece.len());
-                this.take(piece)
-            });
+            let taken = piece.and_then(|piece| this.take(piece));
             return match taken {
                 Ok(None) => continue,
                 Ok(Some(piece)) => Poll::Ready(Some(Ok(Frame::data(piece)))),

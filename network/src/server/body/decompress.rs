@@ -23,50 +23,49 @@ pub(super) const STEP_BYTES: usize = 4 << 10;
 const PIECE_BYTES: usize = 32 << 10;
 
 /// Takes the bytes of a body and decompresses them.
-pub(super) enum Decompressor<'c> {
-    Identity(Output<'c>),
-    Gzip(Box<MultiGzDecoder<Output<'c>>>),
-    Zlib(Box<ZlibDecoder<Output<'c>>>),
-    Zstd(Box<Zstd<'c>>),
+pub(super) enum Decompressor {
+    Identity(Output),
+    Gzip(Box<MultiGzDecoder<Output>>),
+    Zlib(Box<ZlibDecoder<Output>>),
+    Zstd(Box<Zstd>),
 }
 
-pub(super) struct Zstd<'c> {
+pub(super) struct Zstd {
     decoder: ZstdDecoder<'static>,
-    output: Output<'c>,
+    output: Output,
     piece: Vec<u8>,
     /// True between frames.
     whole: bool,
 }
 
 /// What came out.
-pub(super) struct Output<'c> {
+pub(super) struct Output {
     bytes: Vec<u8>,
-    charge: &'c mut Charge,
+    /// `None` once it was given back with the body.
+    charge: Option<Charge>,
     limit: usize,
     /// Bytes that went in; nothing is decompressed if it is `None`.
     input: Option<usize>,
-    /// What decompression takes: from the start, with what is kept, and at most for its window.
+    /// What decompression takes: from the start, and at most for its window.
     state: usize,
     window: usize,
     rejection: Option<Rejection>,
 }
 
-impl<'c> Decompressor<'c> {
-    /// For a body of about `expected` bytes, if that is known, that may decompress to `limit`. Of the
-    /// body itself `kept` bytes are in memory meanwhile.
+impl Decompressor {
+    /// For a body of about `expected` bytes, if that is known, that may decompress to `limit`.
     pub(super) fn new(
         coding: Coding,
         limit: usize,
         expected: usize,
-        kept: usize,
-        charge: &'c mut Charge,
+        charge: Charge,
     ) -> Result<Self, Rejection> {
         let mut output = Output {
             bytes: Vec::new(),
-            charge,
+            charge: Some(charge),
             limit,
             input: (coding != Coding::Identity).then_some(0),
-            state: coding.state() + kept,
+            state: coding.state(),
             window: if coding == Coding::Zstd { 1 << WINDOW_LOG } else { 0 },
             rejection: None,
         };
@@ -110,8 +109,8 @@ impl<'c> Decompressor<'c> {
         }
     }
 
-    /// The whole body.
-    pub(super) fn finish(self) -> Result<Bytes, Rejection> {
+    /// The whole body, and what it takes of the budget.
+    pub(super) fn finish(self) -> Result<(Bytes, Charge), Rejection> {
         let mut this = self;
         let finished = match &mut this {
             Self::Identity(_) => Ok(()),
@@ -128,11 +127,12 @@ impl<'c> Decompressor<'c> {
         if bytes.capacity() > bytes.len() + bytes.len() / 4 {
             bytes.shrink_to_fit();
         }
-        output.charge.resize(bytes.len());
-        Ok(bytes.into())
+        let mut charge = output.charge.take().ok_or_else(Rejection::busy)?;
+        charge.resize(bytes.len());
+        Ok((bytes.into(), charge))
     }
 
-    fn output(&mut self) -> &mut Output<'c> {
+    fn output(&mut self) -> &mut Output {
         match self {
             Self::Identity(output) => output,
             Self::Gzip(decoder) => decoder.get_mut(),
@@ -156,7 +156,7 @@ impl<'c> Decompressor<'c> {
     }
 }
 
-impl Zstd<'_> {
+impl Zstd {
     fn push(&mut self, mut chunk: &[u8]) -> io::Result<()> {
         loop {
             let status = self.decoder.run_on_buffers(chunk, &mut self.piece)?;
@@ -178,7 +178,7 @@ impl Zstd<'_> {
     }
 }
 
-impl Output<'_> {
+impl Output {
     fn count_input(&mut self, chunk: &[u8]) {
         if let Some(input) = &mut self.input {
             *input += chunk.len();
@@ -190,8 +190,9 @@ impl Output<'_> {
         let held = if self.input.is_some() { self.bytes.capacity().max(length) } else { length };
         // A window holds no more than what has come out.
         let needed = self.state + held + self.window.min(length);
-        let missing = needed.saturating_sub(self.charge.bytes());
-        if missing > 0 && !self.charge.try_grow(missing) {
+        let Some(charge) = &mut self.charge else { return Ok(()) };
+        let missing = needed.saturating_sub(charge.bytes());
+        if missing > 0 && !charge.try_grow(missing) {
             return Err(Rejection::busy());
         }
         Ok(())
@@ -225,7 +226,7 @@ impl Output<'_> {
     }
 }
 
-impl Write for Output<'_> {
+impl Write for Output {
     fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
         match self.append(piece) {
             Ok(()) => Ok(piece.len()),

@@ -143,13 +143,13 @@ impl Pace {
     }
 }
 
-/// Reads a body of plain HTTP. `charge` grows with it, and covers what is returned.
+/// Reads a body of plain HTTP. The charge grows with it, and covers what is returned.
 pub(crate) async fn read<B>(
     body: B,
     coding: Coding,
     limits: Limits,
-    charge: &mut Charge,
-) -> Result<Bytes, Rejection>
+    charge: Charge,
+) -> Result<(Bytes, Charge), Rejection>
 where
     B: http_body::Body,
     B::Data: Buf,
@@ -181,18 +181,17 @@ where
 }
 
 /// A body on its way in.
-struct BodyReader<'c> {
-    decompressor: Decompressor<'c>,
+struct BodyReader {
+    decompressor: Decompressor,
     limit: usize,
     /// Bytes that may still come.
     left: usize,
 }
 
-impl<'c> BodyReader<'c> {
-    fn new(coding: Coding, limits: Limits, charge: &'c mut Charge) -> Result<Self, Rejection> {
+impl BodyReader {
+    fn new(coding: Coding, limits: Limits, charge: Charge) -> Result<Self, Rejection> {
         let limit = limits.size;
-        let decompressor =
-            Decompressor::new(coding, limit, limits.expected.unwrap_or(0), 0, charge)?;
+        let decompressor = Decompressor::new(coding, limit, limits.expected.unwrap_or(0), charge)?;
         Ok(Self { decompressor, limit, left: limit })
     }
 
