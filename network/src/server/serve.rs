@@ -59,7 +59,7 @@ pub(super) async fn serve(
         && let Some(health) = shared.health.as_ref().filter(|health| health.is_asked(&head))
     {
         drop(alive);
-        return Ok(health.answer(&head, body).await.map(Either::Right));
+        return Ok(Box::pin(health.answer(&head, body)).await.map(Either::Right));
     }
     let (handler, result) = match find(&shared, &head, transport) {
         Ok((handler, identity)) => {
@@ -68,7 +68,8 @@ pub(super) async fn serve(
             let kept = routed.handler;
             let result = match transport {
                 Transport::Http => routed.answer(head.clone(), body).await.map(Reply::into_http),
-                Transport::Grpc => routed.call(head.clone(), body).await,
+                // Boxed, so that requests by plain HTTP do not carry its size around.
+                Transport::Grpc => Box::pin(routed.call(head.clone(), body)).await,
             };
             (Some(kept), result)
         }
