@@ -14,17 +14,17 @@ use profpipe_engine::telemetry::Counter;
 use ringbuf::HeapProd;
 use ringbuf::traits::{Observer, Producer};
 
-use super::ages::{Ages, Meters};
-use super::attr::{Clock, Layout};
-use super::govern::{Counted, Discovery, Governed};
+use super::aggregate::stacks::Stacks;
+use super::events::attr::{Clock, Layout};
+use super::events::session::Session;
+use super::governed::ages::{Ages, Meters};
+use super::governed::govern::{Counted, Discovery, Governed};
 use super::handoff::{Extent, Message, ProcessFacts};
-use super::host::ThisHost;
-use super::loader::Loader;
-use super::merge::Merge;
-use super::process::{Processes, RowIx};
-use super::record::{self, Record, Sample};
-use super::session::Session;
-use super::stacks::Stacks;
+use super::images::loader::Loader;
+use super::processes::host::ThisHost;
+use super::processes::process::{Processes, RowIx};
+use super::records::merge::Merge;
+use super::records::record::{self, Record, Sample};
 use super::sys;
 use super::unwind::Unwinding;
 

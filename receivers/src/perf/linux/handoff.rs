@@ -10,7 +10,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use profpipe_engine::overhead::WaitingWindow;
 
-use super::process::RowIx;
+use super::processes::process::RowIx;
 
 /// The row of kernel code.
 pub(super) const KERNEL_ROW: RowIx = 0;

@@ -1,48 +1,27 @@
 //! The sampler for Linux.
 //!
 //! # Layout
-//! - [`session`]: opens events ([`attr`], [`sys`]) and their rings ([`ring`]).
-//! - [`drain`]: the thread that empties the rings: reads records ([`record`]) in the order of time
-//!   ([`merge`]), keeps the table of processes ([`process`], asking [`host`] and its [`image`]s, read
-//!   by [`elf`] and [`maps`], checked by [`cfi`]) and unwinds ([`unwind`], [`arch`]).
-//! - [`loader`]: the thread that opens and reads images.
-//! - [`aggregate`]: the thread that adds up what it is told ([`handoff`]) and writes profiles, with
-//!   the attributes of [`resource`].
-//! - [`ages`]: how old the windows are whose profiles have not left, for people and metrics.
-//! - [`contexts`]: the thread that reads what SDKs publish about their process
-//!   ([`process_context`]).
-//! - [`mod@probe`]: what this host allows.
+//! Along the way of a sample:
+//! - [`events`]: perf events, opened and adjusted.
+//! - [`records`]: what they write into rings, in the order of time.
+//! - [`processes`]: whose sample it is; [`maps`] reads what a process maps.
+//! - [`images`]: the files whose code runs, with their unwinding tables, read by a thread.
+//! - [`unwind`]: from registers and a copy of the stack to frames.
+//! - [`handoff`]: what is handed from the thread that unwinds to the one that adds up.
+//! - [`aggregate`]: the thread that adds up and writes profiles.
 //!
-//! `unsafe` is in [`ring`] and [`sys`] only.
+//! [`drain`] is the thread that takes a sample through the first five; [`governed`] keeps all of it
+//! within a budget.
 
-mod ages;
 mod aggregate;
-mod arch;
-mod attr;
-mod calibrate;
-mod cfi;
-mod contexts;
 mod drain;
-mod elf;
-mod exposure;
-mod go;
-mod govern;
+mod events;
+mod governed;
 mod handoff;
-mod host;
-mod image;
-mod levers;
-mod loader;
+mod images;
 mod maps;
-mod merge;
-mod probe;
-mod process;
-mod process_context;
-mod record;
-mod resource;
-mod ring;
-mod session;
-mod stacks;
-mod sys;
+mod processes;
+mod records;
 mod unwind;
 
 #[cfg(test)]
@@ -63,10 +42,12 @@ use ringbuf::traits::Split;
 use tokio::sync::mpsc;
 
 use super::{Config, Unwind};
-use contexts::Contexts;
-use govern::Governed;
-pub(super) use probe::probe;
-use session::Session;
+pub(super) use events::probe::probe;
+use events::session::Session;
+use events::sys;
+use governed::{ages, govern};
+use images::loader;
+use processes::contexts;
 
 /// The messages that fit between the two threads: minutes at 99 Hz.
 const MESSAGES: usize = 1 << 16;
@@ -120,7 +101,7 @@ impl Receiver for Perf {
             service: config.service_name.clone(),
             contexts: config.process_context.then(|| {
                 let counters = contexts::Counters::new(&services.metrics, &id);
-                Contexts::start(
+                contexts::Contexts::start(
                     counters,
                     config.service_name.is_some(),
                     Arc::clone(&services.overhead),
@@ -139,8 +120,10 @@ impl Receiver for Perf {
         let waker = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC).ok();
         let waker = waker.map(Arc::new);
         let end = Stop { flag: Arc::clone(&stop), waker: waker.clone() };
-        let governed =
-            session.governed.then(|| Governed::new(&config, &session, &services, &id)).flatten();
+        let governed = session
+            .governed
+            .then(|| govern::Governed::new(&config, &session, &services, &id))
+            .flatten();
         let draining = drain::Setup {
             loader: loader::Loader::start(
                 match governed {

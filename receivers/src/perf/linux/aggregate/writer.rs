@@ -17,11 +17,12 @@ use profpipe_profile::{
 };
 
 use super::{Aggregation, Key, Row, Sum};
+use crate::perf::linux::drain;
 use crate::perf::linux::handoff::{Extent, FileFacts, Frame, KERNEL_ROW, Source};
-use crate::perf::linux::process::RowIx;
+use crate::perf::linux::processes::process::RowIx;
 
 /// Writes the tables of one window.
-pub(super) struct Writer<'a> {
+pub(crate) struct Writer<'a> {
     from: &'a Aggregation,
     profiles: Profiles,
     rows: HashMap<RowIx, MappingIx>,
@@ -38,7 +39,7 @@ pub(super) struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
-    pub(super) fn new(from: &'a Aggregation, start: u64, end: u64, lost: u64) -> Self {
+    pub(crate) fn new(from: &'a Aggregation, start: u64, end: u64, lost: u64) -> Self {
         let mut profiles = Profiles::new();
         let frame_type = profiles.dictionary.strings.intern(FRAME_TYPE);
         let state = profiles.dictionary.strings.intern(STACK_STATE);
@@ -76,7 +77,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Writes the sums of one process.
-    pub(super) fn process(&mut self, sums: &[(Key, Sum)]) {
+    pub(crate) fn process(&mut self, sums: &[(Key, Sum)]) {
         checkpoint();
         let from = self.from;
         let Some((first, _)) = sums.first() else { return };
@@ -133,7 +134,7 @@ impl<'a> Writer<'a> {
         self.profiles.resources.push(ResourceProfiles { resource, scopes, ..Default::default() });
     }
 
-    pub(super) fn finish(mut self) -> (Profiles, HashSet<RowIx>) {
+    pub(crate) fn finish(mut self) -> (Profiles, HashSet<RowIx>) {
         if self.lost > 0 {
             // Everything was lost: say so on a profile of the host.
             let mut resource = Resource::default();
@@ -223,6 +224,6 @@ impl<'a> Writer<'a> {
 /// A time of the monotonic clock as time of the day.
 fn to_unix(monotonic: u64) -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u64;
-    let elapsed = crate::perf::linux::drain::now().saturating_sub(monotonic);
+    let elapsed = drain::now().saturating_sub(monotonic);
     now.saturating_sub(elapsed)
 }

@@ -11,8 +11,8 @@ use profpipe_profile::{KeyValue, Resource, Value};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-use super::super::super::{Config, Scope};
-use super::super::process_context::{Found, Memory, Refusal, apply, candidates, read};
+use super::super::processes::process_context::{Found, Memory, Refusal, apply, candidates, read};
+use crate::perf::{Config, Scope};
 
 /// How long a test waits for what must come.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -6,13 +6,13 @@ use object::{Object, ObjectSection, ObjectSegment, SegmentFlags};
 use proptest::prelude::*;
 
 use super::super::aggregate::perf_map;
-use super::super::elf::{Elf, htlhash};
-use super::super::host::stat;
+use super::super::events::session::parse_cpus;
+use super::super::images::elf::{Elf, htlhash};
+use super::super::images::{cfi, go};
 use super::super::maps;
-use super::super::process::Stat;
-use super::super::resource::{container_id, unit};
-use super::super::session::parse_cpus;
-use super::super::{cfi, go};
+use super::super::processes::host::stat;
+use super::super::processes::process::Stat;
+use super::super::processes::resource::{container_id, unit};
 
 /// A real ELF file: this test program.
 static PROGRAM: LazyLock<Vec<u8>> =
@@ -25,7 +25,7 @@ fn agrees_with_object() {
     let elf = Elf::read(&PROGRAM[..]).unwrap();
     let file = object::File::parse(&PROGRAM[..]).unwrap();
     assert_eq!(elf.entry, file.entry());
-    let build_id = file.build_id().unwrap().map(super::super::elf::hex);
+    let build_id = file.build_id().unwrap().map(super::super::images::elf::hex);
     assert_eq!(elf.build_id, build_id);
     let executable = file.segments().filter(
         |segment| matches!(segment.flags(), SegmentFlags::Elf { p_flags, .. } if p_flags.0 & 1 != 0),
@@ -69,7 +69,7 @@ fn hashes_both_ends_and_the_length() {
         hash.update(first);
         hash.update(last);
         hash.update(length.to_be_bytes());
-        super::super::elf::hex(&hash.finalize()[..16])
+        super::super::images::elf::hex(&hash.finalize()[..16])
     };
     assert_eq!(htlhash(&b"abc"[..]).unwrap(), of(b"abc", b"abc", 3));
     let long: Vec<u8> = (0..10_000_u32).map(|at| at as u8).collect();

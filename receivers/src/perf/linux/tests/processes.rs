@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::super::process::{Code, Host, NewMapping, Processes, Stat};
-use super::super::record::{FileId, Map};
+use super::super::processes::process::{Code, Host, NewMapping, Processes, Stat};
+use super::super::records::record::{FileId, Map};
 
 /// A host of the test's making.
 #[derive(Default)]

@@ -2,10 +2,10 @@
 
 use proptest::prelude::*;
 
-use super::super::attr::Layout;
-use super::super::merge::Merge;
-use super::super::record::{self, FileId, Half, Record};
-use super::super::ring::{Records, next_record};
+use super::super::events::attr::Layout;
+use super::super::records::merge::Merge;
+use super::super::records::record::{self, FileId, Half, Record};
+use super::super::records::ring::{Records, next_record};
 
 const FULL: Layout = Layout { registers: true };
 const PLAIN: Layout = Layout { registers: false };
@@ -37,7 +37,7 @@ fn sample(time: u64, chain: &[u64], stack: Option<(&[u8], usize)>) -> Vec<u8> {
     body.extend(words(chain));
     if let Some((bytes, copied)) = stack {
         body.extend(words(&[2]));
-        body.extend(words(&[0x1111; super::super::arch::REGISTERS]));
+        body.extend(words(&[0x1111; super::super::records::arch::REGISTERS]));
         body.extend(words(&[bytes.len() as u64]));
         body.extend(bytes);
         body.extend(words(&[copied as u64]));
@@ -69,7 +69,7 @@ fn reads_a_sample() {
 /// Guarantees: neither has registers to unwind with, and both are read to the end.
 #[test]
 fn samples_without_a_64_bit_user_half_have_no_registers() {
-    for (abi, registers) in [(0_u64, 0), (1, super::super::arch::REGISTERS)] {
+    for (abi, registers) in [(0_u64, 0), (1, super::super::records::arch::REGISTERS)] {
         let mut body = words(&[0x4000, pair(7, 8), 1, 0, 1, 0, abi]);
         body.extend(words(&vec![1; registers]));
         body.extend(words(&[0]));

@@ -11,15 +11,15 @@ use profpipe_engine::overhead::Overhead;
 use profpipe_engine::telemetry::Counter;
 
 use super::super::aggregate::Aggregation;
+use super::super::aggregate::stacks::{GENERATION, MAX_FRAMES, MAX_STACKS, Stacks};
 use super::super::handoff::{
     Extent, FileFacts, Frame, KERNEL_ROW, Message, ProcessFacts, REMEMBERED, RowFacts, Source,
 };
-use super::super::host::ThisHost;
-use super::super::image::{BUDGET, FileKey, MAX_UNMAPPED, UNWINDER_BYTES};
-use super::super::loader::{Loader, Place};
-use super::super::process::{Announced, Processes};
-use super::super::record::{FileId, Map};
-use super::super::stacks::{GENERATION, MAX_FRAMES, MAX_STACKS, Stacks};
+use super::super::images::image::{BUDGET, FileKey, MAX_UNMAPPED, UNWINDER_BYTES};
+use super::super::images::loader::{Loader, Place};
+use super::super::processes::host::ThisHost;
+use super::super::processes::process::{Announced, Processes};
+use super::super::records::record::{FileId, Map};
 
 /// The pids of the kernel end below.
 const NOBODY: u32 = 5_000_000;

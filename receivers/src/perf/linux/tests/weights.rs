@@ -1,11 +1,11 @@
 //! Weights under a changing rate: simulated timers, and the kernel's own.
 
-use super::super::attr::{Choices, Clock};
-use super::super::calibrate::upper;
-use super::super::exposure::Exposure;
-use super::super::record::{self, Record};
-use super::super::ring::{Records, Ring};
-use super::super::sys;
+use super::super::events::attr::{Choices, Clock};
+use super::super::events::calibrate::upper;
+use super::super::events::sys;
+use super::super::governed::exposure::Exposure;
+use super::super::records::record::{self, Record};
+use super::super::records::ring::{Records, Ring};
 use crate::perf::Unwind;
 
 const SECOND: u64 = 1_000_000_000;
@@ -123,7 +123,7 @@ fn the_cost_of_a_sample_is_estimated_from_above() {
     let mut found = [50e3, 52e3, 49e3, 51e3, 48e3, 300e3, 50e3, 51e3];
     let upper = upper(&mut found).unwrap();
     assert!((50e3..80e3).contains(&upper), "{upper}");
-    assert_eq!(super::super::calibrate::upper(&mut [1.0, 2.0]), None);
+    assert_eq!(super::super::events::calibrate::upper(&mut [1.0, 2.0]), None);
 }
 
 /// Scenario: an event of the kernel with 20 credits at a period of 1 ms while this thread is busy;

@@ -12,7 +12,7 @@ const MINUTE: u64 = 60_000_000_000;
 
 /// Merges sources; keeps what was learnt about their next records.
 #[derive(Debug, Default)]
-pub(super) struct Merge {
+pub(crate) struct Merge {
     /// The time of each source's next record, if known.
     next: Vec<Option<u64>>,
     scratch: Vec<u8>,
@@ -20,14 +20,14 @@ pub(super) struct Merge {
 
 impl Merge {
     /// Forgets what it knows about next records: sources have new ones.
-    pub(super) fn restart(&mut self, sources: usize) {
+    pub(crate) fn restart(&mut self, sources: usize) {
         self.next.clear();
         self.next.resize(sources, None);
     }
 
     /// Hands the earliest record, if it is not after `horizon`, to `take` with the number of its
     /// source, and drops it. False if there was none.
-    pub(super) fn step<'r, R: Records + 'r>(
+    pub(crate) fn step<'r, R: Records + 'r>(
         &mut self,
         sources: &mut [R],
         horizon: u64,

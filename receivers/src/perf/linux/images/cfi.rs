@@ -18,14 +18,14 @@ const MAX_EXPRESSION: u64 = 256;
 
 /// Which kind of table it is: how an entry tells a CIE from an FDE.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     EhFrame,
     DebugFrame,
 }
 
 /// Where entries begin in a checked table.
 #[derive(Debug)]
-pub(super) struct Entries {
+pub(crate) struct Entries {
     /// One bit for every byte.
     starts: Vec<u64>,
 }
@@ -48,7 +48,7 @@ impl Entries {
 
 /// Checks a table; returns where its FDEs begin.
 /// `breathe` is called now and then: a large table takes long.
-pub(super) fn check(table: &[u8], kind: Kind, breathe: &mut dyn FnMut()) -> Option<Entries> {
+pub(crate) fn check(table: &[u8], kind: Kind, breathe: &mut dyn FnMut()) -> Option<Entries> {
     let mut common = Entries::new(table.len());
     let mut frames = Entries::new(table.len());
     let mut augmented = CommonEntries::default();
@@ -109,7 +109,7 @@ pub(super) fn check(table: &[u8], kind: Kind, breathe: &mut dyn FnMut()) -> Opti
 
 /// Checks the search table that belongs to a checked .eh_frame: it may only point to FDEs. The
 /// arguments are the addresses and bytes of both sections.
-pub(super) fn check_search(
+pub(crate) fn check_search(
     (address, search): (u64, &[u8]),
     rules_address: u64,
     frames: &Entries,

@@ -22,8 +22,9 @@ use profpipe_engine::overhead::{Overhead, Stage, Work};
 use profpipe_engine::telemetry::{Counter, Metrics};
 use profpipe_profile::{KeyValue, Resource};
 
-use super::handoff::ProcessFacts;
 use super::process_context::{self, Found, Memory, Refusal};
+use crate::perf::linux::events::sys;
+use crate::perf::linux::handoff::ProcessFacts;
 
 /// The questions that wait for the thread; what is too much is asked in another window.
 const QUESTIONS: usize = 4096;
@@ -55,7 +56,7 @@ const CONTEXT_CPU: &str = "profpipe_perf_context_cpu_nanoseconds";
 
 /// What counts.
 #[derive(Debug, Clone)]
-pub(super) struct Counters {
+pub(crate) struct Counters {
     read: Counter,
     refused: [Counter; Refusal::ALL.len()],
     stuck: Counter,
@@ -64,7 +65,7 @@ pub(super) struct Counters {
 
 impl Counters {
     /// The counters of a receiver.
-    pub(super) fn new(metrics: &Metrics, id: &str) -> Self {
+    pub(crate) fn new(metrics: &Metrics, id: &str) -> Self {
         let refused =
             |reason: Refusal| metrics.labelled(REFUSED, id, &[("reason", reason.label())]);
         Self {
@@ -84,7 +85,7 @@ impl Counters {
 
 /// The contexts of processes, by our number for them.
 #[derive(Debug)]
-pub(super) struct Contexts {
+pub(crate) struct Contexts {
     counters: Counters,
     /// The name of services is given by the configuration.
     fixed: bool,
@@ -140,7 +141,7 @@ struct Answer {
 
 impl Contexts {
     /// Starts the thread.
-    pub(super) fn start(counters: Counters, fixed: bool, overhead: Arc<Overhead>) -> Self {
+    pub(crate) fn start(counters: Counters, fixed: bool, overhead: Arc<Overhead>) -> Self {
         let thread = Thread::start(counters.cpu.clone(), &overhead);
         Self {
             counters,
@@ -155,7 +156,7 @@ impl Contexts {
     }
 
     /// A process has its first sample.
-    pub(super) fn begin(&mut self, facts: &ProcessFacts, window: u64) {
+    pub(crate) fn begin(&mut self, facts: &ProcessFacts, window: u64) {
         if facts.kernel {
             return;
         }
@@ -174,19 +175,19 @@ impl Contexts {
     }
 
     /// A process had samples in a window that ends: looks again if it is time.
-    pub(super) fn sampled(&mut self, process: u32, window: u64) {
+    pub(crate) fn sampled(&mut self, process: u32, window: u64) {
         self.ask(process, window);
     }
 
     /// Puts what a process says of itself into its resource.
-    pub(super) fn describe(&self, process: u32, resource: &mut Resource) {
+    pub(crate) fn describe(&self, process: u32, resource: &mut Resource) {
         if let Some(known) = self.known.get(&process) {
             process_context::apply(&known.attributes, self.fixed, resource);
         }
     }
 
     /// Forgets a process.
-    pub(super) fn forget(&mut self, keep: impl Fn(u32) -> bool) {
+    pub(crate) fn forget(&mut self, keep: impl Fn(u32) -> bool) {
         self.known.retain(|process, _| keep(*process));
     }
 
@@ -226,7 +227,7 @@ impl Contexts {
     }
 
     /// Hears what the thread has found out; the numbers of processes whose context is new.
-    pub(super) fn listen(&mut self) -> Vec<u32> {
+    pub(crate) fn listen(&mut self) -> Vec<u32> {
         let mut new = Vec::new();
         while let Some(answer) =
             self.thread.as_ref().and_then(|thread| thread.answers.try_recv().ok())
@@ -276,7 +277,7 @@ impl Contexts {
     }
 
     /// Waits a little for answers, asleep.
-    pub(super) fn settle(&mut self, deadline: Instant) -> Vec<u32> {
+    pub(crate) fn settle(&mut self, deadline: Instant) -> Vec<u32> {
         let mut new = self.listen();
         while let Some(thread) = self.thread.as_ref().filter(|thread| thread.open > 0)
             && let left = deadline.saturating_duration_since(Instant::now())
@@ -335,7 +336,7 @@ fn work(
         if answers.send(Answer { process, address, found }).is_err() {
             return;
         }
-        cpu.set(super::sys::thread_cpu_time());
+        cpu.set(sys::thread_cpu_time());
     }
 }
 

@@ -11,8 +11,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use profpipe_engine::overhead::monotonic;
 
 use super::attr::{Choices, Clock};
-use super::ring::{Records, Ring};
 use super::sys;
+use crate::perf::linux::records::ring::{Records, Ring};
 
 /// Blocks with the event before there is an answer.
 const BLOCKS: usize = 8;
@@ -30,7 +30,7 @@ const MOST: u64 = 300_000_000;
 const COLD: f64 = 1.1;
 
 /// A measurement under way.
-pub(super) struct Calibration {
+pub(crate) struct Calibration {
     event: OwnedFd,
     ring: Ring,
     /// Nanoseconds a sample, of each block.
@@ -43,7 +43,7 @@ pub(super) struct Calibration {
 
 impl Calibration {
     /// Opens the event; none if the kernel does not allow it.
-    pub(super) fn new(choices: &Choices) -> Option<Self> {
+    pub(crate) fn new(choices: &Choices) -> Option<Self> {
         let choices = Choices {
             clock: Clock::Timer,
             inherit: false,
@@ -61,7 +61,7 @@ impl Calibration {
 
     /// Runs a block of about this many nanoseconds. The answer, once it is known: the most that a
     /// sample costs, in nanoseconds.
-    pub(super) fn block(&mut self, length: u64) -> Option<f64> {
+    pub(crate) fn block(&mut self, length: u64) -> Option<f64> {
         let with = matches!(self.turn % 4, 1 | 2);
         self.turn += 1;
         if with && sys::enable(self.event.as_fd()).is_err() {
@@ -109,7 +109,7 @@ impl Calibration {
 }
 
 /// The upper limit of what a sample costs: the median and twice its standard error.
-pub(super) fn upper(found: &mut [f64]) -> Option<f64> {
+pub(crate) fn upper(found: &mut [f64]) -> Option<f64> {
     if found.len() < 3 {
         return None;
     }

@@ -12,20 +12,20 @@ use profpipe_engine::overhead::{
     Governor, Levers, Overhead, Rung, Sampled, SamplingTarget, Stage, State, thread_cpu,
 };
 
-use super::attr::Choices;
-use super::calibrate::Calibration;
-use super::drain::now;
 use super::exposure::Exposure;
-use super::handoff::{Extent, Message};
-use super::levers::{at_rung, period};
-use super::process::Processes;
-use super::record::Sample;
-use super::session::Session;
-use super::unwind::Unwinding;
 use crate::perf::Config;
+use crate::perf::linux::drain::now;
+use crate::perf::linux::events::attr::Choices;
+use crate::perf::linux::events::calibrate::Calibration;
+use crate::perf::linux::events::levers::{at_rung, period};
+use crate::perf::linux::events::session::Session;
+use crate::perf::linux::handoff::{Extent, Message};
+use crate::perf::linux::processes::process::Processes;
+use crate::perf::linux::records::record::Sample;
+use crate::perf::linux::unwind::Unwinding;
 
 /// How long the drain thread waits for files to be opened, in a second.
-pub(super) const PATIENCE: Duration = Duration::from_millis(5);
+pub(crate) const PATIENCE: Duration = Duration::from_millis(5);
 /// The most samples kept for one window.
 const MAX_KEPT: usize = 1 << 16;
 /// How long measuring what a sample costs may take of a window's budget.
@@ -44,12 +44,12 @@ const JITTER: f64 = 0.1;
 
 /// A sample that was unwound.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Counted {
-    pub(super) process: u32,
-    pub(super) tid: u32,
-    pub(super) stack: u32,
-    pub(super) extent: Extent,
-    pub(super) weight: u64,
+pub(crate) struct Counted {
+    pub(crate) process: u32,
+    pub(crate) tid: u32,
+    pub(crate) stack: u32,
+    pub(crate) extent: Extent,
+    pub(crate) weight: u64,
 }
 
 impl From<Counted> for Message {
@@ -60,7 +60,7 @@ impl From<Counted> for Message {
 }
 
 /// Whether finding out about a process is affordable now.
-pub(super) enum Discovery {
+pub(crate) enum Discovery {
     /// There is nothing to find out, or nobody counts.
     Free,
     /// It began at this time.
@@ -70,7 +70,7 @@ pub(super) enum Discovery {
 }
 
 impl Discovery {
-    pub(super) fn of(governed: Option<&Governed>, processes: &Processes, pid: u32) -> Self {
+    pub(crate) fn of(governed: Option<&Governed>, processes: &Processes, pid: u32) -> Self {
         let Some(governed) = governed else { return Self::Free };
         if !processes.is_unread(pid) {
             return Self::Free;
@@ -83,15 +83,15 @@ impl Discovery {
 }
 
 /// What changes with a window, beyond the events.
-pub(super) struct Change {
+pub(crate) struct Change {
     /// Records are or were missing: what is known of processes is to be doubted.
-    pub(super) doubt: bool,
+    pub(crate) doubt: bool,
     /// How long profiles are, in nanoseconds.
-    pub(super) profile: u64,
+    pub(crate) profile: u64,
 }
 
 /// A sampler under a budget.
-pub(super) struct Governed {
+pub(crate) struct Governed {
     governor: Governor,
     overhead: Arc<Overhead>,
     /// What the configuration asks for.
@@ -125,7 +125,7 @@ pub(super) struct Governed {
 
 impl Governed {
     /// Takes hold of the governor; none without a budget.
-    pub(super) fn new(
+    pub(crate) fn new(
         config: &Config,
         session: &Session,
         services: &Services,
@@ -171,7 +171,7 @@ impl Governed {
     }
 
     /// Begins the first window.
-    pub(super) fn start(&mut self, session: &mut Session, unwinding: &mut Unwinding) {
+    pub(crate) fn start(&mut self, session: &mut Session, unwinding: &mut Unwinding) {
         self.calibration = Calibration::new(&self.wanted);
         let rung = self.levers.rung;
         self.frequency = session.possible(self.levers.frequency);
@@ -183,16 +183,16 @@ impl Governed {
     }
 
     /// How long the drain thread may sleep.
-    pub(super) fn patience(&self) -> Duration {
+    pub(crate) fn patience(&self) -> Duration {
         Duration::from_nanos(self.end.saturating_sub(now()).clamp(200_000, 60_000_000_000))
     }
 
-    pub(super) fn is_due(&self, now: u64) -> bool {
+    pub(crate) fn is_due(&self, now: u64) -> bool {
         now >= self.end
     }
 
     /// Counts a sample; returns what it stands for before the window's correction.
-    pub(super) fn weigh(&mut self, sample: &Sample<'_>) -> u64 {
+    pub(crate) fn weigh(&mut self, sample: &Sample<'_>) -> u64 {
         if sample.pid == 0 {
             return 0;
         }
@@ -203,12 +203,12 @@ impl Governed {
         }
     }
 
-    pub(super) fn begin_record(&mut self) {
+    pub(crate) fn begin_record(&mut self) {
         self.record = thread_cpu();
         self.discovery = 0;
     }
 
-    pub(super) fn end_record(&mut self, is_sample: bool) {
+    pub(crate) fn end_record(&mut self, is_sample: bool) {
         let took = thread_cpu().saturating_sub(self.record);
         if is_sample {
             let unwinding = took.saturating_sub(self.discovery);
@@ -222,7 +222,7 @@ impl Governed {
     }
 
     /// Samples were tried again.
-    pub(super) fn end_retry(&mut self, samples: u64) {
+    pub(crate) fn end_retry(&mut self, samples: u64) {
         let took = thread_cpu().saturating_sub(self.record);
         self.overhead.ledger().add(Stage::Drain, took.saturating_sub(self.discovery));
         self.processed += samples;
@@ -231,19 +231,19 @@ impl Governed {
     }
 
     /// What was found out about a process since then is not part of unwinding.
-    pub(super) fn discovered(&mut self, since: u64) {
+    pub(crate) fn discovered(&mut self, since: u64) {
         let took = thread_cpu().saturating_sub(since);
         self.discovery += took;
         self.overhead.spend(Stage::Discover, took);
     }
 
     /// Whether unwinding has used up its part of the window.
-    pub(super) fn is_spent(&self) -> bool {
+    pub(crate) fn is_spent(&self) -> bool {
         self.unwinding > self.levers.unwinding
     }
 
     /// Keeps a sample until the weights of its window are certain.
-    pub(super) fn keep(&mut self, cpu: u32, counted: Counted) {
+    pub(crate) fn keep(&mut self, cpu: u32, counted: Counted) {
         let at = self.cpus.iter().position(|(known, _)| *known == cpu);
         if self.kept.len() < MAX_KEPT {
             self.kept.push((at.unwrap_or(usize::MAX), counted));
@@ -251,7 +251,7 @@ impl Governed {
     }
 
     /// Ends the window for all CPUs; returns the samples with their weights.
-    pub(super) fn end_exposures(&mut self, now: u64) -> impl Iterator<Item = Counted> + use<> {
+    pub(crate) fn end_exposures(&mut self, now: u64) -> impl Iterator<Item = Counted> + use<> {
         let length = now.saturating_sub(self.began).max(1) as f64;
         self.capped = 0;
         self.busy = 0.0;
@@ -272,12 +272,12 @@ impl Governed {
     }
 
     /// Whether the side band has cost more than a window can bear.
-    pub(super) fn is_storm(&self) -> bool {
+    pub(crate) fn is_storm(&self) -> bool {
         self.reporting && self.sideband as f64 > self.levers.sideband_records
     }
 
     /// Turns the side band off before the window ends, and reads no more of it.
-    pub(super) fn stop_reports(&mut self, session: &mut Session) {
+    pub(crate) fn stop_reports(&mut self, session: &mut Session) {
         let read = self.sideband;
         session.report(false);
         // The kernel has made them.
@@ -290,7 +290,7 @@ impl Governed {
     }
 
     /// Ends a window and begins the next.
-    pub(super) fn window(&mut self, session: &mut Session, unwinding: &mut Unwinding) -> Change {
+    pub(crate) fn window(&mut self, session: &mut Session, unwinding: &mut Unwinding) -> Change {
         self.calibrate();
         let sampled = Sampled {
             samples: std::mem::take(&mut self.samples),

@@ -11,7 +11,7 @@ const PARANOID: &str = "/proc/sys/kernel/perf_event_paranoid";
 const GRANT_ALL: &str = "run as root, or: sudo setcap \
     cap_perfmon,cap_sys_ptrace,cap_syslog,cap_ipc_lock,cap_sys_nice+ep $(command -v profpipe)";
 
-pub(in crate::perf) fn probe() -> Vec<Finding> {
+pub(crate) fn probe() -> Vec<Finding> {
     let mut findings = vec![kernel(), paranoid()];
     findings.extend(events());
     findings.extend(capabilities());

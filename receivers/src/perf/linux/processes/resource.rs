@@ -8,7 +8,7 @@ use profpipe_profile::attribute_names::{
     SERVICE_NAME,
 };
 
-use super::handoff::ProcessFacts;
+use crate::perf::linux::handoff::ProcessFacts;
 
 /// The service name of what runs in the kernel itself.
 const KERNEL_SERVICE: &str = "kernel";
@@ -16,7 +16,7 @@ const KERNEL_SERVICE: &str = "kernel";
 const SHORT_ID: usize = 12;
 
 /// Describes a process; reads its cgroup, and its parent's if it is gone already.
-pub(super) fn describe(facts: &ProcessFacts, service: Option<&str>, host: &str) -> Resource {
+pub(crate) fn describe(facts: &ProcessFacts, service: Option<&str>, host: &str) -> Resource {
     let mut resource = Resource::default();
     let executable = facts.executable.as_deref().map(|path| path.trim_end_matches(" (deleted)"));
     let name = match executable.and_then(|path| path.rsplit('/').next()) {
@@ -51,7 +51,7 @@ pub(super) fn describe(facts: &ProcessFacts, service: Option<&str>, host: &str) 
 }
 
 /// The name of this host.
-pub(super) fn host_name() -> String {
+pub(crate) fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
@@ -59,7 +59,7 @@ pub(super) fn host_name() -> String {
 /// docker, containerd, cri-o and podman write it (`/docker/ID`, `docker-ID.scope`,
 /// `cri-containerd-ID.scope`, `crio-ID.scope`, `libpod-ID.scope`, `/kubepods/…/ID`), or the two
 /// parts of an ECS task.
-pub(super) fn container_id(cgroup: &str) -> Option<&str> {
+pub(crate) fn container_id(cgroup: &str) -> Option<&str> {
     // The innermost segment counts: containers run in containers.
     cgroup.lines().filter_map(path).find_map(|path| path.rsplit('/').find_map(container_segment))
 }
@@ -76,7 +76,7 @@ fn container_segment(segment: &str) -> Option<&str> {
 
 /// The systemd unit in a `/proc/PID/cgroup` file, without its suffix. The manager of a user's own
 /// services is not meant, but the services under it are.
-pub(super) fn unit(cgroup: &str) -> Option<&str> {
+pub(crate) fn unit(cgroup: &str) -> Option<&str> {
     cgroup.lines().filter_map(path).find_map(|path| {
         let segment = path.rsplit('/').find(|segment| segment.ends_with(".service"))?;
         let name = segment.strip_suffix(".service")?;

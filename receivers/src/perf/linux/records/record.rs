@@ -7,11 +7,11 @@
 use perf_event_open_sys::bindings as perf;
 
 use super::arch::{REGISTERS, Registers};
-use super::attr::Layout;
+use crate::perf::linux::events::attr::Layout;
 
 /// A record that is of use to us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Record<'a> {
+pub(crate) enum Record<'a> {
     /// Where a thread was.
     Sample(Sample<'a>),
     /// A mapping appeared in a process.
@@ -36,27 +36,27 @@ pub(super) enum Record<'a> {
 
 /// Where a thread was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Sample<'a> {
-    pub(super) pid: u32,
-    pub(super) tid: u32,
+pub(crate) struct Sample<'a> {
+    pub(crate) pid: u32,
+    pub(crate) tid: u32,
     /// In nanoseconds of the monotonic clock.
-    pub(super) time: u64,
+    pub(crate) time: u64,
     /// The CPU it ran on.
-    pub(super) cpu: u32,
+    pub(crate) cpu: u32,
     /// The instruction pointer.
-    pub(super) instruction: u64,
+    pub(crate) instruction: u64,
     /// The number of clock events since the sample before.
-    pub(super) period: u64,
+    pub(crate) period: u64,
     chain: &'a [u8],
     /// The user registers, if the thread has a user half and it is a 64-bit one.
-    pub(super) registers: Option<Registers>,
+    pub(crate) registers: Option<Registers>,
     /// The start of the user stack, from the stack pointer up.
-    pub(super) stack: &'a [u8],
+    pub(crate) stack: &'a [u8],
 }
 
 /// Which half of a call chain an address is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Half {
+pub(crate) enum Half {
     Kernel,
     User,
     /// The hypervisor or a guest: nothing that we show.
@@ -65,7 +65,7 @@ pub(super) enum Half {
 
 impl<'a> Sample<'a> {
     /// The call chain that the kernel walked, leaf first.
-    pub(super) fn chain(&self) -> impl Iterator<Item = (Half, u64)> + 'a {
+    pub(crate) fn chain(&self) -> impl Iterator<Item = (Half, u64)> + 'a {
         let mut half = Half::Elsewhere;
         self.chain.as_chunks::<8>().0.iter().filter_map(move |bytes| {
             let address = u64::from_ne_bytes(*bytes);
@@ -85,20 +85,20 @@ impl<'a> Sample<'a> {
 
 /// A mapping appeared in a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Map<'a> {
-    pub(super) pid: u32,
-    pub(super) start: u64,
-    pub(super) length: u64,
+pub(crate) struct Map<'a> {
+    pub(crate) pid: u32,
+    pub(crate) start: u64,
+    pub(crate) length: u64,
     /// The offset in the file.
-    pub(super) offset: u64,
-    pub(super) executable: bool,
-    pub(super) file: FileId<'a>,
-    pub(super) path: &'a [u8],
+    pub(crate) offset: u64,
+    pub(crate) executable: bool,
+    pub(crate) file: FileId<'a>,
+    pub(crate) path: &'a [u8],
 }
 
 /// What identifies a mapped file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum FileId<'a> {
+pub(crate) enum FileId<'a> {
     /// Its build id.
     Build(&'a [u8]),
     /// Its device and number there; all zero without a file.
@@ -108,10 +108,10 @@ pub(super) enum FileId<'a> {
 /// A record whose fields do not fit in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a record of type {0} is cut off")]
-pub(super) struct Malformed(u32);
+pub(crate) struct Malformed(u32);
 
 /// The time of a record, which merging needs before anything else; 0 if the record is cut off.
-pub(super) fn time(record: &[u8]) -> u64 {
+pub(crate) fn time(record: &[u8]) -> u64 {
     let mut fields = Fields(record);
     let at = match fields.u32() {
         Some(perf::PERF_RECORD_SAMPLE) => Some(24),
@@ -123,12 +123,12 @@ pub(super) fn time(record: &[u8]) -> u64 {
 }
 
 /// Whether a record is a sample.
-pub(super) fn is_sample(record: &[u8]) -> bool {
+pub(crate) fn is_sample(record: &[u8]) -> bool {
     Fields(record).u32() == Some(perf::PERF_RECORD_SAMPLE)
 }
 
 /// Reads a record, header included.
-pub(super) fn parse<'a>(record: &'a [u8], layout: Layout) -> Result<Record<'a>, Malformed> {
+pub(crate) fn parse<'a>(record: &'a [u8], layout: Layout) -> Result<Record<'a>, Malformed> {
     let mut fields = Fields(record);
     let kind = fields.u32().ok_or(Malformed(0))?;
     let mut read = || {

@@ -16,14 +16,14 @@ use profpipe_engine::component::Error;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::attr::{Choices, Clock};
-use super::ring::Ring;
 use super::sys::{self, Attr};
+use crate::perf::linux::records::ring::Ring;
 use crate::perf::{Config, Scope};
 
 /// The ring for mappings and forks, where they have their own.
 const SIDE_RING: usize = 256 << 10;
 /// The bytes of one of its records, about.
-pub(super) const REPORT: usize = 120;
+pub(crate) const REPORT: usize = 120;
 /// The smallest ring that is of use: a sample with a full stack dump needs 33 KiB.
 const SMALLEST_RING: usize = 128 << 10;
 /// How often threads are looked for that no record told of.
@@ -33,15 +33,15 @@ const MAX_THREADS: usize = 16_384;
 
 /// Open events and their rings.
 #[derive(Debug)]
-pub(super) struct Session {
+pub(crate) struct Session {
     /// One for each CPU.
-    pub(super) rings: Vec<Ring>,
-    pub(super) owners: Vec<OwnedFd>,
+    pub(crate) rings: Vec<Ring>,
+    pub(crate) owners: Vec<OwnedFd>,
     /// The events that report mappings and forks into rings of their own, where there is a budget;
     /// otherwise the owners report them too.
-    pub(super) reporters: Vec<OwnedFd>,
+    pub(crate) reporters: Vec<OwnedFd>,
     /// The sampling events of the whole host.
-    pub(super) samplers: Vec<OwnedFd>,
+    pub(crate) samplers: Vec<OwnedFd>,
     /// The sampling events of threads; one for each CPU.
     threads: Vec<(u32, Vec<OwnedFd>)>,
     /// Threads that are sampled: attached to, or children of such.
@@ -49,21 +49,21 @@ pub(super) struct Session {
     /// Threads that were not covered when last looked for.
     candidates: HashSet<u32>,
     next_look: Instant,
-    pub(super) cpus: Vec<i32>,
+    pub(crate) cpus: Vec<i32>,
     /// Samples lost by samplers that were closed since.
-    pub(super) lost_before: u64,
+    pub(crate) lost_before: u64,
     /// There is a budget: samplers run on credits.
-    pub(super) governed: bool,
+    pub(crate) governed: bool,
     scope: Scope,
     /// What the events were opened with.
-    pub(super) choices: Choices,
+    pub(crate) choices: Choices,
     /// What the user should know about the choices.
-    pub(super) remarks: Vec<String>,
+    pub(crate) remarks: Vec<String>,
 }
 
 impl Session {
     /// Opens the events for a configuration, with as much as the host allows.
-    pub(super) fn open(config: &Config, budget: Option<f64>) -> Result<Self, Error> {
+    pub(crate) fn open(config: &Config, budget: Option<f64>) -> Result<Self, Error> {
         let cpus = online_cpus();
         let mut remarks = Vec::new();
         let wanted = Choices {
@@ -197,7 +197,7 @@ impl Session {
     }
 
     /// Starts sampling, where that did not happen when a thread was attached.
-    pub(super) fn start(&self) -> Result<(), Error> {
+    pub(crate) fn start(&self) -> Result<(), Error> {
         let samplers = if self.governed { &[][..] } else { &self.samplers };
         for event in self.owners.iter().chain(&self.reporters).chain(samplers) {
             sys::enable(event.as_fd()).map_err(|error| unusable(&error))?;
@@ -260,7 +260,7 @@ impl Session {
     }
 
     /// How long a ring takes to fill while its CPU is busy, about.
-    pub(super) fn slack(&self) -> Duration {
+    pub(crate) fn slack(&self) -> Duration {
         // The watermark is a quarter.
         let ring = f64::from(self.choices.watermark) * 4.0;
         let sample = f64::from(self.choices.stack) + 1024.0;
@@ -269,7 +269,7 @@ impl Session {
     }
 
     /// Waits until a ring has filled to its watermark or `waker` is readable, at most `time`.
-    pub(super) fn wait(&self, time: Duration, waker: Option<&Arc<OwnedFd>>) {
+    pub(crate) fn wait(&self, time: Duration, waker: Option<&Arc<OwnedFd>>) {
         let events = self.owners.iter().chain(&self.reporters).chain(waker.map(|waker| &**waker));
         let mut watched: Vec<_> = events.map(|event| PollFd::new(event, PollFlags::IN)).collect();
         let seconds = i64::try_from(time.as_secs()).unwrap_or(1);
@@ -279,21 +279,21 @@ impl Session {
     }
 
     /// Takes note of what the kernel has written.
-    pub(super) fn refresh(&mut self) {
+    pub(crate) fn refresh(&mut self) {
         for ring in &mut self.rings {
             ring.refresh();
         }
     }
 
     /// Gives what was read back to the kernel.
-    pub(super) fn release(&self) {
+    pub(crate) fn release(&self) {
         for ring in &self.rings {
             ring.release();
         }
     }
 
     /// The samples lost since the beginning, if the kernel counts them for every event.
-    pub(super) fn lost_samples(&self) -> Option<u64> {
+    pub(crate) fn lost_samples(&self) -> Option<u64> {
         // Children's losses are not in their parents' counts.
         if !self.choices.lost || self.choices.inherit {
             return None;
@@ -307,7 +307,7 @@ impl Session {
     }
 
     /// Threads began that are sampled because their parents are.
-    pub(super) fn inherited(&mut self, began: &[u32], ended: &[u32]) {
+    pub(crate) fn inherited(&mut self, began: &[u32], ended: &[u32]) {
         if self.scope != Scope::System {
             self.covered.extend(began);
             for tid in ended {
@@ -318,7 +318,7 @@ impl Session {
 
     /// Closes the events of threads that have ended with all their children. True if the scope is
     /// a process and nothing of it is left.
-    pub(super) fn is_over(&mut self) -> bool {
+    pub(crate) fn is_over(&mut self) -> bool {
         if self.threads.is_empty() {
             return matches!(self.scope, Scope::Pid(_));
         }
@@ -342,7 +342,7 @@ impl Session {
 
     /// Attaches to threads that have come into the scope in another way than from a parent that is
     /// sampled: of the same user, or begun while their process was being attached to.
-    pub(super) fn follow_new_threads(&mut self) {
+    pub(crate) fn follow_new_threads(&mut self) {
         let now = Instant::now();
         if self.scope == Scope::System || now < self.next_look {
             return;
@@ -423,11 +423,11 @@ fn side_watermark(budget: f64) -> u32 {
     (records * REPORT as f64).clamp(2048.0, 32_768.0) as u32
 }
 
-pub(super) fn is_denied(error: &io::Error) -> bool {
+pub(crate) fn is_denied(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EPERM | libc::EACCES))
 }
 
-pub(super) fn unusable(error: &io::Error) -> Error {
+pub(crate) fn unusable(error: &io::Error) -> Error {
     let advice = match error.raw_os_error() {
         Some(libc::EPERM | libc::EACCES) => {
             "perf events are not permitted; run as root, or `sudo sysctl \
@@ -453,7 +453,7 @@ fn online_cpus() -> Vec<i32> {
 }
 
 /// The numbers in a list such as `0-3,6`.
-pub(super) fn parse_cpus(text: &str) -> Vec<i32> {
+pub(crate) fn parse_cpus(text: &str) -> Vec<i32> {
     let ranges = text.trim().split(',').filter_map(|range| {
         let (first, last) = range.split_once('-').unwrap_or((range, range));
         Some(first.parse::<i32>().ok()?..=last.parse::<i32>().ok()?.min(8191))

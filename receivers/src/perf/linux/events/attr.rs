@@ -5,9 +5,9 @@
 
 use perf_event_open_sys::bindings as perf;
 
-use super::arch;
 use super::sys::Attr;
 use crate::perf::Unwind;
+use crate::perf::linux::records::arch;
 
 /// What the fields of a sample are, in the order in which the kernel writes them: instruction
 /// pointer, thread, time, CPU, period, call chain, user registers, user stack.
@@ -20,7 +20,7 @@ const SAMPLE: u32 = perf::PERF_SAMPLE_IP
 
 /// What ticks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Clock {
+pub(crate) enum Clock {
     /// The hardware's cycle counter.
     Cycles,
     /// A timer of the kernel.
@@ -29,32 +29,32 @@ pub(super) enum Clock {
 
 /// The choices an event is opened with. What a host does not allow is switched off one by one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Choices {
+pub(crate) struct Choices {
     /// What ticks.
-    pub(super) clock: Clock,
+    pub(crate) clock: Clock,
     /// Samples a second.
-    pub(super) frequency: u32,
+    pub(crate) frequency: u32,
     /// Bytes of user stack to copy; 0 for none, and then no registers either.
-    pub(super) stack: u32,
+    pub(crate) stack: u32,
     /// User frame-pointer chains.
-    pub(super) user_chain: bool,
+    pub(crate) user_chain: bool,
     /// Samples in the kernel, and kernel frames.
-    pub(super) kernel: bool,
+    pub(crate) kernel: bool,
     /// Build ids in mapping records (kernel 5.12).
-    pub(super) build_id: bool,
+    pub(crate) build_id: bool,
     /// Exact counts of lost samples (kernel 6.0).
-    pub(super) lost: bool,
+    pub(crate) lost: bool,
     /// Children are sampled too.
-    pub(super) inherit: bool,
+    pub(crate) inherit: bool,
     /// The event itself reports mappings, names, forks and exits.
-    pub(super) sideband: bool,
+    pub(crate) sideband: bool,
     /// Bytes in the ring that wake the reader.
-    pub(super) watermark: u32,
+    pub(crate) watermark: u32,
 }
 
 impl Choices {
     /// The stack dump and chain that an unwinding mode needs.
-    pub(super) fn unwinding(mut self, mode: Unwind, stack_size: u64) -> Self {
+    pub(crate) fn unwinding(mut self, mode: Unwind, stack_size: u64) -> Self {
         // The kernel wants a multiple of 8 below 64 KiB.
         let stack = (stack_size.min(65_528) & !7) as u32;
         (self.stack, self.user_chain) = match mode {
@@ -66,12 +66,12 @@ impl Choices {
     }
 
     /// The layout of the records.
-    pub(super) fn layout(&self) -> Layout {
+    pub(crate) fn layout(&self) -> Layout {
         Layout { registers: self.stack > 0 }
     }
 
     /// The attributes of the sampling event.
-    pub(super) fn sampling(&self) -> Attr {
+    pub(crate) fn sampling(&self) -> Attr {
         let mut attr = self.common();
         match self.clock {
             Clock::Cycles => {
@@ -96,7 +96,7 @@ impl Choices {
     }
 
     /// The attributes of the event that reports mappings, names, forks and exits, and owns a ring.
-    pub(super) fn reporting(&self, sideband: bool) -> Attr {
+    pub(crate) fn reporting(&self, sideband: bool) -> Attr {
         let mut attr = self.common();
         attr.type_ = perf::PERF_TYPE_SOFTWARE;
         attr.config = u64::from(perf::PERF_COUNT_SW_DUMMY);
@@ -142,7 +142,7 @@ impl Choices {
 
 /// Which optional fields a sample record has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Layout {
+pub(crate) struct Layout {
     /// User registers and a copy of the user stack.
-    pub(super) registers: bool,
+    pub(crate) registers: bool,
 }

@@ -17,7 +17,7 @@ const LONGEST_PAUSE: u64 = 10_000_000_000;
 
 /// The sampler of one CPU within a window.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Exposure {
+pub(crate) struct Exposure {
     /// From when on the window stands for what happened, in nanoseconds.
     began: u64,
     /// Since when it is sampled: later than `began` after a pause.
@@ -40,14 +40,14 @@ pub(super) struct Exposure {
 
 impl Exposure {
     /// Before the first window.
-    pub(super) fn new(now: u64, period: u64) -> Self {
+    pub(crate) fn new(now: u64, period: u64) -> Self {
         Self { began: now, opened: now, period, ..Self::default() }
     }
 
     /// Counts a sample; returns its weight before any correction of the window: the period that was
     /// in force. The one that the kernel writes into samples of its timer is the one that the event
     /// was opened with, whatever it was changed to since (seen on 6.18).
-    pub(super) fn sample(&mut self, time: u64) -> u64 {
+    pub(crate) fn sample(&mut self, time: u64) -> u64 {
         let (past, until) = self.past;
         let period = if time < until { past } else { self.period };
         self.samples += 1;
@@ -60,7 +60,7 @@ impl Exposure {
     }
 
     /// The period changes now.
-    pub(super) fn change(&mut self, now: u64, period: u64) {
+    pub(crate) fn change(&mut self, now: u64, period: u64) {
         if period == self.period {
             return;
         }
@@ -84,7 +84,7 @@ impl Exposure {
 
     /// Ends the window; returns what every weight of it is to be multiplied with, and whether its
     /// credits were used up.
-    pub(super) fn end(&mut self, now: u64) -> (f64, bool) {
+    pub(crate) fn end(&mut self, now: u64) -> (f64, bool) {
         self.before = std::mem::take(&mut self.samples);
         let samples = f64::from(self.before);
         if self.held {
@@ -111,7 +111,7 @@ impl Exposure {
 
     /// A window with `credits` begins; returns how many to add. At least two samples are needed to
     /// tell a rate.
-    pub(super) fn begin(&mut self, now: u64, credits: u32) -> u32 {
+    pub(crate) fn begin(&mut self, now: u64, credits: u32) -> u32 {
         if std::mem::take(&mut self.held) {
             self.began = self.began.max(now.saturating_sub(LONGEST_PAUSE));
             self.opened = now;
@@ -122,27 +122,27 @@ impl Exposure {
     }
 
     /// Nothing is sampled from now on. Credits that are left stay.
-    pub(super) fn hold(&mut self) {
+    pub(crate) fn hold(&mut self) {
         self.held = true;
     }
 
     /// The events were opened anew: credits are gone.
-    pub(super) fn reopened(&mut self) {
+    pub(crate) fn reopened(&mut self) {
         self.left = 0;
     }
 
     /// Samples of this window, as far as they were read.
-    pub(super) fn samples(&self) -> u32 {
+    pub(crate) fn samples(&self) -> u32 {
         self.samples
     }
 
     /// Samples of the window before.
-    pub(super) fn before(&self) -> u32 {
+    pub(crate) fn before(&self) -> u32 {
         self.before
     }
 
     /// The period in force.
-    pub(super) fn period(&self) -> u64 {
+    pub(crate) fn period(&self) -> u64 {
         self.period
     }
 }

@@ -15,29 +15,29 @@ use hashbrown::{HashMap, HashSet};
 
 use super::elf::{Bytes, Content, Elf, Sections};
 use super::go;
-use super::handoff::shrink;
 use super::loader::{Answer, Loader, Place, Question};
+use crate::perf::linux::handoff::shrink;
 
 /// The bytes of unwinding tables held in memory.
-pub(super) const BUDGET: usize = 24 << 20;
+pub(crate) const BUDGET: usize = 24 << 20;
 /// What the cache and the scratch memory of an unwinder take beside its tables: 33,088 bytes by
 /// `mallinfo2`, and a little for what describes the module. Small programs have tables of hundreds of
 /// bytes.
-pub(super) const UNWINDER_BYTES: usize = 34 << 10;
+pub(crate) const UNWINDER_BYTES: usize = 34 << 10;
 /// The most files known at a time.
 const MAX_IMAGES: usize = 8192;
 /// The most files kept that no process maps: programs that are run again and again are not read
 /// again each time.
-pub(super) const MAX_UNMAPPED: usize = 64;
+pub(crate) const MAX_UNMAPPED: usize = 64;
 /// How many sweeps such a file is kept that nobody asks for.
 const UNMAPPED_SWEEPS: u64 = 6;
 
 /// The number of an image.
-pub(super) type ImageIx = u32;
+pub(crate) type ImageIx = u32;
 
 /// What identifies a file to the kernel.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) enum FileKey {
+pub(crate) enum FileKey {
     /// Its build id.
     Build(Box<[u8]>),
     /// Its device and number there.
@@ -47,17 +47,17 @@ pub(super) enum FileKey {
 }
 
 /// A file that code comes from.
-pub(super) struct Image {
+pub(crate) struct Image {
     /// What the file says of itself.
-    pub(super) elf: Elf,
+    pub(crate) elf: Elf,
     /// The hash that identifies it.
-    pub(super) htlhash: Option<String>,
+    pub(crate) htlhash: Option<String>,
     /// The file, open for reading.
-    pub(super) file: Option<Arc<File>>,
+    pub(crate) file: Option<Arc<File>>,
     /// The content, if it is not a file.
-    pub(super) memory: Option<Bytes>,
+    pub(crate) memory: Option<Bytes>,
     /// The file is the dynamic loader, whose start-up code has no unwinding rules.
-    pub(super) loader: bool,
+    pub(crate) loader: bool,
     rules: Rules,
     bytes: usize,
     used: u64,
@@ -78,13 +78,13 @@ enum Rules {
 }
 
 /// Unwinding rules with a cache.
-pub(super) struct Unwinder {
-    pub(super) rules: UnwinderNative<Bytes, MayAllocateDuringUnwind>,
-    pub(super) cache: CacheNative<MayAllocateDuringUnwind>,
+pub(crate) struct Unwinder {
+    pub(crate) rules: UnwinderNative<Bytes, MayAllocateDuringUnwind>,
+    pub(crate) cache: CacheNative<MayAllocateDuringUnwind>,
 }
 
 /// Every known image.
-pub(super) struct Images {
+pub(crate) struct Images {
     loader: Loader,
     /// Files that the loader was asked for.
     coming: HashSet<FileKey>,
@@ -96,14 +96,14 @@ pub(super) struct Images {
     clock: u64,
     sweeps: u64,
     /// How many tables were read.
-    pub(super) loads: u64,
+    pub(crate) loads: u64,
     /// Answers of the loader so far.
     answers: u64,
 }
 
 impl Images {
     /// No images yet; they will be read by `loader`.
-    pub(super) fn new(loader: Loader) -> Self {
+    pub(crate) fn new(loader: Loader) -> Self {
         Self {
             loader,
             coming: HashSet::new(),
@@ -120,14 +120,14 @@ impl Images {
 
     /// How many answers of the loader have come: what waits for one is as it was if there is no
     /// new one.
-    pub(super) fn answers(&mut self) -> u64 {
+    pub(crate) fn answers(&mut self) -> u64 {
         self.take_answers();
         self.answers
     }
 
     /// The image of a mapped file, opened and read if it is new. None if it cannot be opened, or
     /// not soon.
-    pub(super) fn find(&mut self, key: &FileKey, place: Place) -> Option<ImageIx> {
+    pub(crate) fn find(&mut self, key: &FileKey, place: Place) -> Option<ImageIx> {
         self.take_answers();
         if let Some(known) = self.by_key.get(key) {
             if let Some(image) = self.images.get_mut(known) {
@@ -149,23 +149,23 @@ impl Images {
     }
 
     /// True if the image of this key is still being opened.
-    pub(super) fn is_coming(&self, key: &FileKey) -> bool {
+    pub(crate) fn is_coming(&self, key: &FileKey) -> bool {
         self.coming.contains(key)
     }
 
     /// The bytes of unwinding tables, and how many images have any.
     #[cfg(test)]
-    pub(super) fn held(&self) -> (usize, usize) {
+    pub(crate) fn held(&self) -> (usize, usize) {
         (self.bytes, self.images.values().filter(|image| image.bytes > 0).count())
     }
 
     /// The number of images.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.images.len()
     }
 
     /// True if no image is being opened.
-    pub(super) fn is_settled(&mut self) -> bool {
+    pub(crate) fn is_settled(&mut self) -> bool {
         self.take_answers();
         self.coming.is_empty()
     }
@@ -231,13 +231,13 @@ impl Images {
     }
 
     /// An image.
-    pub(super) fn get(&self, at: ImageIx) -> Option<&Image> {
+    pub(crate) fn get(&self, at: ImageIx) -> Option<&Image> {
         self.images.get(&at)
     }
 
     /// The unwinder of an image, read when first asked for and again if it was dropped. None if it
     /// has no rules, or not yet: see [`Images::is_unready`].
-    pub(super) fn unwinder(&mut self, at: ImageIx) -> Option<&mut Unwinder> {
+    pub(crate) fn unwinder(&mut self, at: ImageIx) -> Option<&mut Unwinder> {
         match self.rules(at)? {
             Rules::Ready(unwinder) => Some(unwinder),
             _ => None,
@@ -245,12 +245,12 @@ impl Images {
     }
 
     /// True if the rules of an image are still being read, which this may begin.
-    pub(super) fn is_unready(&mut self, at: ImageIx) -> bool {
+    pub(crate) fn is_unready(&mut self, at: ImageIx) -> bool {
         matches!(self.rules(at), Some(Rules::Coming))
     }
 
     /// The functions of an image that is a Go program.
-    pub(super) fn go(&mut self, at: ImageIx) -> Option<&go::Functions> {
+    pub(crate) fn go(&mut self, at: ImageIx) -> Option<&go::Functions> {
         match self.rules(at)? {
             Rules::Go(functions) => Some(functions),
             _ => None,
@@ -282,7 +282,7 @@ impl Images {
     }
 
     /// Forgets images that no process maps, but for the few asked for last; says which are left.
-    pub(super) fn sweep(&mut self, mapped: &HashSet<ImageIx>) -> &HashMap<ImageIx, Image> {
+    pub(crate) fn sweep(&mut self, mapped: &HashSet<ImageIx>) -> &HashMap<ImageIx, Image> {
         self.sweeps += 1;
         let oldest = self.sweeps.saturating_sub(UNMAPPED_SWEEPS);
         let unmapped = self.images.iter().filter(|(at, _)| !mapped.contains(*at));
@@ -301,7 +301,7 @@ impl Images {
     }
 
     /// Makes an image one without rules: those it has are not to be used.
-    pub(super) fn distrust(&mut self, at: ImageIx) {
+    pub(crate) fn distrust(&mut self, at: ImageIx) {
         if let Some(image) = self.images.get_mut(&at) {
             self.bytes -= image.bytes;
             image.bytes = 0;
@@ -326,7 +326,7 @@ impl Images {
 }
 
 impl Image {
-    pub(super) fn new(elf: Elf, htlhash: Option<String>) -> Self {
+    pub(crate) fn new(elf: Elf, htlhash: Option<String>) -> Self {
         Self {
             elf,
             htlhash,

@@ -9,16 +9,16 @@ use profpipe_engine::component::Error;
 use profpipe_engine::overhead::Rung;
 
 use super::attr::{Choices, Clock};
-use super::ring::Ring;
 use super::session::{REPORT, Session, unusable};
 use super::sys;
+use crate::perf::linux::records::ring::Ring;
 
 /// A stack dump that is none: it keeps the layout of the records.
 const NO_STACK: u32 = 64;
 
 impl Session {
     /// The frequency that an event would have: that of a counter is a whole number.
-    pub(super) fn possible(&self, hertz: f64) -> f64 {
+    pub(crate) fn possible(&self, hertz: f64) -> f64 {
         match self.choices.clock {
             Clock::Cycles => hertz.ceil().max(1.0),
             Clock::Timer => hertz,
@@ -26,7 +26,7 @@ impl Session {
     }
 
     /// Sets samples a second and CPU. False if the kernel refuses.
-    pub(super) fn set_frequency(&self, hertz: f64) -> bool {
+    pub(crate) fn set_frequency(&self, hertz: f64) -> bool {
         let value = match self.choices.clock {
             Clock::Cycles => hertz as u64,
             Clock::Timer => period(hertz),
@@ -35,7 +35,7 @@ impl Session {
     }
 
     /// Lets the sampler of the CPU at this place take so many samples more, at least one.
-    pub(super) fn refill(&self, at: usize, samples: u32) {
+    pub(crate) fn refill(&self, at: usize, samples: u32) {
         if let Some(event) = self.samplers.get(at) {
             // An event whose CPU went offline takes no samples.
             let _ = sys::refresh(event.as_fd(), samples);
@@ -43,21 +43,21 @@ impl Session {
     }
 
     /// Stops sampling until the next refill.
-    pub(super) fn hold(&self) {
+    pub(crate) fn hold(&self) {
         for event in &self.samplers {
             let _ = sys::disable(event.as_fd());
         }
     }
 
     /// Turns reports of mappings, names, forks and ends on or off.
-    pub(super) fn report(&self, on: bool) {
+    pub(crate) fn report(&self, on: bool) {
         for event in &self.reporters {
             let _ = if on { sys::enable(event.as_fd()) } else { sys::disable(event.as_fd()) };
         }
     }
 
     /// Drops the reports that were not read yet; returns about how many they are.
-    pub(super) fn drop_reports(&mut self) -> u64 {
+    pub(crate) fn drop_reports(&mut self) -> u64 {
         let first = self.rings.len().saturating_sub(self.reporters.len());
         let rings = self.rings.iter_mut().skip(first);
         let bytes: usize = rings.map(Ring::drop_all).sum();
@@ -65,7 +65,7 @@ impl Session {
     }
 
     /// Opens the sampling events anew for a rung of quality; they do not run yet.
-    pub(super) fn reopen(&mut self, wanted: &Choices, rung: Rung, hertz: f64) -> Result<(), Error> {
+    pub(crate) fn reopen(&mut self, wanted: &Choices, rung: Rung, hertz: f64) -> Result<(), Error> {
         let choices = at_rung(*wanted, rung);
         let mut attr = choices.sampling();
         if choices.clock == Clock::Timer {
@@ -88,12 +88,12 @@ impl Session {
 }
 
 /// The period of a frequency, in nanoseconds.
-pub(super) fn period(hertz: f64) -> u64 {
+pub(crate) fn period(hertz: f64) -> u64 {
     (1e9 / hertz.max(0.001)) as u64
 }
 
 /// The choices of a rung of quality.
-pub(super) fn at_rung(wanted: Choices, rung: Rung) -> Choices {
+pub(crate) fn at_rung(wanted: Choices, rung: Rung) -> Choices {
     let stack = |most: u32| wanted.stack.min(most);
     let (stack, user_chain) = match rung {
         Rung::Full => (wanted.stack, wanted.user_chain),

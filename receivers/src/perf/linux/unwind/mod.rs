@@ -11,12 +11,12 @@ use framehop::{Unwinder as _, UnwinderNative};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use super::arch;
-use super::elf::Bytes;
-use super::handoff::{Extent, Frame, KERNEL_ROW, NO_ROW};
-use super::image::{ImageIx, Images, Unwinder};
-use super::process::{Code, Process};
-use super::record::{Half, Sample};
+use crate::perf::linux::handoff::{Extent, Frame, KERNEL_ROW, NO_ROW};
+use crate::perf::linux::images::elf::Bytes;
+use crate::perf::linux::images::image::{ImageIx, Images, Unwinder};
+use crate::perf::linux::processes::process::{Code, Process};
+use crate::perf::linux::records::arch;
+use crate::perf::linux::records::record::{Half, Sample};
 use profpipe_engine::overhead::Rung;
 
 /// The most frames of a stack.
@@ -29,11 +29,11 @@ const STACK_SPAN: u64 = 64 << 20;
 const START_CODE: u64 = 64;
 
 /// Turns samples into frames; keeps its buffers.
-pub(super) struct Unwinding {
+pub(crate) struct Unwinding {
     /// The frames of the sample, leaf first.
-    pub(super) frames: Vec<Frame>,
+    pub(crate) frames: Vec<Frame>,
     /// The stack ends early because the rules of an image are still being read.
-    pub(super) waiting: bool,
+    pub(crate) waiting: bool,
     chain: Vec<u64>,
     walk: Vec<u64>,
     /// Walks along frame pointers.
@@ -49,7 +49,7 @@ pub(super) struct Unwinding {
 
 impl Unwinding {
     /// `dump` is the size of stack dumps; `use_rules` is false to follow frame pointers only.
-    pub(super) fn new(dump: usize, use_rules: bool) -> Self {
+    pub(crate) fn new(dump: usize, use_rules: bool) -> Self {
         let rules: UnwinderNative<Bytes, MayAllocateDuringUnwind> = UnwinderNative::new();
         Self {
             frames: Vec::new(),
@@ -65,19 +65,19 @@ impl Unwinding {
     }
 
     /// From now on stacks are taken as a rung of quality says.
-    pub(super) fn set_rung(&mut self, rung: Rung, dump: usize) {
+    pub(crate) fn set_rung(&mut self, rung: Rung, dump: usize) {
         self.dump = dump;
         self.leaf_only = rung == Rung::Leaf;
         self.chain_only = rung == Rung::FramePointers;
     }
 
     /// Whether only the interrupted function is wanted; returns what was wanted before.
-    pub(super) fn only_leaf(&mut self, leaf_only: bool) -> bool {
+    pub(crate) fn only_leaf(&mut self, leaf_only: bool) -> bool {
         std::mem::replace(&mut self.leaf_only, leaf_only)
     }
 
     /// Unwinds a sample into `self.frames`; says how far its user half goes, if it has one.
-    pub(super) fn unwind(
+    pub(crate) fn unwind(
         &mut self,
         sample: &Sample<'_>,
         process: &Process,

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
 
-use super::elf::Bytes;
-use super::handoff::{FileFacts, KERNEL_ROW, RowFacts, Source, shrink};
-use super::image::{FileKey, ImageIx, Images};
-use super::loader::{Loader, Place};
 use super::process::{Code, Host, NewMapping, Processes, RowIx, Stat};
-use super::record::FileId;
+use crate::perf::linux::handoff::{FileFacts, KERNEL_ROW, NO_ROW, RowFacts, Source, shrink};
+use crate::perf::linux::images::elf::{self, Bytes};
+use crate::perf::linux::images::image::{FileKey, ImageIx, Images};
+use crate::perf::linux::images::loader::{Loader, Place};
+use crate::perf::linux::records::record::FileId;
 
 /// The most mapping rows; beyond, new files are not told apart from unknown memory.
 const MAX_ROWS: usize = 1 << 16;
@@ -21,8 +21,8 @@ const MANY_ROWS: usize = 4096;
 const MAX_MAPS: u64 = 16 << 20;
 
 /// `/proc`, the images and the mapping rows.
-pub(super) struct ThisHost {
-    pub(super) images: Images,
+pub(crate) struct ThisHost {
+    pub(crate) images: Images,
     rows: HashMap<RowKey, RowIx>,
     last_row: RowIx,
     /// Rows that were not told yet.
@@ -45,7 +45,7 @@ enum RowKey {
 
 impl ThisHost {
     /// Knows nothing yet; files will be read by `loader`.
-    pub(super) fn new(loader: Loader) -> Self {
+    pub(crate) fn new(loader: Loader) -> Self {
         let page = rustix::param::page_size() as u64;
         let mut host = Self {
             images: Images::new(loader),
@@ -65,17 +65,17 @@ impl ThisHost {
 
 impl ThisHost {
     /// The number of rows that were not told yet.
-    pub(super) fn rows_waiting(&self) -> usize {
+    pub(crate) fn rows_waiting(&self) -> usize {
         self.waiting.len()
     }
 
     /// Takes the rows that were not told yet.
-    pub(super) fn take_rows(&mut self) -> impl Iterator<Item = (RowIx, Box<RowFacts>)> {
+    pub(crate) fn take_rows(&mut self) -> impl Iterator<Item = (RowIx, Box<RowFacts>)> {
         std::mem::take(&mut self.waiting).into_iter()
     }
 
     /// The row of code that a process wrote itself.
-    pub(super) fn jit_row(&mut self, process: u32, pid: u32) -> RowIx {
+    pub(crate) fn jit_row(&mut self, process: u32, pid: u32) -> RowIx {
         self.row(RowKey::Jit(process), || RowFacts {
             source: Source::Jit { pid },
             memory_start: 0,
@@ -85,7 +85,7 @@ impl ThisHost {
     }
 
     /// Forgets images and rows that no process needs any more; returns the rows.
-    pub(super) fn sweep(&mut self, processes: &Processes) -> Vec<RowIx> {
+    pub(crate) fn sweep(&mut self, processes: &Processes) -> Vec<RowIx> {
         let mut mapped = HashSet::new();
         let mut alive = HashSet::new();
         let mut rows = HashSet::new();
@@ -118,14 +118,14 @@ impl ThisHost {
     }
 
     /// Whether so much is new since the last sweep that the next should not wait.
-    pub(super) fn has_grown(&self) -> bool {
+    pub(crate) fn has_grown(&self) -> bool {
         let (images, rows) = self.swept;
         self.images.len() > images + MANY_IMAGES || self.rows.len() > rows + MANY_ROWS
     }
 
     /// How many rows there are.
     #[cfg(test)]
-    pub(super) fn rows(&self) -> usize {
+    pub(crate) fn rows(&self) -> usize {
         self.rows.len()
     }
 
@@ -134,7 +134,7 @@ impl ThisHost {
             return *row;
         }
         if self.rows.len() >= MAX_ROWS {
-            return super::handoff::NO_ROW;
+            return NO_ROW;
         }
         self.last_row += 1;
         self.rows.insert(key, self.last_row);
@@ -177,7 +177,7 @@ impl ThisHost {
                 pid: new.pid,
                 file: None,
                 build_id: match new.file {
-                    FileId::Build(id) => Some(super::elf::hex(id)),
+                    FileId::Build(id) => Some(elf::hex(id)),
                     FileId::Inode { .. } => None,
                 },
                 go_build_id: None,
@@ -292,7 +292,7 @@ impl Host for ThisHost {
 }
 
 /// What a `/proc/PID/stat` line says.
-pub(super) fn stat(line: &str) -> Option<Stat> {
+pub(crate) fn stat(line: &str) -> Option<Stat> {
     // The name is in parentheses and may hold any character; after it come fields 3 and on.
     let (_, fields) = line.rsplit_once(')')?;
     let mut fields = fields.split_ascii_whitespace();

@@ -32,14 +32,14 @@ const MAX_TEXT: usize = 4096;
 const MAX_VALUES: usize = 64;
 
 /// The memory of a process.
-pub(super) trait Memory {
+pub(crate) trait Memory {
     /// Reads all of `into` from an address; false if it cannot be read.
     fn read(&mut self, address: u64, into: &mut [u8]) -> bool;
 }
 
 /// What was found.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Found {
+pub(crate) enum Found {
     /// A context, published at this time of the process's own clock.
     Context { published: u64, attributes: Vec<KeyValue> },
     /// The same as the last time.
@@ -52,7 +52,7 @@ pub(super) enum Found {
 
 /// Why something that has the name is no context.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(crate) enum Refusal {
     /// It has not the header's signature, or a version that we do not know.
     Header,
     /// The memory cannot be read.
@@ -65,10 +65,10 @@ pub(super) enum Refusal {
 
 impl Refusal {
     /// Every reason, for counters.
-    pub(super) const ALL: [Self; 4] = [Self::Header, Self::Unreadable, Self::Length, Self::Payload];
+    pub(crate) const ALL: [Self; 4] = [Self::Header, Self::Unreadable, Self::Length, Self::Payload];
 
     /// The value of a counter's label.
-    pub(super) fn label(self) -> &'static str {
+    pub(crate) fn label(self) -> &'static str {
         match self {
             Self::Header => "header",
             Self::Unreadable => "unreadable",
@@ -79,7 +79,7 @@ impl Refusal {
 }
 
 /// The addresses of mappings in `/proc/PID/maps` that have the name.
-pub(super) fn candidates(maps: &str) -> Vec<u64> {
+pub(crate) fn candidates(maps: &str) -> Vec<u64> {
     let address = |line: &str| {
         let (start, end) = named(line)?.split_once('-')?;
         let hex = |digits| u64::from_str_radix(digits, 16).ok();
@@ -129,7 +129,7 @@ fn header(memory: &mut impl Memory, address: u64) -> Result<Header, Refusal> {
 }
 
 /// Reads the context whose header is at an address; `known` is when the one known was published.
-pub(super) fn read(memory: &mut impl Memory, address: u64, known: Option<u64>) -> Found {
+pub(crate) fn read(memory: &mut impl Memory, address: u64, known: Option<u64>) -> Found {
     for _ in 0..MAX_TRIES {
         let before = match header(memory, address) {
             Ok(header) => header,
@@ -197,7 +197,7 @@ fn is_plain(value: &Value, lists: bool) -> bool {
 /// What the kernel says is not overruled: which process, which executable, which container and
 /// host. The service's name is, unless the configuration gives it (`fixed`) or the SDK does not
 /// know it either.
-pub(super) fn apply(attributes: &[KeyValue], fixed: bool, resource: &mut Resource) {
+pub(crate) fn apply(attributes: &[KeyValue], fixed: bool, resource: &mut Resource) {
     const OURS: [&str; 5] =
         [PROCESS_PID, PROCESS_EXECUTABLE_NAME, PROCESS_EXECUTABLE_PATH, CONTAINER_ID, HOST_NAME];
     for KeyValue { key, value } in attributes {

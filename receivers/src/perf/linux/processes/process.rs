@@ -9,10 +9,10 @@ use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
 
-use super::handoff::{REMEMBERED, shrink};
-use super::image::ImageIx;
-use super::maps;
-use super::record::{FileId, Map};
+use crate::perf::linux::handoff::{REMEMBERED, shrink};
+use crate::perf::linux::images::image::ImageIx;
+use crate::perf::linux::maps;
+use crate::perf::linux::records::record::{FileId, Map};
 
 /// The most processes known at a time.
 const MAX_PROCESSES: usize = 32_768;
@@ -22,10 +22,10 @@ const MAX_MAPPINGS: usize = 16_384;
 const MAX_THREADS: usize = 16_384;
 
 /// The number of a mapping row: what a frame's address is relative to.
-pub(super) type RowIx = u32;
+pub(crate) type RowIx = u32;
 
 /// What the table asks of the host it runs on.
-pub(super) trait Host {
+pub(crate) trait Host {
     /// The content of `/proc/PID/maps`; none if the process is gone or not ours to look at.
     fn maps(&mut self, pid: u32) -> Option<String>;
     /// What the kernel says of a process that is there.
@@ -45,27 +45,27 @@ pub(super) trait Host {
 
 /// What the kernel says of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Stat {
+pub(crate) struct Stat {
     /// The start time in the kernel's ticks.
-    pub(super) start_time: u64,
+    pub(crate) start_time: u64,
     /// It is a thread of the kernel.
-    pub(super) kernel: bool,
+    pub(crate) kernel: bool,
 }
 
 /// An executable mapping that somebody made.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct NewMapping<'a> {
-    pub(super) pid: u32,
-    pub(super) start: u64,
-    pub(super) end: u64,
-    pub(super) offset: u64,
-    pub(super) file: FileId<'a>,
-    pub(super) path: &'a str,
+pub(crate) struct NewMapping<'a> {
+    pub(crate) pid: u32,
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+    pub(crate) offset: u64,
+    pub(crate) file: FileId<'a>,
+    pub(crate) path: &'a str,
 }
 
 /// What is mapped somewhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Code {
+pub(crate) enum Code {
     /// A file: `address - bias` is the address in the file's own address space.
     Image { image: ImageIx, bias: u64, row: RowIx },
     /// A file that could not be opened; addresses are offsets in it.
@@ -76,28 +76,28 @@ pub(super) enum Code {
 
 /// An executable mapping of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Mapping {
-    pub(super) start: u64,
-    pub(super) end: u64,
-    pub(super) code: Code,
+pub(crate) struct Mapping {
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+    pub(crate) code: Code,
 }
 
 /// A process.
 #[derive(Debug, Clone)]
-pub(super) struct Process {
+pub(crate) struct Process {
     /// Our number for it.
-    pub(super) id: u32,
-    pub(super) pid: u32,
+    pub(crate) id: u32,
+    pub(crate) pid: u32,
     /// The pid of the process that started it; 0 if unknown.
-    pub(super) parent: u32,
+    pub(crate) parent: u32,
     /// The start time in the kernel's ticks; 0 if unknown.
-    pub(super) start_time: u64,
+    pub(crate) start_time: u64,
     /// It is a thread of the kernel.
-    pub(super) kernel: bool,
+    pub(crate) kernel: bool,
     /// The path of the executable, as the process sees it.
-    pub(super) executable: Option<Arc<str>>,
+    pub(crate) executable: Option<Arc<str>>,
     /// The name of the first thread.
-    pub(super) name: Arc<str>,
+    pub(crate) name: Arc<str>,
     /// Whether `mappings` is all there is; otherwise it is read when first needed.
     complete: bool,
     /// Some mapping was answered for in haste: all are read again later.
@@ -112,17 +112,17 @@ pub(super) struct Process {
     /// The names of threads, as far as known.
     names: HashMap<u32, Arc<str>>,
     /// What the consumer of samples was told of this process.
-    pub(super) announced: Announced,
+    pub(crate) announced: Announced,
 }
 
 /// What the consumer of samples was told of a process.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Announced {
-    pub(super) process: bool,
+pub(crate) struct Announced {
+    pub(crate) process: bool,
     /// Threads whose name was told, with the window of the last sample.
     threads: HashMap<u32, u64>,
     /// The row of the process's own code.
-    pub(super) jit: Option<RowIx>,
+    pub(crate) jit: Option<RowIx>,
     /// The window of the last sample.
     window: u64,
 }
@@ -130,7 +130,7 @@ pub(super) struct Announced {
 impl Announced {
     /// Notes a sample in a window. After a long pause the consumer may have forgotten the process
     /// and its threads, so they are told again.
-    pub(super) fn sampled_in(&mut self, window: u64) {
+    pub(crate) fn sampled_in(&mut self, window: u64) {
         if window > self.window + REMEMBERED / 2 {
             self.process = false;
             self.threads.clear();
@@ -140,7 +140,7 @@ impl Announced {
 
     /// Notes a sample of a thread in a window; true if the name of the thread is to be told: for
     /// the first time, or because the consumer may have forgotten it.
-    pub(super) fn sampled_thread_in(&mut self, tid: u32, window: u64) -> bool {
+    pub(crate) fn sampled_thread_in(&mut self, tid: u32, window: u64) -> bool {
         if self.threads.len() >= MAX_THREADS && !self.threads.contains_key(&tid) {
             // All are told again, which is a message each.
             self.threads.clear();
@@ -150,14 +150,14 @@ impl Announced {
 
     /// How many threads are noted.
     #[cfg(test)]
-    pub(super) fn threads_told(&self) -> usize {
+    pub(crate) fn threads_told(&self) -> usize {
         self.threads.len()
     }
 }
 
 /// Every process.
 #[derive(Debug, Default)]
-pub(super) struct Processes {
+pub(crate) struct Processes {
     by_pid: HashMap<u32, Process>,
     /// Those that have ended and were not forgotten yet.
     ended: Vec<u32>,
@@ -170,17 +170,17 @@ pub(super) struct Processes {
 
 impl Processes {
     /// The number of processes that have not ended.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.by_pid.len().saturating_sub(self.ended.len())
     }
 
     /// Every process.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Process> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Process> {
         self.by_pid.values()
     }
 
     /// The process of a sample, with all its mappings.
-    pub(super) fn sampled(
+    pub(crate) fn sampled(
         &mut self,
         pid: u32,
         tid: u32,
@@ -201,12 +201,12 @@ impl Processes {
     }
 
     /// Whether a sample of a process would have its mappings read.
-    pub(super) fn is_unread(&self, pid: u32) -> bool {
+    pub(crate) fn is_unread(&self, pid: u32) -> bool {
         self.by_pid.get(&pid).is_none_or(|process| !process.complete)
     }
 
     /// A process as far as it is known: nothing is read.
-    pub(super) fn unread(&mut self, pid: u32) -> Option<&mut Process> {
+    pub(crate) fn unread(&mut self, pid: u32) -> Option<&mut Process> {
         if !self.by_pid.contains_key(&pid) {
             self.begin(pid, 0);
         }
@@ -214,7 +214,7 @@ impl Processes {
     }
 
     /// Records are missing from now on: what is known of processes is read again when needed.
-    pub(super) fn doubt(&mut self) {
+    pub(crate) fn doubt(&mut self) {
         for process in self.by_pid.values_mut() {
             process.complete = false;
         }
@@ -253,7 +253,7 @@ impl Processes {
     }
 
     /// A mapping appeared.
-    pub(super) fn map(&mut self, map: &Map<'_>, host: &mut impl Host) {
+    pub(crate) fn map(&mut self, map: &Map<'_>, host: &mut impl Host) {
         if !map.executable {
             return;
         }
@@ -281,7 +281,7 @@ impl Processes {
     }
 
     /// A thread got a name, perhaps because it executes another program.
-    pub(super) fn name(&mut self, pid: u32, tid: u32, exec: bool, name: &[u8]) {
+    pub(crate) fn name(&mut self, pid: u32, tid: u32, exec: bool, name: &[u8]) {
         let name: Arc<str> = String::from_utf8_lossy(name).into();
         if exec {
             // Everything is replaced: a new program with a single thread, which has the pid.
@@ -307,7 +307,7 @@ impl Processes {
     }
 
     /// A thread or a process began.
-    pub(super) fn fork(&mut self, pid: u32, tid: u32, parent: u32, parent_tid: u32) {
+    pub(crate) fn fork(&mut self, pid: u32, tid: u32, parent: u32, parent_tid: u32) {
         self.ended_threads.remove(&tid);
         if pid == parent {
             if let Some(process) = self.by_pid.get_mut(&pid)
@@ -330,7 +330,7 @@ impl Processes {
     }
 
     /// A thread ended; with the last one the process has, too.
-    pub(super) fn exit(&mut self, pid: u32, tid: u32) {
+    pub(crate) fn exit(&mut self, pid: u32, tid: u32) {
         let Some(process) = self.by_pid.get_mut(&pid) else { return };
         process.threads.remove(&tid);
         process.names.remove(&tid);
@@ -347,7 +347,7 @@ impl Processes {
     }
 
     /// Forgets processes that have ended: every sample of their time has come.
-    pub(super) fn forget_ended(&mut self) {
+    pub(crate) fn forget_ended(&mut self) {
         for pid in self.ended.drain(..) {
             if self.by_pid.get(&pid).is_some_and(|process| process.ended)
                 && let Some(process) = self.by_pid.remove(&pid)
@@ -361,7 +361,7 @@ impl Processes {
 
     /// Forgets what was told of threads that have had no samples for so long that their names are
     /// told again.
-    pub(super) fn forget_threads(&mut self, window: u64) {
+    pub(crate) fn forget_threads(&mut self, window: u64) {
         for process in self.by_pid.values_mut() {
             process.announced.threads.retain(|_, last| *last + REMEMBERED >= window);
             shrink(&mut process.announced.threads);
@@ -370,7 +370,7 @@ impl Processes {
 
     /// Records were lost: nothing is certain any more. Processes that are gone are forgotten, the
     /// others' mappings are read again when needed.
-    pub(super) fn lost(&mut self, host: &mut impl Host) {
+    pub(crate) fn lost(&mut self, host: &mut impl Host) {
         self.retain(|process| {
             let Some(stat) = host.stat(process.pid) else { return false };
             process.complete = false;
@@ -379,7 +379,7 @@ impl Processes {
     }
 
     /// Forgets processes that are gone although no record said so.
-    pub(super) fn sweep(&mut self, host: &mut impl Host) {
+    pub(crate) fn sweep(&mut self, host: &mut impl Host) {
         self.retain(|process| host.stat(process.pid).is_some_and(|stat| process.is_of(stat)));
     }
 
@@ -395,12 +395,12 @@ impl Processes {
     }
 
     /// The ids of processes that the consumer of samples can forget, too, since the last call.
-    pub(super) fn take_forgotten(&mut self) -> Vec<u32> {
+    pub(crate) fn take_forgotten(&mut self) -> Vec<u32> {
         std::mem::take(&mut self.forgotten)
     }
 
     /// It had no room for these: they are taken again the next time.
-    pub(super) fn put_back(&mut self, forgotten: Vec<u32>) {
+    pub(crate) fn put_back(&mut self, forgotten: Vec<u32>) {
         self.forgotten.extend(forgotten);
     }
 
@@ -446,13 +446,13 @@ impl Process {
     }
 
     /// The mapping that holds an address.
-    pub(super) fn find(&self, address: u64) -> Option<&Mapping> {
+    pub(crate) fn find(&self, address: u64) -> Option<&Mapping> {
         let at = self.mappings.partition_point(|mapping| mapping.start <= address);
         self.mappings.get(at.checked_sub(1)?).filter(|mapping| address < mapping.end)
     }
 
     /// The rows of the files that it maps.
-    pub(super) fn rows(&self) -> impl Iterator<Item = RowIx> {
+    pub(crate) fn rows(&self) -> impl Iterator<Item = RowIx> {
         self.mappings.iter().filter_map(|mapping| match mapping.code {
             Code::Image { row, .. } | Code::File { row, .. } => Some(row),
             Code::Jit => None,
@@ -460,7 +460,7 @@ impl Process {
     }
 
     /// The images that it maps.
-    pub(super) fn images(&self) -> impl Iterator<Item = ImageIx> {
+    pub(crate) fn images(&self) -> impl Iterator<Item = ImageIx> {
         self.mappings.iter().filter_map(|mapping| match mapping.code {
             Code::Image { image, .. } => Some(image),
             _ => None,
@@ -468,7 +468,7 @@ impl Process {
     }
 
     /// The name of a thread.
-    pub(super) fn thread_name(&mut self, tid: u32, host: &mut impl Host) -> Arc<str> {
+    pub(crate) fn thread_name(&mut self, tid: u32, host: &mut impl Host) -> Arc<str> {
         if let Some(name) = self.names.get(&tid) {
             return Arc::clone(name);
         }
@@ -483,7 +483,7 @@ impl Process {
 
     /// How many threads it has, and of how many the name is kept.
     #[cfg(test)]
-    pub(super) fn threads_known(&self) -> (usize, usize) {
+    pub(crate) fn threads_known(&self) -> (usize, usize) {
         (self.threads.len(), self.names.len())
     }
 

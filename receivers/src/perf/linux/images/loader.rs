@@ -16,13 +16,15 @@ use profpipe_engine::telemetry::Counter;
 
 use super::elf::{self, Content, Elf, Sections};
 use super::image::{FileKey, Image, ImageIx};
-use super::{cfi, go, sys};
+use super::{cfi, go};
+use crate::perf::linux::events::sys;
+use crate::perf::linux::maps;
 
 /// The most questions under way.
 const QUESTIONS: usize = 4096;
 
 /// A question to the thread.
-pub(super) enum Question {
+pub(crate) enum Question {
     /// What is this file, mapped there?
     Open(FileKey, Place),
     /// What are the unwinding tables of this image? True if it is a Go program.
@@ -30,7 +32,7 @@ pub(super) enum Question {
 }
 
 /// What it answers.
-pub(super) enum Answer {
+pub(crate) enum Answer {
     Opened(FileKey, Option<Box<Image>>),
     Rules(ImageIx, Sections),
     Go(ImageIx, Box<go::Functions>),
@@ -38,15 +40,15 @@ pub(super) enum Answer {
 
 /// Where in the memory of which process a file is mapped.
 #[derive(Debug, Clone)]
-pub(super) struct Place {
-    pub(super) pid: u32,
-    pub(super) start: u64,
-    pub(super) end: u64,
-    pub(super) path: Box<str>,
+pub(crate) struct Place {
+    pub(crate) pid: u32,
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+    pub(crate) path: Box<str>,
 }
 
 /// The way to the thread, which ends when this is dropped.
-pub(super) struct Loader {
+pub(crate) struct Loader {
     questions: mpsc::SyncSender<Question>,
     answers: mpsc::Receiver<Answer>,
     /// How long may be waited in a second.
@@ -57,7 +59,7 @@ pub(super) struct Loader {
 
 impl Loader {
     /// Starts the thread. `patience` is how long may be waited for answers in a second.
-    pub(super) fn start(
+    pub(crate) fn start(
         patience: Duration,
         cpu: Counter,
         overhead: Arc<Overhead>,
@@ -80,17 +82,17 @@ impl Loader {
     }
 
     /// Asks; false if too much is under way.
-    pub(super) fn ask(&self, question: Question) -> bool {
+    pub(crate) fn ask(&self, question: Question) -> bool {
         self.questions.try_send(question).is_ok()
     }
 
     /// An answer that is there.
-    pub(super) fn poll(&self) -> Option<Answer> {
+    pub(crate) fn poll(&self) -> Option<Answer> {
         self.answers.try_recv().ok()
     }
 
     /// The next answer, if it comes while there is patience.
-    pub(super) fn wait(&mut self) -> Option<Answer> {
+    pub(crate) fn wait(&mut self) -> Option<Answer> {
         let began = Instant::now();
         if began - self.renewed > Duration::from_secs(1) {
             self.renewed = began;
@@ -234,7 +236,7 @@ fn read(file: File, path: &str) -> Option<Image> {
 fn vdso() -> Option<Image> {
     use std::os::unix::fs::FileExt;
     let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
-    let line = super::maps::executable(&maps).find(|line| line.path == "[vdso]")?;
+    let line = maps::executable(&maps).find(|line| line.path == "[vdso]")?;
     let length = usize::try_from(line.end - line.start).ok().filter(|length| *length < 1 << 20)?;
     let mut bytes = vec![0; length];
     File::open("/proc/self/mem").ok()?.read_exact_at(&mut bytes, line.start).ok()?;

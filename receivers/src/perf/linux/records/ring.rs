@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use perf_event_open_sys::bindings::perf_event_mmap_page;
 
 /// Where records come from, oldest first. The ring of the kernel; in tests a vector.
-pub(super) trait Records {
+pub(crate) trait Records {
     /// The next record, header included, or none. A record that wraps around the end of the
     /// buffer is put together in `scratch`.
     fn peek<'a>(&'a self, scratch: &'a mut Vec<u8>) -> Option<&'a [u8]>;
@@ -24,7 +24,7 @@ pub(super) trait Records {
 
 /// The mapping of one event's ring.
 #[derive(Debug)]
-pub(super) struct Ring {
+pub(crate) struct Ring {
     base: NonNull<u8>,
     page: usize,
     size: usize,
@@ -37,7 +37,7 @@ unsafe impl Send for Ring {}
 
 impl Ring {
     /// Maps the ring of an event, `size` bytes (a power of two, at least a page).
-    pub(super) fn map(event: BorrowedFd<'_>, size: usize) -> io::Result<Self> {
+    pub(crate) fn map(event: BorrowedFd<'_>, size: usize) -> io::Result<Self> {
         let page = rustix::param::page_size();
         if !size.is_power_of_two() || size < page {
             return Err(io::Error::from(io::ErrorKind::InvalidInput));
@@ -62,7 +62,7 @@ impl Ring {
     }
 
     /// Takes note of what the kernel has written.
-    pub(super) fn refresh(&mut self) {
+    pub(crate) fn refresh(&mut self) {
         // SAFETY: the first page is a perf_event_mmap_page for as long as the mapping lives, and
         // the field is aligned; the kernel writes it concurrently, hence the atomic.
         let head = unsafe {
@@ -73,7 +73,7 @@ impl Ring {
     }
 
     /// Gives the records skipped so far back to the kernel.
-    pub(super) fn release(&self) {
+    pub(crate) fn release(&self) {
         // SAFETY: as in `refresh`; we are the only writer of this field.
         let tail = unsafe {
             let page = self.base.as_ptr().cast::<perf_event_mmap_page>();
@@ -83,7 +83,7 @@ impl Ring {
     }
 
     /// Gives all that was written back to the kernel, unread; returns how many bytes that was.
-    pub(super) fn drop_all(&mut self) -> usize {
+    pub(crate) fn drop_all(&mut self) -> usize {
         self.refresh();
         let dropped = self.head.wrapping_sub(self.tail) as usize;
         self.tail = self.head;
@@ -127,7 +127,7 @@ impl Drop for Ring {
 /// The record at the start of what `first` and `wrapped` hold together; none if that is empty. A
 /// record that says it is shorter than its header or longer than what was written makes everything
 /// one malformed record, which the caller skips.
-pub(super) fn next_record<'a>(
+pub(crate) fn next_record<'a>(
     first: &'a [u8],
     wrapped: &'a [u8],
     scratch: &'a mut Vec<u8>,

@@ -10,22 +10,22 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use super::handoff::Frame;
+use crate::perf::linux::handoff::Frame;
 
 /// The most frames of all stacks, 16 bytes each.
-pub(super) const MAX_FRAMES: usize = 1 << 19;
+pub(crate) const MAX_FRAMES: usize = 1 << 19;
 /// The most stacks: short ones take more than their frames.
-pub(super) const MAX_STACKS: usize = 1 << 17;
+pub(crate) const MAX_STACKS: usize = 1 << 17;
 /// The windows after which a generation is old. One that is forgotten too early is told again, which
 /// takes microseconds.
-pub(super) const GENERATION: u64 = 6;
+pub(crate) const GENERATION: u64 = 6;
 
 /// The number of a stack.
-pub(super) type StackNumber = u32;
+pub(crate) type StackNumber = u32;
 
 /// Every known stack.
 #[derive(Debug, Default)]
-pub(super) struct Stacks {
+pub(crate) struct Stacks {
     young: Generation,
     old: Generation,
     last: StackNumber,
@@ -44,7 +44,7 @@ struct Generation {
 
 impl Stacks {
     /// The number of a stack, and its frames if the other thread does not know them.
-    pub(super) fn intern(&mut self, frames: &[Frame]) -> (StackNumber, Option<Arc<[Frame]>>) {
+    pub(crate) fn intern(&mut self, frames: &[Frame]) -> (StackNumber, Option<Arc<[Frame]>>) {
         if let Some(number) = self.young.numbers.get(frames) {
             return (*number, None);
         }
@@ -72,7 +72,7 @@ impl Stacks {
     }
 
     /// A window has ended.
-    pub(super) fn end_window(&mut self) {
+    pub(crate) fn end_window(&mut self) {
         self.windows += 1;
         if self.windows >= GENERATION {
             self.turn();
@@ -87,18 +87,18 @@ impl Stacks {
     }
 
     /// The stacks forgotten since this was asked.
-    pub(super) fn take_forgotten(&mut self) -> Vec<StackNumber> {
+    pub(crate) fn take_forgotten(&mut self) -> Vec<StackNumber> {
         std::mem::take(&mut self.forgotten)
     }
 
     /// The other thread could not be told: it will be asked for again.
-    pub(super) fn put_back(&mut self, forgotten: Vec<StackNumber>) {
+    pub(crate) fn put_back(&mut self, forgotten: Vec<StackNumber>) {
         self.forgotten.extend(forgotten);
     }
 
     /// The number of stacks.
     #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.young.numbers.len() + self.old.numbers.len()
     }
 }

@@ -10,10 +10,10 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use perf_event_open_sys as sys;
 
 /// The attributes of an event, as the kernel defines them.
-pub(super) type Attr = sys::bindings::perf_event_attr;
+pub(crate) type Attr = sys::bindings::perf_event_attr;
 
 /// Opens an event on process `pid` (-1: all) and CPU `cpu`.
-pub(super) fn open_event(attr: &Attr, pid: i32, cpu: i32) -> io::Result<OwnedFd> {
+pub(crate) fn open_event(attr: &Attr, pid: i32, cpu: i32) -> io::Result<OwnedFd> {
     let mut attr = *attr;
     attr.size = size_of::<Attr>() as u32;
     let flags = u64::from(sys::bindings::PERF_FLAG_FD_CLOEXEC);
@@ -27,19 +27,19 @@ pub(super) fn open_event(attr: &Attr, pid: i32, cpu: i32) -> io::Result<OwnedFd>
 }
 
 /// Starts counting.
-pub(super) fn enable(event: BorrowedFd<'_>) -> io::Result<()> {
+pub(crate) fn enable(event: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: this request takes no pointer.
     done(unsafe { sys::ioctls::ENABLE(event.as_raw_fd(), 0) })
 }
 
 /// Stops counting.
-pub(super) fn disable(event: BorrowedFd<'_>) -> io::Result<()> {
+pub(crate) fn disable(event: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: this request takes no pointer.
     done(unsafe { sys::ioctls::DISABLE(event.as_raw_fd(), 0) })
 }
 
 /// Lets an event take so many samples more, and starts it; after the last the kernel stops it.
-pub(super) fn refresh(event: BorrowedFd<'_>, samples: u32) -> io::Result<()> {
+pub(crate) fn refresh(event: BorrowedFd<'_>, samples: u32) -> io::Result<()> {
     // None means without limit, once it is used up.
     let samples = samples.clamp(1, 1 << 24).cast_signed();
     // SAFETY: this request takes a number.
@@ -47,7 +47,7 @@ pub(super) fn refresh(event: BorrowedFd<'_>, samples: u32) -> io::Result<()> {
 }
 
 /// Sets the period of an event, or its frequency if it was opened with one.
-pub(super) fn set_period(event: BorrowedFd<'_>, mut period: u64) -> io::Result<()> {
+pub(crate) fn set_period(event: BorrowedFd<'_>, mut period: u64) -> io::Result<()> {
     // The bindings take a number where the kernel wants its address.
     let address = (&raw mut period).addr() as u64;
     // SAFETY: the request reads a number of 64 bits, which outlives the call.
@@ -55,14 +55,14 @@ pub(super) fn set_period(event: BorrowedFd<'_>, mut period: u64) -> io::Result<(
 }
 
 /// Sends the records of `event` into the ring of `target`.
-pub(super) fn set_output(event: BorrowedFd<'_>, target: BorrowedFd<'_>) -> io::Result<()> {
+pub(crate) fn set_output(event: BorrowedFd<'_>, target: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: this request takes a descriptor, not a pointer.
     done(unsafe { sys::ioctls::SET_OUTPUT(event.as_raw_fd(), target.as_raw_fd()) })
 }
 
 /// Gives the calling thread precedence over ordinary ones: the real-time policy, else a low nice
 /// value, else nothing. Says which.
-pub(super) fn raise_priority() -> &'static str {
+pub(crate) fn raise_priority() -> &'static str {
     // SAFETY: an all-zero sched_param is valid, and the pointer outlives the call.
     let realtime = unsafe {
         let mut parameters: libc::sched_param = std::mem::zeroed();
@@ -82,7 +82,7 @@ pub(super) fn raise_priority() -> &'static str {
 }
 
 /// Lets the calling thread wait less for the processor than others do, where that is allowed.
-pub(super) fn prefer() {
+pub(crate) fn prefer() {
     // SAFETY: takes no pointer; 0 is the calling thread on Linux. Failing is harmless.
     unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -10) };
 }
@@ -92,13 +92,13 @@ fn done(result: i32) -> io::Result<()> {
 }
 
 /// The CPU time that the calling thread has used, in nanoseconds.
-pub(super) fn thread_cpu_time() -> u64 {
+pub(crate) fn thread_cpu_time() -> u64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs()
 }
 
 /// Raises the soft limit of open files to the hard one: every image and thread event is a file.
-pub(super) fn raise_file_limit() {
+pub(crate) fn raise_file_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum.map(|most| most.min(1 << 17)), ..limit };

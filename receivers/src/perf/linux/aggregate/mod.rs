@@ -2,8 +2,11 @@
 //!
 //! It adds up weights by process, thread and stack, and at the end of a window writes them as
 //! tables. It also does what may take time: it describes processes, opens the symbol files of
-//! just-in-time compilers and publishes modules. `writer` writes the tables.
+//! just-in-time compilers and publishes modules. [`writer`] writes the tables; [`stacks`] numbers
+//! stacks on the other side of the handoff, so that a sample is one small message. What it is told
+//! is true when it is told: whose sample it is and how it unwinds is left to the drain thread.
 
+pub(super) mod stacks;
 mod writer;
 
 use std::fs::File;
@@ -20,12 +23,13 @@ use ringbuf::traits::Consumer;
 use tokio::sync::mpsc;
 
 use self::writer::Writer;
-use super::contexts::Contexts;
-use super::handoff::{
+use crate::perf::linux::events::sys;
+use crate::perf::linux::handoff::{
     Extent, Frame, KERNEL_ROW, Message, ProcessFacts, REMEMBERED, RowFacts, Source, shrink,
 };
-use super::process::RowIx;
-use super::resource;
+use crate::perf::linux::processes::contexts::Contexts;
+use crate::perf::linux::processes::process::RowIx;
+use crate::perf::linux::processes::resource;
 
 /// How long the thread sleeps if nobody wakes it.
 const NAP: Duration = Duration::from_millis(500);
@@ -35,23 +39,23 @@ const PATIENCE: Duration = Duration::from_millis(50);
 const LONG_NAP: Duration = Duration::from_secs(30);
 
 /// The profiles of a window, and what notes that they have not left.
-pub(super) type Finished = (Profiles, Option<WaitingWindow>);
+pub(crate) type Finished = (Profiles, Option<WaitingWindow>);
 
 /// What the thread is started with.
-pub(super) struct Setup {
-    pub(super) messages: HeapCons<Message>,
-    pub(super) out: mpsc::Sender<Finished>,
-    pub(super) modules: Arc<ModuleStore>,
-    pub(super) frequency: u32,
-    pub(super) service: Option<String>,
+pub(crate) struct Setup {
+    pub(crate) messages: HeapCons<Message>,
+    pub(crate) out: mpsc::Sender<Finished>,
+    pub(crate) modules: Arc<ModuleStore>,
+    pub(crate) frequency: u32,
+    pub(crate) service: Option<String>,
     /// Reads what SDKs publish about their process, if wanted.
-    pub(super) contexts: Option<Contexts>,
-    pub(super) cpu: Counter,
-    pub(super) overhead: Arc<Overhead>,
+    pub(crate) contexts: Option<Contexts>,
+    pub(crate) cpu: Counter,
+    pub(crate) overhead: Arc<Overhead>,
 }
 
 /// Runs until the drain thread is gone and everything it told is sent on.
-pub(super) fn run(setup: Setup) {
+pub(crate) fn run(setup: Setup) {
     let Setup { mut messages, out, modules, frequency, service, contexts, cpu, overhead } = setup;
     let mut aggregation = Aggregation::new(modules, frequency, service, contexts);
     if overhead.limits().is_some() {
@@ -79,7 +83,7 @@ pub(super) fn run(setup: Setup) {
         if !is_wanted {
             return;
         }
-        cpu.set(super::sys::thread_cpu_time());
+        cpu.set(sys::thread_cpu_time());
         if last {
             return;
         }
@@ -88,7 +92,7 @@ pub(super) fn run(setup: Setup) {
     }
 }
 
-pub(super) struct Aggregation {
+pub(crate) struct Aggregation {
     modules: Arc<ModuleStore>,
     frequency: u32,
     service: Option<String>,
@@ -139,7 +143,7 @@ struct Sum {
 
 impl Aggregation {
     /// With nothing known.
-    pub(super) fn new(
+    pub(crate) fn new(
         modules: Arc<ModuleStore>,
         frequency: u32,
         service: Option<String>,
@@ -195,7 +199,7 @@ impl Aggregation {
         }
     }
 
-    pub(super) fn take(&mut self, message: Message) -> Option<Finished> {
+    pub(crate) fn take(&mut self, message: Message) -> Option<Finished> {
         match message {
             Message::Sample { process, tid, stack, extent, weight } => {
                 let sum = self.sums.entry(Key { process, tid, stack, extent }).or_default();
@@ -383,17 +387,17 @@ impl Aggregation {
 #[cfg(test)]
 impl Aggregation {
     /// How many stacks, rows, processes and threads are known.
-    pub(super) fn sizes(&self) -> (usize, usize, usize, usize) {
+    pub(crate) fn sizes(&self) -> (usize, usize, usize, usize) {
         let threads = self.processes.values().map(|process| process.threads.len()).sum();
         (self.stacks.len(), self.rows.len(), self.processes.len(), threads)
     }
 
-    pub(super) fn modules(&self) -> &ModuleStore {
+    pub(crate) fn modules(&self) -> &ModuleStore {
         &self.modules
     }
 
     /// As if the symbol file of a row had been found.
-    pub(super) fn set_found(&mut self, row: RowIx, module: Arc<Module>) {
+    pub(crate) fn set_found(&mut self, row: RowIx, module: Arc<Module>) {
         if let Some(row) = self.rows.get_mut(&row) {
             row.found = Some(module);
         }
@@ -403,7 +407,7 @@ impl Aggregation {
 /// The file in which a just-in-time compiler names its code, by the pid that the process has in
 /// its own namespace. Anybody can write to /tmp: only a file of the process's own user, or of root,
 /// is taken for it.
-pub(super) fn perf_map(pid: u32) -> Option<(String, File)> {
+pub(crate) fn perf_map(pid: u32) -> Option<(String, File)> {
     use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let number = |key: &str, column: fn(&str) -> Option<&str>| -> Option<u32> {

@@ -12,14 +12,14 @@ const LATE: u32 = 2;
 
 /// The metrics.
 #[derive(Debug, Clone)]
-pub(super) struct Meters {
+pub(crate) struct Meters {
     oldest: Counter,
     waiting: [(Stage, Counter); Stage::ALL.len()],
 }
 
 impl Meters {
     /// Those of a receiver.
-    pub(super) fn new(metrics: &Metrics, receiver: &str) -> Self {
+    pub(crate) fn new(metrics: &Metrics, receiver: &str) -> Self {
         let waiting = |stage: Stage| {
             let label = [("stage", stage.name())];
             (stage, metrics.labelled(names::WINDOWS_WAITING, receiver, &label))
@@ -32,7 +32,7 @@ impl Meters {
 }
 
 /// The windows of a receiver that have not left.
-pub(super) struct Ages {
+pub(crate) struct Ages {
     overhead: Arc<Overhead>,
     receiver: Arc<str>,
     /// It was said that they are late.
@@ -40,18 +40,18 @@ pub(super) struct Ages {
 }
 
 impl Ages {
-    pub(super) fn new(overhead: Arc<Overhead>, receiver: Arc<str>) -> Self {
+    pub(crate) fn new(overhead: Arc<Overhead>, receiver: Arc<str>) -> Self {
         Self { overhead, receiver, is_told: false }
     }
 
     /// A window ended; its samplers have this interval. Both are in nanoseconds.
-    pub(super) fn begin(&self, end: u64, interval: u64) -> WaitingWindow {
+    pub(crate) fn begin(&self, end: u64, interval: u64) -> WaitingWindow {
         self.overhead.window_ended(end, Duration::from_nanos(interval))
     }
 
     /// Brings the metrics up to date; says once that profiles are late, and once that they no longer
     /// are.
-    pub(super) fn look(&mut self, meters: &Meters) {
+    pub(crate) fn look(&mut self, meters: &Meters) {
         let oldest = self.overhead.oldest_window();
         meters.oldest.set(oldest.map_or(0, |oldest| oldest.age.as_millis() as u64));
         for (stage, meter) in &meters.waiting {

@@ -36,7 +36,7 @@ const MAX_FUNCTIONS: usize = 1 << 21;
 
 /// The functions of a Go program.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Functions {
+pub(crate) struct Functions {
     /// The address that the rest is relative to.
     text: u64,
     /// Where each function begins and how long it runs without a frame; in order.
@@ -47,7 +47,7 @@ pub(super) struct Functions {
 impl Functions {
     /// True if the function at an address has no frame there: the return address is at the stack
     /// pointer, or in the link register.
-    pub(super) fn is_frameless(&self, address: u64) -> bool {
+    pub(crate) fn is_frameless(&self, address: u64) -> bool {
         let Some(offset) = self.offset(address) else { return false };
         let at = self.frameless.partition_point(|(start, _)| *start <= offset);
         let function = at.checked_sub(1).and_then(|at| self.frameless.get(at));
@@ -55,18 +55,18 @@ impl Functions {
     }
 
     /// True if stacks end in the function at an address.
-    pub(super) fn is_root(&self, address: u64) -> bool {
+    pub(crate) fn is_root(&self, address: u64) -> bool {
         let offset = self.offset(address);
         offset.is_some_and(|offset| self.roots.iter().any(|root| root.contains(&offset)))
     }
 
     /// The bytes held in memory.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.frameless.len() * size_of::<(u32, u32)>()
     }
 
     /// True if nothing is known.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.frameless.is_empty()
     }
 
@@ -75,7 +75,7 @@ impl Functions {
     }
 
     /// Reads a `.gopclntab` of a program whose code begins at `text`.
-    pub(super) fn read(table: &[u8], text: u64) -> Option<Self> {
+    pub(crate) fn read(table: &[u8], text: u64) -> Option<Self> {
         let header = Header::read(table, text)?;
         let roots = root_names(table.get(header.names..header.names_end)?);
         let mut functions = Self { text: header.text, ..Self::default() };

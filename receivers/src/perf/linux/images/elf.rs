@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 /// Bytes read from a file, shared.
 #[derive(Debug, Clone)]
-pub(super) struct Bytes(Arc<Memory>);
+pub(crate) struct Bytes(Arc<Memory>);
 
 /// Where they are. Tables of many megabytes are read by one thread and dropped by another, and the
 /// allocator would keep their room: large ones are in memory of their own, which goes back at once.
@@ -54,7 +54,7 @@ impl From<Vec<u8>> for Bytes {
 }
 
 /// The content of a file, at positions. Files, and in tests bytes.
-pub(super) trait Content {
+pub(crate) trait Content {
     /// Reads at most `buffer.len()` bytes at `offset`.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
     /// The length in bytes.
@@ -106,47 +106,47 @@ const MAX_HEADERS: u64 = 1024;
 
 /// What we know of an ELF file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Elf {
+pub(crate) struct Elf {
     /// The loadable executable segments.
-    pub(super) segments: Vec<Segment>,
+    pub(crate) segments: Vec<Segment>,
     /// The lowest address of any loadable segment.
-    pub(super) base: u64,
+    pub(crate) base: u64,
     /// The address of the first instruction; 0 for most libraries.
-    pub(super) entry: u64,
+    pub(crate) entry: u64,
     /// The GNU build id in hex.
-    pub(super) build_id: Option<String>,
+    pub(crate) build_id: Option<String>,
     /// The Go build id.
-    pub(super) go_build_id: Option<String>,
+    pub(crate) go_build_id: Option<String>,
     /// The file is a program or library of Go.
-    pub(super) go: bool,
+    pub(crate) go: bool,
 }
 
 /// An executable segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Segment {
+pub(crate) struct Segment {
     /// The offset in the file.
-    pub(super) offset: u64,
+    pub(crate) offset: u64,
     /// The address in the file's own address space.
-    pub(super) address: u64,
+    pub(crate) address: u64,
     /// The length in the file.
-    pub(super) length: u64,
+    pub(crate) length: u64,
 }
 
 /// The sections that unwinding needs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Sections {
-    pub(super) text: Option<Range<u64>>,
-    pub(super) got: Option<Range<u64>>,
-    pub(super) eh_frame: Option<(Range<u64>, Bytes)>,
-    pub(super) eh_frame_hdr: Option<(Range<u64>, Bytes)>,
-    pub(super) debug_frame: Option<Bytes>,
+pub(crate) struct Sections {
+    pub(crate) text: Option<Range<u64>>,
+    pub(crate) got: Option<Range<u64>>,
+    pub(crate) eh_frame: Option<(Range<u64>, Bytes)>,
+    pub(crate) eh_frame_hdr: Option<(Range<u64>, Bytes)>,
+    pub(crate) debug_frame: Option<Bytes>,
     /// The function table of a Go program.
-    pub(super) gopclntab: Option<Bytes>,
+    pub(crate) gopclntab: Option<Bytes>,
 }
 
 impl Sections {
     /// The bytes held in memory.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.eh_frame.as_ref().map_or(0, |(_, bytes)| bytes.len())
             + self.eh_frame_hdr.as_ref().map_or(0, |(_, bytes)| bytes.len())
             + self.debug_frame.as_ref().map_or(0, |bytes| bytes.len())
@@ -203,12 +203,12 @@ impl Sections {
 
 impl Elf {
     /// Reads who a 64-bit little-endian ELF file is; none if it is something else.
-    pub(super) fn read<C: Content + ?Sized>(content: &C) -> Option<Self> {
+    pub(crate) fn read<C: Content + ?Sized>(content: &C) -> Option<Self> {
         Self::read_parts(content, None)
     }
 
     /// Reads the unwinding sections of a file, empty where they are not there or not of use.
-    pub(super) fn read_rules<C: Content + ?Sized>(content: &C) -> Sections {
+    pub(crate) fn read_rules<C: Content + ?Sized>(content: &C) -> Sections {
         let mut sections = Sections::default();
         Self::read_parts(content, Some(&mut sections));
         sections
@@ -311,7 +311,7 @@ impl Elf {
     }
 
     /// The executable segment that a mapping at `offset` in the file shows.
-    pub(super) fn segment_at(&self, offset: u64, page: u64) -> Option<Segment> {
+    pub(crate) fn segment_at(&self, offset: u64, page: u64) -> Option<Segment> {
         let start = |segment: &Segment| segment.offset & !(page - 1);
         let end = |segment: &Segment| segment.offset.saturating_add(segment.length);
         // The last that begins before: two segments may share a page.
@@ -321,7 +321,7 @@ impl Elf {
 }
 
 /// `hex(SHA256(first 4096 bytes ‖ last 4096 bytes ‖ length as 8 bytes, big end first)[..16])`.
-pub(super) fn htlhash<C: Content + ?Sized>(content: &C) -> Option<String> {
+pub(crate) fn htlhash<C: Content + ?Sized>(content: &C) -> Option<String> {
     let length = content.length().ok()?;
     let file = Reader { content, length };
     let edge = length.min(4096);
@@ -333,7 +333,7 @@ pub(super) fn htlhash<C: Content + ?Sized>(content: &C) -> Option<String> {
 }
 
 /// Bytes in hex.
-pub(super) fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
