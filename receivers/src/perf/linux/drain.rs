@@ -15,17 +15,17 @@ use ringbuf::HeapProd;
 use ringbuf::traits::{Observer, Producer};
 
 use super::aggregate::stacks::Stacks;
-use super::events::attr::{Clock, Layout};
+use super::events::attr::Clock;
 use super::events::session::Session;
 use super::governed::ages::{Ages, Meters};
 use super::governed::govern::{Counted, Discovery, Governed};
-use super::handoff::{Extent, Message, ProcessFacts};
+use super::handoff::{Extent, Message, ProcessFacts, RowIx};
 use super::images::loader::Loader;
 use super::processes::host::ThisHost;
-use super::processes::process::{Processes, RowIx};
+use super::processes::process::Processes;
 use super::records::merge::Merge;
-use super::records::record::{self, Record, Sample};
-use super::sys;
+use super::records::record::{self, Layout, Record, Sample};
+use super::thread::{self, now};
 use super::unwind::Unwinding;
 
 /// The most samples put off; each holds a stack dump.
@@ -80,7 +80,7 @@ pub(super) struct Setup {
 
 /// Runs until told to stop, or until every process of the session has ended.
 pub(super) fn run(setup: Setup) {
-    let priority = sys::raise_priority();
+    let priority = thread::raise_priority();
     tracing::debug!(priority, "draining perf rings");
     let Setup {
         mut session,
@@ -434,13 +434,13 @@ impl Drain {
             self.retry(|_| true);
         }
         self.counters.processes.set(self.processes.len() as u64);
-        self.counters.drain_cpu.set(sys::thread_cpu_time());
+        self.counters.drain_cpu.set(thread::thread_cpu_time());
         self.ages.look(&self.counters.ages);
         if horizon == u64::MAX {
             // There is no window after this one in which they could be told.
             self.retry(|_| false);
             self.tell_kept();
-            self.end_window(self::now());
+            self.end_window(thread::now());
             return;
         }
         while self.governed.is_none() && horizon >= self.window + self.interval {
@@ -499,10 +499,4 @@ impl Drain {
             self.processes.put_back(processes);
         }
     }
-}
-
-/// The monotonic clock, which the events use too.
-pub(super) fn now() -> u64 {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs()
 }

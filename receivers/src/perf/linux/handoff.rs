@@ -10,8 +10,6 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use profpipe_engine::overhead::WaitingWindow;
 
-use super::processes::process::RowIx;
-
 /// The row of kernel code.
 pub(super) const KERNEL_ROW: RowIx = 0;
 /// No mapping: nothing known is at the address.
@@ -26,6 +24,9 @@ pub(super) fn shrink<K: Eq + Hash, V, S: BuildHasher>(table: &mut HashMap<K, V, 
         table.shrink_to(2 * table.len());
     }
 }
+
+/// The number of a mapping row: what a frame's address is relative to.
+pub(super) type RowIx = u32;
 
 /// A frame: an address relative to what a mapping row says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -11,7 +11,7 @@
 //! - [`aggregate`]: the thread that adds up and writes profiles.
 //!
 //! [`drain`] is the thread that takes a sample through the first five; [`governed`] keeps all of it
-//! within a budget.
+//! within a budget. What threads ask of the kernel for themselves is in [`mod@thread`].
 
 mod aggregate;
 mod drain;
@@ -22,6 +22,7 @@ mod images;
 mod maps;
 mod processes;
 mod records;
+mod thread;
 mod unwind;
 
 #[cfg(test)]
@@ -30,7 +31,6 @@ mod tests;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 
 use async_trait::async_trait;
 use profpipe_engine::batch::Batch;
@@ -111,7 +111,7 @@ impl Receiver for Perf {
             overhead: Arc::clone(&services.overhead),
         };
         let no_thread = |error| Error::with_source("no thread for the `perf` receiver", error);
-        let aggregator = thread::Builder::new()
+        let aggregator = std::thread::Builder::new()
             .name("perf-aggregate".into())
             .spawn(move || aggregate::run(aggregation))
             .map_err(no_thread)?;
@@ -147,7 +147,7 @@ impl Receiver for Perf {
             waker,
             governed,
         };
-        let _drain = thread::Builder::new()
+        let _drain = std::thread::Builder::new()
             .name("perf-drain".into())
             .spawn(move || drain::run(draining))
             .map_err(no_thread)?;

@@ -23,13 +23,12 @@ use ringbuf::traits::Consumer;
 use tokio::sync::mpsc;
 
 use self::writer::Writer;
-use crate::perf::linux::events::sys;
 use crate::perf::linux::handoff::{
-    Extent, Frame, KERNEL_ROW, Message, ProcessFacts, REMEMBERED, RowFacts, Source, shrink,
+    Extent, Frame, KERNEL_ROW, Message, ProcessFacts, REMEMBERED, RowFacts, RowIx, Source, shrink,
 };
 use crate::perf::linux::processes::contexts::Contexts;
-use crate::perf::linux::processes::process::RowIx;
 use crate::perf::linux::processes::resource;
+use crate::perf::linux::thread;
 
 /// How long the thread sleeps if nobody wakes it.
 const NAP: Duration = Duration::from_millis(500);
@@ -83,7 +82,7 @@ pub(crate) fn run(setup: Setup) {
         if !is_wanted {
             return;
         }
-        cpu.set(sys::thread_cpu_time());
+        cpu.set(thread::thread_cpu_time());
         if last {
             return;
         }

@@ -17,9 +17,8 @@ use profpipe_profile::{
 };
 
 use super::{Aggregation, Key, Row, Sum};
-use crate::perf::linux::drain;
-use crate::perf::linux::handoff::{Extent, FileFacts, Frame, KERNEL_ROW, Source};
-use crate::perf::linux::processes::process::RowIx;
+use crate::perf::linux::handoff::{Extent, FileFacts, Frame, KERNEL_ROW, RowIx, Source};
+use crate::perf::linux::thread;
 
 /// Writes the tables of one window.
 pub(crate) struct Writer<'a> {
@@ -224,6 +223,6 @@ impl<'a> Writer<'a> {
 /// A time of the monotonic clock as time of the day.
 fn to_unix(monotonic: u64) -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u64;
-    let elapsed = drain::now().saturating_sub(monotonic);
+    let elapsed = thread::now().saturating_sub(monotonic);
     now.saturating_sub(elapsed)
 }

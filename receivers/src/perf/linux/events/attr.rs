@@ -8,6 +8,7 @@ use perf_event_open_sys::bindings as perf;
 use super::sys::Attr;
 use crate::perf::Unwind;
 use crate::perf::linux::records::arch;
+use crate::perf::linux::records::record::Layout;
 
 /// What the fields of a sample are, in the order in which the kernel writes them: instruction
 /// pointer, thread, time, CPU, period, call chain, user registers, user stack.
@@ -138,11 +139,4 @@ impl Choices {
         attr.set_comm_exec(1);
         attr.set_task(1);
     }
-}
-
-/// Which optional fields a sample record has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Layout {
-    /// User registers and a copy of the user stack.
-    pub(crate) registers: bool,
 }

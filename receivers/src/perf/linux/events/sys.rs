@@ -1,8 +1,5 @@
-//! System calls that no safe crate offers: perf events and scheduling priority.
-#![allow(
-    unsafe_code,
-    reason = "perf_event_open, its ioctls and the scheduler have no safe wrapper"
-)]
+//! System calls that no safe crate offers: perf events.
+#![allow(unsafe_code, reason = "perf_event_open and its ioctls have no safe wrapper")]
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -60,41 +57,8 @@ pub(crate) fn set_output(event: BorrowedFd<'_>, target: BorrowedFd<'_>) -> io::R
     done(unsafe { sys::ioctls::SET_OUTPUT(event.as_raw_fd(), target.as_raw_fd()) })
 }
 
-/// Gives the calling thread precedence over ordinary ones: the real-time policy, else a low nice
-/// value, else nothing. Says which.
-pub(crate) fn raise_priority() -> &'static str {
-    // SAFETY: an all-zero sched_param is valid, and the pointer outlives the call.
-    let realtime = unsafe {
-        let mut parameters: libc::sched_param = std::mem::zeroed();
-        parameters.sched_priority = 1;
-        // Reset on fork: threads and processes started from here do not inherit it.
-        let policy = libc::SCHED_RR | libc::SCHED_RESET_ON_FORK;
-        libc::sched_setscheduler(0, policy, &raw const parameters)
-    };
-    if realtime == 0 {
-        return "real-time";
-    }
-    // SAFETY: takes no pointer; 0 is the calling thread on Linux.
-    if unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -20) } == 0 {
-        return "nice -20";
-    }
-    "normal"
-}
-
-/// Lets the calling thread wait less for the processor than others do, where that is allowed.
-pub(crate) fn prefer() {
-    // SAFETY: takes no pointer; 0 is the calling thread on Linux. Failing is harmless.
-    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -10) };
-}
-
 fn done(result: i32) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
-}
-
-/// The CPU time that the calling thread has used, in nanoseconds.
-pub(crate) fn thread_cpu_time() -> u64 {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs()
 }
 
 /// Raises the soft limit of open files to the hard one: every image and thread event is a file.

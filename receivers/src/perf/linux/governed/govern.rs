@@ -14,7 +14,6 @@ use profpipe_engine::overhead::{
 
 use super::exposure::Exposure;
 use crate::perf::Config;
-use crate::perf::linux::drain::now;
 use crate::perf::linux::events::attr::Choices;
 use crate::perf::linux::events::calibrate::Calibration;
 use crate::perf::linux::events::levers::{at_rung, period};
@@ -22,6 +21,7 @@ use crate::perf::linux::events::session::Session;
 use crate::perf::linux::handoff::{Extent, Message};
 use crate::perf::linux::processes::process::Processes;
 use crate::perf::linux::records::record::Sample;
+use crate::perf::linux::thread::now;
 use crate::perf::linux::unwind::Unwinding;
 
 /// How long the drain thread waits for files to be opened, in a second.

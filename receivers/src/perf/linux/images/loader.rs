@@ -17,8 +17,8 @@ use profpipe_engine::telemetry::Counter;
 use super::elf::{self, Content, Elf, Sections};
 use super::image::{FileKey, Image, ImageIx};
 use super::{cfi, go};
-use crate::perf::linux::events::sys;
-use crate::perf::linux::maps;
+
+use crate::perf::linux::{maps, thread};
 
 /// The most questions under way.
 const QUESTIONS: usize = 4096;
@@ -67,14 +67,14 @@ impl Loader {
         let (questions, asked) = mpsc::sync_channel(QUESTIONS);
         let (answer, answers) = mpsc::channel();
         std::thread::Builder::new().name("perf-load".into()).spawn(move || {
-            sys::prefer();
+            thread::prefer();
             for question in asked {
                 let mut work = Work::in_turn(&overhead, Stage::Load);
                 if answer.send(reply(question, &mut work)).is_err() {
                     return;
                 }
                 drop(work);
-                cpu.set(sys::thread_cpu_time());
+                cpu.set(thread::thread_cpu_time());
             }
         })?;
         let renewed = Instant::now();

@@ -1,7 +1,7 @@
 //! The files whose code runs: opened, identified, with the tables that unwinding needs.
 //!
 //! A thread of its own opens and reads them ([`loader`]), since they lie on file systems that may
-//! be slow; what it has read is kept by [`image`] within a budget of bytes. Files belong to others
+//! be slow; what it has read ([`image`]) is kept in a [`table`] within a budget of bytes. Files belong to others
 //! and may be hostile: what is read is bounded ([`elf`], [`go`]), and unwinding tables are checked
 //! before they are used ([`cfi`]). Which process maps a file where is left to `processes`, symbols
 //! to the `symbolize` processor.
@@ -11,3 +11,4 @@ pub(super) mod elf;
 pub(super) mod go;
 pub(super) mod image;
 pub(super) mod loader;
+pub(super) mod table;

@@ -23,8 +23,8 @@ use profpipe_engine::telemetry::{Counter, Metrics};
 use profpipe_profile::{KeyValue, Resource};
 
 use super::process_context::{self, Found, Memory, Refusal};
-use crate::perf::linux::events::sys;
 use crate::perf::linux::handoff::ProcessFacts;
+use crate::perf::linux::thread;
 
 /// The questions that wait for the thread; what is too much is asked in another window.
 const QUESTIONS: usize = 4096;
@@ -336,7 +336,7 @@ fn work(
         if answers.send(Answer { process, address, found }).is_err() {
             return;
         }
-        cpu.set(sys::thread_cpu_time());
+        cpu.set(thread::thread_cpu_time());
     }
 }
 

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
 
-use super::process::{Code, Host, NewMapping, Processes, RowIx, Stat};
-use crate::perf::linux::handoff::{FileFacts, KERNEL_ROW, NO_ROW, RowFacts, Source, shrink};
+use super::process::{Code, Host, NewMapping, Processes, Stat};
+use crate::perf::linux::handoff::{FileFacts, KERNEL_ROW, NO_ROW, RowFacts, RowIx, Source, shrink};
 use crate::perf::linux::images::elf::{self, Bytes};
-use crate::perf::linux::images::image::{FileKey, ImageIx, Images};
+use crate::perf::linux::images::image::{FileKey, ImageIx};
 use crate::perf::linux::images::loader::{Loader, Place};
+use crate::perf::linux::images::table::Images;
 use crate::perf::linux::records::record::FileId;
 
 /// The most mapping rows; beyond, new files are not told apart from unknown memory.

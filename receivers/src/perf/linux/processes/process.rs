@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
 
-use crate::perf::linux::handoff::{REMEMBERED, shrink};
+use crate::perf::linux::handoff::{REMEMBERED, RowIx, shrink};
 use crate::perf::linux::images::image::ImageIx;
 use crate::perf::linux::maps;
 use crate::perf::linux::records::record::{FileId, Map};
@@ -20,9 +20,6 @@ const MAX_PROCESSES: usize = 32_768;
 const MAX_MAPPINGS: usize = 16_384;
 /// The most threads of one process whose name we keep.
 const MAX_THREADS: usize = 16_384;
-
-/// The number of a mapping row: what a frame's address is relative to.
-pub(crate) type RowIx = u32;
 
 /// What the table asks of the host it runs on.
 pub(crate) trait Host {

@@ -7,7 +7,13 @@
 use perf_event_open_sys::bindings as perf;
 
 use super::arch::{REGISTERS, Registers};
-use crate::perf::linux::events::attr::Layout;
+
+/// Which optional fields a sample record has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Layout {
+    /// User registers and a copy of the user stack.
+    pub(crate) registers: bool,
+}
 
 /// A record that is of use to us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

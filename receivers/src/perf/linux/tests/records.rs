@@ -2,9 +2,8 @@
 
 use proptest::prelude::*;
 
-use super::super::events::attr::Layout;
 use super::super::records::merge::Merge;
-use super::super::records::record::{self, FileId, Half, Record};
+use super::super::records::record::{self, FileId, Half, Layout, Record};
 use super::super::records::ring::{Records, next_record};
 
 const FULL: Layout = Layout { registers: true };

@@ -15,8 +15,9 @@ use super::super::aggregate::stacks::{GENERATION, MAX_FRAMES, MAX_STACKS, Stacks
 use super::super::handoff::{
     Extent, FileFacts, Frame, KERNEL_ROW, Message, ProcessFacts, REMEMBERED, RowFacts, Source,
 };
-use super::super::images::image::{BUDGET, FileKey, MAX_UNMAPPED, UNWINDER_BYTES};
+use super::super::images::image::{FileKey, UNWINDER_BYTES};
 use super::super::images::loader::{Loader, Place};
+use super::super::images::table::{BUDGET, MAX_UNMAPPED};
 use super::super::processes::host::ThisHost;
 use super::super::processes::process::{Announced, Processes};
 use super::super::records::record::{FileId, Map};

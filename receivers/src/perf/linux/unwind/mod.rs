@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 
 use crate::perf::linux::handoff::{Extent, Frame, KERNEL_ROW, NO_ROW};
 use crate::perf::linux::images::elf::Bytes;
-use crate::perf::linux::images::image::{ImageIx, Images, Unwinder};
+use crate::perf::linux::images::image::{ImageIx, Unwinder};
+use crate::perf::linux::images::table::Images;
 use crate::perf::linux::processes::process::{Code, Process};
 use crate::perf::linux::records::arch;
 use crate::perf::linux::records::record::{Half, Sample};

@@ -1,0 +1,283 @@
+//! The images that are known, each once, whoever maps it.
+//!
+//! Asks the loader for what is not there, and forgets what nobody maps. The tables of rules are what
+//! takes memory; those unused for longest are dropped when they exceed a budget and read again when
+//! needed.
+
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
+
+use hashbrown::{HashMap, HashSet};
+
+use super::elf::Content;
+use super::go;
+use super::image::{FileKey, Image, ImageIx, Rules, Unwinder};
+use super::loader::{Answer, Loader, Place, Question};
+use crate::perf::linux::handoff::shrink;
+
+/// The bytes of unwinding tables held in memory.
+pub(crate) const BUDGET: usize = 24 << 20;
+/// The most files known at a time.
+const MAX_IMAGES: usize = 8192;
+/// The most files kept that no process maps: programs that are run again and again are not read
+/// again each time.
+pub(crate) const MAX_UNMAPPED: usize = 64;
+/// How many sweeps such a file is kept that nobody asks for.
+const UNMAPPED_SWEEPS: u64 = 6;
+
+/// Every known image.
+pub(crate) struct Images {
+    loader: Loader,
+    /// Files that the loader was asked for.
+    coming: HashSet<FileKey>,
+    /// Numbers are not used again, so that an old mapping never shows another file.
+    images: HashMap<ImageIx, Image>,
+    last: ImageIx,
+    by_key: HashMap<FileKey, ImageIx>,
+    bytes: usize,
+    clock: u64,
+    sweeps: u64,
+    /// How many tables were read.
+    pub(crate) loads: u64,
+    /// Answers of the loader so far.
+    answers: u64,
+}
+
+impl Images {
+    /// No images yet; they will be read by `loader`.
+    pub(crate) fn new(loader: Loader) -> Self {
+        Self {
+            loader,
+            coming: HashSet::new(),
+            images: HashMap::new(),
+            last: 0,
+            by_key: HashMap::new(),
+            bytes: 0,
+            clock: 0,
+            sweeps: 0,
+            loads: 0,
+            answers: 0,
+        }
+    }
+
+    /// How many answers of the loader have come: what waits for one is as it was if there is no
+    /// new one.
+    pub(crate) fn answers(&mut self) -> u64 {
+        self.take_answers();
+        self.answers
+    }
+
+    /// The image of a mapped file, opened and read if it is new. None if it cannot be opened, or
+    /// not soon.
+    pub(crate) fn find(&mut self, key: &FileKey, place: Place) -> Option<ImageIx> {
+        self.take_answers();
+        if let Some(known) = self.by_key.get(key) {
+            if let Some(image) = self.images.get_mut(known) {
+                image.asked = self.sweeps;
+            }
+            return Some(*known);
+        }
+        if self.images.len() >= MAX_IMAGES {
+            return None;
+        }
+        if !self.coming.contains(key) && self.loader.ask(Question::Open(key.clone(), place)) {
+            self.coming.insert(key.clone());
+        }
+        while self.coming.contains(key) {
+            let answer = self.loader.wait()?;
+            self.take(answer);
+        }
+        self.by_key.get(key).copied()
+    }
+
+    /// True if the image of this key is still being opened.
+    pub(crate) fn is_coming(&self, key: &FileKey) -> bool {
+        self.coming.contains(key)
+    }
+
+    /// The bytes of unwinding tables, and how many images have any.
+    #[cfg(test)]
+    pub(crate) fn held(&self) -> (usize, usize) {
+        (self.bytes, self.images.values().filter(|image| image.bytes > 0).count())
+    }
+
+    /// The number of images.
+    pub(crate) fn len(&self) -> usize {
+        self.images.len()
+    }
+
+    /// True if no image is being opened.
+    pub(crate) fn is_settled(&mut self) -> bool {
+        self.take_answers();
+        self.coming.is_empty()
+    }
+
+    fn take_answers(&mut self) {
+        while let Some(answer) = self.loader.poll() {
+            self.take(answer);
+        }
+    }
+
+    fn take(&mut self, answer: Answer) {
+        self.answers += 1;
+        match answer {
+            Answer::Opened(key, image) => {
+                self.coming.remove(&key);
+                // A file that is gone already may be opened through another process later.
+                if let Some(image) = image {
+                    self.add(key, *image);
+                }
+            }
+            Answer::Go(at, functions) => {
+                self.loads += 1;
+                if let Some(image) = self.images.get_mut(&at)
+                    && matches!(image.rules, Rules::Coming)
+                {
+                    image.bytes = functions.bytes();
+                    self.bytes += image.bytes;
+                    image.rules = Rules::Go(functions);
+                }
+            }
+            Answer::Rules(at, sections) => {
+                self.loads += 1;
+                let Some(image) = self.images.get_mut(&at) else { return };
+                if !matches!(image.rules, Rules::Coming) {
+                    return;
+                }
+                image.set_rules(sections);
+                self.bytes += image.bytes;
+                if self.bytes > BUDGET {
+                    self.evict(at);
+                }
+            }
+        }
+    }
+
+    fn add(&mut self, key: FileKey, mut image: Image) {
+        image.asked = self.sweeps;
+        let gnu = image.elf.build_id.clone();
+        let number = image
+            .file
+            .as_ref()
+            .and_then(|file| file.metadata().ok())
+            .map(|metadata| inode_key(&metadata));
+        let at = self.last;
+        self.last = self.last.wrapping_add(1);
+        self.images.insert(at, image);
+        self.by_key.insert(key, at);
+        // The same file is known by build id in one record and by number in another.
+        let build = gnu.and_then(|hex| unhex(&hex)).map(FileKey::Build);
+        for alias in build.into_iter().chain(number) {
+            self.by_key.entry(alias).or_insert(at);
+        }
+    }
+
+    /// An image.
+    pub(crate) fn get(&self, at: ImageIx) -> Option<&Image> {
+        self.images.get(&at)
+    }
+
+    /// The unwinder of an image, read when first asked for and again if it was dropped. None if it
+    /// has no rules, or not yet: see [`Images::is_unready`].
+    pub(crate) fn unwinder(&mut self, at: ImageIx) -> Option<&mut Unwinder> {
+        match self.rules(at)? {
+            Rules::Ready(unwinder) => Some(unwinder),
+            _ => None,
+        }
+    }
+
+    /// True if the rules of an image are still being read, which this may begin.
+    pub(crate) fn is_unready(&mut self, at: ImageIx) -> bool {
+        matches!(self.rules(at), Some(Rules::Coming))
+    }
+
+    /// The functions of an image that is a Go program.
+    pub(crate) fn go(&mut self, at: ImageIx) -> Option<&go::Functions> {
+        match self.rules(at)? {
+            Rules::Go(functions) => Some(functions),
+            _ => None,
+        }
+    }
+
+    fn rules(&mut self, at: ImageIx) -> Option<&mut Rules> {
+        self.clock += 1;
+        let image = self.images.get_mut(&at)?;
+        image.used = self.clock;
+        if matches!(image.rules, Rules::Absent) {
+            let content: Arc<dyn Content + Send + Sync> = match (&image.file, &image.memory) {
+                _ if image.elf.segments.is_empty() => {
+                    image.rules = Rules::None;
+                    return None;
+                }
+                (Some(file), _) => Arc::<File>::clone(file),
+                (None, Some(memory)) => Arc::new(memory.clone()),
+                (None, None) => return None,
+            };
+            if self.loader.ask(Question::Rules(at, content, image.elf.go)) {
+                image.rules = Rules::Coming;
+            }
+        }
+        if matches!(self.images.get(&at)?.rules, Rules::Coming) {
+            self.take_answers();
+        }
+        Some(&mut self.images.get_mut(&at)?.rules)
+    }
+
+    /// Forgets images that no process maps, but for the few asked for last; says which are left.
+    pub(crate) fn sweep(&mut self, mapped: &HashSet<ImageIx>) -> &HashMap<ImageIx, Image> {
+        self.sweeps += 1;
+        let oldest = self.sweeps.saturating_sub(UNMAPPED_SWEEPS);
+        let unmapped = self.images.iter().filter(|(at, _)| !mapped.contains(*at));
+        let mut unmapped: Vec<_> = unmapped.map(|(at, image)| (image.asked, *at)).collect();
+        // The number tells those asked for in the same interval apart.
+        unmapped.sort_unstable_by_key(|order| std::cmp::Reverse(*order));
+        let keep = unmapped.partition_point(|(asked, _)| *asked >= oldest).min(MAX_UNMAPPED);
+        for (_, at) in unmapped.drain(keep..) {
+            self.images.remove(&at);
+        }
+        self.by_key.retain(|_, at| self.images.contains_key(at));
+        shrink(&mut self.images);
+        shrink(&mut self.by_key);
+        self.bytes = self.images.values().map(|image| image.bytes).sum();
+        &self.images
+    }
+
+    /// Makes an image one without rules: those it has are not to be used.
+    pub(crate) fn distrust(&mut self, at: ImageIx) {
+        if let Some(image) = self.images.get_mut(&at) {
+            self.bytes -= image.bytes;
+            image.bytes = 0;
+            image.rules = Rules::None;
+        }
+    }
+
+    /// Drops the tables used longest ago until the rest fits, but not those of `keep`.
+    fn evict(&mut self, keep: ImageIx) {
+        while self.bytes > BUDGET {
+            let oldest = self
+                .images
+                .iter_mut()
+                .filter(|(at, image)| image.bytes > 0 && **at != keep)
+                .min_by_key(|(_, image)| image.used);
+            let Some((_, image)) = oldest else { return };
+            self.bytes -= image.bytes;
+            image.bytes = 0;
+            image.rules = Rules::Absent;
+        }
+    }
+}
+
+fn inode_key(metadata: &std::fs::Metadata) -> FileKey {
+    let device = metadata.dev();
+    FileKey::Inode {
+        major: rustix::fs::major(device),
+        minor: rustix::fs::minor(device),
+        inode: metadata.ino(),
+    }
+}
+
+fn unhex(text: &str) -> Option<Box<[u8]>> {
+    let digits = text.as_bytes().as_chunks::<2>().0.iter();
+    digits.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
+}
