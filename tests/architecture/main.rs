@@ -47,13 +47,14 @@ fn sources() -> Vec<PathBuf> {
 }
 
 /// The crates of the workspace from the ground up; each may depend on those named beside it only.
-const CRATES: [(&str, &[&str]); 11] = [
+const CRATES: [(&str, &[&str]); 12] = [
     ("profpipe-testing", &[]),
     ("profpipe-profile", &[]),
     ("profpipe-formats", &["profpipe-profile"]),
     ("profpipe-queue", &[]),
     ("profpipe-engine", &["profpipe-profile", "profpipe-formats", "profpipe-queue"]),
     ("profpipe-network", &["profpipe-engine"]),
+    ("profpipe-host", &[]),
     ("profpipe-receivers", BELOW_COMPONENTS),
     ("profpipe-processors", BELOW_COMPONENTS),
     ("profpipe-exporters", BELOW_COMPONENTS),
@@ -67,6 +68,7 @@ const BELOW_COMPONENTS: &[&str] = &[
     "profpipe-formats",
     "profpipe-engine",
     "profpipe-network",
+    "profpipe-host",
 ];
 const ALL: &[&str] = &[
     "profpipe-testing",
@@ -75,6 +77,7 @@ const ALL: &[&str] = &[
     "profpipe-queue",
     "profpipe-engine",
     "profpipe-network",
+    "profpipe-host",
     "profpipe-receivers",
     "profpipe-processors",
     "profpipe-exporters",
