@@ -4,8 +4,9 @@
 
 use object::read::elf::{ElfFile, FileHeader};
 use object::{Endianness, Object, ObjectSection};
+use profpipe_host::gopclntab::word;
 
-use super::gopclntab::{GoTable, Image, word};
+use super::gopclntab::{GoTable, Image};
 
 /// Words of the module data (`runtime.moduledata`, unchanged from 1.20 to 1.26).
 const TEXT: u64 = 22;

@@ -7,9 +7,11 @@
 //! function where it begins and how many bytes of it run without a frame; and the functions in
 //! which stacks end.
 //!
-//! Formats: Go's `internal/abi` and `runtime/symtab.go`, versions 1.16, 1.18 and 1.20.
+//! The layouts of 1.16, 1.18 and 1.20 are read; [`Header`] knows where things are in them.
 
 use std::ops::Range;
+
+use profpipe_host::gopclntab::{Header, Version, signed, varint};
 
 /// The functions that a stack of Go ends in: of a goroutine, of a thread, of the stack that the
 /// scheduler and stack growth run on, of signal handlers and of calls from C.
@@ -76,25 +78,38 @@ impl Functions {
 
     /// Reads a `.gopclntab` of a program whose code begins at `text`.
     pub(crate) fn read(table: &[u8], text: u64) -> Option<Self> {
-        let header = Header::read(table, text)?;
-        let roots = root_names(table.get(header.names..header.names_end)?);
-        let mut functions = Self { text: header.text, ..Self::default() };
-        functions.frameless.reserve(header.count);
-        for number in 0..header.count {
-            let Some((start, data)) = header.function(table, number) else { continue };
-            let Some(end) = header.start(table, number + 1) else { continue };
-            let Some(function) = table.get(header.functions.checked_add(data)?..) else { continue };
-            // After the entry point: name, arguments, defer return, table of stack depths.
-            let fields = function.get(header.entry_size..).unwrap_or_default();
-            let (Some(name), Some(depths)) = (u32_at(fields, 0), u32_at(fields, 12)) else {
+        let header = Header::parse(table)?;
+        let is_usable = header.version >= Version::Go116 && header.little && header.pointer == 8;
+        if !is_usable || header.functions > MAX_FUNCTIONS {
+            return None;
+        }
+        let roots = root_names(table.get(header.names..header.units)?);
+        // Until 1.16 rows hold addresses, since then what is relative to the text, which position
+        // independent programs, and all since 1.26, do not say.
+        let is_relative = header.version >= Version::Go118;
+        let text = if is_relative { header.text_start.unwrap_or(text) } else { text };
+        let start = |address: u64| {
+            let base = if is_relative { 0 } else { text };
+            u32::try_from(address.checked_sub(base)?).ok()
+        };
+        let mut functions = Self { text, ..Self::default() };
+        functions.frameless.reserve(header.functions);
+        let mut next = header.row(table, 0);
+        for number in 1..=header.functions {
+            let row = std::mem::replace(&mut next, header.row(table, number));
+            let (Some((address, record)), Some((end, _))) = (row, next) else { continue };
+            let (Some(start), Some(end)) = (start(address), start(end)) else { continue };
+            let Some(record) = header.record(table, record) else { continue };
+            let (Some(name), Some(depths)) = (header.field(record, 1), header.field(record, 4))
+            else {
                 continue;
             };
             if roots.contains(&name) {
                 functions.roots.push(start..end);
             }
-            let depths = table.get(header.depths.checked_add(depths as usize)?..);
+            let depths = table.get(header.values.checked_add(depths as usize)?..);
             let length = end.saturating_sub(start);
-            let frameless = depths.and_then(|depths| without_frame(depths, header.quantum));
+            let frameless = depths.and_then(|depths| without_frame(depths, header.quantum.into()));
             functions.frameless.push((start, frameless.unwrap_or(0).min(length)));
         }
         functions.frameless.sort_unstable();
@@ -103,26 +118,12 @@ impl Functions {
 }
 
 /// The length of a function's code before its frame is set up, by its table of stack depths.
-fn without_frame(depths: &[u8], quantum: u32) -> Option<u32> {
-    let mut bytes = depths.iter();
-    let mut number = || {
-        let mut value = 0_u32;
-        for shift in (0..35).step_by(7) {
-            let byte = *bytes.next()?;
-            value |= u32::from(byte & 0x7f).checked_shl(shift).unwrap_or_default();
-            if byte & 0x80 == 0 {
-                return Some(value);
-            }
-        }
-        None
-    };
-    // The depth starts at -1 and changes by a zigzag number; 0 at first means no frame.
-    let change = number()?;
-    let change = (change >> 1).cast_signed() ^ -(change & 1).cast_signed();
-    if change != 1 {
+fn without_frame(mut depths: &[u8], quantum: u32) -> Option<u32> {
+    // The depth starts at -1; 0 at first means no frame.
+    if signed(varint(&mut depths)?) != 1 {
         return Some(0);
     }
-    number()?.checked_mul(quantum)
+    varint(&mut depths)?.checked_mul(quantum)
 }
 
 /// The offsets of the root functions' names in the table of names.
@@ -136,79 +137,4 @@ fn root_names(names: &[u8]) -> Vec<u32> {
         at += name.len() + 1;
     }
     found
-}
-
-struct Header {
-    count: usize,
-    quantum: u32,
-    text: u64,
-    /// Offsets in the table.
-    names: usize,
-    names_end: usize,
-    depths: usize,
-    functions: usize,
-    /// The size of an address in the list of functions, and in the data of one.
-    entry_size: usize,
-}
-
-impl Header {
-    fn read(table: &[u8], text: u64) -> Option<Self> {
-        let magic = u32_at(table, 0)?;
-        let (quantum, pointer) = (*table.get(6)?, *table.get(7)?);
-        if pointer != 8 || !matches!(quantum, 1 | 4) {
-            return None;
-        }
-        let word = |at: usize| u64_at(table, 8 + 8 * at);
-        let offset = |at: usize| word(at).and_then(|word| usize::try_from(word).ok());
-        let count = offset(0)?;
-        if count > MAX_FUNCTIONS {
-            return None;
-        }
-        // Since 1.18 the start of the text comes third, and addresses are relative to it.
-        let (shift, entry_size) = match magic {
-            0xffff_fffa => (0, 8),
-            0xffff_fff0 | 0xffff_fff1 => (1, 4),
-            _ => return None,
-        };
-        let stated = if shift == 1 { word(2)? } else { 0 };
-        Some(Self {
-            count,
-            quantum: u32::from(quantum),
-            // Position-independent programs, and all since 1.26, do not say.
-            text: if stated == 0 { text } else { stated },
-            names: offset(2 + shift)?,
-            names_end: offset(3 + shift)?,
-            depths: offset(5 + shift)?,
-            functions: offset(6 + shift)?,
-            entry_size,
-        })
-    }
-
-    /// The start of a function, relative to the text; of the one after the last: the end.
-    fn start(&self, table: &[u8], number: usize) -> Option<u32> {
-        let at = self.functions.checked_add(number.checked_mul(2 * self.entry_size)?)?;
-        if self.entry_size == 4 {
-            return u32_at(table, at);
-        }
-        u32::try_from(u64_at(table, at)?.checked_sub(self.text)?).ok()
-    }
-
-    /// The start of a function and the offset of its data.
-    fn function(&self, table: &[u8], number: usize) -> Option<(u32, usize)> {
-        let at = self.functions.checked_add(number.checked_mul(2 * self.entry_size)?)?;
-        let data = if self.entry_size == 4 {
-            u64::from(u32_at(table, at.checked_add(4)?)?)
-        } else {
-            u64_at(table, at.checked_add(8)?)?
-        };
-        Some((self.start(table, number)?, usize::try_from(data).ok()?))
-    }
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    bytes.get(at..at.checked_add(4)?)?.try_into().ok().map(u32::from_le_bytes)
-}
-
-fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
-    bytes.get(at..at.checked_add(8)?)?.try_into().ok().map(u64::from_le_bytes)
 }
