@@ -19,11 +19,11 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
+use profpipe_host::elf::{Whole, inspect};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, Timespec, Timestamps};
 
 use super::super::build_id::BuildId;
 use super::FileKind;
-use super::inspect::{Inspected, inspect};
 
 /// How often the time of a file is moved on while it is used.
 const TOUCH: Duration = Duration::from_secs(3600);
@@ -66,7 +66,7 @@ struct State {
 #[derive(Debug)]
 pub(super) enum Hit {
     /// Here it is.
-    File(File, Inspected),
+    File(File, Whole),
     /// No server had it, not long ago.
     Absent,
     /// Nothing.
@@ -165,12 +165,7 @@ impl Disk {
         Hit::None
     }
 
-    fn open_file(
-        &self,
-        name: &str,
-        build_id: &BuildId,
-        now: SystemTime,
-    ) -> Option<(File, Inspected)> {
+    fn open_file(&self, name: &str, build_id: &BuildId, now: SystemTime) -> Option<(File, Whole)> {
         // Not blocking: it may be a pipe that somebody put there.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let opened = rustix::fs::openat(&self.directory, name, flags, Mode::empty());
@@ -186,7 +181,7 @@ impl Disk {
         let found = (is_ours(&facts) && is_younger(&facts, self.settings.max_age, now))
             .then(|| inspect(&file).ok().flatten())
             .flatten()
-            .filter(|found| found.build_id.as_ref() == Some(build_id));
+            .filter(|found| found.build_id.as_deref().is_some_and(|id| build_id.is(id)));
         let Some(found) = found else {
             self.delete(name);
             return None;

@@ -8,12 +8,11 @@
 //! # Layout
 //! - `config`: what users type.
 //! - `library`: one file: the cache, else one fetch for all who want it.
-//! - `servers`: asks the servers in turn; `inspect`: is it what was asked for.
+//! - `servers`: asks the servers in turn.
 //! - `disk`: the cache. `tenants`, `slots`: who may have how much, and when.
 
 pub mod config;
 mod disk;
-mod inspect;
 mod library;
 mod servers;
 mod slots;

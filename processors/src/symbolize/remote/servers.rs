@@ -9,12 +9,13 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use http::{HeaderValue, StatusCode};
+use profpipe_host::elf::{Whole, inspect};
+use profpipe_host::hex;
 use profpipe_network::client::{Client, ClientError, Endpoint, Request, Stream};
 
 use super::super::answer::Reason;
 use super::super::build_id::BuildId;
 use super::disk::{Disk, Temporary};
-use super::inspect::{Inspected, inspect};
 use super::{Counts, FileKind};
 
 /// How long a server that does not answer is left alone, the first time and at most.
@@ -59,7 +60,7 @@ struct Mood {
 /// A file that is what it should be.
 pub(super) struct Fetched<'d> {
     pub(super) file: Temporary<'d>,
-    pub(super) found: Inspected,
+    pub(super) found: Whole,
     pub(super) bytes: u64,
 }
 
@@ -179,11 +180,11 @@ impl Servers {
             }
         }
         match inspect(&temporary.file) {
-            Ok(Some(found)) if found.build_id.as_ref() == Some(build_id) => {
+            Ok(Some(found)) if found.build_id.as_deref().is_some_and(|id| build_id.is(id)) => {
                 Said::Here(Box::new(Fetched { file: temporary, found, bytes }))
             }
             Ok(Some(found)) => {
-                let has = found.build_id.map_or_else(|| "none".to_owned(), |id| id.to_string());
+                let has = found.build_id.map_or_else(|| "none".to_owned(), |id| hex(&id));
                 tracing::warn!("symbolize: {endpoint}{path} has another build id: {has}");
                 Said::Not(Reason::WrongBuildId, bytes)
             }

@@ -14,10 +14,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use profpipe_host::elf::inspect;
+
 use super::super::build_id::BuildId;
 use super::FileKind;
 use super::disk::{Disk, DiskSettings, Hit};
-use super::inspect::inspect;
 use super::tenants::{Allowance, Tenants};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -128,7 +129,7 @@ fn unused_files_make_room() {
     let there: Vec<_> = (1..=10).filter(|number| has(&disk, &id(*number), now)).collect();
     assert_eq!(there, [1, 5, 6, 7, 8, 9, 10]);
     assert_eq!(disk.bytes(), 9000);
-    assert_eq!(inspect(&open_file).unwrap().unwrap().build_id, Some(id(3)));
+    assert!(id(3).is(&inspect(&open_file).unwrap().unwrap().build_id.unwrap()));
 }
 
 /// Scenario: time passes over files, over what was absent, and over what was never finished.
@@ -235,7 +236,9 @@ fn broken_files_are_told() {
     let whole = elf(&id(7), 0);
     let look = |bytes: &[u8]| {
         std::fs::write(&path, bytes).unwrap();
-        inspect(&File::open(&path).unwrap()).unwrap().and_then(|found| found.build_id)
+        inspect(&File::open(&path).unwrap())
+            .unwrap()
+            .and_then(|found| BuildId::from_bytes(&found.build_id?))
     };
     assert_eq!(look(&whole), Some(id(7)));
     for cut in 0..whole.len() {
