@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use profpipe_host::proc::Stat;
 use rustix::time::{ClockId, clock_gettime};
 
 /// Own cost at one moment.
@@ -57,10 +58,7 @@ fn children() -> Vec<String> {
 
 /// User and system time of a process.
 fn cpu_of(process: &str) -> Option<Duration> {
-    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    // The name, in parentheses, may hold anything; the fields after it are plain.
-    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    let ticks: u64 = fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?;
+    let ticks = Stat::read(process.parse().ok()?)?.cpu_time;
     let per_second = rustix::param::clock_ticks_per_second().max(1);
     Some(Duration::from_secs_f64(ticks as f64 / per_second as f64))
 }

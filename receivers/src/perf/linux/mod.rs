@@ -4,7 +4,7 @@
 //! Along the way of a sample:
 //! - [`events`]: perf events, opened and adjusted.
 //! - [`records`]: what they write into rings, in the order of time.
-//! - [`processes`]: whose sample it is; [`maps`] reads what a process maps.
+//! - [`processes`]: whose sample it is.
 //! - [`images`]: the files whose code runs, with their unwinding tables, read by a thread.
 //! - [`unwind`]: from registers and a copy of the stack to frames.
 //! - [`handoff`]: what is handed from the thread that unwinds to the one that adds up.
@@ -19,7 +19,6 @@ mod events;
 mod governed;
 mod handoff;
 mod images;
-mod maps;
 mod processes;
 mod records;
 mod thread;

@@ -17,6 +17,7 @@ use hashbrown::HashMap;
 use profpipe_engine::modules::{Content, KERNEL, Module, ModuleId, ModuleStore, VDSO};
 use profpipe_engine::overhead::{Overhead, Stage, WaitingWindow, Work, checkpoint};
 use profpipe_engine::telemetry::Counter;
+use profpipe_host::proc::Status;
 use profpipe_profile::{Profiles, Resource};
 use ringbuf::HeapCons;
 use ringbuf::traits::Consumer;
@@ -408,13 +409,8 @@ impl Aggregation {
 /// is taken for it.
 pub(crate) fn perf_map(pid: u32) -> Option<(String, File)> {
     use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let number = |key: &str, column: fn(&str) -> Option<&str>| -> Option<u32> {
-        column(status.lines().find_map(|line| line.strip_prefix(key))?)?.parse().ok()
-    };
-    let own = number("NSpid:", |line| line.split_ascii_whitespace().next_back())?;
-    // Real, effective, saved, file system: the last is who new files belong to.
-    let user = number("Uid:", |line| line.split_ascii_whitespace().nth(3))?;
+    let status = Status::read(pid)?;
+    let (own, user) = (status.own_pid?, status.file_user?);
     let path = format!("/tmp/perf-{own}.map");
     let flags = libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_NOFOLLOW;
     let mut options = File::options();

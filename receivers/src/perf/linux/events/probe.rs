@@ -3,6 +3,8 @@
 use std::fs;
 use std::io;
 
+use profpipe_host::proc::Status;
+
 use super::attr::{Choices, Clock};
 use super::sys;
 use crate::perf::{Finding, Level, Unwind};
@@ -156,16 +158,10 @@ enum Capability {
 /// Whether this process has a capability; `CAP_SYS_ADMIN` counts as `CAP_PERFMON`, as it does for
 /// the kernel.
 fn has(capability: Capability) -> bool {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let set = effective(&status).unwrap_or_default();
+    let status = Status::read(std::process::id()).unwrap_or_default();
+    let set = status.capabilities.unwrap_or_default();
     let bit = |bit: u32| set >> bit & 1 != 0;
     bit(capability as u32) || matches!(capability, Capability::Perfmon) && bit(21)
-}
-
-/// The effective capabilities in a `/proc/PID/status` file.
-fn effective(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
-    u64::from_str_radix(line.trim(), 16).ok()
 }
 
 fn capabilities() -> Vec<Finding> {

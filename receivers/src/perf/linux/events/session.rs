@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use hashbrown::HashSet;
 use profpipe_engine::component::Error;
+use profpipe_host::proc::Stat;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::attr::{Choices, Clock};
@@ -474,13 +475,8 @@ fn threads_of(pid: u32) -> Vec<u32> {
 
 /// A process and its descendants.
 fn tree_of(root: u32) -> Vec<u32> {
-    let parent = |pid: u32| {
-        let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
-        let stat = String::from_utf8_lossy(&stat);
-        let (_, fields) = stat.rsplit_once(')')?;
-        fields.split_ascii_whitespace().nth(1)?.parse::<u32>().ok()
-    };
-    let parents: Vec<_> = numbers_in("/proc").filter_map(|pid| Some((pid, parent(pid)?))).collect();
+    let parent = |pid: u32| Some((pid, Stat::read(pid)?.parent));
+    let parents: Vec<_> = numbers_in("/proc").filter_map(parent).collect();
     let mut tree = vec![root];
     let mut at = 0;
     while let Some(of) = tree.get(at).copied() {

@@ -10,8 +10,10 @@ use std::sync::Arc;
 use framehop::{CacheNative, ExplicitModuleSectionInfo, MayAllocateDuringUnwind, Module};
 use framehop::{Unwinder as _, UnwinderNative};
 
-use super::elf::{Bytes, Elf, Sections};
+use super::bytes::Bytes;
 use super::go;
+use super::rules::Sections;
+use profpipe_host::elf::Identity;
 
 /// What the cache and the scratch memory of an unwinder take beside its tables: 33,088 bytes by
 /// `mallinfo2`, and a little for what describes the module. Small programs have tables of hundreds of
@@ -35,7 +37,7 @@ pub(crate) enum FileKey {
 /// A file that code comes from.
 pub(crate) struct Image {
     /// What the file says of itself.
-    pub(crate) elf: Elf,
+    pub(crate) identity: Identity,
     /// The hash that identifies it.
     pub(crate) htlhash: Option<String>,
     /// The file, open for reading.
@@ -73,9 +75,9 @@ pub(crate) struct Unwinder {
 }
 
 impl Image {
-    pub(crate) fn new(elf: Elf, htlhash: Option<String>) -> Self {
+    pub(crate) fn new(identity: Identity, htlhash: Option<String>) -> Self {
         Self {
-            elf,
+            identity,
             htlhash,
             file: None,
             memory: None,
@@ -95,9 +97,9 @@ impl Image {
             return;
         }
         self.bytes += UNWINDER_BYTES;
-        let ends = self.elf.segments.iter();
+        let ends = self.identity.segments.iter();
         let end = ends.map(|segment| segment.address.saturating_add(segment.length)).max();
-        let base = self.elf.base;
+        let base = self.identity.base;
         let info = ExplicitModuleSectionInfo {
             base_svma: base,
             text_svma: sections.text,

@@ -14,11 +14,14 @@ use std::time::{Duration, Instant};
 use profpipe_engine::overhead::{Overhead, Stage, Work};
 use profpipe_engine::telemetry::Counter;
 
-use super::elf::{self, Content, Elf, Sections};
 use super::image::{FileKey, Image, ImageIx};
+use super::rules::Sections;
 use super::{cfi, go};
+use profpipe_host::content::Content;
+use profpipe_host::elf::{Identity, htlhash};
+use profpipe_host::{hex, proc};
 
-use crate::perf::linux::{maps, thread};
+use crate::perf::linux::thread;
 
 /// The most questions under way.
 const QUESTIONS: usize = 4096;
@@ -112,7 +115,7 @@ fn reply(question: Question, work: &mut Work) -> Answer {
         }
         Question::Rules(image, content, false) => {
             let sections =
-                Elf::read_rules(&Slowly { content: &*content, work: RefCell::new(&mut *work) });
+                Sections::read(&Slowly { content: &*content, work: RefCell::new(&mut *work) });
             work.breathe();
             Answer::Rules(image, trusted(sections, work))
         }
@@ -120,7 +123,7 @@ fn reply(question: Question, work: &mut Work) -> Answer {
         // do not cover it.
         Question::Rules(image, content, true) => {
             let sections =
-                Elf::read_rules(&Slowly { content: &*content, work: RefCell::new(&mut *work) });
+                Sections::read(&Slowly { content: &*content, work: RefCell::new(&mut *work) });
             work.breathe();
             let text = sections.text.map_or(0, |range| range.start);
             let table = sections.gopclntab.as_deref();
@@ -197,7 +200,7 @@ fn open(key: &FileKey, place: &Place) -> Option<Image> {
         let Some(image) = read(file, path) else { continue };
         let exact = at == 0;
         let same = match key {
-            FileKey::Build(id) => image.elf.build_id.as_deref() == Some(&*elf::hex(id)),
+            FileKey::Build(id) => image.identity.build_id.as_deref() == Some(&*hex(id)),
             FileKey::Inode { inode, .. } => {
                 // The device may differ for one file, on overlay and btrfs.
                 let metadata = image.file.as_ref().and_then(|file| file.metadata().ok());
@@ -222,11 +225,11 @@ fn open_regular(path: &str) -> std::io::Result<File> {
 }
 
 fn read(file: File, path: &str) -> Option<Image> {
-    let hash = elf::htlhash(&file);
+    let hash = htlhash(&file);
     // Not ELF: code may be mapped from any file.
-    let elf = Elf::read(&file).unwrap_or_default();
+    let identity = Identity::read(&file).unwrap_or_default();
     let name = path.rsplit('/').next().unwrap_or_default();
-    let mut image = Image::new(elf, hash);
+    let mut image = Image::new(identity, hash);
     image.loader = name.starts_with("ld-") || name.starts_with("ld.so") || name == "ld64.so.2";
     image.file = Some(Arc::new(file));
     Some(image)
@@ -236,11 +239,11 @@ fn read(file: File, path: &str) -> Option<Image> {
 fn vdso() -> Option<Image> {
     use std::os::unix::fs::FileExt;
     let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
-    let line = maps::executable(&maps).find(|line| line.path == "[vdso]")?;
+    let line = proc::executable(&maps).find(|line| line.path == "[vdso]")?;
     let length = usize::try_from(line.end - line.start).ok().filter(|length| *length < 1 << 20)?;
     let mut bytes = vec![0; length];
     File::open("/proc/self/mem").ok()?.read_exact_at(&mut bytes, line.start).ok()?;
-    let mut image = Image::new(Elf::read(&bytes[..])?, None);
+    let mut image = Image::new(Identity::read(&bytes[..])?, None);
     image.memory = Some(bytes.into());
     Some(image)
 }

@@ -2,13 +2,14 @@
 //!
 //! A thread of its own opens and reads them ([`loader`]), since they lie on file systems that may
 //! be slow; what it has read ([`image`]) is kept in a [`table`] within a budget of bytes. Files belong to others
-//! and may be hostile: what is read is bounded ([`elf`], [`go`]), and unwinding tables are checked
+//! and may be hostile: what is read is bounded ([`rules`], [`go`]), and unwinding tables are checked
 //! before they are used ([`cfi`]). Which process maps a file where is left to `processes`, symbols
 //! to the `symbolize` processor.
 
+pub(super) mod bytes;
 pub(super) mod cfi;
-pub(super) mod elf;
 pub(super) mod go;
 pub(super) mod image;
 pub(super) mod loader;
+pub(super) mod rules;
 pub(super) mod table;

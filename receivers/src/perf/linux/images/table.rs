@@ -10,11 +10,11 @@ use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
 
-use super::elf::Content;
 use super::go;
 use super::image::{FileKey, Image, ImageIx, Rules, Unwinder};
 use super::loader::{Answer, Loader, Place, Question};
 use crate::perf::linux::handoff::shrink;
+use profpipe_host::content::Content;
 
 /// The bytes of unwinding tables held in memory.
 pub(crate) const BUDGET: usize = 24 << 20;
@@ -156,7 +156,7 @@ impl Images {
 
     fn add(&mut self, key: FileKey, mut image: Image) {
         image.asked = self.sweeps;
-        let gnu = image.elf.build_id.clone();
+        let gnu = image.identity.build_id.clone();
         let number = image
             .file
             .as_ref()
@@ -206,7 +206,7 @@ impl Images {
         image.used = self.clock;
         if matches!(image.rules, Rules::Absent) {
             let content: Arc<dyn Content + Send + Sync> = match (&image.file, &image.memory) {
-                _ if image.elf.segments.is_empty() => {
+                _ if image.identity.segments.is_empty() => {
                     image.rules = Rules::None;
                     return None;
                 }
@@ -214,7 +214,7 @@ impl Images {
                 (None, Some(memory)) => Arc::new(memory.clone()),
                 (None, None) => return None,
             };
-            if self.loader.ask(Question::Rules(at, content, image.elf.go)) {
+            if self.loader.ask(Question::Rules(at, content, image.identity.go)) {
                 image.rules = Rules::Coming;
             }
         }

@@ -10,7 +10,6 @@
 //! header is read again.
 
 use std::fs::File;
-use std::io::Read as _;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,6 +19,7 @@ use std::time::{Duration, Instant};
 use hashbrown::HashMap;
 use profpipe_engine::overhead::{Overhead, Stage, Work};
 use profpipe_engine::telemetry::{Counter, Metrics};
+use profpipe_host::proc::{self, Stat};
 use profpipe_profile::{KeyValue, Resource};
 
 use super::process_context::{self, Found, Memory, Refusal};
@@ -344,19 +344,13 @@ fn work(
 fn look(question: &Question) -> Option<(u64, Found)> {
     let Question { pid, start_time, place, .. } = *question;
     let is_same = || {
-        let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
-        let stat = super::host::stat(&String::from_utf8_lossy(&stat))?;
+        let stat = Stat::read(pid)?;
         (start_time == 0 || stat.start_time == start_time).then_some(())
     };
     is_same()?;
     let addresses = match place {
         Some((address, _)) => vec![address],
-        None => {
-            let mut maps = Vec::new();
-            let file = File::open(format!("/proc/{pid}/maps")).ok()?;
-            file.take(MAX_MAPS).read_to_end(&mut maps).ok()?;
-            process_context::candidates(&String::from_utf8_lossy(&maps))
-        }
+        None => process_context::candidates(&proc::text(pid, "maps", MAX_MAPS)?),
     };
     if addresses.is_empty() {
         return None;

@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
 
-use super::process::{Code, Host, NewMapping, Processes, Stat};
+use super::process::{Code, Host, NewMapping, Processes};
 use crate::perf::linux::handoff::{FileFacts, KERNEL_ROW, NO_ROW, RowFacts, RowIx, Source, shrink};
-use crate::perf::linux::images::elf::{self, Bytes};
+use crate::perf::linux::images::bytes::Bytes;
 use crate::perf::linux::images::image::{FileKey, ImageIx};
 use crate::perf::linux::images::loader::{Loader, Place};
 use crate::perf::linux::images::table::Images;
 use crate::perf::linux::records::record::FileId;
+use profpipe_host::hex;
+use profpipe_host::proc::{self, Stat};
 
 /// The most mapping rows; beyond, new files are not told apart from unknown memory.
 const MAX_ROWS: usize = 1 << 16;
@@ -145,7 +147,7 @@ impl ThisHost {
 
     fn image_code(&mut self, image: ImageIx, new: &NewMapping<'_>) -> Code {
         let page = self.page;
-        let found = self.images.get(image).map(|image| image.elf.segment_at(new.offset, page));
+        let found = self.images.get(image).map(|image| image.identity.segment_at(new.offset, page));
         let Some(Some(segment)) = found else { return self.file_code(new, Some(image)) };
         let shift = segment.offset & (page - 1);
         let svma = new.offset.wrapping_sub(segment.offset).wrapping_add(segment.address);
@@ -178,7 +180,7 @@ impl ThisHost {
                 pid: new.pid,
                 file: None,
                 build_id: match new.file {
-                    FileId::Build(id) => Some(elf::hex(id)),
+                    FileId::Build(id) => Some(hex(id)),
                     FileId::Inode { .. } => None,
                 },
                 go_build_id: None,
@@ -209,8 +211,8 @@ fn source(images: &Images, image: ImageIx, pid: u32, path: &Arc<str>) -> Source 
         path: Arc::clone(path),
         pid,
         file: image.file.clone(),
-        build_id: image.elf.build_id.clone(),
-        go_build_id: image.elf.go_build_id.clone(),
+        build_id: image.identity.build_id.clone(),
+        go_build_id: image.identity.go_build_id.clone(),
         htlhash: image.htlhash.clone(),
     })
 }
@@ -221,16 +223,11 @@ fn memory_of(bytes: &Bytes) -> Arc<[u8]> {
 
 impl Host for ThisHost {
     fn maps(&mut self, pid: u32) -> Option<String> {
-        use std::io::Read;
-        let file = std::fs::File::open(format!("/proc/{pid}/maps")).ok()?;
-        let mut bytes = Vec::new();
-        file.take(MAX_MAPS).read_to_end(&mut bytes).ok()?;
-        Some(String::from_utf8_lossy(&bytes).into_owned())
+        proc::text(pid, "maps", MAX_MAPS)
     }
 
     fn stat(&mut self, pid: u32) -> Option<Stat> {
-        let line = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
-        stat(&String::from_utf8_lossy(&line))
+        Stat::read(pid)
     }
 
     fn executable(&mut self, pid: u32) -> Option<String> {
@@ -281,7 +278,7 @@ impl Host for ThisHost {
         if path.starts_with("/memfd:") {
             // A program may be executed from such memory, but mostly it holds compiled code.
             let program = image.and_then(|image| self.images.get(image));
-            if program.is_none_or(|program| program.elf.segments.is_empty()) {
+            if program.is_none_or(|program| program.identity.segments.is_empty()) {
                 return Code::Jit;
             }
         }
@@ -291,15 +288,3 @@ impl Host for ThisHost {
         }
     }
 }
-
-/// What a `/proc/PID/stat` line says.
-pub(crate) fn stat(line: &str) -> Option<Stat> {
-    // The name is in parentheses and may hold any character; after it come fields 3 and on.
-    let (_, fields) = line.rsplit_once(')')?;
-    let mut fields = fields.split_ascii_whitespace();
-    let flags: u64 = fields.nth(6)?.parse().ok()?;
-    let start_time = fields.nth(12)?.parse().ok()?;
-    Some(Stat { start_time, kernel: flags & PF_KTHREAD != 0 })
-}
-
-const PF_KTHREAD: u64 = 0x0020_0000;

@@ -8,10 +8,10 @@
 use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
+use profpipe_host::proc::{self, Stat};
 
 use crate::perf::linux::handoff::{REMEMBERED, RowIx, shrink};
 use crate::perf::linux::images::image::ImageIx;
-use crate::perf::linux::maps;
 use crate::perf::linux::records::record::{FileId, Map};
 
 /// The most processes known at a time.
@@ -38,15 +38,6 @@ pub(crate) trait Host {
     fn was_hasty(&mut self) -> bool;
     /// Whether there would be no hasty answers now.
     fn is_settled(&mut self) -> bool;
-}
-
-/// What the kernel says of a process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Stat {
-    /// The start time in the kernel's ticks.
-    pub(crate) start_time: u64,
-    /// It is a thread of the kernel.
-    pub(crate) kernel: bool,
 }
 
 /// An executable mapping that somebody made.
@@ -504,7 +495,7 @@ impl Process {
         // A process that may not be looked at is not gone.
         let Some(text) = host.maps(self.pid) else { return true };
         self.mappings = Arc::default();
-        for line in maps::executable(&text) {
+        for line in proc::executable(&text) {
             let file = FileId::Inode { major: line.major, minor: line.minor, inode: line.inode };
             let mapping = NewMapping {
                 pid: self.pid,

@@ -6,6 +6,7 @@
 //! and after. What makes no sense is counted and never logged.
 
 use profpipe_formats::otlp;
+use profpipe_host::proc::Mapping;
 use profpipe_profile::attribute_names::{
     CONTAINER_ID, HOST_NAME, PROCESS_EXECUTABLE_NAME, PROCESS_EXECUTABLE_PATH, PROCESS_PID,
     SERVICE_NAME,
@@ -14,6 +15,8 @@ use profpipe_profile::{KeyValue, Resource, Value};
 
 /// The names that the mapping has, as far as the kernel lets the SDK choose.
 const NAMES: [&str; 3] = ["[anon_shmem:OTEL_CTX]", "[anon:OTEL_CTX]", "/memfd:OTEL_CTX"];
+/// What is in all of them.
+const NAME: &str = "OTEL_CTX";
 const SIGNATURE: &[u8; 8] = b"OTEL_CTX";
 const VERSION: u32 = 2;
 /// The length of the header.
@@ -81,23 +84,12 @@ impl Refusal {
 /// The addresses of mappings in `/proc/PID/maps` that have the name.
 pub(crate) fn candidates(maps: &str) -> Vec<u64> {
     let address = |line: &str| {
-        let (start, end) = named(line)?.split_once('-')?;
-        let hex = |digits| u64::from_str_radix(digits, 16).ok();
-        let (start, end) = (hex(start)?, hex(end)?);
-        (end.checked_sub(start)? >= HEADER as u64).then_some(start)
+        // Few lines have the name somewhere: the others are not taken apart.
+        let mapping = line.contains(NAME).then(|| Mapping::parse(line)).flatten()?;
+        let is_named = NAMES.iter().any(|wanted| mapping.path.starts_with(wanted));
+        (is_named && mapping.end - mapping.start >= HEADER as u64).then_some(mapping.start)
     };
     maps.lines().filter_map(address).take(MAX_MAPPINGS).collect()
-}
-
-/// The range of a line that has the name.
-fn named(line: &str) -> Option<&str> {
-    let (range, mut rest) = line.split_once(' ')?;
-    // Protection, offset, device and inode; then, after blanks, the name.
-    for _ in 0..4 {
-        rest = rest.split_once(' ')?.1;
-    }
-    let name = rest.trim_start();
-    NAMES.iter().any(|wanted| name.starts_with(wanted)).then_some(range)
 }
 
 /// The header, as far as it changes.

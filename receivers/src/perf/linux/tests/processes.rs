@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use super::super::processes::process::{Code, Host, NewMapping, Processes, Stat};
+use profpipe_host::proc::Stat;
+
+use super::super::processes::process::{Code, Host, NewMapping, Processes};
 use super::super::records::record::{FileId, Map};
 
 /// A host of the test's making.
@@ -23,7 +25,11 @@ impl Host for FakeHost {
     }
 
     fn stat(&mut self, pid: u32) -> Option<Stat> {
-        self.processes.get(&pid).map(|(_, start)| Stat { start_time: *start, kernel: false })
+        self.processes.get(&pid).map(|(_, start)| Stat {
+            start_time: *start,
+            kernel: false,
+            ..Stat::default()
+        })
     }
 
     fn executable(&mut self, pid: u32) -> Option<String> {

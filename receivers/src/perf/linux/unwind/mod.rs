@@ -12,7 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use crate::perf::linux::handoff::{Extent, Frame, KERNEL_ROW, NO_ROW};
-use crate::perf::linux::images::elf::Bytes;
+use crate::perf::linux::images::bytes::Bytes;
 use crate::perf::linux::images::image::{ImageIx, Unwinder};
 use crate::perf::linux::images::table::Images;
 use crate::perf::linux::processes::process::{Code, Process};
@@ -322,14 +322,14 @@ fn is_root(images: &mut Images, code: Option<Code>, address: u64, stated: bool) 
     let Some(image) = images.get(image) else { return false };
     // The first instructions of a program, and all of the dynamic loader while it starts one, have
     // no rules in many systems.
-    let start = address.wrapping_sub(bias).wrapping_sub(image.elf.entry) < START_CODE;
+    let start = address.wrapping_sub(bias).wrapping_sub(image.identity.entry) < START_CODE;
     stated || start || image.loader
 }
 
 /// The image at an address, and its bias, if it is a Go program.
 fn go_image(process: &Process, images: &Images, address: u64) -> Option<(ImageIx, u64)> {
     match process.find(address)?.code {
-        Code::Image { image, bias, .. } if images.get(image)?.elf.go => Some((image, bias)),
+        Code::Image { image, bias, .. } if images.get(image)?.identity.go => Some((image, bias)),
         _ => None,
     }
 }
