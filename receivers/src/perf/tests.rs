@@ -30,7 +30,7 @@ use tokio::task::JoinHandle;
 use super::{Config, Event, Scope, Unwind};
 
 /// How long a test waits for what must come.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Scenario: the configuration as the design shows it, as `record` builds it, and with nonsense.
 /// Guarantees: the public keys mean what they say; nonsense is a problem with a name.
@@ -68,7 +68,7 @@ fn spin() {
     if std::env::var_os("PROFPIPE_TEST_SPIN").is_none() {
         return;
     }
-    let until = std::time::Instant::now() + 2 * PATIENCE;
+    let until = std::time::Instant::now() + 2 * TEST_TIMEOUT;
     while std::time::Instant::now() < until {
         std::hint::black_box(busy(std::hint::black_box(1_000_000)));
     }
@@ -195,10 +195,10 @@ async fn profiles_a_child_until_it_ends() {
             );
         }
     };
-    tokio::time::timeout(PATIENCE, collect).await.expect("samples come");
+    tokio::time::timeout(TEST_TIMEOUT, collect).await.expect("samples come");
     child.end();
     let drain = async { while batches.recv().await.is_some() {} };
-    tokio::time::timeout(PATIENCE, drain).await.expect("the receiver ends by itself");
+    tokio::time::timeout(TEST_TIMEOUT, drain).await.expect("the receiver ends by itself");
     running.await.unwrap().unwrap();
 
     let executable = std::env::current_exe().unwrap();
@@ -235,10 +235,10 @@ async fn profiles_the_host_until_told_to_stop() {
             add(batch.profiles().unwrap(), pid, &mut sums);
         }
     };
-    tokio::time::timeout(PATIENCE, collect).await.expect("samples come");
+    tokio::time::timeout(TEST_TIMEOUT, collect).await.expect("samples come");
     stopper.stop(Duration::from_secs(5));
     let drain = async { while batches.recv().await.is_some() {} };
-    tokio::time::timeout(PATIENCE, drain).await.expect("the receiver ends");
+    tokio::time::timeout(TEST_TIMEOUT, drain).await.expect("the receiver ends");
     running.await.unwrap().unwrap();
 }
 

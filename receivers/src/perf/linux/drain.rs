@@ -19,7 +19,7 @@ use super::events::attr::Clock;
 use super::events::session::Session;
 use super::governed::ages::{Ages, Meters};
 use super::governed::govern::{Counted, Discovery, Governed};
-use super::handoff::{Extent, Message, ProcessFacts, RowIx};
+use super::handoff::{Message, ProcessFacts, RowIx, Unwound};
 use super::images::loader::Loader;
 use super::processes::host::ThisHost;
 use super::processes::process::Processes;
@@ -31,20 +31,20 @@ use super::unwind::Unwinding;
 /// The most samples put off; each holds a stack dump.
 const MAX_DEFERRED: usize = 256;
 /// The same where there is a budget: all are tried again at once.
-const FEW_DEFERRED: usize = 64;
+const MAX_DEFERRED_GOVERNED: usize = 64;
 /// How long samples that were put off are left alone after they were tried, in nanoseconds.
-const RETRY_PAUSE: u64 = 90_000_000;
+const RETRY_PAUSE_NANOS: u64 = 90_000_000;
 /// How much younger than the last look at the rings a record may be; see [`Merge`].
-const HORIZON: u64 = 5_000_000;
+const HORIZON_NANOS: u64 = 5_000_000;
 /// How often the rings are looked at, at least.
-const ROUND: std::time::Duration = std::time::Duration::from_millis(100);
+const ROUND_TIMEOUT: std::time::Duration = std::time::Duration::from_millis(100);
 /// Records between two releases of ring space.
-const RELEASE_EVERY: usize = 16;
-/// How often files that nobody maps any more are looked for, in nanoseconds, at least.
-const SWEEP_EVERY: u64 = 20_000_000_000;
+const RECORDS_PER_RELEASE: usize = 16;
+/// How often files that are not mapped any more are looked for, in nanoseconds, at least.
+const SWEEP_INTERVAL_NANOS: u64 = 20_000_000_000;
 /// How often processes that are gone unseen are looked for, in such sweeps: each takes a look at
 /// `/proc`.
-const SEARCH_EVERY: u64 = 9;
+const SWEEPS_PER_SEARCH: u64 = 9;
 
 /// The counters that the thread keeps.
 #[derive(Debug, Clone)]
@@ -78,7 +78,7 @@ pub(super) struct Setup {
     pub(super) governed: Option<Governed>,
 }
 
-/// Runs until told to stop, or until every process of the session has ended.
+/// Runs until it is stopped, or until every process of the session has ended.
 pub(super) fn run(setup: Setup) {
     let priority = thread::raise_priority();
     tracing::debug!(priority, "draining perf rings");
@@ -109,7 +109,7 @@ pub(super) fn run(setup: Setup) {
         forgotten_rows: Vec::new(),
         out: messages,
         deferred: Vec::new(),
-        answers: 0,
+        loader_responses: 0,
         retried: 0,
         began: Vec::new(),
         ended: Vec::new(),
@@ -132,11 +132,11 @@ pub(super) fn run(setup: Setup) {
     }
     let mut merge = Merge::default();
     loop {
-        let patience = drain.governed.as_ref().map_or(ROUND, Governed::patience);
-        session.wait(patience, waker.as_ref());
+        let timeout = drain.governed.as_ref().map_or(ROUND_TIMEOUT, Governed::time_left);
+        session.wait(timeout, waker.as_ref());
         let last = stop.load(Ordering::Acquire) || session.is_over();
-        let horizon = if last { u64::MAX } else { now().saturating_sub(HORIZON) };
-        // Asking interrupts the CPU that an event is bound to: not more often than it is told.
+        let horizon = if last { u64::MAX } else { now().saturating_sub(HORIZON_NANOS) };
+        // Asking interrupts the CPU that an event is bound to: not more often than it is reported.
         if (last || horizon >= drain.window + drain.length)
             && let Some(lost) = session.lost_samples()
         {
@@ -147,7 +147,7 @@ pub(super) fn run(setup: Setup) {
         let mut since_release = 0;
         while merge.step(&mut session.rings, horizon, |_, record| drain.take_measured(record)) {
             since_release += 1;
-            if since_release >= RELEASE_EVERY {
+            if since_release >= RECORDS_PER_RELEASE {
                 since_release = 0;
                 session.release();
             }
@@ -156,20 +156,20 @@ pub(super) fn run(setup: Setup) {
             }
         }
         session.release();
-        let told = drain.govern(&mut session, last);
+        let has_sent = drain.govern(&mut session, last);
         drain.end_round(if last { u64::MAX } else { horizon });
         session.inherited(&drain.began, &drain.ended);
         drain.began.clear();
         drain.ended.clear();
         session.follow_new_threads();
-        if told {
+        if has_sent {
             consumer.unpark();
         }
         if last {
             break;
         }
     }
-    // The other thread ends when nobody can tell it any more.
+    // The other thread ends when nothing can be sent any more.
     drop(drain);
     consumer.unpark();
 }
@@ -182,13 +182,13 @@ struct Drain {
     host: ThisHost,
     unwinding: Unwinding,
     stacks: Stacks,
-    /// Rows that the aggregation thread is to be told to forget.
+    /// Rows that the aggregation thread is to forget.
     forgotten_rows: Vec<RowIx>,
     out: HeapProd<Message>,
     /// Samples put off until the rules that they need are read.
     deferred: Vec<(Box<[u8]>, u64)>,
-    /// The answers of the loader that there were when they were last tried.
-    answers: u64,
+    /// The responses of the loader that there were when they were last tried.
+    loader_responses: u64,
     /// When that was.
     retried: u64,
     /// Threads that began and ended in this round.
@@ -204,7 +204,7 @@ struct Drain {
     window: u64,
     interval: u64,
     windows: u64,
-    /// When files that nobody maps were last looked for, and how often that was done.
+    /// When files that are not mapped were last looked for, and how often that was done.
     swept: u64,
     sweeps: u64,
     counters: Counters,
@@ -275,7 +275,7 @@ impl Drain {
     }
 
     /// Tells the samples that were kept until their weight was certain.
-    fn tell_kept(&mut self) {
+    fn flush_pending_samples(&mut self) {
         let Some(governed) = &mut self.governed else { return };
         for counted in governed.end_exposures(now()) {
             if self.out.try_push(counted.into()).is_err() {
@@ -290,7 +290,7 @@ impl Drain {
         let Some(governed) = &mut self.governed else { return true };
         if governed.is_storm() {
             governed.stop_reports(session);
-            self.processes.doubt();
+            self.processes.invalidate();
         }
         if last {
             return true;
@@ -299,11 +299,11 @@ impl Drain {
         if !governed.is_due(now) {
             return false;
         }
-        self.tell_kept();
+        self.flush_pending_samples();
         let Some(governed) = &mut self.governed else { return true };
         let change = governed.window(session, &mut self.unwinding);
-        if change.doubt {
-            self.processes.doubt();
+        if change.invalidate {
+            self.processes.invalidate();
         }
         let multiple = (change.profile / self.interval.max(1)).max(1);
         self.length = self.interval * multiple;
@@ -316,7 +316,7 @@ impl Drain {
     /// Counts a sample. `deferrable` are its bytes, if it may be put off until the rules that it
     /// needs are read.
     fn sample(&mut self, sample: &Sample<'_>, weight: u64, deferrable: Option<&[u8]>) {
-        // The idle task, which some clocks count in spite of being told not to.
+        // The idle task, which some clocks count although they are set not to.
         if sample.pid == 0 {
             return;
         }
@@ -324,7 +324,7 @@ impl Drain {
         while self.governed.is_none() && sample.time >= self.window + self.interval {
             self.end_window(self.window + self.interval);
         }
-        // Everything that this sample may have to tell, so that nothing is told by half.
+        // Everything that may have to be sent for this sample, so that nothing is sent by half.
         if self.out.vacant_len() < 16 + self.host.rows_waiting() {
             self.counters.samples.add(1);
             self.dropped += 1;
@@ -349,37 +349,37 @@ impl Drain {
         let cheap = matches!(discovery, Discovery::Refused)
             || self.governed.as_ref().is_some_and(Governed::is_spent);
         let before = cheap.then(|| self.unwinding.only_leaf(true));
-        let extent = self.unwinding.unwind(sample, process, &mut self.host.images);
+        let unwound = self.unwinding.unwind(sample, process, &mut self.host.images);
         if let Some(before) = before {
             self.unwinding.only_leaf(before);
         }
         if let Some(bytes) = deferrable
             && self.unwinding.waiting
             && self.deferred.len()
-                < if self.governed.is_some() { FEW_DEFERRED } else { MAX_DEFERRED }
+                < if self.governed.is_some() { MAX_DEFERRED_GOVERNED } else { MAX_DEFERRED }
         {
             self.deferred.push((bytes.into(), weight));
             return;
         }
         self.counters.samples.add(1);
-        match extent {
-            Some(Extent::Complete) => self.counters.complete.add(1),
-            Some(Extent::Truncated) => self.counters.truncated.add(1),
-            Some(Extent::Broken) => self.counters.broken.add(1),
+        match unwound {
+            Some(Unwound::Complete) => self.counters.complete.add(1),
+            Some(Unwound::Truncated) => self.counters.truncated.add(1),
+            Some(Unwound::Broken) => self.counters.broken.add(1),
             None => {}
         }
         process.announced.sampled_in(self.windows);
         let out = &mut self.out;
-        let mut tell = |message| {
+        let mut send = |message| {
             // There is room: see above.
             let _ = out.try_push(message);
         };
         for (row, facts) in self.host.take_rows() {
-            tell(Message::Row(row, facts));
+            send(Message::Row(row, facts));
         }
         if !process.announced.process {
             process.announced.process = true;
-            tell(Message::Process(Box::new(ProcessFacts {
+            send(Message::Process(Box::new(ProcessFacts {
                 id: process.id,
                 pid: process.pid,
                 parent: process.parent,
@@ -392,19 +392,19 @@ impl Drain {
         let id = process.id;
         if process.announced.sampled_thread_in(sample.tid, self.windows) {
             let name = process.thread_name(sample.tid, &mut self.host);
-            tell(Message::Thread { process: id, tid: sample.tid, name });
+            send(Message::Thread { process: id, tid: sample.tid, name });
         }
         let frames = self.unwinding.frames.as_slice();
         let (stack, new) = self.stacks.intern(frames);
         if let Some(frames) = new {
-            tell(Message::Stack(stack, frames));
+            send(Message::Stack(stack, frames));
         }
-        let extent = extent.unwrap_or(Extent::Complete);
-        let counted = Counted { process: id, tid: sample.tid, stack, extent, weight };
+        let unwound = unwound.unwrap_or(Unwound::Complete);
+        let counted = Counted { process: id, tid: sample.tid, stack, unwound, weight };
         match &mut self.governed {
             // Its weight is certain when the window has ended.
             Some(governed) => governed.keep(sample.cpu, counted),
-            None => tell(counted.into()),
+            None => send(counted.into()),
         }
     }
 
@@ -427,19 +427,19 @@ impl Drain {
     /// Ends the windows that `horizon` has passed.
     fn end_round(&mut self, horizon: u64) {
         // Only if there may be more to go by than the last time, and not for every answer alone.
-        let answers = self.host.images.answers();
+        let loader_responses = self.host.images.responses();
         let now = now();
-        if answers != self.answers && now >= self.retried + RETRY_PAUSE {
-            (self.answers, self.retried) = (answers, now);
+        if loader_responses != self.loader_responses && now >= self.retried + RETRY_PAUSE_NANOS {
+            (self.loader_responses, self.retried) = (loader_responses, now);
             self.retry(|_| true);
         }
         self.counters.processes.set(self.processes.len() as u64);
         self.counters.drain_cpu.set(thread::thread_cpu_time());
         self.ages.look(&self.counters.ages);
         if horizon == u64::MAX {
-            // There is no window after this one in which they could be told.
+            // There is no window after this one in which they could be sent.
             self.retry(|_| false);
-            self.tell_kept();
+            self.flush_pending_samples();
             self.end_window(thread::now());
             return;
         }
@@ -463,9 +463,9 @@ impl Drain {
         self.windows += 1;
         self.processes.forget_ended();
         self.stacks.end_window();
-        if end >= self.swept.saturating_add(SWEEP_EVERY) || self.host.has_grown() {
+        if end >= self.swept.saturating_add(SWEEP_INTERVAL_NANOS) || self.host.has_grown() {
             self.swept = end;
-            if self.sweeps.is_multiple_of(SEARCH_EVERY) {
+            if self.sweeps.is_multiple_of(SWEEPS_PER_SEARCH) {
                 self.processes.sweep(&mut self.host);
             }
             self.sweeps += 1;
@@ -473,11 +473,11 @@ impl Drain {
             // Stacks with these rows are not seen again.
             self.forgotten_rows.extend(self.host.sweep(&self.processes));
         }
-        self.tell_forgotten();
+        self.send_forgotten();
     }
 
     /// Tells the aggregation thread what is forgotten here; if it has no room, the next time.
-    fn tell_forgotten(&mut self) {
+    fn send_forgotten(&mut self) {
         let stacks = self.stacks.take_forgotten();
         if !stacks.is_empty()
             && let Err(Message::ForgetStacks(stacks)) =

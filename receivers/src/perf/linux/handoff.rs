@@ -1,7 +1,7 @@
-//! What the drain thread tells the aggregation thread: numbers, and what they stand for.
+//! What the drain thread sends to the aggregation thread: numbers, and what they stand for.
 //!
-//! Everything is told before it is referred to. A sample is small; stacks, mappings, processes and
-//! thread names are told once.
+//! Everything is sent before it is referred to. A sample is small; stacks, mappings, processes and
+//! thread names are sent once.
 
 use std::fs::File;
 use std::hash::{BuildHasher, Hash};
@@ -37,7 +37,7 @@ pub(super) struct Frame {
 
 /// How far a user stack was unwound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) enum Extent {
+pub(super) enum Unwound {
     /// To its root.
     Complete,
     /// To the end of what was copied.
@@ -50,7 +50,7 @@ pub(super) enum Extent {
 #[derive(Debug)]
 pub(super) enum Message {
     /// A sample.
-    Sample { process: u32, tid: u32, stack: u32, extent: Extent, weight: u64 },
+    Sample { process: u32, tid: u32, stack: u32, unwound: Unwound, weight: u64 },
     /// The frames of a stack, leaf first.
     Stack(u32, Arc<[Frame]>),
     /// The name of a thread.

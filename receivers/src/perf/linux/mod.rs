@@ -49,9 +49,9 @@ use images::loader;
 use processes::contexts;
 
 /// The messages that fit between the two threads: minutes at 99 Hz.
-const MESSAGES: usize = 1 << 16;
+const MAX_MESSAGES: usize = 1 << 16;
 /// The batches that wait for the pipeline before samples are lost.
-const BATCHES: usize = 2;
+const MAX_BATCHES: usize = 2;
 
 pub(super) fn build(config: Config, setup: &Setup) -> Result<Box<dyn Receiver>, Error> {
     sys::raise_file_limit();
@@ -90,8 +90,8 @@ impl Receiver for Perf {
             drain_cpu: metric(DRAIN_CPU),
             ages: ages::Meters::new(&services.metrics, &id),
         };
-        let (producer, consumer) = HeapRb::new(MESSAGES).split();
-        let (batches, mut finished) = mpsc::channel(BATCHES);
+        let (producer, consumer) = HeapRb::new(MAX_MESSAGES).split();
+        let (batches, mut finished) = mpsc::channel(MAX_BATCHES);
         let aggregation = aggregate::Setup {
             messages: consumer,
             out: batches,
@@ -127,7 +127,7 @@ impl Receiver for Perf {
             loader: loader::Loader::start(
                 match governed {
                     // Meanwhile the side band could become a storm.
-                    Some(_) => govern::PATIENCE,
+                    Some(_) => govern::LOADER_TIMEOUT,
                     None => session.slack() / 4,
                 },
                 metric(LOAD_CPU),
@@ -151,11 +151,11 @@ impl Receiver for Perf {
             .spawn(move || drain::run(draining))
             .map_err(no_thread)?;
         let context = Arc::<str>::from(id);
-        let mut told = false;
+        let mut is_stopping = false;
         loop {
             let profiles = tokio::select! {
-                _ = life.stopping(), if !told => {
-                    told = true;
+                _ = life.stopping(), if !is_stopping => {
+                    is_stopping = true;
                     end.now();
                     continue;
                 }

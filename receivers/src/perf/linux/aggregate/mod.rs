@@ -3,8 +3,8 @@
 //! It adds up weights by process, thread and stack, and at the end of a window writes them as
 //! tables. It also does what may take time: it describes processes, opens the symbol files of
 //! just-in-time compilers and publishes modules. [`writer`] writes the tables; [`stacks`] numbers
-//! stacks on the other side of the handoff, so that a sample is one small message. What it is told
-//! is true when it is told: whose sample it is and how it unwinds is left to the drain thread.
+//! stacks on the other side of the handoff, so that a sample is one small message. Whose
+//! sample it is and how it unwinds is left to the drain thread.
 
 pub(super) mod stacks;
 mod writer;
@@ -25,18 +25,18 @@ use tokio::sync::mpsc;
 
 use self::writer::Writer;
 use crate::perf::linux::handoff::{
-    Extent, Frame, KERNEL_ROW, Message, ProcessFacts, REMEMBERED, RowFacts, RowIx, Source, shrink,
+    Frame, KERNEL_ROW, Message, ProcessFacts, REMEMBERED, RowFacts, RowIx, Source, Unwound, shrink,
 };
 use crate::perf::linux::processes::contexts::Contexts;
 use crate::perf::linux::processes::resource;
 use crate::perf::linux::thread;
 
-/// How long the thread sleeps if nobody wakes it.
-const NAP: Duration = Duration::from_millis(500);
+/// How long the thread sleeps unless it is woken.
+const WAKE_INTERVAL: Duration = Duration::from_millis(500);
 /// How long the end of a window waits for what processes say of themselves.
-const PATIENCE: Duration = Duration::from_millis(50);
+const CONTEXTS_TIMEOUT: Duration = Duration::from_millis(50);
 /// The same under a budget.
-const LONG_NAP: Duration = Duration::from_secs(30);
+const GOVERNED_WAKE_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The profiles of a window, and what notes that they have not left.
 pub(crate) type Finished = (Profiles, Option<WaitingWindow>);
@@ -54,16 +54,16 @@ pub(crate) struct Setup {
     pub(crate) overhead: Arc<Overhead>,
 }
 
-/// Runs until the drain thread is gone and everything it told is sent on.
+/// Runs until the drain thread is gone and everything it sent is passed on.
 pub(crate) fn run(setup: Setup) {
     let Setup { mut messages, out, modules, frequency, service, contexts, cpu, overhead } = setup;
     let mut aggregation = Aggregation::new(modules, frequency, service, contexts);
     if overhead.limits().is_some() {
-        aggregation.rehearse();
+        aggregation.warm_up();
     }
     loop {
         use ringbuf::traits::Observer;
-        // Asked before popping: what was told before the end is popped below.
+        // Asked before popping: what was sent before the end is popped below.
         let last = !messages.write_is_held();
         let work = Work::now(&overhead, Stage::Aggregate);
         let is_wanted = work.run(|| {
@@ -88,7 +88,11 @@ pub(crate) fn run(setup: Setup) {
             return;
         }
         // Without a budget the other thread wakes this one ten times a second.
-        std::thread::park_timeout(if overhead.is_governed() { LONG_NAP } else { NAP });
+        std::thread::park_timeout(if overhead.is_governed() {
+            GOVERNED_WAKE_INTERVAL
+        } else {
+            WAKE_INTERVAL
+        });
     }
 }
 
@@ -132,7 +136,7 @@ struct Key {
     process: u32,
     tid: u32,
     stack: u32,
-    extent: Extent,
+    unwound: Unwound,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -168,7 +172,7 @@ impl Aggregation {
 
     /// Goes through a window of a made-up sample, apart from all that is real: code and memory are
     /// then there when the first window has to fit a budget, of which they would take all.
-    fn rehearse(&self) {
+    fn warm_up(&self) {
         let (pid, tid, stack) = (std::process::id(), 0, 0);
         let executable = std::env::current_exe().ok();
         let mut apart = Self::new(Arc::default(), self.frequency, self.service.clone(), None);
@@ -192,7 +196,7 @@ impl Aggregation {
             Message::Row(KERNEL_ROW, Box::new(facts)),
             Message::Process(Box::new(process)),
             Message::Stack(stack, frames.into()),
-            Message::Sample { process: pid, tid, stack, extent: Extent::Complete, weight: 1 },
+            Message::Sample { process: pid, tid, stack, unwound: Unwound::Complete, weight: 1 },
             Message::Window { start: 0, end: 1, lost: 0, waiting: None },
         ] {
             apart.take(message);
@@ -201,8 +205,8 @@ impl Aggregation {
 
     pub(crate) fn take(&mut self, message: Message) -> Option<Finished> {
         match message {
-            Message::Sample { process, tid, stack, extent, weight } => {
-                let sum = self.sums.entry(Key { process, tid, stack, extent }).or_default();
+            Message::Sample { process, tid, stack, unwound, weight } => {
+                let sum = self.sums.entry(Key { process, tid, stack, unwound }).or_default();
                 sum.samples += 1;
                 sum.weight = sum.weight.saturating_add(weight);
             }
@@ -324,7 +328,7 @@ impl Aggregation {
                 contexts.sampled(key.process, self.windows);
             }
         }
-        for new in contexts.settle(Instant::now() + PATIENCE) {
+        for new in contexts.settle(Instant::now() + CONTEXTS_TIMEOUT) {
             if let Some(process) = self.processes.get_mut(&new) {
                 process.resource = process.base.clone();
                 contexts.describe(new, &mut process.resource);

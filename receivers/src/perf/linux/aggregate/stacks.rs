@@ -16,7 +16,7 @@ use crate::perf::linux::handoff::Frame;
 pub(crate) const MAX_FRAMES: usize = 1 << 19;
 /// The most stacks: short ones take more than their frames.
 pub(crate) const MAX_STACKS: usize = 1 << 17;
-/// The windows after which a generation is old. One that is forgotten too early is told again, which
+/// The windows after which a generation is old. One that is forgotten too early is sent again, which
 /// takes microseconds.
 pub(crate) const GENERATION: u64 = 6;
 
@@ -31,7 +31,7 @@ pub(crate) struct Stacks {
     last: StackNumber,
     /// The windows that the young generation has had.
     windows: u64,
-    /// Those that the other thread is to be told to forget.
+    /// Those that the other thread is to forget.
     forgotten: Vec<StackNumber>,
 }
 
@@ -91,7 +91,7 @@ impl Stacks {
         std::mem::take(&mut self.forgotten)
     }
 
-    /// The other thread could not be told: it will be asked for again.
+    /// The message could not be sent: these are taken again the next time.
     pub(crate) fn put_back(&mut self, forgotten: Vec<StackNumber>) {
         self.forgotten.extend(forgotten);
     }

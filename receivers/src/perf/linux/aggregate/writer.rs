@@ -17,7 +17,7 @@ use profpipe_profile::{
 };
 
 use super::{Aggregation, Key, Row, Sum};
-use crate::perf::linux::handoff::{Extent, FileFacts, Frame, KERNEL_ROW, RowIx, Source};
+use crate::perf::linux::handoff::{FileFacts, Frame, KERNEL_ROW, RowIx, Source, Unwound};
 use crate::perf::linux::thread;
 
 /// Writes the tables of one window.
@@ -91,10 +91,10 @@ impl<'a> Writer<'a> {
             let thread_id = self.attribute(THREAD_ID, i64::from(first.tid).into());
             for (key, sum) in of_thread {
                 let stack = self.stack(key.stack);
-                let state = match key.extent {
-                    Extent::Complete => None,
-                    Extent::Truncated => Some(self.truncated),
-                    Extent::Broken => Some(self.broken),
+                let state = match key.unwound {
+                    Unwound::Complete => None,
+                    Unwound::Truncated => Some(self.truncated),
+                    Unwound::Broken => Some(self.broken),
                 };
                 let attributes = [thread_name, thread_id, state.unwrap_or(AttributeIx::NONE)];
                 let attributes = attributes.get(..2 + usize::from(state.is_some()));

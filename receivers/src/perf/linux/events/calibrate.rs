@@ -4,7 +4,7 @@
 //! sampling event on this thread the sum of the jumps, less what there is without, is the cost of
 //! its samples. Blocks with and without alternate in ABBA order, so that a drift cancels out, and
 //! each is as long as the budget of its moment allows. Many short blocks together take some tens of
-//! milliseconds of CPU; the limit is [`MOST`].
+//! milliseconds of CPU; the limit is [`MAX_CPU_NANOS`].
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -17,17 +17,17 @@ use crate::perf::linux::records::ring::{Records, Ring};
 /// Blocks with the event before there is an answer.
 const BLOCKS: usize = 8;
 /// The period while measuring.
-const PERIOD: u64 = 100_000;
+const PERIOD_NANOS: u64 = 100_000;
 /// The ring of the event.
-const RING: usize = 1 << 20;
+const RING_BYTES: usize = 1 << 20;
 /// A jump of the clock is what takes longer than this.
-const JUMP: u64 = 1_500;
+const JUMP_NANOS: u64 = 1_500;
 /// What takes longer than this was somebody else.
-const STRANGE: u64 = 400_000;
+const FOREIGN_NANOS: u64 = 400_000;
 /// CPU time that all blocks may take, in nanoseconds.
-const MOST: u64 = 300_000_000;
+const MAX_CPU_NANOS: u64 = 300_000_000;
 /// How far the slowdown of the profiled may be above the jumps: caches are cold after them.
-const COLD: f64 = 1.1;
+const MAX_SLOWDOWN: f64 = 1.1;
 
 /// A measurement under way.
 pub(crate) struct Calibration {
@@ -48,14 +48,14 @@ impl Calibration {
             clock: Clock::Timer,
             inherit: false,
             sideband: false,
-            watermark: (RING / 2) as u32,
+            watermark: (RING_BYTES / 2) as u32,
             ..*choices
         };
         let mut attr = choices.sampling();
         attr.set_freq(0);
-        attr.__bindgen_anon_1.sample_period = PERIOD;
+        attr.__bindgen_anon_1.sample_period = PERIOD_NANOS;
         let event = sys::open_event(&attr, 0, -1).ok()?;
-        let ring = Ring::map(event.as_fd(), RING).ok()?;
+        let ring = Ring::map(event.as_fd(), RING_BYTES).ok()?;
         Some(Self { event, ring, found: Vec::new(), without: (0, 0), turn: 0, spent: 0 })
     }
 
@@ -73,7 +73,7 @@ impl Calibration {
         while last - began < length {
             let now = monotonic();
             let jump = now - last;
-            if (JUMP..STRANGE).contains(&jump) {
+            if (JUMP_NANOS..FOREIGN_NANOS).contains(&jump) {
                 jumps += jump;
             }
             last = now;
@@ -91,7 +91,9 @@ impl Calibration {
             let cost = (jumps as f64 - usual * took as f64) / samples as f64;
             self.found.push(cost.max(0.0));
         }
-        (self.found.len() >= BLOCKS || self.spent > MOST).then(|| upper(&mut self.found)).flatten()
+        (self.found.len() >= BLOCKS || self.spent > MAX_CPU_NANOS)
+            .then(|| upper(&mut self.found))
+            .flatten()
     }
 
     /// Takes the samples out of the ring.
@@ -119,5 +121,5 @@ pub(crate) fn upper(found: &mut [f64]) -> Option<f64> {
     let (low, middle, high) = (at(0.25)?, at(0.5)?, at(0.75)?);
     // Of a normal distribution the quartiles are 1.35 deviations apart.
     let error = 1.2533 * (high - low) / 1.35 / count.sqrt();
-    Some(COLD * (middle + 2.0 * error).max(500.0))
+    Some(MAX_SLOWDOWN * (middle + 2.0 * error).max(500.0))
 }

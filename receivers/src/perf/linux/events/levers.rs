@@ -64,7 +64,7 @@ impl Session {
         (bytes / REPORT) as u64
     }
 
-    /// Opens the sampling events anew for a rung of quality; they do not run yet.
+    /// Opens the sampling events again for a rung of quality; they do not run yet.
     pub(crate) fn reopen(&mut self, wanted: &Choices, rung: Rung, hertz: f64) -> Result<(), Error> {
         let choices = at_rung(*wanted, rung);
         let mut attr = choices.sampling();

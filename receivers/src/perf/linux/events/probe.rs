@@ -136,7 +136,7 @@ fn events() -> Vec<Finding> {
         extra(
             "exact counts of lost samples",
             Choices { lost: true, ..plain },
-            "losses are counted by the ring buffer, which does not tell samples from other records",
+            "losses are counted by the ring buffer, which does not distinguish samples from other records",
         ),
         extra(
             "build ids of mappings",

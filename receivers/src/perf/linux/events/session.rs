@@ -27,8 +27,8 @@ const SIDE_RING: usize = 256 << 10;
 pub(crate) const REPORT: usize = 120;
 /// The smallest ring that is of use: a sample with a full stack dump needs 33 KiB.
 const SMALLEST_RING: usize = 128 << 10;
-/// How often threads are looked for that no record told of.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often threads are looked for that no record reported.
+const THREADS_INTERVAL: Duration = Duration::from_secs(1);
 /// The most threads that are attached to one by one.
 const MAX_THREADS: usize = 16_384;
 
@@ -173,7 +173,7 @@ impl Session {
                         threads: Vec::new(),
                         covered: HashSet::new(),
                         candidates: HashSet::new(),
-                        next_look: Instant::now() + LOOK_EVERY,
+                        next_look: Instant::now() + THREADS_INTERVAL,
                         cpus,
                         scope: config.scope,
                         choices,
@@ -348,7 +348,7 @@ impl Session {
         if self.scope == Scope::System || now < self.next_look {
             return;
         }
-        self.next_look = now + LOOK_EVERY;
+        self.next_look = now + THREADS_INTERVAL;
         let found: Vec<u32> = match self.scope {
             Scope::System => return,
             Scope::Pid(pid) => tree_of(pid).into_iter().flat_map(threads_of).collect(),
@@ -437,7 +437,7 @@ pub(crate) fn unusable(error: &io::Error) -> Error {
         Some(libc::ENOSYS) => "this kernel or sandbox has no perf events; use another receiver",
         Some(libc::EMFILE) => "too many open files; raise the limit with `ulimit -n 65536`",
         Some(libc::ENOMEM) => "not enough memory for ring buffers; set a smaller `buffer_size`",
-        _ => "perf events cannot be opened; `profpipe doctor` tells more",
+        _ => "perf events cannot be opened; run `profpipe doctor` to see why",
     };
     Error::new(format!("{advice} ({error})"))
 }

@@ -19,7 +19,7 @@ pub(crate) fn open_event(attr: &Attr, pid: i32, cpu: i32) -> io::Result<OwnedFd>
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the kernel returned this descriptor, and nobody else has it.
+    // SAFETY: the kernel returned this descriptor, and nothing else has it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 

@@ -8,7 +8,7 @@ use profpipe_engine::overhead::{OldestWindow, Overhead, Stage, WaitingWindow};
 use profpipe_engine::telemetry::{Counter, Metrics, names};
 
 /// Intervals from which on profiles are late.
-const LATE: u32 = 2;
+const LATE_INTERVALS: u32 = 2;
 
 /// The metrics.
 #[derive(Debug, Clone)]
@@ -36,12 +36,12 @@ pub(crate) struct Ages {
     overhead: Arc<Overhead>,
     receiver: Arc<str>,
     /// It was said that they are late.
-    is_told: bool,
+    is_reported: bool,
 }
 
 impl Ages {
     pub(crate) fn new(overhead: Arc<Overhead>, receiver: Arc<str>) -> Self {
-        Self { overhead, receiver, is_told: false }
+        Self { overhead, receiver, is_reported: false }
     }
 
     /// A window ended; its samplers have this interval. Both are in nanoseconds.
@@ -59,8 +59,8 @@ impl Ages {
         }
         let receiver = &self.receiver;
         match oldest {
-            Some(oldest) if oldest.age > LATE * oldest.interval => {
-                if !std::mem::replace(&mut self.is_told, true) {
+            Some(oldest) if oldest.age > LATE_INTERVALS * oldest.interval => {
+                if !std::mem::replace(&mut self.is_reported, true) {
                     let advice = advice(&oldest, self.overhead.is_governed());
                     tracing::warn!(
                         "receivers::{receiver}: profiles are late: the oldest window ended {:.0?} ago \
@@ -72,7 +72,7 @@ impl Ages {
             }
             Some(oldest) if oldest.age > oldest.interval => {}
             _ => {
-                if std::mem::take(&mut self.is_told) {
+                if std::mem::take(&mut self.is_reported) {
                     tracing::info!("receivers::{receiver}: profiles leave in time again");
                 }
             }

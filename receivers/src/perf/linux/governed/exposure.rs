@@ -11,9 +11,9 @@
 //!   pause before the window counts to its length.
 
 /// How late a timer may be, in periods.
-const LATE: f64 = 0.1;
-/// The longest pause that a window may stand for, in nanoseconds. Beyond, nobody knows.
-const LONGEST_PAUSE: u64 = 10_000_000_000;
+const MAX_DELAY_PERIODS: f64 = 0.1;
+/// The longest pause that a window may stand for, in nanoseconds. Beyond, it is unknown.
+const MAX_PAUSE_NANOS: u64 = 10_000_000_000;
 
 /// The sampler of one CPU within a window.
 #[derive(Debug, Clone, Copy, Default)]
@@ -101,7 +101,7 @@ impl Exposure {
             let period = self.period.max(1) as f64;
             // It was restarted when the window was opened, or runs on: the last may be a whole
             // number of periods after that, and a little late.
-            let expired = (seen / period - LATE).ceil().max(samples);
+            let expired = (seen / period - MAX_DELAY_PERIODS).ceil().max(samples);
             let busy = (samples - 1.0) / (expired - 1.0);
             return (busy * length / (samples * period), true);
         }
@@ -113,7 +113,7 @@ impl Exposure {
     /// tell a rate.
     pub(crate) fn begin(&mut self, now: u64, credits: u32) -> u32 {
         if std::mem::take(&mut self.held) {
-            self.began = self.began.max(now.saturating_sub(LONGEST_PAUSE));
+            self.began = self.began.max(now.saturating_sub(MAX_PAUSE_NANOS));
             self.opened = now;
         }
         let more = credits.max(2).saturating_sub(self.left).max(1);
@@ -126,7 +126,7 @@ impl Exposure {
         self.held = true;
     }
 
-    /// The events were opened anew: credits are gone.
+    /// The events were opened again: credits are gone.
     pub(crate) fn reopened(&mut self) {
         self.left = 0;
     }

@@ -18,26 +18,26 @@ use crate::perf::linux::events::attr::Choices;
 use crate::perf::linux::events::calibrate::Calibration;
 use crate::perf::linux::events::levers::{at_rung, period};
 use crate::perf::linux::events::session::Session;
-use crate::perf::linux::handoff::{Extent, Message};
+use crate::perf::linux::handoff::{Message, Unwound};
 use crate::perf::linux::processes::process::Processes;
 use crate::perf::linux::records::record::Sample;
 use crate::perf::linux::thread::now;
 use crate::perf::linux::unwind::Unwinding;
 
 /// How long the drain thread waits for files to be opened, in a second.
-pub(crate) const PATIENCE: Duration = Duration::from_millis(5);
+pub(crate) const LOADER_TIMEOUT: Duration = Duration::from_millis(5);
 /// The most samples kept for one window.
 const MAX_KEPT: usize = 1 << 16;
 /// How long measuring what a sample costs may take of a window's budget.
-const CALIBRATION: f64 = 0.12;
+const CALIBRATION_SHARE: f64 = 0.12;
 /// The most blocks of measuring in a window of the start.
-const BLOCKS_AT_START: u32 = 12;
+const MAX_BLOCKS_AT_START: u32 = 12;
 /// The shortest block that has samples in it, in nanoseconds.
-const SHORTEST_BLOCK: f64 = 450_000.0;
+const MIN_BLOCK_NANOS: f64 = 450_000.0;
 /// The period is changed if it is so far off, in either direction.
-const NEAR: f64 = 0.08;
+const PERIOD_TOLERANCE: f64 = 0.08;
 /// To change it restarts the timer: not before so many periods have passed, or it never expires.
-const PERIODS: u64 = 4;
+const MIN_PERIODS_BETWEEN_CHANGES: u64 = 4;
 /// How far the period differs from window to window, in either direction, so that no work that
 /// repeats itself keeps step with it.
 const JITTER: f64 = 0.1;
@@ -48,20 +48,20 @@ pub(crate) struct Counted {
     pub(crate) process: u32,
     pub(crate) tid: u32,
     pub(crate) stack: u32,
-    pub(crate) extent: Extent,
+    pub(crate) unwound: Unwound,
     pub(crate) weight: u64,
 }
 
 impl From<Counted> for Message {
     fn from(counted: Counted) -> Self {
-        let Counted { process, tid, stack, extent, weight } = counted;
-        Self::Sample { process, tid, stack, extent, weight }
+        let Counted { process, tid, stack, unwound, weight } = counted;
+        Self::Sample { process, tid, stack, unwound, weight }
     }
 }
 
 /// Whether finding out about a process is affordable now.
 pub(crate) enum Discovery {
-    /// There is nothing to find out, or nobody counts.
+    /// There is nothing to find out, or nothing is counted.
     Free,
     /// It began at this time.
     Began(u64),
@@ -85,7 +85,7 @@ impl Discovery {
 /// What changes with a window, beyond the events.
 pub(crate) struct Change {
     /// Records are or were missing: what is known of processes is to be doubted.
-    pub(crate) doubt: bool,
+    pub(crate) invalidate: bool,
     /// How long profiles are, in nanoseconds.
     pub(crate) profile: u64,
 }
@@ -183,7 +183,7 @@ impl Governed {
     }
 
     /// How long the drain thread may sleep.
-    pub(crate) fn patience(&self) -> Duration {
+    pub(crate) fn time_left(&self) -> Duration {
         Duration::from_nanos(self.end.saturating_sub(now()).clamp(200_000, 60_000_000_000))
     }
 
@@ -306,14 +306,14 @@ impl Governed {
         if rung != before {
             self.change_rung(rung, session, unwinding);
         }
-        let doubt = self.stormy || self.levers.sideband != self.reporting;
+        let invalidate = self.stormy || self.levers.sideband != self.reporting;
         self.stormy = false;
         if self.levers.sideband != self.reporting {
             self.reporting = self.levers.sideband;
             session.report(self.reporting);
         }
         self.apply(session, now());
-        Change { doubt, profile: self.levers.profile.as_nanos() as u64 }
+        Change { invalidate, profile: self.levers.profile.as_nanos() as u64 }
     }
 
     fn change_rung(&mut self, rung: Rung, session: &mut Session, unwinding: &mut Unwinding) {
@@ -342,11 +342,11 @@ impl Governed {
         let change = frequency / self.frequency;
         let passed = now.saturating_sub(self.changed) / period(self.frequency).max(1);
         // Often enough in a window: a little different in every one.
-        let often = period(frequency) * 2 * PERIODS < window.as_nanos() as u64;
+        let often = period(frequency) * 2 * MIN_PERIODS_BETWEEN_CHANGES < window.as_nanos() as u64;
         let jitter = if often { 1.0 + JITTER * (2.0 * uniform(now) - 1.0) } else { 1.0 };
         let frequency = session.possible(frequency * jitter);
-        if (often || !(1.0 - NEAR..1.0 + NEAR).contains(&change))
-            && (passed >= PERIODS || change < 0.5)
+        if (often || !(1.0 - PERIOD_TOLERANCE..1.0 + PERIOD_TOLERANCE).contains(&change))
+            && (passed >= MIN_PERIODS_BETWEEN_CHANGES || change < 0.5)
             && session.set_frequency(frequency)
         {
             self.frequency = frequency;
@@ -375,10 +375,10 @@ impl Governed {
             return;
         }
         let budget = self.overhead.limits().unwrap_or_default();
-        let room = CALIBRATION * budget.nanoseconds(self.levers.window);
-        let length = room.clamp(SHORTEST_BLOCK, 4_000_000.0);
+        let room = CALIBRATION_SHARE * budget.nanoseconds(self.levers.window);
+        let length = room.clamp(MIN_BLOCK_NANOS, 4_000_000.0);
         // The start pays for several at once, or else one is done with all other work that can wait.
-        let mut most = BLOCKS_AT_START;
+        let mut most = MAX_BLOCKS_AT_START;
         while most > 0 && self.overhead.wait(Stage::Calibrate).is_none() {
             most = if self.overhead.has_allowance() { most - 1 } else { 0 };
             self.rest = (length / room.max(1.0)).ceil() as u32 - 1;

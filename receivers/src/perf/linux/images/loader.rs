@@ -23,19 +23,19 @@ use profpipe_host::{hex, proc};
 
 use crate::perf::linux::thread;
 
-/// The most questions under way.
-const QUESTIONS: usize = 4096;
+/// The most requests under way.
+const MAX_REQUESTS: usize = 4096;
 
-/// A question to the thread.
-pub(crate) enum Question {
-    /// What is this file, mapped there?
-    Open(FileKey, Place),
-    /// What are the unwinding tables of this image? True if it is a Go program.
+/// What the thread is asked for.
+pub(crate) enum LoadRequest {
+    /// Open the file that is mapped there, and read who it is.
+    Open(FileKey, FileMapping),
+    /// Read the unwinding tables of this image. True if it is a Go program.
     Rules(ImageIx, Arc<dyn Content + Send + Sync>, bool),
 }
 
-/// What it answers.
-pub(crate) enum Answer {
+/// What comes back.
+pub(crate) enum LoadResponse {
     Opened(FileKey, Option<Box<Image>>),
     Rules(ImageIx, Sections),
     Go(ImageIx, Box<go::Functions>),
@@ -43,7 +43,7 @@ pub(crate) enum Answer {
 
 /// Where in the memory of which process a file is mapped.
 #[derive(Debug, Clone)]
-pub(crate) struct Place {
+pub(crate) struct FileMapping {
     pub(crate) pid: u32,
     pub(crate) start: u64,
     pub(crate) end: u64,
@@ -52,28 +52,28 @@ pub(crate) struct Place {
 
 /// The way to the thread, which ends when this is dropped.
 pub(crate) struct Loader {
-    questions: mpsc::SyncSender<Question>,
-    answers: mpsc::Receiver<Answer>,
-    /// How long may be waited in a second.
-    patience: Duration,
+    requests: mpsc::SyncSender<LoadRequest>,
+    responses: mpsc::Receiver<LoadResponse>,
+    /// How long may be waited for responses in a second, and how much of it is left.
+    wait_per_second: Duration,
     left: Duration,
     renewed: Instant,
 }
 
 impl Loader {
-    /// Starts the thread. `patience` is how long may be waited for answers in a second.
+    /// Starts the thread. `wait_per_second` is how long [`Self::wait`] may take in a second, in all.
     pub(crate) fn start(
-        patience: Duration,
+        wait_per_second: Duration,
         cpu: Counter,
         overhead: Arc<Overhead>,
     ) -> std::io::Result<Self> {
-        let (questions, asked) = mpsc::sync_channel(QUESTIONS);
-        let (answer, answers) = mpsc::channel();
+        let (requests, asked) = mpsc::sync_channel(MAX_REQUESTS);
+        let (response, responses) = mpsc::channel();
         std::thread::Builder::new().name("perf-load".into()).spawn(move || {
             thread::prefer();
-            for question in asked {
+            for request in asked {
                 let mut work = Work::in_turn(&overhead, Stage::Load);
-                if answer.send(reply(question, &mut work)).is_err() {
+                if response.send(reply(request, &mut work)).is_err() {
                     return;
                 }
                 drop(work);
@@ -81,54 +81,54 @@ impl Loader {
             }
         })?;
         let renewed = Instant::now();
-        Ok(Self { questions, answers, patience, left: patience, renewed })
+        Ok(Self { requests, responses, wait_per_second, left: wait_per_second, renewed })
     }
 
     /// Asks; false if too much is under way.
-    pub(crate) fn ask(&self, question: Question) -> bool {
-        self.questions.try_send(question).is_ok()
+    pub(crate) fn ask(&self, request: LoadRequest) -> bool {
+        self.requests.try_send(request).is_ok()
     }
 
-    /// An answer that is there.
-    pub(crate) fn poll(&self) -> Option<Answer> {
-        self.answers.try_recv().ok()
+    /// A response that is there.
+    pub(crate) fn poll(&self) -> Option<LoadResponse> {
+        self.responses.try_recv().ok()
     }
 
-    /// The next answer, if it comes while there is patience.
-    pub(crate) fn wait(&mut self) -> Option<Answer> {
+    /// The next response, if it comes within what is left of this second.
+    pub(crate) fn wait(&mut self) -> Option<LoadResponse> {
         let began = Instant::now();
         if began - self.renewed > Duration::from_secs(1) {
             self.renewed = began;
-            self.left = self.patience;
+            self.left = self.wait_per_second;
         }
-        let answer = self.answers.recv_timeout(self.left).ok();
+        let response = self.responses.recv_timeout(self.left).ok();
         self.left = self.left.saturating_sub(began.elapsed());
-        answer
+        response
     }
 }
 
-fn reply(question: Question, work: &mut Work) -> Answer {
-    match question {
-        Question::Open(key, place) => {
+fn reply(request: LoadRequest, work: &mut Work) -> LoadResponse {
+    match request {
+        LoadRequest::Open(key, place) => {
             let image = if key == FileKey::Vdso { vdso() } else { open(&key, &place) };
-            Answer::Opened(key, image.map(Box::new))
+            LoadResponse::Opened(key, image.map(Box::new))
         }
-        Question::Rules(image, content, false) => {
+        LoadRequest::Rules(image, content, false) => {
             let sections =
                 Sections::read(&Slowly { content: &*content, work: RefCell::new(&mut *work) });
             work.breathe();
-            Answer::Rules(image, trusted(sections, work))
+            LoadResponse::Rules(image, trusted(sections, work))
         }
         // Go writes no rules for its own code, and the rules that the C parts of a program have
         // do not cover it.
-        Question::Rules(image, content, true) => {
+        LoadRequest::Rules(image, content, true) => {
             let sections =
                 Sections::read(&Slowly { content: &*content, work: RefCell::new(&mut *work) });
             work.breathe();
             let text = sections.text.map_or(0, |range| range.start);
             let table = sections.gopclntab.as_deref();
             let functions = table.and_then(|table| go::Functions::read(table, text));
-            Answer::Go(image, Box::new(functions.unwrap_or_default()))
+            LoadResponse::Go(image, Box::new(functions.unwrap_or_default()))
         }
     }
 }
@@ -186,8 +186,8 @@ fn trusted(mut sections: Sections, work: &mut Work) -> Sections {
 }
 
 /// Opens a mapped file and makes sure that it is the one that the kernel named.
-fn open(key: &FileKey, place: &Place) -> Option<Image> {
-    let Place { pid, start, end, path } = place;
+fn open(key: &FileKey, place: &FileMapping) -> Option<Image> {
+    let FileMapping { pid, start, end, path } = place;
     // Exact even if the file was deleted or replaced, or lies in another mount namespace; needs a
     // capability. Then through the process's own root; then, for a process that is gone, ours.
     let candidates = [

@@ -1,6 +1,6 @@
 //! The images that are known, each once, whoever maps it.
 //!
-//! Asks the loader for what is not there, and forgets what nobody maps. The tables of rules are what
+//! Asks the loader for what is not there, and forgets what is not mapped any more. The tables of rules are what
 //! takes memory; those unused for longest are dropped when they exceed a budget and read again when
 //! needed.
 
@@ -12,7 +12,7 @@ use hashbrown::{HashMap, HashSet};
 
 use super::go;
 use super::image::{FileKey, Image, ImageIx, Rules, Unwinder};
-use super::loader::{Answer, Loader, Place, Question};
+use super::loader::{FileMapping, LoadRequest, LoadResponse, Loader};
 use crate::perf::linux::handoff::shrink;
 use profpipe_host::content::Content;
 
@@ -23,7 +23,7 @@ const MAX_IMAGES: usize = 8192;
 /// The most files kept that no process maps: programs that are run again and again are not read
 /// again each time.
 pub(crate) const MAX_UNMAPPED: usize = 64;
-/// How many sweeps such a file is kept that nobody asks for.
+/// How many sweeps such a file is kept without being asked for.
 const UNMAPPED_SWEEPS: u64 = 6;
 
 /// Every known image.
@@ -41,7 +41,7 @@ pub(crate) struct Images {
     /// How many tables were read.
     pub(crate) loads: u64,
     /// Answers of the loader so far.
-    answers: u64,
+    responses: u64,
 }
 
 impl Images {
@@ -57,21 +57,21 @@ impl Images {
             clock: 0,
             sweeps: 0,
             loads: 0,
-            answers: 0,
+            responses: 0,
         }
     }
 
-    /// How many answers of the loader have come: what waits for one is as it was if there is no
+    /// How many responses of the loader have come: what waits for one is as it was if there is no
     /// new one.
-    pub(crate) fn answers(&mut self) -> u64 {
-        self.take_answers();
-        self.answers
+    pub(crate) fn responses(&mut self) -> u64 {
+        self.take_responses();
+        self.responses
     }
 
     /// The image of a mapped file, opened and read if it is new. None if it cannot be opened, or
     /// not soon.
-    pub(crate) fn find(&mut self, key: &FileKey, place: Place) -> Option<ImageIx> {
-        self.take_answers();
+    pub(crate) fn find(&mut self, key: &FileKey, place: FileMapping) -> Option<ImageIx> {
+        self.take_responses();
         if let Some(known) = self.by_key.get(key) {
             if let Some(image) = self.images.get_mut(known) {
                 image.asked = self.sweeps;
@@ -81,12 +81,12 @@ impl Images {
         if self.images.len() >= MAX_IMAGES {
             return None;
         }
-        if !self.coming.contains(key) && self.loader.ask(Question::Open(key.clone(), place)) {
+        if !self.coming.contains(key) && self.loader.ask(LoadRequest::Open(key.clone(), place)) {
             self.coming.insert(key.clone());
         }
         while self.coming.contains(key) {
-            let answer = self.loader.wait()?;
-            self.take(answer);
+            let response = self.loader.wait()?;
+            self.take(response);
         }
         self.by_key.get(key).copied()
     }
@@ -109,27 +109,27 @@ impl Images {
 
     /// True if no image is being opened.
     pub(crate) fn is_settled(&mut self) -> bool {
-        self.take_answers();
+        self.take_responses();
         self.coming.is_empty()
     }
 
-    fn take_answers(&mut self) {
-        while let Some(answer) = self.loader.poll() {
-            self.take(answer);
+    fn take_responses(&mut self) {
+        while let Some(response) = self.loader.poll() {
+            self.take(response);
         }
     }
 
-    fn take(&mut self, answer: Answer) {
-        self.answers += 1;
-        match answer {
-            Answer::Opened(key, image) => {
+    fn take(&mut self, response: LoadResponse) {
+        self.responses += 1;
+        match response {
+            LoadResponse::Opened(key, image) => {
                 self.coming.remove(&key);
                 // A file that is gone already may be opened through another process later.
                 if let Some(image) = image {
                     self.add(key, *image);
                 }
             }
-            Answer::Go(at, functions) => {
+            LoadResponse::Go(at, functions) => {
                 self.loads += 1;
                 if let Some(image) = self.images.get_mut(&at)
                     && matches!(image.rules, Rules::Coming)
@@ -139,7 +139,7 @@ impl Images {
                     image.rules = Rules::Go(functions);
                 }
             }
-            Answer::Rules(at, sections) => {
+            LoadResponse::Rules(at, sections) => {
                 self.loads += 1;
                 let Some(image) = self.images.get_mut(&at) else { return };
                 if !matches!(image.rules, Rules::Coming) {
@@ -214,12 +214,12 @@ impl Images {
                 (None, Some(memory)) => Arc::new(memory.clone()),
                 (None, None) => return None,
             };
-            if self.loader.ask(Question::Rules(at, content, image.identity.go)) {
+            if self.loader.ask(LoadRequest::Rules(at, content, image.identity.go)) {
                 image.rules = Rules::Coming;
             }
         }
         if matches!(self.images.get(&at)?.rules, Rules::Coming) {
-            self.take_answers();
+            self.take_responses();
         }
         Some(&mut self.images.get_mut(&at)?.rules)
     }
@@ -230,7 +230,7 @@ impl Images {
         let oldest = self.sweeps.saturating_sub(UNMAPPED_SWEEPS);
         let unmapped = self.images.iter().filter(|(at, _)| !mapped.contains(*at));
         let mut unmapped: Vec<_> = unmapped.map(|(at, image)| (image.asked, *at)).collect();
-        // The number tells those asked for in the same interval apart.
+        // The number orders those asked for in the same interval.
         unmapped.sort_unstable_by_key(|order| std::cmp::Reverse(*order));
         let keep = unmapped.partition_point(|(asked, _)| *asked >= oldest).min(MAX_UNMAPPED);
         for (_, at) in unmapped.drain(keep..) {

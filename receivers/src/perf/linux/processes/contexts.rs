@@ -22,28 +22,28 @@ use profpipe_engine::telemetry::{Counter, Metrics};
 use profpipe_host::proc::{self, Stat};
 use profpipe_profile::{KeyValue, Resource};
 
-use super::process_context::{self, Found, Memory, Refusal};
+use super::process_context::{self, ContextReading, Memory, Rejection};
 use crate::perf::linux::handoff::ProcessFacts;
 use crate::perf::linux::thread;
 
-/// The questions that wait for the thread; what is too much is asked in another window.
-const QUESTIONS: usize = 4096;
+/// The requests that wait for the thread; what is too much is asked in another window.
+const MAX_REQUESTS: usize = 4096;
 /// The most of `/proc/PID/maps` that is read: some ten thousand mappings.
 const MAX_MAPS: u64 = 4 << 20;
 /// Windows between two looks for a context that is not there, at most.
-const MAX_PAUSE: u64 = 64;
+const MAX_PAUSE_WINDOWS: u64 = 64;
 /// How often the context of a process may change before it is not read any more: every change
 /// makes a new resource.
 const MAX_CHANGES: u32 = 16;
 /// Looks for a context a second, where there are many new processes, and how many at once: to look
 /// is to read all of a process's mappings.
-const LOOKS_A_SECOND: f64 = 10.0;
-/// See there.
-const MOST_LOOKS: f64 = 512.0;
-/// After how long without an answer the thread is taken for stuck.
-const STUCK: Duration = Duration::from_secs(10);
+const LOOKS_PER_SECOND: f64 = 10.0;
+/// How many of them at once.
+const MAX_LOOKS: f64 = 512.0;
+/// After how long without a response the thread is taken for stuck.
+const STUCK_TIMEOUT: Duration = Duration::from_secs(10);
 /// How many threads are left behind before no more are started.
-const MAX_STUCK: u32 = 3;
+const MAX_STUCK_THREADS: u32 = 3;
 
 /// Contexts that were read and used.
 const READ: &str = "profpipe_perf_process_contexts_total";
@@ -58,7 +58,7 @@ const CONTEXT_CPU: &str = "profpipe_perf_context_cpu_nanoseconds";
 #[derive(Debug, Clone)]
 pub(crate) struct Counters {
     read: Counter,
-    refused: [Counter; Refusal::ALL.len()],
+    refused: [Counter; Rejection::ALL.len()],
     stuck: Counter,
     cpu: Counter,
 }
@@ -67,16 +67,16 @@ impl Counters {
     /// The counters of a receiver.
     pub(crate) fn new(metrics: &Metrics, id: &str) -> Self {
         let refused =
-            |reason: Refusal| metrics.labelled(REFUSED, id, &[("reason", reason.label())]);
+            |reason: Rejection| metrics.labelled(REFUSED, id, &[("reason", reason.label())]);
         Self {
             read: metrics.counter(READ, id),
-            refused: Refusal::ALL.map(refused),
+            refused: Rejection::ALL.map(refused),
             stuck: metrics.counter(STUCK_THREADS, id),
             cpu: metrics.counter(CONTEXT_CPU, id),
         }
     }
 
-    fn refuse(&self, reason: Refusal) {
+    fn refuse(&self, reason: Rejection) {
         if let Some(counter) = self.refused.get(reason as usize) {
             counter.add(1);
         }
@@ -89,7 +89,7 @@ pub(crate) struct Contexts {
     counters: Counters,
     /// The name of services is given by the configuration.
     fixed: bool,
-    known: HashMap<u32, Known>,
+    state: HashMap<u32, ContextState>,
     thread: Option<Thread>,
     overhead: Arc<Overhead>,
     stuck: u32,
@@ -100,9 +100,9 @@ pub(crate) struct Contexts {
 
 #[derive(Debug)]
 struct Thread {
-    questions: SyncSender<Question>,
-    answers: Receiver<Answer>,
-    /// Questions without an answer, and when the last answer came or the first question went.
+    requests: SyncSender<ContextRequest>,
+    responses: Receiver<ContextResponse>,
+    /// Questions without a response, and when the last response came or the first request went.
     open: usize,
     since: Instant,
     /// It waits for its turn.
@@ -110,7 +110,7 @@ struct Thread {
 }
 
 #[derive(Debug, Default)]
-struct Known {
+struct ContextState {
     pid: u32,
     start_time: u64,
     /// Where the header is, and when it was published.
@@ -124,7 +124,7 @@ struct Known {
 }
 
 #[derive(Debug)]
-struct Question {
+struct ContextRequest {
     process: u32,
     pid: u32,
     start_time: u64,
@@ -132,11 +132,11 @@ struct Question {
 }
 
 #[derive(Debug)]
-struct Answer {
+struct ContextResponse {
     process: u32,
     /// Where the header is.
     address: u64,
-    found: Option<Found>,
+    found: Option<ContextReading>,
 }
 
 impl Contexts {
@@ -146,11 +146,11 @@ impl Contexts {
         Self {
             counters,
             fixed,
-            known: HashMap::new(),
+            state: HashMap::new(),
             thread,
             overhead,
             stuck: 0,
-            looks: MOST_LOOKS,
+            looks: MAX_LOOKS,
             counted: Instant::now(),
         }
     }
@@ -160,14 +160,14 @@ impl Contexts {
         if facts.kernel {
             return;
         }
-        let known = self.known.entry(facts.id).or_insert_with(|| Known {
+        let state = self.state.entry(facts.id).or_insert_with(|| ContextState {
             pid: facts.pid,
             start_time: facts.start_time,
             next: window,
             pause: 1,
-            ..Known::default()
+            ..ContextState::default()
         });
-        known.next = known.next.min(window);
+        state.next = state.next.min(window);
         // Where the sampler itself reads nothing of new processes, there are too many.
         if facts.start_time != 0 {
             self.ask(facts.id, window);
@@ -181,44 +181,49 @@ impl Contexts {
 
     /// Puts what a process says of itself into its resource.
     pub(crate) fn describe(&self, process: u32, resource: &mut Resource) {
-        if let Some(known) = self.known.get(&process) {
-            process_context::apply(&known.attributes, self.fixed, resource);
+        if let Some(state) = self.state.get(&process) {
+            process_context::apply(&state.attributes, self.fixed, resource);
         }
     }
 
     /// Forgets a process.
     pub(crate) fn forget(&mut self, keep: impl Fn(u32) -> bool) {
-        self.known.retain(|process, _| keep(*process));
+        self.state.retain(|process, _| keep(*process));
     }
 
     fn ask(&mut self, process: u32, window: u64) {
-        let Some(known) = self.known.get_mut(&process) else { return };
+        let Some(state) = self.state.get_mut(&process) else { return };
         let Some(thread) = &mut self.thread else { return };
-        if known.asked || window < known.next || known.changes >= MAX_CHANGES {
+        if state.asked || window < state.next || state.changes >= MAX_CHANGES {
             return;
         }
-        if known.place.is_none() {
+        if state.place.is_none() {
             let now = Instant::now();
-            let earned = now.saturating_duration_since(self.counted).as_secs_f64() * LOOKS_A_SECOND;
-            self.looks = (self.looks + earned).min(MOST_LOOKS);
+            let earned =
+                now.saturating_duration_since(self.counted).as_secs_f64() * LOOKS_PER_SECOND;
+            self.looks = (self.looks + earned).min(MAX_LOOKS);
             self.counted = now;
             if self.looks < 1.0 {
                 return;
             }
             self.looks -= 1.0;
         }
-        let question =
-            Question { process, pid: known.pid, start_time: known.start_time, place: known.place };
-        match thread.questions.try_send(question) {
+        let request = ContextRequest {
+            process,
+            pid: state.pid,
+            start_time: state.start_time,
+            place: state.place,
+        };
+        match thread.requests.try_send(request) {
             Ok(()) => {
                 if thread.open == 0 {
                     thread.since = Instant::now();
                 }
                 thread.open += 1;
-                known.asked = true;
-                known.next = window.saturating_add(known.pause);
-                if known.place.is_none() {
-                    known.pause = (known.pause * 2).min(MAX_PAUSE);
+                state.asked = true;
+                state.next = window.saturating_add(state.pause);
+                if state.place.is_none() {
+                    state.pause = (state.pause * 2).min(MAX_PAUSE_WINDOWS);
                 }
             }
             Err(TrySendError::Full(_)) => {}
@@ -226,65 +231,65 @@ impl Contexts {
         }
     }
 
-    /// Hears what the thread has found out; the numbers of processes whose context is new.
-    pub(crate) fn listen(&mut self) -> Vec<u32> {
+    /// Takes what the thread has found out; the numbers of processes whose context is new.
+    pub(crate) fn receive_all(&mut self) -> Vec<u32> {
         let mut new = Vec::new();
-        while let Some(answer) =
-            self.thread.as_ref().and_then(|thread| thread.answers.try_recv().ok())
+        while let Some(response) =
+            self.thread.as_ref().and_then(|thread| thread.responses.try_recv().ok())
         {
-            new.extend(self.hear(answer));
+            new.extend(self.receive(response));
         }
         let Some(thread) = &mut self.thread else { return new };
         if thread.waits.load(Ordering::Relaxed) {
             thread.since = Instant::now();
         }
-        let stuck = thread.open > 0 && thread.since.elapsed() > STUCK;
+        let stuck = thread.open > 0 && thread.since.elapsed() > STUCK_TIMEOUT;
         if stuck {
             self.replace_thread();
         }
         new
     }
 
-    /// Takes an answer; the number of the process if its context is new.
-    fn hear(&mut self, answer: Answer) -> Option<u32> {
+    /// Takes a response; the number of the process if its context is new.
+    fn receive(&mut self, response: ContextResponse) -> Option<u32> {
         if let Some(thread) = &mut self.thread {
             thread.open = thread.open.saturating_sub(1);
             thread.since = Instant::now();
         }
-        let known = self.known.get_mut(&answer.process)?;
-        known.asked = false;
-        match answer.found? {
-            Found::Context { published, attributes } => {
-                known.place = Some((answer.address, published));
-                known.pause = 1;
-                known.changes += 1;
+        let state = self.state.get_mut(&response.process)?;
+        state.asked = false;
+        match response.found? {
+            ContextReading::Context { published, attributes } => {
+                state.place = Some((response.address, published));
+                state.pause = 1;
+                state.changes += 1;
                 self.counters.read.add(1);
-                if known.attributes != attributes {
-                    known.attributes = attributes;
-                    return Some(answer.process);
+                if state.attributes != attributes {
+                    state.attributes = attributes;
+                    return Some(response.process);
                 }
             }
-            Found::Nothing(refusal) => {
+            ContextReading::Nothing(refusal) => {
                 self.counters.refuse(refusal);
                 // Unmapped or mapped elsewhere: it is looked for again. What it said was true.
-                known.place = None;
+                state.place = None;
             }
             // Soon again.
-            Found::Changing => known.pause = 1,
-            Found::Same => {}
+            ContextReading::Changing => state.pause = 1,
+            ContextReading::Same => {}
         }
         None
     }
 
-    /// Waits a little for answers, asleep.
+    /// Waits a little for responses, asleep.
     pub(crate) fn settle(&mut self, deadline: Instant) -> Vec<u32> {
-        let mut new = self.listen();
+        let mut new = self.receive_all();
         while let Some(thread) = self.thread.as_ref().filter(|thread| thread.open > 0)
             && let left = deadline.saturating_duration_since(Instant::now())
             && !left.is_zero()
-            && let Ok(answer) = thread.answers.recv_timeout(left)
+            && let Ok(response) = thread.responses.recv_timeout(left)
         {
-            new.extend(self.hear(answer));
+            new.extend(self.receive(response));
         }
         new
     }
@@ -292,16 +297,16 @@ impl Contexts {
     fn replace_thread(&mut self) {
         self.counters.stuck.add(1);
         self.stuck += 1;
-        if self.stuck >= MAX_STUCK {
+        if self.stuck >= MAX_STUCK_THREADS {
             tracing::warn!(
-                "perf: reading process contexts got stuck {MAX_STUCK} times; no more are read"
+                "perf: reading process contexts got stuck {MAX_STUCK_THREADS} times; no more are read"
             );
             self.thread = None;
             return;
         }
         // Which process it was is not known for sure, so all that were asked about are left alone.
-        for known in self.known.values_mut().filter(|known| known.asked) {
-            known.changes = MAX_CHANGES;
+        for state in self.state.values_mut().filter(|state| state.asked) {
+            state.changes = MAX_CHANGES;
         }
         self.thread = Thread::start(self.counters.cpu.clone(), &self.overhead);
     }
@@ -309,31 +314,31 @@ impl Contexts {
 
 impl Thread {
     fn start(cpu: Counter, overhead: &Arc<Overhead>) -> Option<Self> {
-        let (questions, inbox) = sync_channel(QUESTIONS);
-        let (outbox, answers) = channel();
+        let (requests, inbox) = sync_channel(MAX_REQUESTS);
+        let (outbox, responses) = channel();
         let waits = Arc::<AtomicBool>::default();
         let (waiting, overhead) = (Arc::clone(&waits), Arc::clone(overhead));
         let run = move || work(&inbox, &outbox, &cpu, &waiting, &overhead);
         // Without the thread there are no contexts, and everything else is as it was.
         std::thread::Builder::new().name("perf-contexts".into()).spawn(run).ok()?;
-        Some(Self { questions, answers, open: 0, since: Instant::now(), waits })
+        Some(Self { requests, responses, open: 0, since: Instant::now(), waits })
     }
 }
 
 fn work(
-    questions: &Receiver<Question>,
-    answers: &Sender<Answer>,
+    requests: &Receiver<ContextRequest>,
+    responses: &Sender<ContextResponse>,
     cpu: &Counter,
     waits: &AtomicBool,
     overhead: &Arc<Overhead>,
 ) {
-    while let Ok(question) = questions.recv() {
-        let process = question.process;
+    while let Ok(request) = requests.recv() {
+        let process = request.process;
         waits.store(true, Ordering::Relaxed);
         let _counted = Work::in_turn(overhead, Stage::Discover);
         waits.store(false, Ordering::Relaxed);
-        let (address, found) = look(&question).map_or((0, None), |(at, found)| (at, Some(found)));
-        if answers.send(Answer { process, address, found }).is_err() {
+        let (address, found) = look(&request).map_or((0, None), |(at, found)| (at, Some(found)));
+        if responses.send(ContextResponse { process, address, found }).is_err() {
             return;
         }
         cpu.set(thread::thread_cpu_time());
@@ -341,8 +346,8 @@ fn work(
 }
 
 /// Looks for the context of a process; nothing if it has none or is not the process meant.
-fn look(question: &Question) -> Option<(u64, Found)> {
-    let Question { pid, start_time, place, .. } = *question;
+fn look(request: &ContextRequest) -> Option<(u64, ContextReading)> {
+    let ContextRequest { pid, start_time, place, .. } = *request;
     let is_same = || {
         let stat = Stat::read(pid)?;
         (start_time == 0 || stat.start_time == start_time).then_some(())
@@ -355,15 +360,15 @@ fn look(question: &Question) -> Option<(u64, Found)> {
     if addresses.is_empty() {
         return None;
     }
-    let known = place.map(|(_, published)| published);
+    let state = place.map(|(_, published)| published);
     let Ok(file) = File::open(format!("/proc/{pid}/mem")) else {
-        return Some((0, Found::Nothing(Refusal::Unreadable)));
+        return Some((0, ContextReading::Nothing(Rejection::Unreadable)));
     };
     let mut memory = OtherMemory(file);
     let mut last = None;
     for address in addresses {
-        let found = process_context::read(&mut memory, address, known);
-        let is_context = !matches!(found, Found::Nothing(_));
+        let found = process_context::read(&mut memory, address, state);
+        let is_context = !matches!(found, ContextReading::Nothing(_));
         last = Some((address, found));
         if is_context {
             break;

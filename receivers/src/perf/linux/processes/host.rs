@@ -8,7 +8,7 @@ use super::process::{Code, Host, NewMapping, Processes};
 use crate::perf::linux::handoff::{FileFacts, KERNEL_ROW, NO_ROW, RowFacts, RowIx, Source, shrink};
 use crate::perf::linux::images::bytes::Bytes;
 use crate::perf::linux::images::image::{FileKey, ImageIx};
-use crate::perf::linux::images::loader::{Loader, Place};
+use crate::perf::linux::images::loader::{FileMapping, Loader};
 use crate::perf::linux::images::table::Images;
 use crate::perf::linux::records::record::FileId;
 use profpipe_host::hex;
@@ -16,7 +16,7 @@ use profpipe_host::proc::{self, Stat};
 
 /// The most mapping rows; beyond, new files are not told apart from unknown memory.
 const MAX_ROWS: usize = 1 << 16;
-/// New files and rows after which those that nobody needs are looked for early.
+/// New files and rows after which those that are not needed are looked for early.
 const MANY_IMAGES: usize = 256;
 /// See there.
 const MANY_ROWS: usize = 4096;
@@ -28,7 +28,7 @@ pub(crate) struct ThisHost {
     pub(crate) images: Images,
     rows: HashMap<RowKey, RowIx>,
     last_row: RowIx,
-    /// Rows that were not told yet.
+    /// Rows that were not sent yet.
     waiting: Vec<(RowIx, Box<RowFacts>)>,
     /// The images and the rows that the last sweep left.
     swept: (usize, usize),
@@ -67,12 +67,12 @@ impl ThisHost {
 }
 
 impl ThisHost {
-    /// The number of rows that were not told yet.
+    /// The number of rows that were not sent yet.
     pub(crate) fn rows_waiting(&self) -> usize {
         self.waiting.len()
     }
 
-    /// Takes the rows that were not told yet.
+    /// Takes the rows that were not sent yet.
     pub(crate) fn take_rows(&mut self) -> impl Iterator<Item = (RowIx, Box<RowFacts>)> {
         std::mem::take(&mut self.waiting).into_iter()
     }
@@ -112,11 +112,11 @@ impl ThisHost {
         });
         shrink(&mut self.rows);
         self.swept = (self.images.len(), self.rows.len());
-        // What was never told need not be taken back.
+        // What was never sent need not be taken back.
         let gone: HashSet<RowIx> = forgotten.iter().copied().collect();
-        let untold: HashSet<RowIx> = self.waiting.iter().map(|(row, _)| *row).collect();
+        let unsent: HashSet<RowIx> = self.waiting.iter().map(|(row, _)| *row).collect();
         self.waiting.retain(|(row, _)| !gone.contains(row));
-        forgotten.retain(|row| !untold.contains(row));
+        forgotten.retain(|row| !unsent.contains(row));
         forgotten
     }
 
@@ -251,7 +251,7 @@ impl Host for ThisHost {
     fn code(&mut self, new: &NewMapping<'_>) -> Code {
         if new.path == "[vdso]" {
             let (start, end) = (new.start, new.end);
-            let place = Place { pid: new.pid, start, end, path: new.path.into() };
+            let place = FileMapping { pid: new.pid, start, end, path: new.path.into() };
             let image = self.images.find(&FileKey::Vdso, place);
             self.hasty |= image.is_none() && self.images.is_coming(&FileKey::Vdso);
             return match image {
@@ -272,7 +272,7 @@ impl Host for ThisHost {
         };
         let new = NewMapping { path, ..*new };
         let (start, end) = (new.start, new.end);
-        let place = Place { pid: new.pid, start, end, path: path.into() };
+        let place = FileMapping { pid: new.pid, start, end, path: path.into() };
         let image = self.images.find(&key, place);
         self.hasty |= image.is_none() && self.images.is_coming(&key);
         if path.starts_with("/memfd:") {

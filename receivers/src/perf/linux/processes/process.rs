@@ -99,15 +99,15 @@ pub(crate) struct Process {
     threads: HashSet<u32>,
     /// The names of threads, as far as known.
     names: HashMap<u32, Arc<str>>,
-    /// What the consumer of samples was told of this process.
+    /// What was sent of this process.
     pub(crate) announced: Announced,
 }
 
-/// What the consumer of samples was told of a process.
+/// What the consumer of samples was sent of a process.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Announced {
     pub(crate) process: bool,
-    /// Threads whose name was told, with the window of the last sample.
+    /// Threads whose name was sent, with the window of the last sample.
     threads: HashMap<u32, u64>,
     /// The row of the process's own code.
     pub(crate) jit: Option<RowIx>,
@@ -117,7 +117,7 @@ pub(crate) struct Announced {
 
 impl Announced {
     /// Notes a sample in a window. After a long pause the consumer may have forgotten the process
-    /// and its threads, so they are told again.
+    /// and its threads, so they are sent again.
     pub(crate) fn sampled_in(&mut self, window: u64) {
         if window > self.window + REMEMBERED / 2 {
             self.process = false;
@@ -126,11 +126,11 @@ impl Announced {
         self.window = window;
     }
 
-    /// Notes a sample of a thread in a window; true if the name of the thread is to be told: for
+    /// Notes a sample of a thread in a window; true if the name of the thread is to be sent: for
     /// the first time, or because the consumer may have forgotten it.
     pub(crate) fn sampled_thread_in(&mut self, tid: u32, window: u64) -> bool {
         if self.threads.len() >= MAX_THREADS && !self.threads.contains_key(&tid) {
-            // All are told again, which is a message each.
+            // All are sent again, which is a message each.
             self.threads.clear();
         }
         self.threads.insert(tid, window).is_none_or(|last| window > last + REMEMBERED / 2)
@@ -138,7 +138,7 @@ impl Announced {
 
     /// How many threads are noted.
     #[cfg(test)]
-    pub(crate) fn threads_told(&self) -> usize {
+    pub(crate) fn threads_sent(&self) -> usize {
         self.threads.len()
     }
 }
@@ -151,7 +151,7 @@ pub(crate) struct Processes {
     ended: Vec<u32>,
     /// Threads that ended in this window: samples of their very end do not bring them back.
     ended_threads: HashSet<u32>,
-    /// The ids of those that were told and are no longer known.
+    /// The ids of those that were sent and are no longer known.
     forgotten: Vec<u32>,
     last_id: u32,
 }
@@ -202,7 +202,7 @@ impl Processes {
     }
 
     /// Records are missing from now on: what is known of processes is read again when needed.
-    pub(crate) fn doubt(&mut self) {
+    pub(crate) fn invalidate(&mut self) {
         for process in self.by_pid.values_mut() {
             process.complete = false;
         }
@@ -347,8 +347,8 @@ impl Processes {
         shrink(&mut self.by_pid);
     }
 
-    /// Forgets what was told of threads that have had no samples for so long that their names are
-    /// told again.
+    /// Forgets what was sent of threads that have had no samples for so long that their names are
+    /// sent again.
     pub(crate) fn forget_threads(&mut self, window: u64) {
         for process in self.by_pid.values_mut() {
             process.announced.threads.retain(|_, last| *last + REMEMBERED >= window);
@@ -423,7 +423,7 @@ impl Processes {
 }
 
 impl Process {
-    /// Its id, if the consumer of samples was told of it.
+    /// Its id, if it was sent to the consumer of samples.
     fn announced_id(&self) -> Option<u32> {
         self.announced.process.then_some(self.id)
     }
@@ -479,7 +479,7 @@ impl Process {
     fn scan(&mut self, host: &mut impl Host) -> bool {
         // Also if it cannot be read: asking again at every sample would not help.
         self.complete = true;
-        // What was told of it so far may have been less.
+        // What was sent of it so far may have been less.
         self.announced.process = false;
         self.announced.threads.clear();
         self.hasty = false;

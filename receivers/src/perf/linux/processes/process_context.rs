@@ -42,7 +42,7 @@ pub(crate) trait Memory {
 
 /// What was found.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Found {
+pub(crate) enum ContextReading {
     /// A context, published at this time of the process's own clock.
     Context { published: u64, attributes: Vec<KeyValue> },
     /// The same as the last time.
@@ -50,12 +50,12 @@ pub(crate) enum Found {
     /// It is being changed.
     Changing,
     /// Not a context.
-    Nothing(Refusal),
+    Nothing(Rejection),
 }
 
 /// Why something that has the name is no context.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Refusal {
+pub(crate) enum Rejection {
     /// It has not the header's signature, or a version that we do not know.
     Header,
     /// The memory cannot be read.
@@ -66,7 +66,7 @@ pub(crate) enum Refusal {
     Payload,
 }
 
-impl Refusal {
+impl Rejection {
     /// Every reason, for counters.
     pub(crate) const ALL: [Self; 4] = [Self::Header, Self::Unreadable, Self::Length, Self::Payload];
 
@@ -100,10 +100,10 @@ struct Header {
     payload: u64,
 }
 
-fn header(memory: &mut impl Memory, address: u64) -> Result<Header, Refusal> {
+fn header(memory: &mut impl Memory, address: u64) -> Result<Header, Rejection> {
     let mut bytes = [0; HEADER];
     if !memory.read(address, &mut bytes) {
-        return Err(Refusal::Unreadable);
+        return Err(Rejection::Unreadable);
     }
     // Host byte order: the process runs on this machine.
     let number = |at: usize| {
@@ -115,27 +115,27 @@ fn header(memory: &mut impl Memory, address: u64) -> Result<Header, Refusal> {
         word.map_or(0, u32::from_ne_bytes)
     };
     if !bytes.starts_with(SIGNATURE) || half(8) != VERSION {
-        return Err(Refusal::Header);
+        return Err(Rejection::Header);
     }
     Ok(Header { length: half(12), published: number(16), payload: number(24) })
 }
 
 /// Reads the context whose header is at an address; `known` is when the one known was published.
-pub(crate) fn read(memory: &mut impl Memory, address: u64, known: Option<u64>) -> Found {
+pub(crate) fn read(memory: &mut impl Memory, address: u64, known: Option<u64>) -> ContextReading {
     for _ in 0..MAX_TRIES {
         let before = match header(memory, address) {
             Ok(header) => header,
-            Err(refusal) => return Found::Nothing(refusal),
+            Err(refusal) => return ContextReading::Nothing(refusal),
         };
         if before.published == 0 {
             // Being written; the next look will see more.
-            return Found::Changing;
+            return ContextReading::Changing;
         }
         if known == Some(before.published) {
-            return Found::Same;
+            return ContextReading::Same;
         }
         if before.length == 0 || before.length > MAX_PAYLOAD {
-            return Found::Nothing(Refusal::Length);
+            return ContextReading::Nothing(Rejection::Length);
         }
         let mut payload = vec![0; before.length as usize];
         let readable = memory.read(before.payload, &mut payload);
@@ -143,21 +143,21 @@ pub(crate) fn read(memory: &mut impl Memory, address: u64, known: Option<u64>) -
         match header(memory, address) {
             Ok(after) if after == before => {}
             Ok(_) => continue,
-            Err(refusal) => return Found::Nothing(refusal),
+            Err(refusal) => return ContextReading::Nothing(refusal),
         }
         if !readable {
-            return Found::Nothing(Refusal::Unreadable);
+            return ContextReading::Nothing(Rejection::Unreadable);
         }
         return match otlp::decode_process_context(&payload) {
-            Ok(resource) => Found::Context {
+            Ok(resource) => ContextReading::Context {
                 published: before.published,
                 attributes: sensible(resource.attributes),
             },
             // The message may hold what the process wrote, and is of no use to anybody else.
-            Err(_) => Found::Nothing(Refusal::Payload),
+            Err(_) => ContextReading::Nothing(Rejection::Payload),
         };
     }
-    Found::Changing
+    ContextReading::Changing
 }
 
 /// The attributes that are of sensible size and kind; the first of two with one key.

@@ -11,11 +11,13 @@ use profpipe_profile::{KeyValue, Resource, Value};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-use super::super::processes::process_context::{Found, Memory, Refusal, apply, candidates, read};
+use super::super::processes::process_context::{
+    ContextReading, Memory, Rejection, apply, candidates, read,
+};
 use crate::perf::{Config, Scope};
 
 /// How long a test waits for what must come.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Memory at an address, with what happens to it at every reading.
 struct Made<F> {
@@ -95,13 +97,19 @@ fn a_context_is_read() {
     let shop = published(&payload(&[("service.name", "shop"), ("a", "b")]), 7);
     let attributes = vec![text("service.name", "shop"), text("a", "b")];
     let mut memory = made(shop);
-    assert_eq!(read(&mut memory, START, None), Found::Context { published: 7, attributes });
+    assert_eq!(
+        read(&mut memory, START, None),
+        ContextReading::Context { published: 7, attributes }
+    );
     memory.reads = 0;
-    assert_eq!(read(&mut memory, START, Some(7)), Found::Same);
+    assert_eq!(read(&mut memory, START, Some(7)), ContextReading::Same);
     assert_eq!(memory.reads, 1);
     memory.bytes = published(&payload(&[("a", "c")]), 8);
     let attributes = vec![text("a", "c")];
-    assert_eq!(read(&mut memory, START, Some(7)), Found::Context { published: 8, attributes });
+    assert_eq!(
+        read(&mut memory, START, Some(7)),
+        ContextReading::Context { published: 8, attributes }
+    );
 }
 
 /// Scenario: another signature, other versions, a mapping that is too short, no length, a huge
@@ -116,23 +124,23 @@ fn what_makes_no_sense_is_refused() {
     let mut other = published(&good, 7);
     other[0] = b'o';
     for (bytes, refusal) in [
-        (other, Refusal::Header),
-        (with(header(1, length, 7, START + 32)), Refusal::Header),
-        (with(header(3, length, 7, START + 32)), Refusal::Header),
-        (b"OTEL_CTX".to_vec(), Refusal::Unreadable),
-        (with(header(2, 0, 7, START + 32)), Refusal::Length),
-        (with(header(2, u32::MAX, 7, START + 32)), Refusal::Length),
-        (with(header(2, (64 << 10) + 1, 7, START + 32)), Refusal::Length),
-        (with(header(2, length, 7, 0)), Refusal::Unreadable),
-        (with(header(2, length, 7, u64::MAX - 1)), Refusal::Unreadable),
-        (with(header(2, length, 7, START + 40)), Refusal::Unreadable),
-        (with(header(2, length, 7, START)), Refusal::Payload),
-        (published(&field(1, b"\xff\xff"), 7), Refusal::Payload),
-        (published(&[0xff; 60_000], 7), Refusal::Payload),
+        (other, Rejection::Header),
+        (with(header(1, length, 7, START + 32)), Rejection::Header),
+        (with(header(3, length, 7, START + 32)), Rejection::Header),
+        (b"OTEL_CTX".to_vec(), Rejection::Unreadable),
+        (with(header(2, 0, 7, START + 32)), Rejection::Length),
+        (with(header(2, u32::MAX, 7, START + 32)), Rejection::Length),
+        (with(header(2, (64 << 10) + 1, 7, START + 32)), Rejection::Length),
+        (with(header(2, length, 7, 0)), Rejection::Unreadable),
+        (with(header(2, length, 7, u64::MAX - 1)), Rejection::Unreadable),
+        (with(header(2, length, 7, START + 40)), Rejection::Unreadable),
+        (with(header(2, length, 7, START)), Rejection::Payload),
+        (published(&field(1, b"\xff\xff"), 7), Rejection::Payload),
+        (published(&[0xff; 60_000], 7), Rejection::Payload),
     ] {
-        assert_eq!(read(&mut made(bytes), START, None), Found::Nothing(refusal));
+        assert_eq!(read(&mut made(bytes), START, None), ContextReading::Nothing(refusal));
     }
-    assert_eq!(read(&mut made(published(&good, 0)), START, None), Found::Changing);
+    assert_eq!(read(&mut made(published(&good, 0)), START, None), ContextReading::Changing);
 }
 
 /// Scenario: the payload changes between the readings of header and payload, once and for ever; the
@@ -148,10 +156,13 @@ fn what_changes_while_it_is_read_is_not_believed() {
     };
     let mut memory = Made { start: START, bytes: published(&old, 7), reads: 0, happens: once };
     let attributes = vec![text("a", "new")];
-    assert_eq!(read(&mut memory, START, None), Found::Context { published: 8, attributes });
+    assert_eq!(
+        read(&mut memory, START, None),
+        ContextReading::Context { published: 8, attributes }
+    );
     let always = |reads: usize, bytes: &mut Vec<u8>| *bytes = published(&new, reads as u64);
     let mut memory = Made { start: START, bytes: published(&old, 7), reads: 0, happens: always };
-    assert_eq!(read(&mut memory, START, None), Found::Changing);
+    assert_eq!(read(&mut memory, START, None), ContextReading::Changing);
     assert!(memory.reads < 20);
     let gone = |reads: usize, bytes: &mut Vec<u8>| {
         if reads == 3 {
@@ -159,12 +170,12 @@ fn what_changes_while_it_is_read_is_not_believed() {
         }
     };
     let mut memory = Made { start: START, bytes: published(&old, 7), reads: 0, happens: gone };
-    assert_eq!(read(&mut memory, START, None), Found::Nothing(Refusal::Unreadable));
+    assert_eq!(read(&mut memory, START, None), ContextReading::Nothing(Rejection::Unreadable));
     let moved = |reads: usize, bytes: &mut Vec<u8>| {
         bytes[24] = if reads.is_multiple_of(2) { 32 } else { 33 };
     };
     let mut memory = Made { start: START, bytes: published(&old, 7), reads: 0, happens: moved };
-    assert!(!matches!(read(&mut memory, START, None), Found::Context { .. }));
+    assert!(!matches!(read(&mut memory, START, None), ContextReading::Context { .. }));
 }
 
 /// Scenario: thousands of attributes, keys and texts that are too long or hold control characters,
@@ -179,7 +190,9 @@ fn attributes_are_bounded() {
     pairs.push((&long[..300], "x"));
     pairs.extend(many.iter().map(|key| (key.as_str(), "v")));
     let mut memory = made(published(&payload(&pairs), 7));
-    let Found::Context { attributes, .. } = read(&mut memory, START, None) else { panic!() };
+    let ContextReading::Context { attributes, .. } = read(&mut memory, START, None) else {
+        panic!()
+    };
     assert_eq!(attributes.len(), 128);
     assert_eq!(attributes[..2], [text("a", "1"), text("k0", "v")]);
     let bytes = field(7, b"\0\0");
@@ -188,7 +201,9 @@ fn attributes_are_bounded() {
         let attribute = [field(1, b"key"), field(2, value)].concat();
         let payload = field(1, &field(1, &attribute));
         let mut memory = made(published(&payload, 7));
-        let Found::Context { attributes, .. } = read(&mut memory, START, None) else { panic!() };
+        let ContextReading::Context { attributes, .. } = read(&mut memory, START, None) else {
+            panic!()
+        };
         assert_eq!(attributes, []);
     }
 }
@@ -400,7 +415,7 @@ async fn names(
             }
         }
     };
-    tokio::time::timeout(PATIENCE, collect).await.expect("samples come");
+    tokio::time::timeout(TEST_TIMEOUT, collect).await.expect("samples come");
     drop(child);
     running.abort();
     Some(names)

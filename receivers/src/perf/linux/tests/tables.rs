@@ -13,10 +13,10 @@ use profpipe_engine::telemetry::Counter;
 use super::super::aggregate::Aggregation;
 use super::super::aggregate::stacks::{GENERATION, MAX_FRAMES, MAX_STACKS, Stacks};
 use super::super::handoff::{
-    Extent, FileFacts, Frame, KERNEL_ROW, Message, ProcessFacts, REMEMBERED, RowFacts, Source,
+    FileFacts, Frame, KERNEL_ROW, Message, ProcessFacts, REMEMBERED, RowFacts, Source, Unwound,
 };
 use super::super::images::image::{FileKey, UNWINDER_BYTES};
-use super::super::images::loader::{Loader, Place};
+use super::super::images::loader::{FileMapping, Loader};
 use super::super::images::table::{BUDGET, MAX_UNMAPPED};
 use super::super::processes::host::ThisHost;
 use super::super::processes::process::{Announced, Processes};
@@ -94,7 +94,7 @@ fn short_processes_leave_nothing_in_the_tables() {
     assert_eq!(process.threads_known(), (1, 0));
     processes.forget_threads(100 + REMEMBERED);
     let process = processes.sampled(own, own, &mut host).unwrap();
-    assert_eq!(process.announced.threads_told(), 0);
+    assert_eq!(process.announced.threads_sent(), 0);
 }
 
 /// Scenario: a row that no sample has had its process told of yet is forgotten.
@@ -119,7 +119,8 @@ fn files_that_nobody_maps_are_closed() {
         std::fs::write(&path, b"no program").unwrap();
         let inode = File::open(&path).unwrap().metadata().unwrap().ino();
         let key = FileKey::Inode { major: 0, minor: 0, inode };
-        let place = Place { pid: NOBODY, start: 0, end: 1, path: path.to_str().unwrap().into() };
+        let place =
+            FileMapping { pid: NOBODY, start: 0, end: 1, path: path.to_str().unwrap().into() };
         assert!(host.images.find(&key, place.clone()).is_some());
         keys.push((key, place));
         std::fs::remove_file(&path).unwrap();
@@ -148,7 +149,8 @@ fn the_budget_of_rules_counts_unwinders() {
         std::fs::copy("/bin/true", &path).unwrap();
         let inode = std::fs::metadata(&path).unwrap().ino();
         let key = FileKey::Inode { major: 0, minor: 0, inode };
-        let place = Place { pid: NOBODY, start: 0, end: 1, path: path.to_str().unwrap().into() };
+        let place =
+            FileMapping { pid: NOBODY, start: 0, end: 1, path: path.to_str().unwrap().into() };
         let image = host.images.find(&key, place).unwrap();
         while host.images.is_unready(image) && Instant::now() < deadline {
             std::thread::yield_now();
@@ -257,7 +259,7 @@ fn row(source: Source) -> Box<RowFacts> {
 }
 
 fn sample(process: u32, stack: u32) -> Message {
-    Message::Sample { process, tid: process, stack, extent: Extent::Complete, weight: 1 }
+    Message::Sample { process, tid: process, stack, unwound: Unwound::Complete, weight: 1 }
 }
 
 const WINDOW: Message = Message::Window { start: 0, end: 1, lost: 0, waiting: None };
@@ -353,6 +355,6 @@ fn names_of_threads_are_told_again_after_a_rest() {
     assert!(!announced.sampled_thread_in(1, REMEMBERED + 1));
     for tid in 0..100_000 {
         announced.sampled_thread_in(tid, 0);
-        assert!(announced.threads_told() <= 16_384);
+        assert!(announced.threads_sent() <= 16_384);
     }
 }

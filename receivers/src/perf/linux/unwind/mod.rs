@@ -11,7 +11,7 @@ use framehop::{Unwinder as _, UnwinderNative};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use crate::perf::linux::handoff::{Extent, Frame, KERNEL_ROW, NO_ROW};
+use crate::perf::linux::handoff::{Frame, KERNEL_ROW, NO_ROW, Unwound};
 use crate::perf::linux::images::bytes::Bytes;
 use crate::perf::linux::images::image::{ImageIx, Unwinder};
 use crate::perf::linux::images::table::Images;
@@ -83,7 +83,7 @@ impl Unwinding {
         sample: &Sample<'_>,
         process: &Process,
         images: &mut Images,
-    ) -> Option<Extent> {
+    ) -> Option<Unwound> {
         self.frames.clear();
         self.waiting = false;
         self.chain.clear();
@@ -98,7 +98,7 @@ impl Unwinding {
                 _ => {}
             }
         }
-        let extent = match &sample.registers {
+        let unwound = match &sample.registers {
             // While a thread executes another program its registers are still those of the old
             // one, whose code is gone.
             Some(registers)
@@ -109,7 +109,7 @@ impl Unwinding {
             }
             Some(registers) if self.leaf_only => {
                 self.walk.push(arch::instruction(registers));
-                Some(Extent::Truncated)
+                Some(Unwound::Truncated)
             }
             Some(_) if self.chain_only && !self.chain.is_empty() => {
                 self.walk.extend_from_slice(&self.chain);
@@ -139,7 +139,7 @@ impl Unwinding {
         if self.frames.is_empty() {
             self.frames.push(Frame { row: NO_ROW, address: sample.instruction });
         }
-        extent
+        unwound
     }
 
     /// Unwinds the user half into `self.walk`.
@@ -149,7 +149,7 @@ impl Unwinding {
         stack: &[u8],
         process: &Process,
         images: &mut Images,
-    ) -> Extent {
+    ) -> Unwound {
         let leaf = arch::instruction(registers);
         let go = go_image(process, images, leaf);
         if go.is_some_and(|(image, _)| images.is_unready(image)) {
@@ -173,9 +173,9 @@ impl Unwinding {
             }
             return self.chain_extent(process, images);
         }
-        let extent = self.walk_rules(registers, stack, process, images);
-        if extent == Extent::Complete {
-            return extent;
+        let unwound = self.walk_rules(registers, stack, process, images);
+        if unwound == Unwound::Complete {
+            return unwound;
         }
         // Where our walk stopped, the kernel's may go on.
         let met = self.walk.last().and_then(|last| {
@@ -186,7 +186,7 @@ impl Unwinding {
             self.walk.extend_from_slice(rest);
             return self.chain_extent(process, images);
         }
-        extent
+        unwound
     }
 
     fn walk_rules(
@@ -195,7 +195,7 @@ impl Unwinding {
         stack: &[u8],
         process: &Process,
         images: &mut Images,
-    ) -> Extent {
+    ) -> Unwound {
         let bottom = arch::stack_pointer(registers);
         let mut read = |address: u64| {
             let at = usize::try_from(address.wrapping_sub(bottom)).map_err(|_| ())?;
@@ -208,13 +208,13 @@ impl Unwinding {
         loop {
             self.walk.push(address);
             if self.walk.len() >= MAX_FRAMES {
-                return Extent::Truncated;
+                return Unwound::Truncated;
             }
             // Reading tables takes its time, and is done once; walking does not.
             if std::mem::replace(&mut loads, images.loads) != images.loads {
                 began = Instant::now();
             } else if self.walk.len().is_multiple_of(16) && began.elapsed() > MAX_TIME {
-                return Extent::Broken;
+                return Unwound::Broken;
             }
             let leaf = self.walk.len() == 1;
             let code = process.find(address.wrapping_sub(u64::from(!leaf))).map(|found| found.code);
@@ -224,7 +224,7 @@ impl Unwinding {
             {
                 // Without the rules there would be wrong callers.
                 self.waiting = true;
-                return Extent::Broken;
+                return Unwound::Broken;
             }
             let before = state;
             let guarded = AssertUnwindSafe(|| {
@@ -234,7 +234,7 @@ impl Unwinding {
                 if let Some(Code::Image { image, .. }) = code {
                     images.distrust(image);
                 }
-                return Extent::Broken;
+                return Unwound::Broken;
             };
             let is_code = |next: u64| process.find(arch::strip(next).wrapping_sub(1)).is_some();
             if let Ok(Some(next)) = step
@@ -262,23 +262,23 @@ impl Unwinding {
                 Err(problem) => Some(problem),
             };
             if is_root(images, code, address, problem.is_none()) {
-                return Extent::Complete;
+                return Unwound::Complete;
             }
             let above = match problem {
                 Some(Error::CouldNotReadStack(at)) => at.wrapping_sub(bottom),
-                _ => return Extent::Broken,
+                _ => return Unwound::Broken,
             };
             // All that was asked for was copied, and what is missing comes right after it.
             let cut = stack.len() >= self.dump && above >= stack.len() as u64;
-            return if cut && above < STACK_SPAN { Extent::Truncated } else { Extent::Broken };
+            return if cut && above < STACK_SPAN { Unwound::Truncated } else { Unwound::Broken };
         }
     }
 
     /// How far the kernel's chain goes, which is all that we have.
-    fn chain_extent(&self, process: &Process, images: &mut Images) -> Extent {
-        let Some(last) = self.walk.last() else { return Extent::Broken };
+    fn chain_extent(&self, process: &Process, images: &mut Images) -> Unwound {
+        let Some(last) = self.walk.last() else { return Unwound::Broken };
         let code = process.find(last.wrapping_sub(1)).map(|found| found.code);
-        if is_root(images, code, *last, true) { Extent::Complete } else { Extent::Broken }
+        if is_root(images, code, *last, true) { Unwound::Complete } else { Unwound::Broken }
     }
 }
 
