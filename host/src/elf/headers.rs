@@ -136,7 +136,7 @@ where
         offset => {
             let count = header.shnum(endian, data).ok();
             count.and_then(|count| {
-                // One that is not there is no table.
+                // A table without even one entry is malformed.
                 let _: &E::SectionHeader = data.read_at(offset).ok()?;
                 let is_sized =
                     usize::from(header.e_shentsize(endian)) == size_of::<E::SectionHeader>();

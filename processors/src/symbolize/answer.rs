@@ -7,7 +7,7 @@ use super::protocol::{MAX_FRAMES, Names, WireFunction};
 
 /// The answer for one address; cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(super) enum Resolution {
     /// The frames, innermost inlined function first; at least one.
     Named(Arc<[Frame]>),
     /// There is no name.
@@ -93,25 +93,25 @@ impl Reason {
 
 /// What is known about an address, and about those around it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Known {
+pub(super) struct ResolvedAddress {
     /// The address.
     pub(super) address: u64,
     /// The addresses, this one among them, for which the answer is the same.
     pub(super) same: Range<u64>,
     /// The answer.
-    pub(super) answer: Answer,
+    pub(super) answer: Resolution,
 }
 
-impl Known {
+impl ResolvedAddress {
     /// What is known about one address alone.
-    pub(super) fn only(address: u64, answer: Answer) -> Self {
+    pub(super) fn only(address: u64, answer: Resolution) -> Self {
         Self { address, same: address..address.saturating_add(1), answer }
     }
 }
 
 /// The answers in a response of the worker to the question for `addresses`; none if the response
 /// contradicts itself.
-pub(super) fn from_wire(names: Names, addresses: &[u64]) -> Option<Vec<Known>> {
+pub(super) fn from_wire(names: Names, addresses: &[u64]) -> Option<Vec<ResolvedAddress>> {
     if names.answers.is_empty() || names.answers.len() > addresses.len() {
         return None;
     }
@@ -133,9 +133,9 @@ pub(super) fn from_wire(names: Names, addresses: &[u64]) -> Option<Vec<Known>> {
                 Some(Frame { function, line: frame.line, column: frame.column })
             })
             .collect();
-        let unnamed = Answer::Unnamed(Reason::NoSymbol);
-        let answer = if count == 0 { unnamed } else { Answer::Named(own?) };
-        answers.push(Known { address, same, answer });
+        let unnamed = Resolution::Unnamed(Reason::NoSymbol);
+        let answer = if count == 0 { unnamed } else { Resolution::Named(own?) };
+        answers.push(ResolvedAddress { address, same, answer });
     }
     Some(answers)
 }

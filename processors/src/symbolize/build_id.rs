@@ -1,4 +1,4 @@
-//! The GNU build id: what an executable is known by where nobody has it.
+//! The GNU build id: what an executable is known by where the file is not at hand.
 //!
 //! Ids come from senders, and end up in paths and URLs: only hex digits get past this.
 
@@ -10,15 +10,15 @@ use std::sync::Arc;
 pub(super) struct BuildId(Arc<str>);
 
 /// The shortest id in bytes: what is shorter says nothing.
-const SHORTEST: usize = 4;
+const MIN_BYTES: usize = 4;
 /// The longest: no linker makes more than 32 bytes.
-const LONGEST: usize = 64;
+const MAX_BYTES: usize = 64;
 
 impl BuildId {
     /// An id from its hex digits; none if it is not one.
     pub(super) fn parse(hex: &str) -> Option<Self> {
         let length = hex.len() / 2;
-        let good = (SHORTEST..=LONGEST).contains(&length)
+        let good = (MIN_BYTES..=MAX_BYTES).contains(&length)
             && hex.len().is_multiple_of(2)
             && hex.bytes().all(|digit| digit.is_ascii_hexdigit());
         good.then(|| Self(hex.to_ascii_lowercase().into()))

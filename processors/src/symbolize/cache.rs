@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use hashbrown::HashSet;
 use profpipe_engine::modules::ModuleId;
 
-use super::answer::{Answer, Frame};
+use super::answer::{Frame, Resolution};
 use super::protocol::WireFunction;
 
 /// The number of a module in this process.
@@ -43,13 +43,13 @@ pub(super) struct Cache {
 #[derive(Debug, Default)]
 struct Generation {
     /// By the first address of each range; with the address after its last.
-    answers: BTreeMap<Key, (u64, Answer)>,
+    answers: BTreeMap<Key, (u64, Resolution)>,
     bytes: usize,
 }
 
 impl Generation {
     /// The answer whose range has the address in it, and that range.
-    fn find(&self, (module, address): Key) -> Option<(Range<u64>, &Answer)> {
+    fn find(&self, (module, address): Key) -> Option<(Range<u64>, &Resolution)> {
         let (&(of, start), (end, answer)) = self.answers.range(..=(module, address)).next_back()?;
         (of == module && address < *end).then_some((start..*end, answer))
     }
@@ -58,7 +58,7 @@ impl Generation {
 /// More modules than this, and all numbers are given out afresh.
 const MAX_MODULES: usize = 16_384;
 /// How often modules that no batch has are looked for.
-pub(super) const SWEEP_EVERY: Duration = Duration::from_secs(60);
+pub(super) const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 /// The sweeps for which such a module is kept.
 pub(super) const UNUSED_SWEEPS: u64 = 4;
 
@@ -98,13 +98,13 @@ impl Cache {
         number
     }
 
-    /// Forgets the modules that nobody has asked for in a while, with their answers, if it is time.
+    /// Forgets the modules that were not asked for in a while, with their answers, if it is time.
     pub(super) fn sweep(&mut self, now: Instant) {
-        let next = *self.next_sweep.get_or_insert(now + SWEEP_EVERY);
+        let next = *self.next_sweep.get_or_insert(now + SWEEP_INTERVAL);
         if now < next {
             return;
         }
-        self.next_sweep = Some(now + SWEEP_EVERY);
+        self.next_sweep = Some(now + SWEEP_INTERVAL);
         self.sweeps += 1;
         let oldest = self.sweeps.saturating_sub(UNUSED_SWEEPS);
         let before = self.numbers.len();
@@ -134,7 +134,7 @@ impl Cache {
     }
 
     /// The answer for an address.
-    pub(super) fn get(&mut self, key: Key) -> Option<Answer> {
+    pub(super) fn get(&mut self, key: Key) -> Option<Resolution> {
         if let Some((_, answer)) = self.young.find(key) {
             return Some(answer.clone());
         }
@@ -151,18 +151,18 @@ impl Cache {
         &mut self,
         module: ModuleNumber,
         same: Range<u64>,
-        answer: Answer,
-    ) -> Answer {
+        answer: Resolution,
+    ) -> Resolution {
         let answer = match answer {
-            Answer::Named(frames) => {
+            Resolution::Named(frames) => {
                 let frames = frames.iter().map(|frame| Frame {
                     function: self.share(&frame.function),
                     line: frame.line,
                     column: frame.column,
                 });
-                Answer::Named(frames.collect())
+                Resolution::Named(frames.collect())
             }
-            unnamed @ Answer::Unnamed(_) => unnamed,
+            unnamed @ Resolution::Unnamed(_) => unnamed,
         };
         self.insert(module, same, answer.clone());
         answer
@@ -177,7 +177,7 @@ impl Cache {
         Arc::clone(function)
     }
 
-    fn insert(&mut self, module: ModuleNumber, same: Range<u64>, answer: Answer) {
+    fn insert(&mut self, module: ModuleNumber, same: Range<u64>, answer: Resolution) {
         self.young.bytes += answer_bytes(&answer);
         let old = self.young.answers.insert((module, same.start), (same.end, answer));
         self.young.bytes -= old.map_or(0, |(_, answer)| answer_bytes(&answer));
@@ -200,13 +200,13 @@ impl Cache {
     }
 }
 
-fn answer_bytes(answer: &Answer) -> usize {
+fn answer_bytes(answer: &Resolution) -> usize {
     // The entry of the table, whose nodes are half empty where addresses ascend, and the frames with
     // the counters of their `Arc` and what the allocator adds. What is counted in all and what the
     // C library has given out differed by 2% at most (before: by a third).
     let frames = match answer {
-        Answer::Named(frames) => 32 + frames.len() * size_of::<Frame>(),
-        Answer::Unnamed(_) => 0,
+        Resolution::Named(frames) => 32 + frames.len() * size_of::<Frame>(),
+        Resolution::Unnamed(_) => 0,
     };
     96 + frames
 }

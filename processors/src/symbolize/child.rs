@@ -113,8 +113,8 @@ impl Child {
                 return deadline;
             }
             let began = Instant::now();
-            // Of a thread that runs the kernel tells only what it had taken at the last tick. One
-            // that has ended is not held; the next look at the channel tells.
+            // Of a thread that runs the kernel reports only what it had taken at the last tick. One
+            // that has ended is not held; the next look at the channel shows that.
             let _ = kill_process(process, Signal::STOP);
             std::thread::sleep(HOLDING);
             self.spend();

@@ -19,7 +19,7 @@ use profpipe_engine::telemetry::Counter;
 
 use profpipe_engine::overhead::{Overhead, Stage, Work};
 
-use super::answer::{self, Answer, Known, Reason};
+use super::answer::{self, Reason, Resolution, ResolvedAddress};
 use super::build_id::BuildId;
 use super::cache::ModuleNumber;
 use super::child::Child;
@@ -27,21 +27,21 @@ use super::companion::Finder;
 use super::kernel::Kernel;
 use super::lanes::{self, Lane, Yield};
 use super::protocol::{Limits, MAX_ADDRESSES, Request, Response};
-use super::remote::{Provision, Remote, Wish};
+use super::remote::{FileRequest, Provision, Remote};
 
-/// A worker that nobody asked for this long is ended, which frees its memory.
+/// A worker that was not asked for this long is ended, which frees its memory.
 /// Until then it rests with little.
-const IDLE: Duration = Duration::from_secs(30);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Deaths of the worker over one binary before that is left alone.
 const MAX_STRIKES: u32 = 2;
 /// How long it is left alone, and how long a strike is remembered.
-const QUARANTINE: Duration = Duration::from_secs(600);
+const QUARANTINE_DURATION: Duration = Duration::from_secs(600);
 /// How long a file that was not found is not looked for again.
-pub(super) const ABSENT: Duration = Duration::from_secs(60);
+pub(super) const ABSENT_PAUSE: Duration = Duration::from_secs(60);
 /// The longest pause before a worker that keeps dying is started again.
-const MAX_PAUSE: Duration = Duration::from_secs(5);
+const MAX_RESTART_PAUSE: Duration = Duration::from_secs(5);
 /// The longest pause that a job waits for; beyond, it goes without names.
-const MAX_WAIT: Duration = Duration::from_millis(250);
+const MAX_RESTART_WAIT: Duration = Duration::from_millis(250);
 /// Entries of the tables below before they are cleared.
 pub(super) const MAX_NOTES: usize = 16_384;
 
@@ -68,7 +68,7 @@ pub(super) struct Job {
     pub(super) provisions: HashMap<BuildId, Provision>,
 }
 
-/// What the client is told.
+/// A message to the client.
 #[derive(Debug)]
 pub(super) enum Message {
     /// Names are wanted.
@@ -91,7 +91,7 @@ pub(super) struct Progress {
     /// The number of the tenant that asked.
     pub(super) tenant: u32,
     /// Answers.
-    pub(super) answers: Vec<Known>,
+    pub(super) answers: Vec<ResolvedAddress>,
     /// The same question will have the same answer.
     pub(super) lasting: bool,
     /// Nothing more will come.
@@ -117,7 +117,7 @@ pub(super) struct Setup {
     pub(super) overhead: Arc<Overhead>,
 }
 
-/// Starts the thread. It ends when it is told, or nobody can tell it any more.
+/// Starts the thread. It ends when it is stopped, or no sender is left.
 ///
 /// # Errors
 /// If no thread can be started.
@@ -175,7 +175,7 @@ pub(super) struct Client {
     pub(super) absent: HashMap<ModuleNumber, Instant>,
     /// Modules of which a file could not be had, when they were opened all the same, and for whom.
     pub(super) partial: HashMap<ModuleNumber, (Instant, Arc<str>)>,
-    /// Jobs that wait for files, by the number of the wish.
+    /// Jobs that wait for files, by the number of the request.
     waiting: HashMap<u64, (Job, BuildId)>,
     next_wish: u64,
     pub(super) lane: Lane,
@@ -195,15 +195,15 @@ pub(super) enum Trouble {
     /// The worker died over it.
     Death(io::Error),
     /// Files must be fetched before.
-    Wait(Wish),
+    Wait(FileRequest),
     /// There is much debug information to read: that is for the second lane.
     Large,
 }
 
 /// What came of a turn.
 enum Step {
-    Answers(Vec<Known>),
-    Wait(Wish),
+    Answers(Vec<ResolvedAddress>),
+    Wait(FileRequest),
     /// The job is to be taken up again.
     Again,
 }
@@ -220,7 +220,7 @@ impl Client {
         loop {
             self.lane.has_jobs(queue.len());
             if queue.is_empty() {
-                match messages.recv_timeout(IDLE) {
+                match messages.recv_timeout(IDLE_TIMEOUT) {
                     Ok(Message::End) | Err(RecvTimeoutError::Disconnected) => return,
                     Ok(message) => queue.extend(self.job_of(message)),
                     Err(RecvTimeoutError::Timeout) => self.end_worker(),
@@ -244,8 +244,8 @@ impl Client {
             drop(work);
             let answers = match step {
                 Step::Answers(answers) => answers,
-                Step::Wait(wish) => {
-                    self.wait(job, wish);
+                Step::Wait(request) => {
+                    self.wait(job, request);
                     continue;
                 }
                 Step::Again => {
@@ -280,14 +280,14 @@ impl Client {
     fn job_of(&mut self, message: Message) -> Option<Job> {
         match message {
             Message::Job(job) => Some(job),
-            Message::Provided(wish, provision)
-                if lanes::is_of_second_lane(wish) && self.lane.yields().is_none() =>
+            Message::Provided(request, provision)
+                if lanes::is_of_second_lane(request) && self.lane.yields().is_none() =>
             {
-                self.lane.pass_on(Message::Provided(wish, provision));
+                self.lane.pass_on(Message::Provided(request, provision));
                 None
             }
-            Message::Provided(wish, provision) => {
-                let (mut job, build_id) = self.waiting.remove(&wish)?;
+            Message::Provided(request, provision) => {
+                let (mut job, build_id) = self.waiting.remove(&request)?;
                 job.provisions.insert(build_id, provision);
                 Some(job)
             }
@@ -296,12 +296,12 @@ impl Client {
     }
 
     /// Puts a job aside until its files have come.
-    fn wait(&mut self, job: Job, wish: Wish) {
+    fn wait(&mut self, job: Job, request: FileRequest) {
         let Some(remote) = &self.setup.remote else { return };
         let number = self.next_wish;
         self.next_wish += 2;
-        self.waiting.insert(number, (job, wish.build_id.clone()));
-        remote.ask(number, wish);
+        self.waiting.insert(number, (job, request.build_id.clone()));
+        remote.ask(number, request);
     }
 
     /// Answers for the first addresses of a job, at least one.
@@ -313,7 +313,7 @@ impl Client {
         // Twice, because the first death may have been another's fault.
         loop {
             if let Some((deaths, last)) = self.strikes.get(&job.module) {
-                if last.elapsed() >= QUARANTINE {
+                if last.elapsed() >= QUARANTINE_DURATION {
                     self.strikes.remove(&job.module);
                 } else if *deaths >= MAX_STRIKES {
                     return Step::Answers(unnamed(&job.addresses, Reason::Limit));
@@ -334,17 +334,17 @@ impl Client {
                 Err(Trouble::Module(reason)) => {
                     return Step::Answers(unnamed(&job.addresses, reason));
                 }
-                Err(Trouble::Wait(wish)) => return Step::Wait(wish),
+                Err(Trouble::Wait(request)) => return Step::Wait(request),
                 Err(Trouble::Death(error)) => self.bury(job, &error),
             }
         }
     }
 
-    fn resolve(&mut self, job: &Job, chunk: &[u64]) -> Result<Vec<Known>, Trouble> {
+    fn resolve(&mut self, job: &Job, chunk: &[u64]) -> Result<Vec<ResolvedAddress>, Trouble> {
         self.revive()?;
         // What one tenant was refused may be there for another, and for all after a while.
         let again = |(since, tenant): &(Instant, Arc<str>)| {
-            since.elapsed() >= ABSENT || *tenant != job.tenant.0
+            since.elapsed() >= ABSENT_PAUSE || *tenant != job.tenant.0
         };
         if self.partial.get(&job.module).is_some_and(again) {
             self.partial.remove(&job.module);
@@ -398,7 +398,7 @@ impl Client {
             return Ok(());
         }
         if self.child.is_some() {
-            // It ended between two requests, which is nobody's fault that we know.
+            // It ended between two requests, and no binary is known to be the cause.
             self.setup.restarts.add(1);
         }
         self.end_worker();
@@ -406,7 +406,7 @@ impl Client {
             return Err(Trouble::Module(Reason::NoWorker));
         };
         let wait = self.start_at.saturating_duration_since(Instant::now());
-        if wait > MAX_WAIT {
+        if wait > MAX_RESTART_WAIT {
             return Err(Trouble::Module(Reason::NoWorker));
         }
         std::thread::sleep(wait);
@@ -454,13 +454,13 @@ impl Client {
             tracing::warn!(
                 "symbolize: the worker died {deaths} times over {path} ({error}): \
                  no names from it for {} minutes",
-                QUARANTINE.as_secs() / 60
+                QUARANTINE_DURATION.as_secs() / 60
             );
         }
     }
 
     fn lengthen_pause(&mut self) {
-        self.pause = (self.pause * 2).clamp(Duration::from_millis(20), MAX_PAUSE);
+        self.pause = (self.pause * 2).clamp(Duration::from_millis(20), MAX_RESTART_PAUSE);
         self.start_at = Instant::now() + self.pause;
     }
 }
@@ -474,6 +474,9 @@ pub(super) fn nonsense() -> Trouble {
     Trouble::Death(io::Error::new(io::ErrorKind::InvalidData, "an answer that makes no sense"))
 }
 
-fn unnamed(addresses: &[u64], reason: Reason) -> Vec<Known> {
-    addresses.iter().map(|address| Known::only(*address, Answer::Unnamed(reason))).collect()
+fn unnamed(addresses: &[u64], reason: Reason) -> Vec<ResolvedAddress> {
+    addresses
+        .iter()
+        .map(|address| ResolvedAddress::only(*address, Resolution::Unnamed(reason)))
+        .collect()
 }

@@ -16,13 +16,13 @@ use super::build_id::BuildId;
 
 /// How long one search may take. A file system of the profiled process may be one that never
 /// answers, by accident or on purpose.
-const PATIENCE: Duration = Duration::from_secs(1);
+const SEARCH_TIMEOUT: Duration = Duration::from_secs(1);
 /// After so many searches that did not return, only our own file system is searched.
-const MAX_STUCK: u32 = 8;
+const MAX_STUCK_SEARCHES: u32 = 8;
 
 /// What is looked for.
 #[derive(Debug, Clone)]
-pub(super) enum Wanted {
+pub(super) enum CompanionFile {
     /// The debug information of the module with this build id.
     BuildId(BuildId),
     /// The module with this build id itself, which some distributions have there too.
@@ -52,7 +52,7 @@ pub(super) struct Finder {
     stuck: u32,
 }
 
-type Search = (Wanted, Option<u32>);
+type Search = (CompanionFile, Option<u32>);
 
 impl Clone for Finder {
     /// Another that searches the same directories, on a thread of its own.
@@ -68,15 +68,15 @@ impl Finder {
     }
 
     /// The files there are, the likeliest first: in the file system of the process, then in ours.
-    pub(super) fn find(&mut self, wanted: Wanted, pid: Option<u32>) -> Vec<OwnedFd> {
-        let pid = pid.filter(|pid| *pid != 0 && self.stuck < MAX_STUCK);
+    pub(super) fn find(&mut self, wanted: CompanionFile, pid: Option<u32>) -> Vec<OwnedFd> {
+        let pid = pid.filter(|pid| *pid != 0 && self.stuck < MAX_STUCK_SEARCHES);
         let Some((searches, results)) = self.thread.take().or_else(|| self.start()) else {
             return Vec::new();
         };
         if searches.send((wanted, pid)).is_err() {
             return Vec::new();
         }
-        match results.recv_timeout(PATIENCE) {
+        match results.recv_timeout(SEARCH_TIMEOUT) {
             Ok(files) => {
                 self.thread = Some((searches, results));
                 files
@@ -105,7 +105,7 @@ impl Finder {
     }
 }
 
-fn search(wanted: &Wanted, directories: &[PathBuf], pid: Option<u32>) -> Vec<OwnedFd> {
+fn search(wanted: &CompanionFile, directories: &[PathBuf], pid: Option<u32>) -> Vec<OwnedFd> {
     let places = places(wanted, directories);
     let target = pid.map(|pid| PathBuf::from(format!("/proc/{pid}/root")));
     let roots = target.into_iter().chain([PathBuf::from("/")]);
@@ -113,18 +113,18 @@ fn search(wanted: &Wanted, directories: &[PathBuf], pid: Option<u32>) -> Vec<Own
 }
 
 /// The absolute paths where a file may be.
-fn places(wanted: &Wanted, directories: &[PathBuf]) -> Vec<PathBuf> {
+fn places(wanted: &CompanionFile, directories: &[PathBuf]) -> Vec<PathBuf> {
     let mut places = Vec::new();
     match wanted {
-        Wanted::BuildId(build_id) => {
+        CompanionFile::BuildId(build_id) => {
             let name = build_id.path(".debug");
             places.extend(directories.iter().map(|directory| directory.join(&name)));
         }
-        Wanted::Executable(build_id) => {
+        CompanionFile::Executable(build_id) => {
             let name = build_id.path("");
             places.extend(directories.iter().map(|directory| directory.join(&name)));
         }
-        Wanted::Link { link, path } => {
+        CompanionFile::Link { link, path } => {
             if let (Some(link), Some(beside)) = (plain_name(link), path.parent()) {
                 places.push(beside.join(".debug").join(&link));
                 places.push(beside.join(&link));
@@ -133,7 +133,7 @@ fn places(wanted: &Wanted, directories: &[PathBuf]) -> Vec<PathBuf> {
                 places.retain(|place| place != path);
             }
         }
-        Wanted::Supplementary { name, path } => {
+        CompanionFile::Supplementary { name, path } => {
             let name = Path::new(name);
             if name.is_absolute() {
                 places.push(name.to_path_buf());
@@ -159,7 +159,7 @@ fn plain_name(name: &str) -> Option<OsString> {
 
 /// Opens a regular file below `root`, in which symbolic links stay.
 fn open(root: &Path, path: &Path) -> Option<OwnedFd> {
-    // Not blocking: the name may be a pipe that nobody writes.
+    // Not blocking: the name may be a pipe without a writer.
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = open_below(root, path, flags)?;
     let facts = rustix::fs::fstat(&file).ok()?;

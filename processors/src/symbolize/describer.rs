@@ -31,7 +31,7 @@ impl Describer {
         Self { command, child: None, overhead }
     }
 
-    /// What a file says of its own making; nothing if it is no binary, or one that kills whoever
+    /// What a file says of its own making; nothing if it is not a binary, or one that kills whoever
     /// reads it.
     pub(crate) fn describe(&mut self, file: BorrowedFd<'_>) -> Option<Build> {
         if self.child.as_mut().is_none_or(Child::has_ended) {

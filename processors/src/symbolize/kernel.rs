@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use profpipe_engine::overhead::Work;
 
-use super::answer::{Answer, Frame, Known, Reason};
+use super::answer::{Frame, Reason, Resolution, ResolvedAddress};
 use super::protocol::WireFunction;
 
 /// How often the list may be read.
@@ -35,7 +35,7 @@ impl Kernel {
         addresses: &[u64],
         now: Instant,
         work: &mut Work,
-    ) -> Vec<Known> {
+    ) -> Vec<ResolvedAddress> {
         self.refresh(now, false, work);
         let unknown =
             |symbols: &Symbols| addresses.iter().any(|address| symbols.find(*address).is_none());
@@ -51,7 +51,7 @@ impl Kernel {
                     None => Reason::NoSymbol,
                 },
             };
-            Known::only(*address, Answer::Unnamed(reason))
+            ResolvedAddress::only(*address, Resolution::Unnamed(reason))
         });
         answers.collect()
     }
@@ -97,20 +97,24 @@ pub(super) struct Symbol<'a> {
 }
 
 impl Symbol<'_> {
-    fn known(&self, address: u64) -> Known {
+    fn known(&self, address: u64) -> ResolvedAddress {
         let system_name = match self.module {
             "" => String::new(),
             module => format!("{} {module}", self.name),
         };
         let function = WireFunction { name: self.name.to_owned(), system_name, ..<_>::default() };
         let frame = Frame { function: Arc::new(function), line: 0, column: 0 };
-        Known { address, same: self.range.clone(), answer: Answer::Named([frame].into()) }
+        ResolvedAddress {
+            address,
+            same: self.range.clone(),
+            answer: Resolution::Named([frame].into()),
+        }
     }
 }
 
 impl Symbols {
     /// Reads the text of `/proc/kallsyms`: `address type name[\tmodule]` in each line. Line by
-    /// line, because all of it is megabytes that nobody needs twice.
+    /// line, because all of it is megabytes that are not needed twice.
     ///
     /// # Errors
     /// If it cannot be read to its end.

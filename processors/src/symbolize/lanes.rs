@@ -20,9 +20,9 @@ use super::client::{Job, MAX_NOTES, Message};
 /// milliseconds to inflate and index.
 const LARGE_BYTES: u64 = 2 << 20;
 /// How often the second lane looks whether the first has finished.
-const LOOK: Duration = Duration::from_millis(50);
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 /// After so long it does a piece of work all the same.
-const LONGEST_YIELD: Duration = Duration::from_secs(2);
+const MAX_YIELD: Duration = Duration::from_secs(2);
 
 /// Which lane a client is.
 #[derive(Debug)]
@@ -50,8 +50,8 @@ impl Yield {
     /// Waits until the first lane has no jobs, but not for ever.
     pub(super) fn wait(&self) {
         let began = Instant::now();
-        while self.0.load(Ordering::Relaxed) > 0 && began.elapsed() < LONGEST_YIELD {
-            std::thread::sleep(LOOK);
+        while self.0.load(Ordering::Relaxed) > 0 && began.elapsed() < MAX_YIELD {
+            std::thread::sleep(LOOK_INTERVAL);
         }
     }
 }
@@ -81,7 +81,7 @@ impl Lane {
     /// Hands on what was fetched for a job of the second lane.
     pub(super) fn pass_on(&self, message: Message) {
         if let Self::First { second, .. } = self {
-            // It has ended: nobody wants it any more.
+            // It has ended: its answer is not wanted any more.
             let _ = second.send(message);
         }
     }

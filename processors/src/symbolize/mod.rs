@@ -57,7 +57,7 @@ pub use self::worker::worker_main;
 pub(crate) use self::describer::Describer;
 pub(crate) use self::protocol::Build;
 
-use self::answer::{Answer, Known, Reason};
+use self::answer::{Reason, Resolution, ResolvedAddress};
 use self::build_id::BuildId;
 use self::cache::{Cache, Key, ModuleNumber};
 use self::client::{Job, Message, Progress};
@@ -79,7 +79,7 @@ pub const FACTORY: Factory = Factory::processor::<SymbolizeConfig>(
 const WORKER_ENVIRONMENT: &str = "PROFPIPE_SYMBOLIZER_WORKER";
 
 /// How many times as long names may take where there is a budget for them.
-const PATIENCE: u32 = 4;
+const GOVERNED_TIMEOUT_FACTOR: u32 = 4;
 
 /// Addresses under way at most; beyond, new ones stay without names.
 const MAX_ASKED: usize = 1 << 20;
@@ -110,7 +110,7 @@ pub struct Symbolize {
 /// refused.
 type Tenant = u32;
 
-/// Modules of one tenant under way at most: who sends many that nobody knows must not keep the
+/// Modules of one tenant under way at most: who sends many unknown ones must not keep the
 /// thread from the others.
 const MAX_JOBS: usize = 4096;
 
@@ -181,13 +181,13 @@ struct Parked {
 #[derive(Debug, Default)]
 struct Plan {
     modules: HashMap<MappingIx, Result<ModuleNumber, Reason>>,
-    answers: HashMap<Key, Answer>,
+    answers: HashMap<Key, Resolution>,
     /// What symbol tables say, where better answers are on their way.
-    provisional: HashMap<Key, Answer>,
+    provisional: HashMap<Key, Resolution>,
 }
 
 /// What is not known of a module.
-struct Wanted {
+struct UnresolvedAddresses {
     id: ModuleId,
     build_id: Option<BuildId>,
     addresses: Vec<u64>,
@@ -198,7 +198,7 @@ impl Plan {
     fn in_the_meantime(&self, key: Key) -> Given {
         match self.provisional.get(&key) {
             Some(answer) => Given { answer: answer.clone(), is_provisional: true },
-            None => Given { answer: Answer::Unnamed(Reason::Timeout), is_provisional: false },
+            None => Given { answer: Resolution::Unnamed(Reason::Timeout), is_provisional: false },
         }
     }
 }
@@ -215,9 +215,9 @@ impl Symbolize {
         let remote = config.debuginfod.settings(&config.cache, setup)?.map(|settings| {
             let directory = settings.disk.directory.clone();
             let reply = messages.clone();
-            let answer = move |wish, provision| {
+            let answer = move |request, provision| {
                 // Nobody may want it any more.
-                let _ = reply.send(Message::Provided(wish, provision));
+                let _ = reply.send(Message::Provided(request, provision));
             };
             Remote::start(settings, (metrics, &setup.id), answer).map_err(|error| {
                 Error::new(format!(
@@ -273,13 +273,13 @@ impl Symbolize {
     fn plan(&mut self, profiles: &Profiles, context: &Context) -> (Plan, HashSet<u64>) {
         let mut plan = Plan::default();
         let mut jobs = HashSet::new();
-        let mut wanted: HashMap<ModuleNumber, Wanted> = HashMap::new();
+        let mut wanted: HashMap<ModuleNumber, UnresolvedAddresses> = HashMap::new();
         for (mapping, ids) in rewrite::unnamed_modules(&profiles.dictionary) {
             let module = self.identify(&ids, context);
             plan.modules.insert(
                 mapping,
                 module.map(|(number, id, build_id)| {
-                    let wanted_of = || Wanted { id, build_id, addresses: Vec::new() };
+                    let wanted_of = || UnresolvedAddresses { id, build_id, addresses: Vec::new() };
                     wanted.entry(number).or_insert_with(wanted_of);
                     number
                 }),
@@ -300,7 +300,7 @@ impl Symbolize {
                 wanted.addresses.push(location.address);
             }
         }
-        for (module, Wanted { id, build_id, mut addresses }) in wanted {
+        for (module, UnresolvedAddresses { id, build_id, mut addresses }) in wanted {
             addresses.sort_unstable();
             addresses.dedup();
             if addresses.is_empty() {
@@ -321,7 +321,7 @@ impl Symbolize {
             };
             if let Some(reason) = reason {
                 let refused = addresses.into_iter().map(|address| (module, address));
-                plan.answers.extend(refused.map(|key| (key, Answer::Unnamed(reason))));
+                plan.answers.extend(refused.map(|key| (key, Resolution::Unnamed(reason))));
                 continue;
             }
             let number = self.next_job;
@@ -384,7 +384,7 @@ impl Symbolize {
         let seen = ids.clone().find(|id| self.modules.find(id).is_some());
         // The store may have forgotten what the cache still knows. Of a batch from elsewhere only
         // the build id counts then: its identities may belong to different files, and what is found
-        // by one must not be told about the other.
+        // by one must not be noted for the other.
         let known = || ids.clone().find(|id| local && self.cache.number(id).is_some());
         let id = seen.or_else(known).cloned();
         let by_build_id = || build_id.as_ref().map(|id| ModuleId::Gnu(id.hex().to_owned()));
@@ -407,11 +407,11 @@ impl Symbolize {
             return;
         }
         let is_for = |parked: &Parked| progress.jobs.iter().any(|job| parked.jobs.contains(job));
-        for Known { address, same, answer } in progress.answers {
+        for ResolvedAddress { address, same, answer } in progress.answers {
             let key = (module, address);
             self.asked.remove(&(progress.tenant, key));
             let answer = match answer {
-                Answer::Unnamed(reason) if !reason.is_lasting() => Answer::Unnamed(reason),
+                Resolution::Unnamed(reason) if !reason.is_lasting() => Resolution::Unnamed(reason),
                 answer if !progress.lasting => answer,
                 answer => self.cache.keep(module, same, answer),
             };
@@ -443,8 +443,8 @@ impl Symbolize {
             if !jobs.iter().any(|job| parked.jobs.contains(job)) {
                 continue;
             }
-            for Known { address, answer, .. } in &answers {
-                if matches!(answer, Answer::Named(_)) {
+            for ResolvedAddress { address, answer, .. } in &answers {
+                if matches!(answer, Resolution::Named(_)) {
                     parked.plan.provisional.insert((module, *address), answer.clone());
                 }
             }
@@ -484,8 +484,8 @@ impl Symbolize {
                         Some(answer) => answer.clone(),
                         None => return plan.in_the_meantime((*module, address)),
                     },
-                    Some(Err(reason)) => Answer::Unnamed(*reason),
-                    None => Answer::Unnamed(Reason::NoBuildId),
+                    Some(Err(reason)) => Resolution::Unnamed(*reason),
+                    None => Resolution::Unnamed(Reason::NoBuildId),
                 };
                 Given { answer, is_provisional: false }
             });
@@ -521,16 +521,16 @@ impl Processor for Symbolize {
         let now = Instant::now();
         // Names that must fit into a budget take longer, but a window's profile leaves in time.
         let timeout = self.config.timeout.0;
-        let patience = match &context.window {
+        let timeout = match &context.window {
             Some(window) if self.overhead.is_governed() => {
-                window.patience().min(timeout * PATIENCE)
+                window.patience().min(timeout * GOVERNED_TIMEOUT_FACTOR)
             }
             _ => timeout,
         };
         if let Some(window) = &context.window {
             window.waits_for(Stage::Symbolize);
         }
-        let deadline = now + patience;
+        let deadline = now + timeout;
         self.parked_bytes += bytes;
         self.parked.push_back(Parked { batch, deadline, bytes, jobs, services, is_left, plan });
         self.release(now, out);

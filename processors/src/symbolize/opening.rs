@@ -16,10 +16,10 @@ use profpipe_engine::modules::{Content, Module};
 use super::answer::Reason;
 use super::build_id::BuildId;
 use super::cache::ModuleNumber;
-use super::client::{ABSENT, Client, Job, MAX_NOTES, Trouble, nonsense};
-use super::companion::Wanted;
+use super::client::{ABSENT_PAUSE, Client, Job, MAX_NOTES, Trouble, nonsense};
+use super::companion::CompanionFile;
 use super::protocol::{Facts, Kind, Refusal, Request, Response, Role};
-use super::remote::{Provision, Wish};
+use super::remote::{FileRequest, Provision};
 
 /// A file that was fetched, or why there is none.
 type Fetched = Result<Arc<File>, Reason>;
@@ -55,9 +55,10 @@ impl Client {
         let path = PathBuf::from(&source.path);
         if !facts.has_debug_info {
             let build_id = BuildId::from_bytes(&facts.build_id);
-            let mut wanted: Vec<_> = build_id.clone().map(Wanted::BuildId).into_iter().collect();
+            let mut wanted: Vec<_> =
+                build_id.clone().map(CompanionFile::BuildId).into_iter().collect();
             if let Some(link) = facts.debug_link.clone() {
-                wanted.push(Wanted::Link { link, path: path.clone() });
+                wanted.push(CompanionFile::Link { link, path: path.clone() });
             }
             let mut found = self.offer_companions(job.module, Role::Debug, wanted, pid)?;
             if found.is_none()
@@ -77,19 +78,19 @@ impl Client {
 
     /// Opens a module of which only the build id is known.
     fn open_by_identity(&mut self, job: &Job) -> Result<(), Trouble> {
-        if self.absent.get(&job.module).is_some_and(|since| since.elapsed() < ABSENT) {
+        if self.absent.get(&job.module).is_some_and(|since| since.elapsed() < ABSENT_PAUSE) {
             return Err(Trouble::Module(Reason::NotFound));
         }
         let Some(build_id) = &job.build_id else { return Err(Trouble::Module(Reason::NoBuildId)) };
         let mut reason = Reason::NotFound;
         let mut main = None;
-        for file in self.setup.finder.find(Wanted::Executable(build_id.clone()), None) {
+        for file in self.setup.finder.find(CompanionFile::Executable(build_id.clone()), None) {
             main = self.offer_main(job.module, build_id, file.as_fd(), &mut reason)?;
             if main.is_some() {
                 break;
             }
         }
-        let debug = self.setup.finder.find(Wanted::BuildId(build_id.clone()), None);
+        let debug = self.setup.finder.find(CompanionFile::BuildId(build_id.clone()), None);
         let has_debug_info = main.as_ref().is_some_and(|facts| facts.has_debug_info);
         let (executable, debuginfo) = (main.is_none(), debug.is_empty() && !has_debug_info);
         if let Some(provision) = self.provision(job, build_id, executable, debuginfo)? {
@@ -182,8 +183,8 @@ impl Client {
     ) -> Result<(), Trouble> {
         let Some((name, build_id)) = facts.supplementary else { return Ok(()) };
         let build_id = BuildId::from_bytes(&build_id);
-        let mut wanted: Vec<_> = build_id.clone().map(Wanted::BuildId).into_iter().collect();
-        wanted.push(Wanted::Supplementary { name, path });
+        let mut wanted: Vec<_> = build_id.clone().map(CompanionFile::BuildId).into_iter().collect();
+        wanted.push(CompanionFile::Supplementary { name, path });
         let found = self.offer_companions(job.module, Role::Supplementary, wanted, pid)?;
         if found.is_none()
             && let Some(build_id) = build_id
@@ -198,7 +199,7 @@ impl Client {
         &mut self,
         module: ModuleNumber,
         role: Role,
-        wanted: Vec<Wanted>,
+        wanted: Vec<CompanionFile>,
         pid: Option<u32>,
     ) -> Result<Option<Facts>, Trouble> {
         for wanted in wanted {
@@ -239,7 +240,7 @@ impl Client {
         }
         let Some(provision) = job.provisions.get(build_id) else {
             let (build_id, tenant) = (build_id.clone(), Arc::clone(&job.tenant.0));
-            return Err(Trouble::Wait(Wish { build_id, executable, debuginfo, tenant }));
+            return Err(Trouble::Wait(FileRequest { build_id, executable, debuginfo, tenant }));
         };
         if provision.is_partial() {
             if self.partial.len() >= MAX_NOTES {

@@ -3,7 +3,7 @@
 //!
 //! Neither side trusts the other to be well. Frames are bounded both ways, every wait has a
 //! deadline, and an answer is checked before use. The worker reads hostile files and may be taken
-//! over by one, so to the parent its answers are data from a stranger: at worst wrong names.
+//! over by one, so to the parent its answers are untrusted data: at worst wrong names.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -122,7 +122,7 @@ pub(super) enum Response {
     Unknown,
     /// Names.
     Resolved(Names),
-    /// How a file was made; nothing if it is no ELF file.
+    /// How a file was made; nothing if it is not an ELF file.
     Described(Option<Build>),
 }
 
@@ -200,7 +200,7 @@ pub(super) struct WireFunction {
     pub(super) language: Language,
 }
 
-/// What kind of code a function is, as far as its name tells.
+/// What kind of code a function is, as far as its name shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub(super) enum Language {
     /// Unknown, or one without a frame type of its own.
@@ -289,7 +289,7 @@ impl Channel {
     /// Receives a message with open files.
     ///
     /// # Errors
-    /// If the other end is gone, sends nothing in time, or something that is no message.
+    /// If the other end is gone, sends nothing in time, or something that is not a message.
     pub(super) fn receive<T: DeserializeOwned>(
         &self,
         deadline: Option<Instant>,

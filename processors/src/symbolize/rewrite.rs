@@ -1,6 +1,6 @@
 //! What a batch lacks, and putting it there.
 //!
-//! Rows keep their numbers: the tables of locations and mappings are built anew with the same rows
+//! Rows keep their numbers: the tables of locations and mappings are built again with the same rows
 //! in the same order, so stacks and samples stay as they are. Interning starts afresh by itself.
 
 use std::collections::HashMap;
@@ -15,7 +15,7 @@ use profpipe_profile::{
     Profiles, StringIx, Value,
 };
 
-use super::answer::{Answer, Reason};
+use super::answer::{Reason, Resolution};
 use super::protocol::{Language, WireFunction};
 
 /// The identities of the modules that some location without lines is in, by mapping row.
@@ -46,7 +46,7 @@ pub(super) struct Tally {
 #[derive(Debug)]
 pub(super) struct Given {
     /// The answer.
-    pub(super) answer: Answer,
+    pub(super) answer: Resolution,
     /// It is what a symbol table says: debug information may say more later, elsewhere.
     pub(super) is_provisional: bool,
 }
@@ -69,7 +69,7 @@ pub(super) fn apply(
             continue;
         }
         let Given { answer, is_provisional } = if location.mapping.is_none() {
-            Given { answer: Answer::Unnamed(Reason::NoMapping), is_provisional: false }
+            Given { answer: Resolution::Unnamed(Reason::NoMapping), is_provisional: false }
         } else {
             answer(location.mapping, location.address)
         };
@@ -78,11 +78,11 @@ pub(super) fn apply(
         let own = location.attributes.iter().copied();
         attributes.extend(own.filter(|row| dictionary.attributes.key(*row) != writer.reason));
         match answer {
-            Answer::Unnamed(reason) => {
+            Resolution::Unnamed(reason) => {
                 *tally.unnamed.entry(reason).or_default() += 1;
                 attributes.push(writer.reason(dictionary, reason));
             }
-            Answer::Named(frames) => {
+            Resolution::Named(frames) => {
                 tally.named += 1;
                 if is_provisional {
                     tally.provisional += 1;

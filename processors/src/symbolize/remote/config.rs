@@ -67,7 +67,7 @@ pub struct CacheConfig {
     pub directory: Option<PathBuf>,
     /// How many bytes of files are kept; those unused for longest make room.
     pub max_bytes: ByteSize,
-    /// How long a file is kept that nobody uses.
+    /// How long an unused file is kept.
     pub max_age: Duration,
     /// How long what no server had is not asked for again.
     pub negative_ttl: Duration,
@@ -210,7 +210,7 @@ impl DebuginfodConfig {
         }
     }
 
-    /// What the running thing needs; none if nobody is to be asked.
+    /// What the running thing needs; none if no server is to be asked.
     ///
     /// # Errors
     /// If certificates cannot be read or the extension for credentials is not there.

@@ -26,11 +26,11 @@ use super::super::build_id::BuildId;
 use super::FileKind;
 
 /// How often the time of a file is moved on while it is used.
-const TOUCH: Duration = Duration::from_secs(3600);
+const TOUCH_INTERVAL: Duration = Duration::from_secs(3600);
 /// What is still being written, or will never be: after so long without a change it is deleted.
-const ABANDONED: Duration = Duration::from_secs(3600);
+const ABANDONED_TIMEOUT: Duration = Duration::from_secs(3600);
 /// How often the directory is looked through even if there is room.
-const SWEEP: Duration = Duration::from_secs(600);
+const SWEEP_INTERVAL: Duration = Duration::from_secs(600);
 /// Entries for what no server has; beyond, the oldest are deleted.
 const MAX_ABSENT: usize = 65_536;
 
@@ -41,7 +41,7 @@ pub(in super::super) struct DiskSettings {
     pub(in super::super) directory: PathBuf,
     /// How many bytes of files.
     pub(in super::super) max_bytes: u64,
-    /// How long a file is kept that nobody uses.
+    /// How long an unused file is kept.
     pub(in super::super) max_age: Duration,
     /// How long what no server had is not asked for.
     pub(in super::super) negative_ttl: Duration,
@@ -64,7 +64,7 @@ struct State {
 
 /// What the directory knows about a file.
 #[derive(Debug)]
-pub(super) enum Hit {
+pub(super) enum CacheLookup {
     /// Here it is.
     File(File, Whole),
     /// No server had it, not long ago.
@@ -148,21 +148,21 @@ impl Disk {
     }
 
     /// What is known about a file.
-    pub(super) fn find(&self, build_id: &BuildId, kind: FileKind, now: SystemTime) -> Hit {
+    pub(super) fn find(&self, build_id: &BuildId, kind: FileKind, now: SystemTime) -> CacheLookup {
         let name = name_of(build_id, kind);
         if let Some((file, found)) = self.open_file(&name, build_id, now) {
-            return Hit::File(file, found);
+            return CacheLookup::File(file, found);
         }
         let absent = format!("{name}.absent");
         let Ok(facts) = rustix::fs::statat(&self.directory, &absent, AtFlags::SYMLINK_NOFOLLOW)
         else {
-            return Hit::None;
+            return CacheLookup::None;
         };
         if is_ours(&facts) && is_younger(&facts, self.settings.negative_ttl, now) {
-            return Hit::Absent;
+            return CacheLookup::Absent;
         }
         self.delete(&absent);
-        Hit::None
+        CacheLookup::None
     }
 
     fn open_file(&self, name: &str, build_id: &BuildId, now: SystemTime) -> Option<(File, Whole)> {
@@ -186,7 +186,7 @@ impl Disk {
             self.delete(name);
             return None;
         };
-        if !is_younger(&facts, TOUCH, now) {
+        if !is_younger(&facts, TOUCH_INTERVAL, now) {
             let now = timespec(now);
             // Without it the file only seems to be unused.
             let _ = rustix::fs::futimens(
@@ -246,7 +246,7 @@ impl Disk {
             let longest = match kind {
                 Entry::File => settings.max_age,
                 Entry::Absent => settings.negative_ttl,
-                Entry::Temporary => ABANDONED,
+                Entry::Temporary => ABANDONED_TIMEOUT,
             };
             if !is_younger(&facts, longest, now) {
                 self.delete(name);
@@ -310,8 +310,8 @@ impl Temporary<'_> {
         let is_due = {
             let mut state = disk.state.lock().unwrap_or_else(PoisonError::into_inner);
             state.bytes += size;
-            let since = now.duration_since(state.swept_at).unwrap_or(SWEEP);
-            state.bytes > disk.settings.max_bytes || since >= SWEEP
+            let since = now.duration_since(state.swept_at).unwrap_or(SWEEP_INTERVAL);
+            state.bytes > disk.settings.max_bytes || since >= SWEEP_INTERVAL
         };
         if is_due {
             disk.sweep(now)?;
@@ -320,7 +320,7 @@ impl Temporary<'_> {
     }
 }
 
-/// A plain file that nobody else could write.
+/// A plain file that no other user could write.
 fn is_ours(facts: &Stat) -> bool {
     FileType::from_raw_mode(facts.st_mode) == FileType::RegularFile
         && facts.st_uid == rustix::process::geteuid().as_raw()

@@ -10,16 +10,16 @@ use tokio::sync::watch;
 
 use super::super::answer::Reason;
 use super::super::build_id::BuildId;
-use super::disk::{Disk, Hit};
+use super::disk::{CacheLookup, Disk};
 use super::servers::{Fetched, Servers};
 use super::slots::Slots;
 use super::tenants::Tenants;
-use super::{Counts, FileKind, Provision, Settings, Wish};
+use super::{Counts, FileKind, FileRequest, Provision, Settings};
 
-/// How long a file that is no good is not fetched again.
-const BAD: Duration = Duration::from_secs(600);
+/// How long a file that is not what was asked for is not fetched again.
+const REJECTED_FILE_PAUSE: Duration = Duration::from_secs(600);
 /// And one that could not be had, which also spares the tenant's allowance.
-const AWAY: Duration = Duration::from_secs(5);
+const UNAVAILABLE_PAUSE: Duration = Duration::from_secs(5);
 /// Entries for such files before they are cleared.
 const MAX_NOTES: usize = 16_384;
 
@@ -27,12 +27,12 @@ type Key = (BuildId, FileKind);
 
 /// A file, and whether it has debug information.
 #[derive(Debug, Clone)]
-struct Found {
+struct CachedFile {
     file: Arc<File>,
     has_debug_info: bool,
 }
 
-type Outcome = Result<Found, Reason>;
+type Outcome = Result<CachedFile, Reason>;
 
 /// Finds files.
 #[derive(Debug)]
@@ -77,28 +77,28 @@ impl Library {
     }
 
     /// Finds the files of a module.
-    pub(super) async fn provide(&self, wish: Wish) -> Provision {
+    pub(super) async fn provide(&self, request: FileRequest) -> Provision {
         let mut provision =
             Provision { executable: Err(Reason::NotFound), debuginfo: Err(Reason::NotFound) };
         let mut is_complete = false;
-        if wish.executable {
-            let found = self.file(&wish, FileKind::Executable).await;
+        if request.executable {
+            let found = self.file(&request, FileKind::Executable).await;
             is_complete = found.as_ref().is_ok_and(|found| found.has_debug_info);
             provision.executable = found.map(|found| found.file);
         }
-        if wish.debuginfo && !is_complete {
-            let found = self.file(&wish, FileKind::Debuginfo).await;
+        if request.debuginfo && !is_complete {
+            let found = self.file(&request, FileKind::Debuginfo).await;
             provision.debuginfo = found.map(|found| found.file);
         }
         provision
     }
 
-    async fn file(&self, wish: &Wish, kind: FileKind) -> Outcome {
-        let key = (wish.build_id.clone(), kind);
+    async fn file(&self, request: &FileRequest, kind: FileKind) -> Outcome {
+        let key = (request.build_id.clone(), kind);
         if let Some(known) = self.look_up(&key) {
             return known;
         }
-        match self.turn(&key, &wish.tenant)? {
+        match self.turn(&key, &request.tenant)? {
             Turn::Wait(mut flight) => {
                 let outcome = flight.wait_for(Option::is_some).await;
                 // Who fetched it was stopped.
@@ -106,7 +106,7 @@ impl Library {
                 outcome.clone().unwrap_or(Err(Reason::Unavailable))
             }
             Turn::Fetch(done) => {
-                let outcome = self.fetch(&key, &wish.tenant).await;
+                let outcome = self.fetch(&key, &request.tenant).await;
                 if let Err(reason) = outcome {
                     self.note_failure(&key, reason);
                 }
@@ -126,12 +126,12 @@ impl Library {
             return Some(Err(reason));
         }
         let (known, result) = match self.disk.find(&key.0, key.1, SystemTime::now()) {
-            Hit::File(file, found) => {
+            CacheLookup::File(file, found) => {
                 let file = Arc::new(file);
-                (Some(Ok(Found { file, has_debug_info: found.has_debug_info })), "found")
+                (Some(Ok(CachedFile { file, has_debug_info: found.has_debug_info })), "found")
             }
-            Hit::Absent => (Some(Err(Reason::NotFound)), "absent"),
-            Hit::None => (None, "missing"),
+            CacheLookup::Absent => (Some(Err(Reason::NotFound)), "absent"),
+            CacheLookup::None => (None, "missing"),
         };
         self.counts.looked_up(result);
         known
@@ -166,7 +166,7 @@ impl Library {
                     Reason::Unavailable
                 });
                 let has_debug_info = found.has_debug_info;
-                (kept.map(|file| Found { file: Arc::new(file), has_debug_info }), bytes)
+                (kept.map(|file| CachedFile { file: Arc::new(file), has_debug_info }), bytes)
             }
             Err((reason, bytes)) => (Err(reason), bytes),
         };
@@ -188,8 +188,8 @@ impl Library {
         let pause = match reason {
             // The disk knows.
             Reason::NotFound => return,
-            Reason::Unavailable => AWAY,
-            _ => BAD,
+            Reason::Unavailable => UNAVAILABLE_PAUSE,
+            _ => REJECTED_FILE_PAUSE,
         };
         let mut failures = lock(&self.failures);
         if failures.len() >= MAX_NOTES {

@@ -57,9 +57,9 @@ impl FileKind {
     }
 }
 
-/// A wish for the files of a module.
+/// A request for the files of a module.
 #[derive(Debug, Clone)]
-pub(super) struct Wish {
+pub(super) struct FileRequest {
     /// Which module.
     pub(super) build_id: BuildId,
     /// The executable is wanted.
@@ -119,11 +119,11 @@ pub(super) struct Settings {
 /// The way to the thread that finds files. Dropped, it ends.
 #[derive(Debug, Clone)]
 pub(super) struct Remote {
-    wishes: UnboundedSender<(u64, Wish)>,
+    file_requests: UnboundedSender<(u64, FileRequest)>,
 }
 
 impl Remote {
-    /// Starts the thread. Each answer goes to `answer`, with the number of the wish.
+    /// Starts the thread. Each answer goes to `answer`, with the number of the request.
     ///
     /// # Errors
     /// If the cache cannot be used or no thread be started.
@@ -138,32 +138,32 @@ impl Remote {
             .enable_all()
             .max_blocking_threads(2)
             .build()?;
-        let (wishes, queue) = unbounded_channel();
+        let (file_requests, queue) = unbounded_channel();
         let answer = Arc::new(answer);
         std::thread::Builder::new().name("debuginfod".into()).spawn(move || {
             runtime.block_on(serve(library, queue, answer));
             // What is under way is given up, and cleans up behind itself.
             runtime.shutdown_background();
         })?;
-        Ok(Self { wishes })
+        Ok(Self { file_requests })
     }
 
     /// Asks for files; the answer has this number.
-    pub(super) fn ask(&self, number: u64, wish: Wish) {
-        // Without the thread nobody answers, and batches go on when their time is up.
-        let _ = self.wishes.send((number, wish));
+    pub(super) fn ask(&self, number: u64, request: FileRequest) {
+        // Without the thread no answer comes, and batches go on when their time is up.
+        let _ = self.file_requests.send((number, request));
     }
 }
 
 async fn serve(
     library: Arc<Library>,
-    mut queue: UnboundedReceiver<(u64, Wish)>,
+    mut queue: UnboundedReceiver<(u64, FileRequest)>,
     answer: Arc<impl Fn(u64, Provision) + Send + Sync + 'static>,
 ) {
-    while let Some((number, wish)) = queue.recv().await {
+    while let Some((number, request)) = queue.recv().await {
         let (library, answer) = (Arc::clone(&library), Arc::clone(&answer));
         // A task of its own: whatever becomes of it, who asks gets an answer.
-        let provided = tokio::spawn(async move { library.provide(wish).await });
+        let provided = tokio::spawn(async move { library.provide(request).await });
         tokio::spawn(async move { answer(number, provided.await.unwrap_or(NOTHING)) });
     }
 }

@@ -19,13 +19,13 @@ use super::disk::{Disk, Temporary};
 use super::{Counts, FileKind};
 
 /// How long a server that does not answer is left alone, the first time and at most.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// See [`FIRST_PAUSE`].
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+const MIN_BACKOFF: Duration = Duration::from_secs(1);
+/// See [`MIN_BACKOFF`].
+const MAX_BACKOFF: Duration = Duration::from_secs(60);
 /// How large a file may be, for servers that unpack archives.
-const MAX_SIZE: &str = "x-debuginfod-maxsize";
+const MAX_SIZE_HEADER: &str = "x-debuginfod-maxsize";
 /// How large the file is.
-const SIZE: &str = "x-debuginfod-size";
+const SIZE_HEADER: &str = "x-debuginfod-size";
 
 /// What is known about the servers.
 #[derive(Debug, Clone)]
@@ -46,13 +46,13 @@ pub(super) struct Servers {
     settings: ServerSettings,
     client: Client,
     /// For each, how it has been.
-    moods: Mutex<Vec<Mood>>,
+    backoffs: Mutex<Vec<ServerBackoff>>,
     counts: Counts,
 }
 
 /// How a server has been.
 #[derive(Debug, Default, Clone, Copy)]
-struct Mood {
+struct ServerBackoff {
     pause: Duration,
     until: Option<Instant>,
 }
@@ -65,16 +65,16 @@ pub(super) struct Fetched<'d> {
 }
 
 /// What one server said.
-enum Said<'d> {
-    Here(Box<Fetched<'d>>),
+enum FetchOutcome<'d> {
+    Complete(Box<Fetched<'d>>),
     /// Something else, after so many bytes.
-    Not(Reason, u64),
+    Failed(Reason, u64),
 }
 
 impl Servers {
     pub(super) fn new(settings: ServerSettings, client: Client, counts: Counts) -> Self {
-        let moods = Mutex::new(vec![Mood::default(); settings.endpoints.len()]);
-        Self { settings, client, moods, counts }
+        let backoffs = Mutex::new(vec![ServerBackoff::default(); settings.endpoints.len()]);
+        Self { settings, client, backoffs, counts }
     }
 
     /// Asks the servers for a file, and writes it to the disk.
@@ -98,11 +98,11 @@ impl Servers {
             let path = format!("/buildid/{build_id}/{}", kind.name());
             let asked = self.ask(at, endpoint, &path, build_id, disk);
             match asked.await {
-                Said::Here(mut fetched) => {
+                FetchOutcome::Complete(mut fetched) => {
                     fetched.bytes += bytes;
                     return Ok(*fetched);
                 }
-                Said::Not(why, came) => {
+                FetchOutcome::Failed(why, came) => {
                     bytes += came;
                     reason = worse(reason, why);
                 }
@@ -118,50 +118,51 @@ impl Servers {
         path: &str,
         build_id: &BuildId,
         disk: &'d Disk,
-    ) -> Said<'d> {
-        let tell = |what: &dyn std::fmt::Display| {
+    ) -> FetchOutcome<'d> {
+        let log = |what: &dyn std::fmt::Display| {
             tracing::debug!("symbolize: {endpoint}{path}: {what}");
         };
-        let Ok(uri) = endpoint.uri(path) else { return Said::Not(Reason::NotFound, 0) };
+        let Ok(uri) = endpoint.uri(path) else { return FetchOutcome::Failed(Reason::NotFound, 0) };
         let mut request = Request::get(uri);
         request.timeout = Some(self.settings.timeout);
-        request.headers.insert(MAX_SIZE, HeaderValue::from(self.settings.max_file_size));
+        request.headers.insert(MAX_SIZE_HEADER, HeaderValue::from(self.settings.max_file_size));
         let deadline = tokio::time::Instant::now() + self.settings.timeout;
         let mut stream = match self.client.open(request).await {
             Ok(stream) => stream,
             Err(error) => {
                 self.note_trouble(at, endpoint, &error);
-                return Said::Not(Reason::Unavailable, 0);
+                return FetchOutcome::Failed(Reason::Unavailable, 0);
             }
         };
         match stream.status {
             StatusCode::OK => {}
             StatusCode::NOT_FOUND | StatusCode::GONE | StatusCode::BAD_REQUEST => {
                 self.note_answer(at);
-                return Said::Not(Reason::NotFound, 0);
+                return FetchOutcome::Failed(Reason::NotFound, 0);
             }
             // The file is larger than we asked for.
             StatusCode::NOT_ACCEPTABLE | StatusCode::PAYLOAD_TOO_LARGE => {
                 self.note_answer(at);
-                return Said::Not(Reason::Limit, 0);
+                return FetchOutcome::Failed(Reason::Limit, 0);
             }
             status => {
                 self.note_trouble(at, endpoint, &format!("it answered {status}"));
-                return Said::Not(Reason::Unavailable, 0);
+                return FetchOutcome::Failed(Reason::Unavailable, 0);
             }
         }
         self.note_answer(at);
-        let stated = stream.headers.get(SIZE).and_then(|size| size.to_str().ok()?.parse().ok());
+        let stated =
+            stream.headers.get(SIZE_HEADER).and_then(|size| size.to_str().ok()?.parse().ok());
         let stated: Option<u64> = stated.or(stream.length());
         if stated.is_some_and(|size| size > self.settings.max_file_size) {
-            tell(&"is larger than max_file_size");
-            return Said::Not(Reason::Limit, 0);
+            log(&"is larger than max_file_size");
+            return FetchOutcome::Failed(Reason::Limit, 0);
         }
         let mut temporary = match disk.create() {
             Ok(temporary) => temporary,
             Err(error) => {
                 tracing::warn!("symbolize: cannot write into the cache directory: {error}");
-                return Said::Not(Reason::Unavailable, 0);
+                return FetchOutcome::Failed(Reason::Unavailable, 0);
             }
         };
         let mut bytes = 0;
@@ -170,31 +171,31 @@ impl Servers {
         self.counts.received(bytes);
         match copied.unwrap_or_else(|_| Err((Reason::Unavailable, "took too long".into()))) {
             Ok(()) if stated.is_some_and(|stated| stated != bytes) => {
-                tell(&"is not as long as the server says");
-                return Said::Not(Reason::Unreadable, bytes);
+                log(&"is not as long as the server says");
+                return FetchOutcome::Failed(Reason::Unreadable, bytes);
             }
             Ok(()) => {}
             Err((reason, problem)) => {
-                tell(&problem);
-                return Said::Not(reason, bytes);
+                log(&problem);
+                return FetchOutcome::Failed(reason, bytes);
             }
         }
         match inspect(&temporary.file) {
             Ok(Some(found)) if found.build_id.as_deref().is_some_and(|id| build_id.is(id)) => {
-                Said::Here(Box::new(Fetched { file: temporary, found, bytes }))
+                FetchOutcome::Complete(Box::new(Fetched { file: temporary, found, bytes }))
             }
             Ok(Some(found)) => {
                 let has = found.build_id.map_or_else(|| "none".to_owned(), |id| hex(&id));
                 tracing::warn!("symbolize: {endpoint}{path} has another build id: {has}");
-                Said::Not(Reason::WrongBuildId, bytes)
+                FetchOutcome::Failed(Reason::WrongBuildId, bytes)
             }
             Ok(None) => {
                 tracing::warn!("symbolize: {endpoint}{path} is not a whole ELF file");
-                Said::Not(Reason::Unreadable, bytes)
+                FetchOutcome::Failed(Reason::Unreadable, bytes)
             }
             Err(error) => {
                 tracing::warn!("symbolize: cannot read in the cache directory: {error}");
-                Said::Not(Reason::Unavailable, bytes)
+                FetchOutcome::Failed(Reason::Unavailable, bytes)
             }
         }
     }
@@ -221,34 +222,37 @@ impl Servers {
 
     /// True if a server is not being left alone.
     fn is_awake(&self, at: usize) -> bool {
-        let moods = self.moods.lock().unwrap_or_else(PoisonError::into_inner);
-        moods.get(at).and_then(|mood| mood.until).is_none_or(|until| until <= Instant::now())
+        let backoffs = self.backoffs.lock().unwrap_or_else(PoisonError::into_inner);
+        backoffs
+            .get(at)
+            .and_then(|backoff| backoff.until)
+            .is_none_or(|until| until <= Instant::now())
     }
 
     fn note_answer(&self, at: usize) {
-        let mut moods = self.moods.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(mood) = moods.get_mut(at) {
-            *mood = Mood::default();
+        let mut backoffs = self.backoffs.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(backoff) = backoffs.get_mut(at) {
+            *backoff = ServerBackoff::default();
         }
     }
 
     fn note_trouble(&self, at: usize, endpoint: &Endpoint, what: &dyn std::fmt::Display) {
-        let mut moods = self.moods.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(mood) = moods.get_mut(at) else { return };
+        let mut backoffs = self.backoffs.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(backoff) = backoffs.get_mut(at) else { return };
         let now = Instant::now();
         // Of several requests that fail at once the first counts.
-        if mood.until.is_some_and(|until| until > now) {
+        if backoff.until.is_some_and(|until| until > now) {
             return;
         }
-        mood.pause = (mood.pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
-        mood.until = Some(now + mood.pause);
-        if mood.pause == FIRST_PAUSE {
+        backoff.pause = (backoff.pause * 2).clamp(MIN_BACKOFF, MAX_BACKOFF);
+        backoff.until = Some(now + backoff.pause);
+        if backoff.pause == MIN_BACKOFF {
             tracing::warn!("symbolize: no debug files from {endpoint} for now: {what}");
         }
     }
 }
 
-/// Of two reasons the one that says more about a file that nobody gave us.
+/// Of two reasons the one that says more about a file that no server sent.
 fn worse(one: Reason, other: Reason) -> Reason {
     let rank = |reason| match reason {
         Reason::NotFound => 0,

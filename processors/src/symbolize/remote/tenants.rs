@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Tenants that are told apart; beyond, those that come new share one bucket.
+/// Tenants that are distinguished; beyond, those that come new share one bucket.
 const MAX_TENANTS: usize = 4096;
 /// How often those who want nothing are forgotten, at most.
 const TIDY: Duration = Duration::from_secs(1);

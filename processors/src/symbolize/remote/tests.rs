@@ -18,7 +18,7 @@ use profpipe_host::elf::inspect;
 
 use super::super::build_id::BuildId;
 use super::FileKind;
-use super::disk::{Disk, DiskSettings, Hit};
+use super::disk::{CacheLookup, Disk, DiskSettings};
 use super::tenants::{Allowance, Tenants};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -70,7 +70,7 @@ fn put(disk: &Disk, build_id: &BuildId, size: usize, now: SystemTime) {
 }
 
 fn has(disk: &Disk, build_id: &BuildId, now: SystemTime) -> bool {
-    matches!(disk.find(build_id, FileKind::Executable, now), Hit::File(..))
+    matches!(disk.find(build_id, FileKind::Executable, now), CacheLookup::File(..))
 }
 
 fn age(directory: &Path, name: &str, by: Duration) {
@@ -94,14 +94,14 @@ fn files_stay() {
     let path = directory.path().join("a/b");
     let now = SystemTime::now();
     let disk = open(&path, 1 << 20, now);
-    assert!(matches!(disk.find(&id(1), FileKind::Executable, now), Hit::None));
+    assert!(matches!(disk.find(&id(1), FileKind::Executable, now), CacheLookup::None));
     put(&disk, &id(1), 1000, now);
     drop(disk.create().unwrap());
     let other = open(&path, 1 << 20, now);
     put(&other, &id(2), 1000, now);
     for disk in [&disk, &other, &open(&path, 1 << 20, now)] {
         assert!(has(disk, &id(1), now) && has(disk, &id(2), now));
-        assert!(matches!(disk.find(&id(1), FileKind::Debuginfo, now), Hit::None));
+        assert!(matches!(disk.find(&id(1), FileKind::Debuginfo, now), CacheLookup::None));
     }
     assert_eq!(open(&path, 1 << 20, now).bytes(), 2000);
     assert_eq!(list(&path).len(), 2);
@@ -123,7 +123,9 @@ fn unused_files_make_room() {
         age(directory.path(), &name, DAY * u32::from(10 - number));
     }
     assert!(has(&disk, &id(1), now), "used, though the oldest");
-    let Hit::File(open_file, _) = disk.find(&id(3), FileKind::Executable, now) else { panic!() };
+    let CacheLookup::File(open_file, _) = disk.find(&id(3), FileKind::Executable, now) else {
+        panic!()
+    };
     age(directory.path(), &format!("{}.executable", id(3)), 7 * DAY);
     put(&disk, &id(10), 3000, now);
     let there: Vec<_> = (1..=10).filter(|number| has(&disk, &id(*number), now)).collect();
@@ -143,7 +145,7 @@ fn entries_expire() {
     disk.note_absent(&id(2), FileKind::Executable);
     std::fs::write(path.join("tmp.1.1"), "x").unwrap();
     std::fs::write(path.join("notes.txt"), "x").unwrap();
-    let absent = |at| matches!(disk.find(&id(2), FileKind::Executable, at), Hit::Absent);
+    let absent = |at| matches!(disk.find(&id(2), FileKind::Executable, at), CacheLookup::Absent);
     assert!(absent(now) && absent(now + DAY / 2));
     disk.sweep(now + Duration::from_secs(1800)).unwrap();
     assert_eq!(list(path).len(), 4);

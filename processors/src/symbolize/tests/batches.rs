@@ -9,8 +9,8 @@ use profpipe_engine::settings::{ByteSize, Duration as Setting};
 use profpipe_engine::telemetry::names;
 use profpipe_profile::Index;
 
-use super::super::answer::{Answer, Frame, Reason};
-use super::super::cache::{Cache, SWEEP_EVERY, UNUSED_SWEEPS};
+use super::super::answer::{Frame, Reason, Resolution};
+use super::super::cache::{Cache, SWEEP_INTERVAL, UNUSED_SWEEPS};
 use super::super::protocol::WireFunction;
 use super::support::*;
 
@@ -169,7 +169,7 @@ fn finish_keeps_its_deadline() {
 fn the_cache_is_bounded() {
     let answer = |number: u64| {
         let function = WireFunction { name: format!("f{}", number / 8), ..<_>::default() };
-        Answer::Named([Frame { function: Arc::new(function), line: 1, column: 0 }].into())
+        Resolution::Named([Frame { function: Arc::new(function), line: 1, column: 0 }].into())
     };
     let mut cache = Cache::new(100_000);
     for address in 0..10_000 {
@@ -179,13 +179,13 @@ fn the_cache_is_bounded() {
     }
     assert_eq!(cache.get((1, 1)), None);
     assert_eq!(cache.get((2, 0)), None);
-    cache.keep(3, 10..20, Answer::Unnamed(Reason::NoSymbol));
+    cache.keep(3, 10..20, Resolution::Unnamed(Reason::NoSymbol));
     for (address, known) in [(9, false), (10, true), (19, true), (20, false)] {
         assert_eq!(cache.get((3, address)).is_some(), known, "{address}");
     }
     assert_eq!(cache.get((4, 15)), None);
     let (one, two) = (cache.keep(4, 1..2, answer(8)), cache.keep(4, 2..3, answer(9)));
-    let (Answer::Named(one), Answer::Named(two)) = (one, two) else { panic!() };
+    let (Resolution::Named(one), Resolution::Named(two)) = (one, two) else { panic!() };
     assert!(Arc::ptr_eq(&one[0].function, &two[0].function));
 }
 
@@ -197,7 +197,7 @@ fn the_cache_is_bounded() {
 fn the_cache_forgets_programs_that_are_gone() {
     let answer = |name: String| {
         let function = WireFunction { name, ..<_>::default() };
-        Answer::Named([Frame { function: Arc::new(function), line: 1, column: 0 }].into())
+        Resolution::Named([Frame { function: Arc::new(function), line: 1, column: 0 }].into())
     };
     let mut cache = Cache::new(16 << 20);
     let steady = ModuleId::Gnu("steady".into());
@@ -216,7 +216,7 @@ fn the_cache_forgets_programs_that_are_gone() {
             }
         }
         assert_eq!(cache.assign(&steady), number);
-        now += SWEEP_EVERY;
+        now += SWEEP_INTERVAL;
         cache.sweep(now);
         if minute > 10 {
             (least, most) = (least.min(cache.bytes()), most.max(cache.bytes()));
@@ -225,7 +225,7 @@ fn the_cache_forgets_programs_that_are_gone() {
     assert!(most < 1 << 20 && most - least < most / 10, "{least} {most}");
     assert_eq!(cache.get((number, 1)), Some(answer("rare".into())));
     for _ in 0..=UNUSED_SWEEPS + 1 {
-        now += SWEEP_EVERY;
+        now += SWEEP_INTERVAL;
         cache.sweep(now);
     }
     assert_eq!(cache.bytes(), 0);

@@ -14,7 +14,7 @@ use profpipe_engine::overhead::Limits;
 use profpipe_engine::telemetry::names;
 use profpipe_profile::attribute_names::{SERVICE_NAME, SYMBOLS_PROVISIONAL};
 
-use super::super::answer::Answer;
+use super::super::answer::Resolution;
 use super::super::client::{Job, Message};
 use super::super::lanes::{Lane, Yield, is_of_second_lane, next_job};
 use super::super::rewrite::{self, Given};
@@ -104,7 +104,7 @@ fn jobs_for_a_module_are_joined() {
 }
 
 /// Scenario: modules with little and much debug information, and none known.
-/// Guarantees: only those with much are for the second lane, which is handed their jobs; wishes tell
+/// Guarantees: only those with much are for the second lane, which is handed their jobs; fetches tell
 /// whose they are.
 #[test]
 fn large_modules_take_the_second_lane() {
@@ -138,7 +138,7 @@ fn symbols_come_first_and_say_so() {
     let mut binary = binary::look_up_by(&OwnedFd::from(File::open(&program).unwrap()));
     let mut ask = |only_symbols| {
         let known = binary(&[address], only_symbols);
-        let Answer::Named(frames) = known[0].answer.clone() else { panic!("{known:?}") };
+        let Resolution::Named(frames) = known[0].answer.clone() else { panic!("{known:?}") };
         frames
     };
     let quick = ask(true);
@@ -148,7 +148,7 @@ fn symbols_come_first_and_say_so() {
 
     let mut profiles = batch_of(&[("program", &[address, 1])]).profiles().unwrap().clone();
     let tally = rewrite::apply(&mut profiles, |_, asked| Given {
-        answer: Answer::Named(Arc::clone(&quick)),
+        answer: Resolution::Named(Arc::clone(&quick)),
         is_provisional: asked == address,
     });
     assert_eq!((tally.named, tally.provisional), (2, 1));

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use object::{Object as _, ObjectSection as _};
 
-use super::super::answer::Answer;
+use super::super::answer::Resolution;
 use super::super::worker::binary;
 use super::languages::compile_go;
 use super::support::*;
@@ -37,7 +37,7 @@ fn check(file: &Path, questions: u64) -> (u64, usize) {
             assert_eq!(alone[0].answer, known.answer, "{address:#x} of {known:x?}, {file:?}");
         }
     }
-    let named = together.iter().filter(|known| matches!(known.answer, Answer::Named(_)));
+    let named = together.iter().filter(|known| matches!(known.answer, Resolution::Named(_)));
     (bytes / together.len() as u64, named.count())
 }
 

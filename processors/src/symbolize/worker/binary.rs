@@ -14,7 +14,7 @@ use super::arena::{Arena, Family, Owned};
 use super::debugdata;
 use super::demangle;
 use super::dwarf::{self, DwarfFrame, Reader};
-use super::elf::{Found, Search};
+use super::elf::{FoundSymbol, Search};
 use super::go_image;
 use super::gopclntab::{GoFrame, GoTable};
 use super::names::{NamesWriter, one};
@@ -277,7 +277,7 @@ fn find_symbols<'a>(
     tables: &mut Tables<'a>,
     arena: &'a Arena,
     mut search: Search<'a>,
-) -> Vec<Found<'a>> {
+) -> Vec<FoundSymbol<'a>> {
     for elf in [Some(main), debug, tables.small.as_ref()].into_iter().flatten() {
         elf.search(&mut search, &tables.code);
     }
@@ -305,7 +305,7 @@ fn write_go(frames: &[GoFrame<'_>], names: &mut NamesWriter) {
 /// Writes the frames of an address; returns the range around it in which they are the same.
 fn write_native(
     dwarf: Option<&Context<Reader<'_>>>,
-    found: Option<Found<'_>>,
+    found: Option<FoundSymbol<'_>>,
     may_differ: bool,
     address: u64,
     names: &mut NamesWriter,
@@ -388,7 +388,7 @@ fn is_mangled(name: &[u8]) -> bool {
 /// Loads a module from a file.
 ///
 /// # Errors
-/// If it is no ELF file, or cannot be mapped.
+/// If it is not an ELF file, or cannot be mapped.
 pub(super) fn open(file: &OwnedFd) -> Result<LoadedBinary, Refusal> {
     Owned::build(|arena| Binary::new(arena.map(file).map_err(|_| Refusal::Limit)?))
 }
@@ -396,7 +396,7 @@ pub(super) fn open(file: &OwnedFd) -> Result<LoadedBinary, Refusal> {
 /// Loads a module from an image.
 ///
 /// # Errors
-/// If it is no ELF image.
+/// If it is not an ELF image.
 pub(super) fn open_image(image: Vec<u8>) -> Result<LoadedBinary, Refusal> {
     Owned::build(|arena| Binary::new(arena.keep(image)))
 }
@@ -440,7 +440,7 @@ impl LoadedBinary {
 #[cfg(test)]
 pub(in super::super) fn look_up(
     file: &OwnedFd,
-) -> impl FnMut(&[u64]) -> Vec<super::super::answer::Known> + use<> {
+) -> impl FnMut(&[u64]) -> Vec<super::super::answer::ResolvedAddress> + use<> {
     let mut ask = look_up_by(file);
     move |addresses| ask(addresses, false)
 }
@@ -449,7 +449,7 @@ pub(in super::super) fn look_up(
 #[cfg(test)]
 pub(in super::super) fn look_up_by(
     file: &OwnedFd,
-) -> impl FnMut(&[u64], bool) -> Vec<super::super::answer::Known> + use<> {
+) -> impl FnMut(&[u64], bool) -> Vec<super::super::answer::ResolvedAddress> + use<> {
     let mut binary = open(file).ok();
     move |addresses, only_symbols| {
         let mut names = NamesWriter::default();

@@ -22,7 +22,7 @@ const GO_TEXTS: usize = 32;
 /// The flag that says that the texts stand in the note.
 const GO_INLINE: u8 = 2;
 
-/// Describes a file; nothing if it is no ELF file.
+/// Describes a file; nothing if it is not an ELF file.
 pub(super) fn describe(file: &OwnedFd) -> Option<Build> {
     let arena = Arena::default();
     let elf = Elf::parse(arena.map(file).ok()?)?;

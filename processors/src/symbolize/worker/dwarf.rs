@@ -56,7 +56,7 @@ pub(super) fn frames<'c>(
 
 /// The range around an address with these frames, as far as that is cheap to know: the row of the
 /// line table. Inlined functions begin and end with rows; where one does not, the frames at both
-/// ends of the row tell.
+/// ends of the row show that.
 pub(super) fn same_frames(
     context: &Context<Reader<'_>>,
     address: u64,

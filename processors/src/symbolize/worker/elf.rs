@@ -6,7 +6,7 @@
 //!
 //! Tables are not sorted and not copied. A compiler's library has half a million symbols, of which
 //! a profile wants a dozen: one pass over the mapped table finds these, and leaves nothing behind.
-//! The pass also tells how far around an address the answer is the same, so that the processor
+//! The pass also finds how far around an address the answer is the same, so that the processor
 //! does not ask again for the next instruction of that function.
 
 use std::cmp::Ordering;
@@ -18,13 +18,13 @@ use object::read::elf::{FileHeader, Sym, SymbolTable};
 #[derive(Debug)]
 pub(super) struct Search<'a> {
     /// Ascending.
-    questions: Vec<Question<'a>>,
+    queries: Vec<SymbolQuery<'a>>,
     /// Comparisons left; a table in which every symbol is around every address runs out of them.
     work: usize,
 }
 
 #[derive(Debug)]
-struct Question<'a> {
+struct SymbolQuery<'a> {
     address: u64,
     /// No symbol or section starts or ends between these two but where they are.
     from: u64,
@@ -38,7 +38,7 @@ struct Question<'a> {
 
 /// What was found for an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Found<'a> {
+pub(super) struct FoundSymbol<'a> {
     /// The address.
     pub(super) address: u64,
     /// The name of the symbol that it is in.
@@ -61,13 +61,13 @@ struct Row<'a> {
 
 /// The bit of a rank that says that a symbol has no size.
 const SIZELESS: u8 = 4;
-/// The rank of what is no symbol.
+/// The rank of what is not a symbol.
 const MADE_UP: u8 = !SIZELESS;
 /// Comparisons in one search.
 const MAX_WORK: usize = 1 << 27;
 
 impl<'a> Row<'a> {
-    /// Whether this one is the better answer to the same question.
+    /// Whether this one is the better answer to the same query.
     fn compare(&self, other: &Self) -> Ordering {
         let order = other.start.cmp(&self.start).then(self.rank.cmp(&other.rank));
         order.then_with(|| (self.name.len(), self.name).cmp(&(other.name.len(), other.name)))
@@ -83,11 +83,11 @@ impl<'a> Row<'a> {
 impl<'a> Search<'a> {
     /// A search for these addresses, in sections of code that are at `sections`.
     pub(super) fn new(addresses: &[u64], sections: &[(u64, u64)]) -> Self {
-        let question =
-            |address| Question { address, from: 0, to: u64::MAX, around: None, nearest: None };
-        let mut questions: Vec<_> = addresses.iter().copied().map(question).collect();
-        questions.sort_unstable_by_key(|question| question.address);
-        let mut search = Self { questions, work: MAX_WORK };
+        let query =
+            |address| SymbolQuery { address, from: 0, to: u64::MAX, around: None, nearest: None };
+        let mut queries: Vec<_> = addresses.iter().copied().map(query).collect();
+        queries.sort_unstable_by_key(|query| query.address);
+        let mut search = Self { queries, work: MAX_WORK };
         for (from, to) in sections {
             search.add_border(*from);
             search.add_border(*to);
@@ -97,8 +97,8 @@ impl<'a> Search<'a> {
 
     /// True if one of the addresses is in this range.
     pub(super) fn asks_for(&self, start: u64, end: u64) -> bool {
-        let at = self.questions.partition_point(|question| question.address < start);
-        self.questions.get(at).is_some_and(|question| question.address < end)
+        let at = self.queries.partition_point(|query| query.address < start);
+        self.queries.get(at).is_some_and(|query| query.address < end)
     }
 
     /// Looks through the functions of a symbol table.
@@ -121,9 +121,10 @@ impl<'a> Search<'a> {
             let first = self.add_border(start);
             let last = if size == 0 { first } else { self.add_border(end) };
             // The symbols whose name matters are few; the others' names are not even looked at.
-            let near = self.questions.get(first).is_some_and(|question| {
-                question.nearest.as_ref().is_none_or(|row| row.start <= start)
-            });
+            let near = self
+                .queries
+                .get(first)
+                .is_some_and(|query| query.nearest.as_ref().is_none_or(|row| row.start <= start));
             if first == last && !near {
                 continue;
             }
@@ -163,52 +164,52 @@ impl<'a> Search<'a> {
     }
 
     fn add_row(&mut self, row: Row<'a>, (first, last): (usize, usize)) {
-        if let Some(question) = self.questions.get_mut(first) {
-            row.compete(&mut question.nearest);
+        if let Some(query) = self.queries.get_mut(first) {
+            row.compete(&mut query.nearest);
         }
-        let inside = self.questions.get_mut(first..last).unwrap_or_default();
+        let inside = self.queries.get_mut(first..last).unwrap_or_default();
         let Some(work) = self.work.checked_sub(inside.len()) else { return };
         self.work = work;
-        for question in inside {
-            row.compete(&mut question.around);
+        for query in inside {
+            row.compete(&mut query.around);
         }
     }
 
-    /// Notes that the answer may change at an address; returns the first question from there on.
+    /// Notes that the answer may change at an address; returns the first query from there on.
     fn add_border(&mut self, border: u64) -> usize {
-        let at = self.questions.partition_point(|question| question.address < border);
-        if let Some(question) = self.questions.get_mut(at) {
-            question.from = question.from.max(border);
+        let at = self.queries.partition_point(|query| query.address < border);
+        if let Some(query) = self.queries.get_mut(at) {
+            query.from = query.from.max(border);
         }
-        if let Some(question) = at.checked_sub(1).and_then(|at| self.questions.get_mut(at)) {
-            question.to = question.to.min(border);
+        if let Some(query) = at.checked_sub(1).and_then(|at| self.queries.get_mut(at)) {
+            query.to = query.to.min(border);
         }
         at
     }
 
     /// The answers, ascending.
-    pub(super) fn finish(mut self) -> Vec<Found<'a>> {
-        // What is noted for one question holds for those after it, or before it, too.
+    pub(super) fn finish(mut self) -> Vec<FoundSymbol<'a>> {
+        // What is noted for one query holds for those after it, or before it, too.
         let mut to = u64::MAX;
-        for question in self.questions.iter_mut().rev() {
-            to = to.min(question.to);
-            question.to = to;
+        for query in self.queries.iter_mut().rev() {
+            to = to.min(query.to);
+            query.to = to;
         }
         let (mut from, mut nearest) = (0, None::<Row<'a>>);
-        let answer = |question: Question<'a>| {
-            from = question.from.max(from);
-            if question.nearest.is_some() {
-                nearest = question.nearest;
+        let answer = |query: SymbolQuery<'a>| {
+            from = query.from.max(from);
+            if query.nearest.is_some() {
+                nearest = query.nearest;
             }
-            let mut best = question.around;
+            let mut best = query.around;
             let sizeless = nearest.filter(|row| row.rank & SIZELESS != 0);
-            if let Some(row) = sizeless.filter(|row| question.address < row.end) {
+            if let Some(row) = sizeless.filter(|row| query.address < row.end) {
                 row.compete(&mut best);
             }
-            let to = best.map_or(question.to, |row| row.end.min(question.to));
-            Found { address: question.address, name: best.map(|row| row.name), from, to }
+            let to = best.map_or(query.to, |row| row.end.min(query.to));
+            FoundSymbol { address: query.address, name: best.map(|row| row.name), from, to }
         };
-        self.questions.into_iter().map(answer).collect()
+        self.queries.into_iter().map(answer).collect()
     }
 }
 

@@ -40,23 +40,23 @@ const SLICE: Duration = Duration::from_millis(500);
 /// The same where it is held between two pieces of work, most of the time.
 const PACED_SLICE: Duration = Duration::from_secs(10);
 /// Beyond this much resident memory, modules are forgotten but for the last.
-const SOFT_LIMIT: u64 = 48 << 20;
+const SOFT_LIMIT_BYTES: u64 = 48 << 20;
 /// Without a question for this long the worker rests: the questions of a window come at once.
-const IDLE: Duration = Duration::from_millis(250);
-/// And this long, if it forgot something less than `RECENTLY` ago: where batches come all the time
+const IDLE_TIMEOUT: Duration = Duration::from_millis(250);
+/// And this long, if it forgot something less than `RECENT_DURATION` ago: where batches come all the time
 /// it would read the same again and again.
-const LONG_IDLE: Duration = Duration::from_secs(1);
+const RECENT_IDLE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The same where it is held between two pieces of work: what it forgets it has to read again, which
 /// the budget has no room for. Memory is kept small after each answer, and it is ended when nothing is
 /// asked for long.
-const PACED_IDLE: Duration = Duration::from_secs(3600);
+const PACED_IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 /// See there.
-const RECENTLY: Duration = Duration::from_secs(5);
+const RECENT_DURATION: Duration = Duration::from_secs(5);
 /// Memory beside mapped files of a worker that rests. A C library of which a few functions were asked
 /// for takes 9 MiB, most of it inflated sections; a dozen programs with little debug information or
 /// none take less.
 const REST_LIMIT: u64 = 8 << 20;
-/// A module that nobody has asked for this long is forgotten by a worker that rests: its file may
+/// A module that was not asked for this long is forgotten by a worker that rests: its file may
 /// have been deleted, and takes space on the disk as long as it is mapped.
 const UNUSED: Duration = Duration::from_secs(120);
 /// More modules than this are not kept loaded.
@@ -258,10 +258,10 @@ impl Worker {
     /// How long to wait for a question before resting.
     fn idle(&self) -> Duration {
         if self.limits.is_paced {
-            return PACED_IDLE;
+            return PACED_IDLE_TIMEOUT;
         }
-        let recently = self.forgot_at.is_some_and(|since| since.elapsed() < RECENTLY);
-        if recently { LONG_IDLE } else { IDLE }
+        let recently = self.forgot_at.is_some_and(|since| since.elapsed() < RECENT_DURATION);
+        if recently { RECENT_IDLE_TIMEOUT } else { IDLE_TIMEOUT }
     }
 
     /// Makes itself small while there is nothing to do.
@@ -300,7 +300,7 @@ impl Worker {
             self.modules.retain(|_, loaded| loaded.at.elapsed() < UNUSED);
         }
         let is_large = |worker: &Self| {
-            worker.memory.resident().is_some_and(|(resident, _)| resident > SOFT_LIMIT)
+            worker.memory.resident().is_some_and(|(resident, _)| resident > SOFT_LIMIT_BYTES)
         };
         if !is_large(self) {
             return;

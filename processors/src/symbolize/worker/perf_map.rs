@@ -53,7 +53,7 @@ impl PerfMap {
             let text = chunk.get(..got).unwrap_or_default();
             // The last line may be half written: it is read again next time.
             let Some(end) = text.iter().rposition(|byte| *byte == b'\n') else {
-                // A line longer than all that was read is nobody's name.
+                // A line longer than all that was read is not a name.
                 self.read += if got == CHUNK { got as u64 } else { return };
                 continue;
             };

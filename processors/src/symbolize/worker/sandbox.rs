@@ -138,7 +138,7 @@ mod linux {
         enter().is_ok_and(|status| status.ruleset != RulesetStatus::NotEnforced)
     }
 
-    /// Lets bad memory accesses kill again. Rust's runtime catches them to tell of overflown
+    /// Lets bad memory accesses kill again. Rust's runtime catches them to report overflown
     /// stacks; its handler needs a system call that is about to be refused, and would try for ever.
     pub(super) fn restore_signals() {
         for signal in [libc::SIGSEGV, libc::SIGBUS] {

@@ -45,7 +45,7 @@ impl<'a> Sections<'a> {
 pub(super) struct Units<'a> {
     sections: Sections<'a>,
     supplementary: Option<Sections<'a>>,
-    /// Which unit addresses are in, by the first address. None where only all can tell.
+    /// Which unit addresses are in, by the first address. None where only all of them can say.
     index: Option<Vec<Entry>>,
     /// An address that is not in the index is in no unit.
     is_complete: bool,
@@ -67,7 +67,7 @@ struct Entry {
 
 /// What the index knows about an address.
 #[derive(Debug, PartialEq, Eq)]
-enum Place {
+enum UnitLookup {
     Unit(usize),
     Nowhere,
     Unknown,
@@ -87,8 +87,8 @@ impl<'a> Units<'a> {
     pub(super) fn at(&mut self, address: u64) -> Option<&Context<Reader<'a>>> {
         if self.all.is_none() {
             match self.place(address) {
-                Place::Nowhere => return None,
-                Place::Unit(unit) => {
+                UnitLookup::Nowhere => return None,
+                UnitLookup::Unit(unit) => {
                     let sections = &self.sections;
                     let read = self.read.entry(unit).or_insert_with(|| read_unit(sections, unit));
                     let is_alone = read.is_some();
@@ -96,7 +96,7 @@ impl<'a> Units<'a> {
                         return self.read.get(&unit)?.as_ref();
                     }
                 }
-                Place::Unknown => {}
+                UnitLookup::Unknown => {}
             }
             self.read.clear();
             self.all = Some(self.read_all());
@@ -104,9 +104,9 @@ impl<'a> Units<'a> {
         self.all.as_ref()?.as_ref()
     }
 
-    fn place(&self, address: u64) -> Place {
-        let Some(index) = &self.index else { return Place::Unknown };
-        let nowhere = if self.is_complete { Place::Nowhere } else { Place::Unknown };
+    fn place(&self, address: u64) -> UnitLookup {
+        let Some(index) = &self.index else { return UnitLookup::Unknown };
+        let nowhere = if self.is_complete { UnitLookup::Nowhere } else { UnitLookup::Unknown };
         let after = index.partition_point(|entry| entry.from <= address);
         let Some(entry) = after.checked_sub(1).and_then(|at| index.get(at)) else {
             return nowhere;
@@ -114,9 +114,9 @@ impl<'a> Units<'a> {
         let before = after.checked_sub(2).and_then(|at| index.get(at));
         let is_claimed_before = before.is_some_and(|before| address < before.reach);
         match (address < entry.to, is_claimed_before) {
-            (true, false) => Place::Unit(entry.unit),
+            (true, false) => UnitLookup::Unit(entry.unit),
             (false, false) => nowhere,
-            (_, true) => Place::Unknown,
+            (_, true) => UnitLookup::Unknown,
         }
     }
 
@@ -251,7 +251,7 @@ fn number(bytes: &mut &[u8]) -> Option<u64> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-    use super::{Entry, Place, RunTimeEndian, Sections, Units, refers_to_others};
+    use super::{Entry, RunTimeEndian, Sections, UnitLookup, Units, refers_to_others};
 
     fn entry(from: u64, to: u64, unit: usize, reach: u64) -> Entry {
         Entry { from, to, unit, reach }
@@ -271,22 +271,22 @@ mod tests {
             entry(70, 80, 4, 80),
         ]);
         for (address, place) in [
-            (9, Place::Nowhere),
-            (10, Place::Unit(1)),
-            (20, Place::Unit(2)),
-            (29, Place::Unit(2)),
-            (30, Place::Unknown),
-            (45, Place::Unknown),
-            (60, Place::Nowhere),
-            (79, Place::Unit(4)),
-            (80, Place::Nowhere),
+            (9, UnitLookup::Nowhere),
+            (10, UnitLookup::Unit(1)),
+            (20, UnitLookup::Unit(2)),
+            (29, UnitLookup::Unit(2)),
+            (30, UnitLookup::Unknown),
+            (45, UnitLookup::Unknown),
+            (60, UnitLookup::Nowhere),
+            (79, UnitLookup::Unit(4)),
+            (80, UnitLookup::Nowhere),
         ] {
             assert_eq!(units.place(address), place, "{address}");
         }
         units.is_complete = false;
-        assert_eq!((units.place(9), units.place(10)), (Place::Unknown, Place::Unit(1)));
+        assert_eq!((units.place(9), units.place(10)), (UnitLookup::Unknown, UnitLookup::Unit(1)));
         units.index = None;
-        assert_eq!(units.place(10), Place::Unknown);
+        assert_eq!(units.place(10), UnitLookup::Unknown);
     }
 
     /// Scenario: abbreviations with and without references to other units, and cut ones.

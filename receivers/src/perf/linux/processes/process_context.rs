@@ -53,7 +53,7 @@ pub(crate) enum ContextReading {
     Nothing(Rejection),
 }
 
-/// Why something that has the name is no context.
+/// Why something that has the name is not a context.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Rejection {
     /// It has not the header's signature, or a version that we do not know.
