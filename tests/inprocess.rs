@@ -1,7 +1,6 @@
 //! The `inprocess` receiver in an embedding program: profiles itself into a file, and does not
 //! block what the program does meanwhile.
 
-#![cfg(feature = "inprocess")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

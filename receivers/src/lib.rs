@@ -8,7 +8,6 @@ use profpipe_engine::component::Factory;
 
 mod intake;
 
-#[cfg(feature = "inprocess")]
 pub mod inprocess;
 pub mod nop;
 pub mod otlp;
@@ -23,6 +22,5 @@ pub const COMPONENTS: &[Factory] = &[
     perf::FACTORY,
     pprof::FACTORY,
     pyroscope::FACTORY,
-    #[cfg(feature = "inprocess")]
     inprocess::FACTORY,
 ];
