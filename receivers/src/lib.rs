@@ -7,6 +7,7 @@
 use profpipe_engine::component::Factory;
 
 mod intake;
+mod scope;
 
 pub mod inprocess;
 pub mod nop;

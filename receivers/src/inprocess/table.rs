@@ -4,13 +4,15 @@ use std::time::{Duration, SystemTime};
 
 use pprof::{Frames, Symbol, UnresolvedReport};
 use profpipe_profile::attribute_names::{
-    FRAME_TYPE, HOST_NAME, PPROF_DEFAULT_SAMPLE_TYPE, PROCESS_EXECUTABLE_NAME,
-    PROCESS_EXECUTABLE_PATH, PROCESS_PID, SERVICE_NAME, THREAD_NAME,
+    FRAME_TYPE, HOST_NAME, PROCESS_EXECUTABLE_NAME, PROCESS_EXECUTABLE_PATH, PROCESS_PID,
+    SERVICE_NAME, THREAD_NAME,
 };
 use profpipe_profile::{
-    AttributeIx, Dictionary, Function, KeyValue, Line, LocationIx, LocationRef, Profile, Profiles,
-    Resource, ResourceProfiles, SampleRef, Samples, Scope, ScopeProfiles, StringIx, ValueType,
+    AttributeIx, Dictionary, Function, Line, LocationIx, LocationRef, Profile, Profiles, Resource,
+    ResourceProfiles, SampleRef, Samples, ScopeProfiles, StringIx, ValueType,
 };
+
+use crate::scope::own_scope;
 
 /// The handler's own frames are among so many at the leaf.
 const MAX_HANDLER_FRAMES: usize = 8;
@@ -72,15 +74,7 @@ impl Window {
             ..Profile::default()
         };
         let united = vec![profile(count_type, counts), profile(cpu_type, times)];
-        let scope = Scope {
-            name: "profpipe".into(),
-            version: env!("CARGO_PKG_VERSION").into(),
-            attributes: vec![KeyValue {
-                key: PPROF_DEFAULT_SAMPLE_TYPE.into(),
-                value: "cpu".into(),
-            }],
-            ..Scope::default()
-        };
+        let scope = own_scope();
         let scope = ScopeProfiles { scope, profiles: united, ..ScopeProfiles::default() };
         profiles.resources.push(ResourceProfiles {
             resource: resource.clone(),

@@ -7,18 +7,18 @@ use hashbrown::{HashMap, HashSet};
 use profpipe_engine::modules::{JIT, KERNEL, VDSO};
 use profpipe_engine::overhead::checkpoint;
 use profpipe_profile::attribute_names::{
-    BUILD_ID_GNU, BUILD_ID_GO, BUILD_ID_HTLHASH, FRAME_TYPE, PPROF_DEFAULT_SAMPLE_TYPE,
-    PROCESS_PID, SAMPLES_LOST, STACK_STATE, THREAD_ID, THREAD_NAME,
+    BUILD_ID_GNU, BUILD_ID_GO, BUILD_ID_HTLHASH, FRAME_TYPE, PROCESS_PID, SAMPLES_LOST,
+    STACK_STATE, THREAD_ID, THREAD_NAME,
 };
 use profpipe_profile::{
-    AttributeIx, KeyValue, LocationIx, LocationRef, MappingIx, MappingRef, Profile, Profiles,
-    Resource, ResourceProfiles, SampleRef, Scope, ScopeProfiles, StackIx, StringIx, Value,
-    ValueType,
+    AttributeIx, LocationIx, LocationRef, MappingIx, MappingRef, Profile, Profiles, Resource,
+    ResourceProfiles, SampleRef, ScopeProfiles, StackIx, StringIx, Value, ValueType,
 };
 
 use super::{Aggregation, Key, Row, Sum};
 use crate::perf::linux::handoff::{FileFacts, Frame, KERNEL_ROW, RowIx, Source, Unwound};
 use crate::perf::linux::thread;
+use crate::scope::own_scope;
 
 /// Writes the tables of one window.
 pub(crate) struct Writer<'a> {
@@ -119,15 +119,7 @@ impl<'a> Writer<'a> {
             samples.attributes.push(lost);
             cpu.attributes.push(lost);
         }
-        let scope = Scope {
-            name: "profpipe".into(),
-            version: env!("CARGO_PKG_VERSION").into(),
-            attributes: vec![KeyValue {
-                key: PPROF_DEFAULT_SAMPLE_TYPE.into(),
-                value: "cpu".into(),
-            }],
-            ..Scope::default()
-        };
+        let scope = own_scope();
         let scopes =
             vec![ScopeProfiles { scope, profiles: vec![samples, cpu], ..Default::default() }];
         self.profiles.resources.push(ResourceProfiles { resource, scopes, ..Default::default() });
