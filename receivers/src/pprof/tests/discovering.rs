@@ -103,7 +103,7 @@ async fn pods_of_a_cluster() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_cluster_that_refuses() {
     for (status, body, says) in
-        [(403, "{}", "needs to `list` pods"), (200, "[1]", "no list of pods")]
+        [(403, "{}", "needs to `list` pods"), (200, "[1]", "not a list of pods")]
     {
         let api = serve(Arc::new(move |_| (status, "application/json", body.as_bytes().to_vec())));
         let cluster = KubernetesConfig {
