@@ -9,6 +9,10 @@ use profpipe_engine::config::{Layers, Problems, Section};
 use profpipe_formats::otlp::{self, Rejected};
 use profpipe_formats::report::{Column, collapse, top};
 use profpipe_formats::{folded, pprof};
+use profpipe_host::cgroup;
+use profpipe_host::elf::{Identity, htlhash, inspect};
+use profpipe_host::gopclntab::Header;
+use profpipe_host::proc::{Stat, Status, executable};
 use profpipe_profile::{Profiles, aggregate, merge};
 use prost::Message;
 
@@ -19,6 +23,7 @@ pub type Target = fn(&[u8]);
 pub const TARGETS: &[(&str, Target)] = &[
     ("config", config),
     ("folded", folded_stacks),
+    ("host", host),
     ("merge", merge_requests),
     ("ottl", ottl),
     ("otlp_json", otlp_json),
@@ -177,4 +182,26 @@ pub fn queue_segment(bytes: &[u8]) {
     let shown = profpipe_queue::tools::inspect(&directory).unwrap();
     drop((report, shown));
     std::fs::remove_dir_all(&directory).unwrap();
+}
+
+/// Any bytes as what a host shows: an ELF file, Go's table of functions, files of `/proc/PID`. Memory is
+/// never read as an error; a mapping ends after it starts.
+pub fn host(bytes: &[u8]) {
+    let _ = inspect(bytes).unwrap();
+    if let Some(identity) = Identity::read(bytes) {
+        let _ = identity.segment_at(4096, 4096);
+    }
+    assert!(htlhash(bytes).is_some());
+    if let Some(header) = Header::parse(bytes) {
+        for at in 0..header.functions.min(64) {
+            let Some((_, record)) = header.row(bytes, at) else { break };
+            if let Some(record) = header.record(bytes, record) {
+                let _ = header.field(record, 1);
+            }
+        }
+    }
+    let text = String::from_utf8_lossy(bytes);
+    assert!(executable(&text).all(|mapping| mapping.start < mapping.end));
+    let _ = (Stat::parse(&text), Status::parse(&text));
+    let _ = (cgroup::container_id(&text), cgroup::unit(&text));
 }
