@@ -4,36 +4,28 @@
 //! content. If one cannot be read any more, or its new content is wrong, that is told once, and what
 //! was read last stays in force.
 
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use profpipe_engine::component::{Error, Lifecycle};
 use profpipe_engine::settings::Secret;
+use profpipe_network::WatchedFiles;
 
 /// How often files are looked at.
-const EVERY: Duration = Duration::from_secs(1);
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Larger files than this are no credentials.
 const LARGEST: u64 = 1 << 20;
-
-/// What identifies a version of a file: its number, length and the times of its last changes.
-type Stamp = (u64, u64, i64, i64, i64, i64);
 
 /// How a value is read.
 type Read<T> = Box<dyn Fn() -> Result<T, Error> + Send + Sync>;
 
 /// A value that is read from files and read again when these change.
 pub(crate) struct Watched<T> {
-    files: Vec<PathBuf>,
+    files: Mutex<WatchedFiles>,
     read: Read<T>,
-    state: RwLock<State<T>>,
-}
-
-struct State<T> {
-    value: Arc<T>,
-    seen: Vec<Option<Stamp>>,
+    value: RwLock<Arc<T>>,
 }
 
 impl<T> Watched<T> {
@@ -45,43 +37,39 @@ impl<T> Watched<T> {
         files: Vec<PathBuf>,
         read: impl Fn() -> Result<T, Error> + Send + Sync + 'static,
     ) -> Result<Self, Error> {
-        // What changes while it is being read has another stamp afterwards and is read again.
-        let seen = stamps(&files);
-        let value = Arc::new(read()?);
-        Ok(Self { files, read: Box::new(read), state: RwLock::new(State { value, seen }) })
+        let files = Mutex::new(WatchedFiles::new(files));
+        let value = RwLock::new(Arc::new(read()?));
+        Ok(Self { files, read: Box::new(read), value })
     }
 
     /// The value as it is now.
     pub(crate) fn get(&self) -> Arc<T> {
-        Arc::clone(&self.state.read().unwrap_or_else(PoisonError::into_inner).value)
+        Arc::clone(&self.value.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Looks at the files until told to stop.
     pub(crate) async fn keep_up(&self, id: &str, mut life: Lifecycle) {
-        if self.files.is_empty() {
+        if self.files().is_empty() {
             life.stopping().await;
             return;
         }
         loop {
             tokio::select! {
                 _ = life.stopping() => return,
-                () = tokio::time::sleep(EVERY) => self.look(id),
+                () = tokio::time::sleep(LOOK_INTERVAL) => self.look(id),
             }
         }
     }
 
     /// Reads again if a file has changed.
     pub(crate) fn look(&self, id: &str) {
-        let now = stamps(&self.files);
-        if self.state.read().unwrap_or_else(PoisonError::into_inner).seen == now {
+        // The caller says when to look.
+        if !self.files().have_changed(Duration::from_nanos(1)) {
             return;
         }
-        let value = (self.read)();
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        state.seen = now;
-        match value {
+        match (self.read)() {
             Ok(value) => {
-                state.value = Arc::new(value);
+                *self.value.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(value);
                 tracing::info!("extensions::{id}: read the changed credentials");
             }
             Err(error) => {
@@ -90,15 +78,10 @@ impl<T> Watched<T> {
             }
         }
     }
-}
 
-fn stamps(files: &[PathBuf]) -> Vec<Option<Stamp>> {
-    let stamp = |file: &PathBuf| {
-        let data = std::fs::metadata(file).ok()?;
-        let (modified, changed) = (data.mtime(), data.ctime());
-        Some((data.ino(), data.len(), modified, data.mtime_nsec(), changed, data.ctime_nsec()))
-    };
-    files.iter().map(stamp).collect()
+    fn files(&self) -> MutexGuard<'_, WatchedFiles> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The text of a file with secrets.

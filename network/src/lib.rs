@@ -8,6 +8,9 @@ pub mod grpc;
 pub mod messages;
 pub mod server;
 pub mod settings;
+mod watched_files;
+
+pub use watched_files::WatchedFiles;
 
 /// What the macros of this crate refer to.
 #[doc(hidden)]

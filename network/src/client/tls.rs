@@ -3,7 +3,6 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
 
 use profpipe_engine::component::Error;
 use profpipe_engine::settings::Secret;
@@ -16,7 +15,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::settings::{ClientTls, TlsVersion};
+use crate::settings::{ClientTls, TlsVersion, reload_interval};
+use crate::watched_files::WatchedFiles;
 
 /// The TLS side of a client.
 pub(super) struct Trust {
@@ -27,14 +27,8 @@ pub(super) struct Trust {
 
 struct State {
     config: Arc<ClientConfig>,
-    /// What the files looked like when they were read.
-    seen: Vec<Stamp>,
-    /// When they were last looked at.
-    looked: Instant,
+    files: WatchedFiles,
 }
-
-/// Enough of a file's properties to notice that it is another one.
-type Stamp = Option<(SystemTime, u64)>;
 
 impl Trust {
     /// Reads the files.
@@ -43,9 +37,10 @@ impl Trust {
     /// If one of them is missing or not what it should be.
     pub(super) fn new(settings: ClientTls, protocols: &[&[u8]]) -> Result<Self, Error> {
         let protocols: Vec<_> = protocols.iter().map(|protocol| protocol.to_vec()).collect();
-        let seen = stamps(&settings);
+        let files = [&settings.ca_file, &settings.cert_file, &settings.key_file];
+        let files = WatchedFiles::new(files.into_iter().flatten().cloned().collect());
         let config = config(&settings, &protocols)?;
-        let state = Mutex::new(State { config, seen, looked: Instant::now() });
+        let state = Mutex::new(State { config, files });
         Ok(Self { settings, protocols, state })
     }
 
@@ -64,13 +59,7 @@ impl Trust {
     /// broken, or half written, leave what was read before.
     fn current(&self) -> Arc<ClientConfig> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let every = self.settings.reload_interval.0;
-        if every > Duration::ZERO && state.looked.elapsed() < every {
-            return Arc::clone(&state.config);
-        }
-        state.looked = Instant::now();
-        let seen = stamps(&self.settings);
-        if seen != state.seen {
+        if state.files.have_changed(reload_interval(self.settings.reload_interval)) {
             match config(&self.settings, &self.protocols) {
                 Ok(config) => {
                     state.config = config;
@@ -80,20 +69,9 @@ impl Trust {
                     tracing::warn!("keeping the certificates read before: {}", error.chain());
                 }
             }
-            // A broken file is not read again until it changes.
-            state.seen = seen;
         }
         Arc::clone(&state.config)
     }
-}
-
-fn stamps(settings: &ClientTls) -> Vec<Stamp> {
-    let files = [&settings.ca_file, &settings.cert_file, &settings.key_file];
-    let stamp = |path: &PathBuf| {
-        let data = std::fs::metadata(path).ok()?;
-        Some((data.modified().ok()?, data.len()))
-    };
-    files.into_iter().map(|path| path.as_ref().and_then(stamp)).collect()
 }
 
 fn config(settings: &ClientTls, protocols: &[Vec<u8>]) -> Result<Arc<ClientConfig>, Error> {

@@ -1,8 +1,8 @@
 //! Certificates of a server, looked at again when they have changed.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
 
 use profpipe_engine::component::Error;
 use rustls::server::WebPkiClientVerifier;
@@ -11,7 +11,9 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
 
+use crate::settings::reload_interval;
 use crate::settings::server::{ServerTls, TlsVersion};
+use crate::watched_files::WatchedFiles;
 
 /// Encryption with the newest certificates that could be read.
 pub(super) struct Tls {
@@ -21,49 +23,33 @@ pub(super) struct Tls {
 
 struct State {
     config: Arc<ServerConfig>,
-    /// When the files were looked at.
-    looked: Instant,
-    /// What they looked like.
-    seen: Vec<Option<SystemTime>>,
+    files: WatchedFiles,
 }
 
 impl Tls {
     /// Reads the certificates.
     pub(super) fn load(settings: &ServerTls) -> Result<Self, Error> {
-        let seen = times(settings);
-        let state = State { config: read(settings)?, looked: Instant::now(), seen };
+        let files = [&settings.cert_file, &settings.key_file, &settings.client_ca_file];
+        let files = files.into_iter().flatten().map(PathBuf::from).collect();
+        let files = WatchedFiles::new(files);
+        let state = State { config: read(settings)?, files };
         Ok(Self { settings: settings.clone(), state: Mutex::new(state) })
     }
 
     /// For the next connection. Files that cannot be read now leave everything as it was.
     pub(super) fn acceptor(&self) -> TlsAcceptor {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let interval = self.settings.reload_interval.0;
-        if interval > Duration::ZERO && state.looked.elapsed() >= interval {
-            state.looked = Instant::now();
-            let seen = times(&self.settings);
-            if seen != state.seen {
-                match read(&self.settings) {
-                    Ok(config) => {
-                        tracing::info!("certificates were reloaded");
-                        state.config = config;
-                        state.seen = seen;
-                    }
-                    Err(error) => {
-                        tracing::warn!("the old certificates stay: {}", error.chain());
-                    }
+        if state.files.have_changed(reload_interval(self.settings.reload_interval)) {
+            match read(&self.settings) {
+                Ok(config) => {
+                    tracing::info!("certificates were reloaded");
+                    state.config = config;
                 }
+                Err(error) => tracing::warn!("the old certificates stay: {}", error.chain()),
             }
         }
         TlsAcceptor::from(Arc::clone(&state.config))
     }
-}
-
-/// When each of the files was changed.
-fn times(settings: &ServerTls) -> Vec<Option<SystemTime>> {
-    let files = [&settings.cert_file, &settings.key_file, &settings.client_ca_file];
-    let time = |file: &String| std::fs::metadata(file).and_then(|it| it.modified()).ok();
-    files.into_iter().map(|file| file.as_ref().and_then(time)).collect()
 }
 
 fn read(settings: &ServerTls) -> Result<Arc<ServerConfig>, Error> {

@@ -64,9 +64,10 @@ pub struct ServerTls {
     pub min_version: Option<TlsVersion>,
     /// The newest version of TLS that is spoken: `1.2` or `1.3`.
     pub max_version: Option<TlsVersion>,
-    /// How often files are looked at for changes; they are looked at when a connection comes. `0`
-    /// means that they are read only once.
-    pub reload_interval: Duration,
+    /// How often, at most, files are looked at for changes when a connection is made: `10s` unless set;
+    /// changed ones are used from then on. `0` means that they are read only once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reload_interval: Option<Duration>,
     /// Kept for the Collector's configurations: `reload_interval` covers the authorities of
     /// clients, too.
     pub client_ca_file_reload: bool,

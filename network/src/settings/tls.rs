@@ -37,9 +37,10 @@ pub struct ClientTls {
     pub min_version: Option<TlsVersion>,
     /// The newest version of TLS to speak.
     pub max_version: Option<TlsVersion>,
-    /// How often to look whether the files have changed, at the earliest: they are looked at when a
-    /// new connection is made, and changed ones are used for it.
-    pub reload_interval: Duration,
+    /// How often, at most, files are looked at for changes when a connection is made: `10s` unless set;
+    /// changed ones are used from then on. `0` means that they are read only once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reload_interval: Option<Duration>,
 }
 
 /// A version of TLS.

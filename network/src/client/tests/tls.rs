@@ -189,17 +189,25 @@ async fn who_we_are() {
     assert_eq!(server.seen().len(), 1);
 }
 
-/// Scenario: the file of the trusted certificates is replaced, then broken, while the client lives.
-/// Guarantees: a new connection uses the new file; a broken one leaves the last good one.
+/// Scenario: the file of the trusted certificates is replaced, then broken, while a client lives that
+/// looks at it, and one that is to read it only once.
+/// Guarantees: a new connection of the first uses the new file, and a broken one leaves the last good
+/// one; the second goes on with what it read.
 #[tokio::test]
 async fn certificates_are_read_anew() {
     let (ours, theirs, directory) =
         (Authority::new("ours"), Authority::new("theirs"), TempDir::new().unwrap());
     let server = serve(&ours.sign("localhost", |_| {}), None, rustls::ALL_VERSIONS).await;
     let ca_file = write(&directory, "ca.pem", &theirs.pem());
-    let mut settings = settings(ClientTls { ca_file, ..ClientTls::default() });
-    settings.disable_keep_alives = true;
-    let client = Client::builder(&settings).grpc().build(&Extensions::default()).unwrap();
+    let client = |reload_interval| {
+        let (ca_file, reload_interval) = (ca_file.clone(), Some(reload_interval));
+        let tls = ClientTls { ca_file, reload_interval, ..ClientTls::default() };
+        let mut settings = settings(tls);
+        settings.disable_keep_alives = true;
+        Client::builder(&settings).grpc().build(&Extensions::default()).unwrap()
+    };
+    let once = client(profpipe_engine::settings::Duration::default());
+    let client = client(profpipe_engine::settings::Duration::from_millis(1));
     let error = client.send(get(&server, "localhost")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Connect);
     // The length differs too, for file systems whose clock is coarse.
@@ -207,6 +215,7 @@ async fn certificates_are_read_anew() {
     client.send(get(&server, "localhost")).await.unwrap();
     write(&directory, "ca.pem", "-----BEGIN CERTIFICATE-----\nhalf");
     client.send(get(&server, "localhost")).await.unwrap();
+    assert!(once.send(get(&server, "localhost")).await.is_err());
 }
 
 /// Scenario: files that are missing, are no PEM, or do not belong together.

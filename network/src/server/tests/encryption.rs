@@ -125,7 +125,7 @@ async fn certificates_are_read_anew() {
     let (old, new) = (authority(), authority());
     let mut settings = encrypted(directory.path(), &old);
     let tls = settings.tls.as_mut().unwrap();
-    tls.reload_interval = profpipe_engine::settings::Duration::from_millis(1);
+    tls.reload_interval = Some(profpipe_engine::settings::Duration::from_millis(1));
     let server = start(settings);
     let to = server.address;
     connect(to, &old, None, b"h2").await.unwrap();
