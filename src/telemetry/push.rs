@@ -1,7 +1,7 @@
 //! The metrics by OTLP: the same numbers that Prometheus reads, brought where the configuration says.
 //!
-//! Only the message types come from OpenTelemetry's crates; its SDK keeps numbers of its own, and
-//! ours are there already. A push that fails is not repeated: the next one has the same sums.
+//! The counters are the engine's own, the histograms those that OpenTelemetry's SDK keeps for it; both
+//! come as families, and become messages here. A push that fails is not repeated: the next one has the same sums.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -11,8 +11,8 @@ use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequ
 use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value};
 use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value as Number;
 use opentelemetry_proto::tonic::metrics::v1::{
-    AggregationTemporality, Gauge, Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum,
-    metric,
+    AggregationTemporality, Gauge, Histogram, HistogramDataPoint, Metric, NumberDataPoint,
+    ResourceMetrics, ScopeMetrics, Sum, metric,
 };
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use profpipe::pipeline::component::{Error, Extensions};
@@ -129,18 +129,34 @@ fn message(families: &[Family], since: SystemTime, now: SystemTime) -> ExportMet
 }
 
 fn metric_of(family: &Family, start: u64, now: u64) -> Metric {
-    let points = family.points.iter().map(|point| NumberDataPoint {
+    let numbers = family.points.iter().map(|point| NumberDataPoint {
         attributes: point.labels.iter().map(|(key, value)| attribute(key, value)).collect(),
         start_time_unix_nano: start,
         time_unix_nano: now,
         value: Some(Number::AsDouble(point.value)),
         ..NumberDataPoint::default()
     });
-    let data_points = points.collect();
+    let distributions = family.points.iter().filter_map(|point| {
+        let buckets = point.buckets.as_ref()?;
+        Some(HistogramDataPoint {
+            attributes: point.labels.iter().map(|(key, value)| attribute(key, value)).collect(),
+            start_time_unix_nano: start,
+            time_unix_nano: now,
+            count: buckets.count,
+            sum: Some(buckets.sum),
+            bucket_counts: buckets.counts.clone(),
+            explicit_bounds: buckets.bounds.clone(),
+            ..HistogramDataPoint::default()
+        })
+    });
     let data = match family.sort {
-        MetricKind::Gauge => metric::Data::Gauge(Gauge { data_points }),
+        MetricKind::Histogram => metric::Data::Histogram(Histogram {
+            data_points: distributions.collect(),
+            aggregation_temporality: AggregationTemporality::Cumulative.into(),
+        }),
+        MetricKind::Gauge => metric::Data::Gauge(Gauge { data_points: numbers.collect() }),
         MetricKind::Sum => metric::Data::Sum(Sum {
-            data_points,
+            data_points: numbers.collect(),
             aggregation_temporality: AggregationTemporality::Cumulative.into(),
             is_monotonic: true,
         }),

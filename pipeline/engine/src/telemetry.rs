@@ -6,12 +6,15 @@
 
 mod collector;
 mod exposition;
+mod histogram;
 
 #[cfg(test)]
 mod tests;
 
 pub use collector::{Family, MetricKind, Point, ProcessCost, families};
 pub use exposition::{CONTENT_TYPE, Style, render};
+pub use histogram::Buckets;
+pub(crate) use histogram::{ATTEMPT, ATTEMPT_BYTES, ATTEMPT_SAMPLES, Histogram, HistogramSpec};
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -156,9 +159,15 @@ pub struct Reading {
 #[derive(Debug, Default)]
 pub struct Metrics {
     counters: Mutex<BTreeMap<(&'static str, String, Labels), Counter>>,
+    histograms: histogram::Histograms,
 }
 
 impl Metrics {
+    /// The distribution of this for this component id.
+    pub(crate) fn histogram(&self, spec: &HistogramSpec, id: &str) -> Histogram {
+        self.histograms.of(spec, id)
+    }
+
     /// The counter of this name for this component id, created at zero.
     pub fn counter(&self, name: &'static str, component: &str) -> Counter {
         self.labelled(name, component, &[])

@@ -32,6 +32,8 @@ pub enum MetricKind {
     Sum,
     /// It goes up and down.
     Gauge,
+    /// How values are distributed.
+    Histogram,
 }
 
 /// One number of a metric.
@@ -41,6 +43,8 @@ pub struct Point {
     pub labels: Labels,
     /// The number.
     pub value: f64,
+    /// Its buckets, where it is a distribution.
+    pub buckets: Option<super::Buckets>,
 }
 
 /// What the program itself costs.
@@ -184,9 +188,10 @@ pub fn families(metrics: &Metrics, process: ProcessCost) -> Vec<Family> {
         });
         let mut labels = vec![("component", reading.component.clone())];
         labels.extend(reading.labels.iter().cloned());
-        family.points.push(Point { labels, value: reading.value as f64 });
+        family.points.push(Point { labels, value: reading.value as f64, buckets: None });
     }
-    families.into_values().chain(of_process(process)).collect()
+    let histograms = metrics.histograms.families();
+    families.into_values().chain(histograms).chain(of_process(process)).collect()
 }
 
 impl Renamed {
@@ -205,7 +210,7 @@ impl Renamed {
             labels.push(("otel_signal", "profiles".to_owned()));
         }
         labels.extend(reading.labels.iter().cloned());
-        Some(Point { labels, value: reading.value as f64 })
+        Some(Point { labels, value: reading.value as f64, buckets: None })
     }
 }
 
@@ -222,7 +227,7 @@ fn accepted_by_edges(readings: &[Reading], families: &mut BTreeMap<&'static str,
     let points = points.filter_map(|reading| {
         let id = reading.component.strip_prefix("receivers::")?;
         let labels = vec![("receiver", id.to_owned())];
-        let point = Point { labels, value: reading.value as f64 };
+        let point = Point { labels, value: reading.value as f64, buckets: None };
         (!count_themselves.contains(id)).then_some(point)
     });
     let points: Vec<Point> = points.collect();
@@ -245,7 +250,7 @@ fn of_process(process: ProcessCost) -> impl Iterator<Item = Family> {
         help,
         unit,
         sort,
-        points: vec![Point { labels: Labels::new(), value }],
+        points: vec![Point { labels: Labels::new(), value, buckets: None }],
     };
     let uptime = process.uptime.as_secs_f64();
     let uptime =

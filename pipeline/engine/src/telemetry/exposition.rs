@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::collector::{Family, MetricKind};
+use super::{Buckets, Labels};
 
 /// The type of the text.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -29,6 +30,7 @@ pub fn render(families: &[Family], style: Style) -> String {
         let sort = match family.sort {
             MetricKind::Sum => "counter",
             MetricKind::Gauge => "gauge",
+            MetricKind::Histogram => "histogram",
         };
         if family.sort == MetricKind::Sum && !style.without_type_suffix {
             name.push_str("_total");
@@ -39,6 +41,10 @@ pub fn render(families: &[Family], style: Style) -> String {
         }
         let _ = writeln!(text, "# TYPE {name} {sort}");
         for point in &family.points {
+            if let Some(buckets) = &point.buckets {
+                distribution(&mut text, &name, &point.labels, buckets);
+                continue;
+            }
             text.push_str(&name);
             for (at, (label, value)) in point.labels.iter().enumerate() {
                 let before = if at == 0 { '{' } else { ',' };
@@ -49,6 +55,24 @@ pub fn render(families: &[Family], style: Style) -> String {
         }
     }
     text
+}
+
+/// The lines of one distribution: cumulative buckets, sum and count.
+fn distribution(text: &mut String, name: &str, labels: &Labels, buckets: &Buckets) {
+    let labels: Vec<String> = labels
+        .iter()
+        .map(|(label, value)| format!("{label}=\"{}\"", escaped(value, true)))
+        .collect();
+    let labels = labels.join(",");
+    let comma = if labels.is_empty() { "" } else { "," };
+    let bounds = buckets.bounds.iter().map(f64::to_string).chain(["+Inf".to_owned()]);
+    let mut so_far = 0;
+    for (bound, count) in bounds.zip(&buckets.counts) {
+        so_far += count;
+        let _ = writeln!(text, "{name}_bucket{{{labels}{comma}le=\"{bound}\"}} {so_far}");
+    }
+    let _ = writeln!(text, "{name}_sum{{{labels}}} {}", buckets.sum);
+    let _ = writeln!(text, "{name}_count{{{labels}}} {}", buckets.count);
 }
 
 /// A text with what would end it escaped.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Metrics, ProcessCost, Style, families, names, render};
+use super::{ATTEMPT_SAMPLES, Metrics, ProcessCost, Style, families, names, render};
 
 /// Scenario: what the engine counts around a receiver that counts itself, one that does not, a
 /// processor and an exporter.
@@ -51,4 +51,26 @@ fn prometheus_reads_the_collectors_names() {
     assert_eq!(metrics.total(names::RECEIVER_ACCEPTED_SAMPLES), 9);
     let row = (names::RECEIVER_ACCEPTED_SAMPLES, "otlp".to_owned(), 9);
     assert!(metrics.snapshot().contains(&row));
+}
+
+/// Scenario: three values of one exporter, one of them beyond the last bound.
+/// Guarantees: cumulative buckets up to `+Inf`, sum and count, and no family without a value.
+#[test]
+fn prometheus_reads_distributions() {
+    let metrics = Metrics::default();
+    let none = render(&families(&metrics, ProcessCost::default()), Style::default());
+    assert!(!none.contains("histogram"), "{none}");
+    let samples = metrics.histogram(&ATTEMPT_SAMPLES, "file");
+    [1.0, 50.0, 2e6].into_iter().for_each(|value| samples.record(value));
+    let text = render(&families(&metrics, ProcessCost::default()), Style::default());
+    for line in [
+        "# TYPE profpipe_exporter_attempt_samples histogram",
+        "profpipe_exporter_attempt_samples_bucket{exporter=\"file\",le=\"1\"} 1",
+        "profpipe_exporter_attempt_samples_bucket{exporter=\"file\",le=\"100\"} 2",
+        "profpipe_exporter_attempt_samples_bucket{exporter=\"file\",le=\"+Inf\"} 3",
+        "profpipe_exporter_attempt_samples_sum{exporter=\"file\"} 2000051",
+        "profpipe_exporter_attempt_samples_count{exporter=\"file\"} 3",
+    ] {
+        assert!(text.lines().any(|other| other == line), "{line}\nis not in\n{text}");
+    }
 }

@@ -188,7 +188,12 @@ impl Consumer {
             if tries.again() {
                 passage.counters.retries.add(1);
             }
-            let failure = match self.attempt(piece, durable).await {
+            let since = now();
+            let attempted = self.attempt(piece, durable).await;
+            passage.counters.attempt.took(now().saturating_duration_since(since));
+            passage.counters.attempt_samples.record(piece.samples() as f64);
+            passage.counters.attempt_bytes.record(piece.bytes() as f64);
+            let failure = match attempted {
                 Ok(()) => {
                     permit.answered();
                     return Piece::Sent;

@@ -4,7 +4,9 @@
 //! was dropped is `refused + given up + stopped`.
 
 use crate::edge::Edge;
-use crate::telemetry::{Counter, Metrics, names};
+use crate::telemetry::{
+    ATTEMPT, ATTEMPT_BYTES, ATTEMPT_SAMPLES, Counter, Histogram, Metrics, names,
+};
 
 /// The numbers of one exporter.
 #[derive(Debug, Clone)]
@@ -34,6 +36,9 @@ pub(super) struct Counters {
     pub(super) in_flight: Counter,
     pub(super) retries: Counter,
     pub(super) held: Counter,
+    pub(super) attempt: Histogram,
+    pub(super) attempt_samples: Histogram,
+    pub(super) attempt_bytes: Histogram,
 }
 
 impl Counters {
@@ -46,6 +51,7 @@ impl Counters {
 
     pub(super) fn new(metrics: &Metrics, label: &str, capacity: Option<u64>) -> Self {
         metrics.counter(names::EXPORTER_QUEUE_CAPACITY, label).set(capacity.unwrap_or(0));
+        let id = label.strip_prefix("exporters::").unwrap_or(label);
         let counter = |name| metrics.counter(name, label);
         Self {
             edge: Edge::new(metrics, label),
@@ -63,6 +69,9 @@ impl Counters {
             in_flight: counter(names::EXPORTER_IN_FLIGHT),
             retries: counter(names::EXPORTER_RETRIES),
             held: counter(names::EXPORTER_HELD),
+            attempt: metrics.histogram(&ATTEMPT, id),
+            attempt_samples: metrics.histogram(&ATTEMPT_SAMPLES, id),
+            attempt_bytes: metrics.histogram(&ATTEMPT_BYTES, id),
         }
     }
 }
