@@ -65,7 +65,7 @@ fn read(settings: &ServerTls) -> Result<Arc<ServerConfig>, Error> {
             let mut roots = RootCertStore::empty();
             for authority in certificates(&contents("client_ca_file", file)?, file)? {
                 roots.add(authority).map_err(|error| {
-                    wrong(&format!("client_ca_file {file} is no authority"), error)
+                    wrong(&format!("client_ca_file {file} is not an authority"), error)
                 })?;
             }
             let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider)
