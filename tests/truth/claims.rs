@@ -90,9 +90,15 @@ impl<'a> Claims<'a> {
     /// `roots` or where the C library starts threads: a sampler that calls a torn stack complete is
     /// found out.
     pub(crate) fn stacks_reach_their_root(&self, least: f64, roots: &[&str]) {
+        self.stacks_end_well(least, roots, None);
+    }
+
+    /// As [`Self::stacks_reach_their_root`], but stacks in state `also` are as good as complete.
+    pub(crate) fn stacks_end_well(&self, least: f64, roots: &[&str], also: Option<&str>) {
         let reading = &self.recorded.reading;
         let user = reading.time_of(Stack::has_user_frames);
-        let stated = reading.time_of(|stack| stack.has_user_frames() && stack.state.is_none());
+        let is_stated = |stack: &Stack| stack.state.is_none() || stack.state.as_deref() == also;
+        let stated = reading.time_of(|stack| stack.has_user_frames() && is_stated(stack));
         let rooted = |stack: &Stack| {
             // main and goexit lie a few frames below the C library's and the linker's start.
             let start = stack.frames.iter().rev().take(6);
@@ -112,9 +118,7 @@ impl<'a> Claims<'a> {
         let (stated, reached) = (percent(stated, user), percent(reading.time_of(rooted), user));
         eprintln!("  stacks       {stated:6.2} % say complete, {reached:6.2} % reach a root");
         let torn = || {
-            reading.sketch(|stack| {
-                stack.has_user_frames() && (stack.state.is_some() || !rooted(stack))
-            })
+            reading.sketch(|stack| stack.has_user_frames() && (!is_stated(stack) || !rooted(stack)))
         };
         if stated.min(reached) < 100.0 {
             eprintln!("{}", torn());

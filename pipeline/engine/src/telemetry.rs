@@ -32,8 +32,14 @@ pub mod names {
     pub const SAMPLES_LOST: &str = "profpipe_receiver_samples_lost_total";
     /// User stacks unwound to their root (receiver).
     pub const STACKS_COMPLETE: &str = "profpipe_receiver_stacks_complete_total";
-    /// User stacks that ended above their root, because the dump was too small (receiver).
+    /// User stacks that reached their root through code without unwinding rules, along frame pointers:
+    /// callers may be missing (receiver).
+    pub const STACKS_GUESSED: &str = "profpipe_receiver_stacks_guessed_total";
+    /// User stacks that ended above their root, because the dump was too small or the most frames
+    /// were reached (receiver).
     pub const STACKS_TRUNCATED: &str = "profpipe_receiver_stacks_truncated_total";
+    /// User stacks that ended where the program goes on to another stack (receiver).
+    pub const STACKS_SWITCHED: &str = "profpipe_receiver_stacks_switched_total";
     /// User stacks that no unwinding rule could continue (receiver).
     pub const STACKS_BROKEN: &str = "profpipe_receiver_stacks_broken_total";
     /// Processes under observation (receiver, a gauge).

@@ -42,11 +42,8 @@ fn push_quality(text: &mut String, top: &Top, seconds: f64) {
         String::new()
     };
     let _ = writeln!(text, "profpipe: {} samples in {seconds:.2} s{cpu}", top.samples);
-    let _ = writeln!(
-        text,
-        "profpipe: stacks: {} complete, {} truncated, {} broken, {} lost",
-        top.stacks.complete, top.stacks.truncated, top.stacks.broken, top.lost
-    );
+    let states = top.stacks.named().map(|(name, count)| format!("{count} {name}, "));
+    let _ = writeln!(text, "profpipe: stacks: {}{} lost", states.collect::<String>(), top.lost);
 }
 
 fn push_functions(text: &mut String, top: &Top) {

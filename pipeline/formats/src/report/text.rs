@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use super::top::Top;
+use super::top::{StackCounts, Top};
 use super::units::{amount, percent};
 
 /// What programs read; the order of the fields is public.
@@ -37,16 +37,14 @@ impl Top {
             self.samples,
             self.lost
         );
-        if self.stacks.truncated != 0 || self.stacks.broken != 0 {
-            let share = |count| percent(count, self.samples);
+        if self.stacks != (StackCounts { complete: self.stacks.complete, ..Default::default() }) {
+            let shares: Vec<_> = self
+                .stacks
+                .named()
+                .map(|(name, count)| percent(count, self.samples) + " " + name)
+                .collect();
             // Writing to a string cannot fail, here and below.
-            let _ = writeln!(
-                text,
-                "stacks: {} complete, {} truncated, {} broken",
-                share(self.stacks.complete),
-                share(self.stacks.truncated),
-                share(self.stacks.broken)
-            );
+            let _ = writeln!(text, "stacks: {}", shares.join(", "));
         }
         let rows: Vec<[String; 6]> = self
             .functions

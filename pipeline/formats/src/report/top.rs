@@ -38,10 +38,30 @@ pub struct FunctionCost {
 pub struct StackCounts {
     /// Those that do.
     pub complete: i64,
+    /// Those that do, but along frame pointers through code without unwinding rules.
+    pub guessed: i64,
     /// Those that end above the root.
     pub truncated: i64,
+    /// Those that end where the program goes on to another stack.
+    pub switched: i64,
     /// Those that could not be unwound.
     pub broken: i64,
+}
+
+impl StackCounts {
+    /// The states with their counts, for people: those that are rare only if there are any.
+    pub fn named(&self) -> impl Iterator<Item = (&'static str, i64)> {
+        let rare = |name, count: i64| (count != 0).then_some((name, count));
+        [
+            Some(("complete", self.complete)),
+            rare("guessed", self.guessed),
+            Some(("truncated", self.truncated)),
+            rare("switched", self.switched),
+            Some(("broken", self.broken)),
+        ]
+        .into_iter()
+        .flatten()
+    }
 }
 
 /// The functions of a batch with their costs.
@@ -160,7 +180,9 @@ fn count_samples(profiles: &Profiles, choice: &Choice<'_>) -> (i64, StackCounts)
         samples = samples.saturating_add(weight);
         let state = attribute_text(&profiles.dictionary, sample.attributes, STACK_STATE);
         let count = match state {
+            "guessed" => &mut stacks.guessed,
             "truncated" => &mut stacks.truncated,
+            "switched" => &mut stacks.switched,
             "broken" => &mut stacks.broken,
             _ => &mut stacks.complete,
         };

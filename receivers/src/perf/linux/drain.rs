@@ -52,7 +52,9 @@ pub(super) struct Counters {
     pub(super) samples: Counter,
     pub(super) lost: Counter,
     pub(super) complete: Counter,
+    pub(super) guessed: Counter,
     pub(super) truncated: Counter,
+    pub(super) switched: Counter,
     pub(super) broken: Counter,
     pub(super) processes: Counter,
     pub(super) drain_cpu: Counter,
@@ -104,7 +106,7 @@ pub(super) fn run(setup: Setup) {
             .then(|| 1_000_000_000 / u64::from(choices.frequency)),
         processes: Processes::default(),
         host: ThisHost::new(loader),
-        unwinding: Unwinding::new(choices.stack as usize, use_rules),
+        unwinding: Unwinding::new(use_rules),
         stacks: Stacks::default(),
         forgotten_rows: Vec::new(),
         out: messages,
@@ -364,7 +366,9 @@ impl Drain {
         self.counters.samples.add(1);
         match unwound {
             Some(Unwound::Complete) => self.counters.complete.add(1),
+            Some(Unwound::Guessed) => self.counters.guessed.add(1),
             Some(Unwound::Truncated) => self.counters.truncated.add(1),
+            Some(Unwound::Switched) => self.counters.switched.add(1),
             Some(Unwound::Broken) => self.counters.broken.add(1),
             None => {}
         }

@@ -40,8 +40,13 @@ pub(super) struct Frame {
 pub(super) enum Unwound {
     /// To its root.
     Complete,
-    /// To the end of what was copied.
+    /// To its root, in part along frame pointers through code that has no rules: callers may be
+    /// missing.
+    Guessed,
+    /// To the end of what was copied, or of the frames that are kept.
     Truncated,
+    /// To where the program goes on to another stack.
+    Switched,
     /// Until no rule could continue.
     Broken,
 }

@@ -30,8 +30,8 @@ pub(crate) struct Writer<'a> {
     used: HashSet<RowIx>,
     kernel: AttributeIx,
     native: AttributeIx,
-    truncated: AttributeIx,
-    broken: AttributeIx,
+    /// How far a stack goes, if it is not complete: guessed, truncated, switched, broken.
+    states: [AttributeIx; 4],
     samples: Profile,
     cpu: Profile,
     lost: u64,
@@ -45,8 +45,8 @@ impl<'a> Writer<'a> {
         let attributes = &mut profiles.dictionary.attributes;
         let kernel = attributes.intern(frame_type, "kernel".into(), StringIx::NONE);
         let native = attributes.intern(frame_type, "native".into(), StringIx::NONE);
-        let truncated = attributes.intern(state, "truncated".into(), StringIx::NONE);
-        let broken = attributes.intern(state, "broken".into(), StringIx::NONE);
+        let states = ["guessed", "truncated", "switched", "broken"]
+            .map(|name| attributes.intern(state, name.into(), StringIx::NONE));
         let strings = &mut profiles.dictionary.strings;
         let mut kind =
             |kind, unit| ValueType { kind: strings.intern(kind), unit: strings.intern(unit) };
@@ -66,8 +66,7 @@ impl<'a> Writer<'a> {
             used: HashSet::new(),
             kernel,
             native,
-            truncated,
-            broken,
+            states,
             samples: Profile { sample_type: kind("samples", "count"), ..template.clone() },
             cpu: Profile { sample_type: cpu_time, ..template },
             profiles,
@@ -91,10 +90,13 @@ impl<'a> Writer<'a> {
             let thread_id = self.attribute(THREAD_ID, i64::from(first.tid).into());
             for (key, sum) in of_thread {
                 let stack = self.stack(key.stack);
+                let [guessed, truncated, switched, broken] = self.states;
                 let state = match key.unwound {
                     Unwound::Complete => None,
-                    Unwound::Truncated => Some(self.truncated),
-                    Unwound::Broken => Some(self.broken),
+                    Unwound::Guessed => Some(guessed),
+                    Unwound::Truncated => Some(truncated),
+                    Unwound::Switched => Some(switched),
+                    Unwound::Broken => Some(broken),
                 };
                 let attributes = [thread_name, thread_id, state.unwrap_or(AttributeIx::NONE)];
                 let attributes = attributes.get(..2 + usize::from(state.is_some()));

@@ -16,7 +16,7 @@ use super::exposure::Exposure;
 use crate::perf::Config;
 use crate::perf::linux::events::attr::Choices;
 use crate::perf::linux::events::calibrate::Calibration;
-use crate::perf::linux::events::levers::{at_rung, period};
+use crate::perf::linux::events::levers::period;
 use crate::perf::linux::events::session::Session;
 use crate::perf::linux::handoff::{Message, Unwound};
 use crate::perf::linux::processes::process::Processes;
@@ -178,7 +178,7 @@ impl Governed {
         if let Err(error) = session.reopen(&self.wanted, rung, self.frequency) {
             tracing::warn!("{error}");
         }
-        unwinding.set_rung(rung, at_rung(self.wanted, rung).stack as usize);
+        unwinding.set_rung(rung);
         self.apply(session, now());
     }
 
@@ -321,7 +321,7 @@ impl Governed {
         match session.reopen(&self.wanted, rung, self.frequency) {
             Ok(()) => {
                 self.cpus.iter_mut().for_each(|(_, exposure)| exposure.reopened());
-                unwinding.set_rung(rung, at_rung(self.wanted, rung).stack as usize);
+                unwinding.set_rung(rung);
             }
             // The events there are go on.
             Err(error) => tracing::warn!("{error}"),

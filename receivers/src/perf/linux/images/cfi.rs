@@ -9,6 +9,8 @@
 //!
 //! Formats: Linux Standard Base, "Exception Frames"; DWARF 5, 6.4.2 and 2.5.
 
+use super::rules::SEARCH_FORM;
+
 /// The most bytes of instructions in one entry; real ones have some dozens.
 const MAX_INSTRUCTIONS: usize = 1 << 14;
 /// The most CIEs of a table; large programs have some hundred.
@@ -118,7 +120,7 @@ pub(crate) fn check_search(
         let mut cursor = Cursor(search);
         // Version 1; pointers as 4 signed bytes from here, a count in 4 bytes, and pairs of 4
         // signed bytes from the start of the section: the one form that linkers write.
-        if cursor.bytes(4)? != [1, 0x1b, 0x03, 0x3b] {
+        if cursor.bytes(4)? != SEARCH_FORM {
             return None;
         }
         cursor.u32()?;

@@ -1,11 +1,9 @@
 //! What unwinding needs to know of a Go program.
 //!
-//! Go keeps frame pointers, but not in functions that need no stack, nor in the first instructions
-//! of the others; there the return address is where the call put it, and the chain of frame
-//! pointers leaves out the caller. The table that every Go binary has for its own stack traces
-//! (`.gopclntab`, also in stripped ones) says where that is. From it comes a small one: for each
-//! function where it begins and how many bytes of it run without a frame; and the functions in
-//! which stacks end.
+//! Go writes no call frame information into its programs, but every one has the table of its own
+//! stack traces (`.gopclntab`, also stripped ones), which says for each instruction how far the
+//! return address lies above the stack pointer. From it comes a small table of these depths, and
+//! the few functions of the runtime in which stacks end or go on elsewhere.
 //!
 //! The layouts of 1.16, 1.18 and 1.20 are read; [`Header`] knows where things are in them.
 
@@ -13,77 +11,99 @@ use std::ops::Range;
 
 use profpipe_host::gopclntab::{Header, Version, signed, varint};
 
-/// The functions that a stack of Go ends in: of a goroutine, of a thread, of the stack that the
-/// scheduler and stack growth run on, of signal handlers and of calls from C.
-const ROOTS: [&str; 15] = [
-    "runtime.goexit",
-    "runtime.goexit.abi0",
-    "runtime.mcall",
-    "runtime.morestack",
-    "runtime.morestack.abi0",
-    "runtime.mstart",
-    "runtime.mstart.abi0",
-    "runtime.rt0_go",
-    "runtime.rt0_go.abi0",
-    "runtime.clone",
-    "runtime.clone.abi0",
-    "runtime.sigtramp",
-    "runtime.sigtramp.abi0",
-    "runtime.cgocallback",
-    "runtime.cgocallback.abi0",
+/// The functions where a stack of Go is not simply one frame after the other, by name.
+const SPECIAL: [(&str, GoFrame); 11] = [
+    // A goroutine, a thread and a program begin here.
+    ("runtime.goexit", GoFrame::Root),
+    ("runtime.mstart", GoFrame::Root),
+    ("runtime.rt0_go", GoFrame::Root),
+    ("runtime.clone", GoFrame::Root),
+    // Their callee runs on the stack of the thread; the frame pointer stays that of the goroutine.
+    ("runtime.systemstack", GoFrame::Switch),
+    ("runtime.asmcgocall", GoFrame::Switch),
+    // Nothing here leads back to the goroutine.
+    ("runtime.mcall", GoFrame::Leave),
+    ("runtime.morestack", GoFrame::Leave),
+    // Stands in the stack of a goroutine for one of those that switch: nobody has called it.
+    ("runtime.systemstack_switch", GoFrame::Placeholder),
+    // It keeps the registers of the interrupted code where they are.
+    ("runtime.sigtramp", GoFrame::NoFramePointer),
+    ("runtime.cgoSigtramp", GoFrame::NoFramePointer),
 ];
 
 /// The most functions of a program.
 const MAX_FUNCTIONS: usize = 1 << 21;
+/// The most changes of depth in a program: 16 MiB.
+const MAX_DEPTHS: usize = 1 << 21;
+
+/// How a stack goes on from a frame of Go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum GoFrame {
+    /// The return address lies above the frame, whose depth is known.
+    Ordinary,
+    /// Stacks end here.
+    Root,
+    /// The frame pointer leads to the caller, which is on another stack.
+    Switch,
+    /// The caller is on another stack, and nothing leads there.
+    Leave,
+    /// As `Ordinary`, but no call leads here.
+    Placeholder,
+    /// As `Ordinary`, but it keeps no frame pointer.
+    NoFramePointer,
+}
 
 /// The functions of a Go program.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Functions {
     /// The address that the rest is relative to.
     text: u64,
-    /// Where each function begins and how long it runs without a frame; in order.
-    frameless: Vec<(u32, u32)>,
-    roots: Vec<Range<u32>>,
+    /// From where on the stack pointer is how many bytes below the return address; in order.
+    depths: Vec<(u32, u32)>,
+    /// Where the last function ends.
+    end: u32,
+    special: Vec<(Range<u32>, GoFrame)>,
 }
 
 impl Functions {
-    /// True if the function at an address has no frame there: the return address is at the stack
-    /// pointer, or in the link register.
-    pub(crate) fn is_frameless(&self, address: u64) -> bool {
-        let Some(offset) = self.offset(address) else { return false };
-        let at = self.frameless.partition_point(|(start, _)| *start <= offset);
-        let function = at.checked_sub(1).and_then(|at| self.frameless.get(at));
-        function.is_some_and(|(start, length)| offset - start < *length)
+    /// How many bytes the return address lies above the stack pointer when the instruction at an
+    /// address runs; none if no function of Go is there.
+    pub(crate) fn depth(&self, address: u64) -> Option<u32> {
+        let offset = self.offset(address).filter(|offset| *offset < self.end)?;
+        let at = self.depths.partition_point(|(start, _)| *start <= offset);
+        self.depths.get(at.checked_sub(1)?).map(|(_, depth)| *depth)
     }
 
-    /// True if stacks end in the function at an address.
-    pub(crate) fn is_root(&self, address: u64) -> bool {
-        let offset = self.offset(address);
-        offset.is_some_and(|offset| self.roots.iter().any(|root| root.contains(&offset)))
+    /// How stacks go on from the function at an address.
+    pub(crate) fn frame(&self, address: u64) -> GoFrame {
+        let Some(offset) = self.offset(address) else { return GoFrame::Ordinary };
+        let found = self.special.iter().find(|(range, _)| range.contains(&offset));
+        found.map_or(GoFrame::Ordinary, |(_, frame)| *frame)
     }
 
     /// The bytes held in memory.
     pub(crate) fn bytes(&self) -> usize {
-        self.frameless.len() * size_of::<(u32, u32)>()
+        self.depths.capacity() * size_of::<(u32, u32)>()
     }
 
     /// True if nothing is known.
     pub(crate) fn is_empty(&self) -> bool {
-        self.frameless.is_empty()
+        self.depths.is_empty()
     }
 
     fn offset(&self, address: u64) -> Option<u32> {
         u32::try_from(address.checked_sub(self.text)?).ok()
     }
 
-    /// Reads a `.gopclntab` of a program whose code begins at `text`.
+    /// Reads a `.gopclntab` of a program whose code of Go begins at `text`, unless the table itself
+    /// says where.
     pub(crate) fn read(table: &[u8], text: u64) -> Option<Self> {
         let header = Header::parse(table)?;
         let is_usable = header.version >= Version::Go116 && header.little && header.pointer == 8;
         if !is_usable || header.functions > MAX_FUNCTIONS {
             return None;
         }
-        let roots = root_names(table.get(header.names..header.units)?);
+        let special = special_names(table.get(header.names..header.units)?);
         // Until 1.16 rows hold addresses, since then what is relative to the text, which position
         // independent programs, and all since 1.26, do not say.
         let is_relative = header.version >= Version::Go118;
@@ -93,7 +113,6 @@ impl Functions {
             u32::try_from(address.checked_sub(base)?).ok()
         };
         let mut functions = Self { text, ..Self::default() };
-        functions.frameless.reserve(header.functions);
         let mut next = header.row(table, 0);
         for number in 1..=header.functions {
             let row = std::mem::replace(&mut next, header.row(table, number));
@@ -104,35 +123,62 @@ impl Functions {
             else {
                 continue;
             };
-            if roots.contains(&name) {
-                functions.roots.push(start..end);
+            // Rows are in the order of addresses; what is not is malformed.
+            if start < functions.end || end <= start {
+                continue;
+            }
+            if let Some((_, frame)) = special.iter().find(|(special, _)| *special == name) {
+                functions.special.push((start..end, *frame));
             }
             let depths = table.get(header.values.checked_add(depths as usize)?..);
-            let length = end.saturating_sub(start);
-            let frameless = depths.and_then(|depths| without_frame(depths, header.quantum.into()));
-            functions.frameless.push((start, frameless.unwrap_or(0).min(length)));
+            functions.add_depths(start, end, depths.unwrap_or_default(), header.quantum.into());
+            functions.end = end;
+            if functions.depths.len() > MAX_DEPTHS {
+                return None;
+            }
         }
-        functions.frameless.sort_unstable();
+        functions.depths.shrink_to_fit();
         Some(functions)
     }
-}
 
-/// The length of a function's code before its frame is set up, by its table of stack depths.
-fn without_frame(mut depths: &[u8], quantum: u32) -> Option<u32> {
-    // The depth starts at -1; 0 at first means no frame.
-    if signed(varint(&mut depths)?) != 1 {
-        return Some(0);
+    /// Adds the depths of a function, pairs of a difference of the depth, from -1 on, and how far
+    /// it goes.
+    fn add_depths(&mut self, start: u32, end: u32, mut pairs: &[u8], quantum: u32) {
+        let (mut at, mut depth) = (start, -1_i64);
+        let mut last = None;
+        while at < end {
+            let (Some(difference), Some(length)) = (varint(&mut pairs), varint(&mut pairs)) else {
+                break;
+            };
+            if difference == 0 && at != start {
+                break;
+            }
+            depth += signed(difference);
+            let known = u32::try_from(depth).unwrap_or(0);
+            if last != Some(known) {
+                self.depths.push((at, known));
+                last = Some(known);
+            }
+            at = at.saturating_add(length.saturating_mul(quantum).max(1));
+        }
+        if last.is_none() {
+            self.depths.push((start, 0));
+        }
     }
-    varint(&mut depths)?.checked_mul(quantum)
 }
 
-/// The offsets of the root functions' names in the table of names.
-fn root_names(names: &[u8]) -> Vec<u32> {
+/// The offsets of the special functions' names in the table of names.
+fn special_names(names: &[u8]) -> Vec<(u32, GoFrame)> {
     let mut found = Vec::new();
     let mut at = 0;
     for name in names.split(|byte| *byte == 0) {
-        if name.starts_with(b"runtime.") && ROOTS.iter().any(|root| root.as_bytes() == name) {
-            found.extend(u32::try_from(at));
+        if name.starts_with(b"runtime.") {
+            // What is written in assembly has the name of its calling convention, too.
+            let bare = name.strip_suffix(b".abi0").unwrap_or(name);
+            let special = SPECIAL.iter().find(|(special, _)| special.as_bytes() == bare);
+            if let (Some((_, frame)), Ok(at)) = (special, u32::try_from(at)) {
+                found.push((at, *frame));
+            }
         }
         at += name.len() + 1;
     }

@@ -5,20 +5,28 @@
 //! is left to the table of images.
 
 use std::fs::File;
+use std::ops::Range;
 use std::sync::Arc;
 
 use framehop::{CacheNative, ExplicitModuleSectionInfo, MayAllocateDuringUnwind, Module};
 use framehop::{Unwinder as _, UnwinderNative};
 
 use super::bytes::Bytes;
+use super::code::{self, AROUND, Code};
+use super::frame_table::FrameTable;
 use super::go;
+use super::loader::ReadTables;
 use super::rules::Sections;
-use profpipe_host::elf::Identity;
+use profpipe_host::content::Content as _;
+use profpipe_host::elf::{Identity, Segment};
 
 /// What the cache and the scratch memory of an unwinder take beside its tables: 33,088 bytes by
 /// `mallinfo2`, and a little for what describes the module. Small programs have tables of hundreds of
 /// bytes.
 pub(crate) const UNWINDER_BYTES: usize = 34 << 10;
+
+/// How much code is looked at to find out whether it is one function.
+const MAX_FUNCTION: u64 = 4096;
 
 /// The number of an image.
 pub(crate) type ImageIx = u32;
@@ -44,8 +52,6 @@ pub(crate) struct Image {
     pub(crate) file: Option<Arc<File>>,
     /// The content, if it is not a file.
     pub(crate) memory: Option<Bytes>,
-    /// The file is the dynamic loader, whose start-up code has no unwinding rules.
-    pub(crate) loader: bool,
     pub(super) rules: Rules,
     /// The bytes that the rules take.
     pub(super) bytes: usize,
@@ -63,9 +69,17 @@ pub(super) enum Rules {
     Coming,
     /// The file has none.
     None,
-    Ready(Box<Unwinder>),
-    /// The program is one of Go, which keeps frame pointers.
-    Go(Box<go::Functions>),
+    Ready(Box<Tables>),
+}
+
+/// What there is to unwind an image with.
+pub(crate) struct Tables {
+    /// Its own unwinder, if its tables are held.
+    pub(crate) unwinder: Option<Unwinder>,
+    /// Its call frame information, the first that covers an address counts.
+    pub(super) frames: Vec<FrameTable>,
+    /// The functions of a Go program.
+    pub(crate) go: Option<go::Functions>,
 }
 
 /// Unwinding rules with a cache.
@@ -81,7 +95,6 @@ impl Image {
             htlhash,
             file: None,
             memory: None,
-            loader: false,
             rules: Rules::Absent,
             bytes: 0,
             used: 0,
@@ -89,14 +102,23 @@ impl Image {
         }
     }
 
-    /// Takes the rules that were read; none if there are none.
-    pub(super) fn set_rules(&mut self, sections: Sections) {
-        self.bytes = sections.bytes();
-        if self.bytes == 0 {
+    /// Takes the tables that were read; none if there are none.
+    pub(super) fn set_rules(&mut self, read: ReadTables) {
+        let ReadTables { sections, frames, go } = read;
+        self.bytes = frames.iter().map(FrameTable::bytes).sum::<usize>()
+            + go.as_ref().map_or(0, go::Functions::bytes);
+        if frames.is_empty() && go.is_none() {
             self.rules = Rules::None;
             return;
         }
-        self.bytes += UNWINDER_BYTES;
+        let unwinder = sections.eh_frame.is_some().then(|| {
+            self.bytes += UNWINDER_BYTES;
+            self.unwinder(sections)
+        });
+        self.rules = Rules::Ready(Box::new(Tables { unwinder, frames, go }));
+    }
+
+    fn unwinder(&self, sections: Sections) -> Unwinder {
         let ends = self.identity.segments.iter();
         let end = ends.map(|segment| segment.address.saturating_add(segment.length)).max();
         let base = self.identity.base;
@@ -108,13 +130,65 @@ impl Image {
             eh_frame: sections.eh_frame.map(|(_, bytes)| bytes),
             eh_frame_hdr_svma: sections.eh_frame_hdr.as_ref().map(|(range, _)| range.clone()),
             eh_frame_hdr: sections.eh_frame_hdr.map(|(_, bytes)| bytes),
-            debug_frame: sections.debug_frame,
             ..Default::default()
         };
         // Addresses are looked up as the file states them, so the module lies where it says.
         let module = Module::new(String::new(), base..end.unwrap_or(base), base, info);
         let mut rules = UnwinderNative::new();
         rules.add_module(module);
-        self.rules = Rules::Ready(Box::new(Unwinder { rules, cache: CacheNative::new() }));
+        Unwinder { rules, cache: CacheNative::new() }
+    }
+
+    /// What stands in the file at an address, before and from there on.
+    pub(super) fn code(&self, address: u64) -> Code {
+        let mut bytes = [0; 2 * AROUND];
+        let from = address.wrapping_sub(AROUND as u64);
+        let got = self.read_code(from, &mut bytes);
+        let (before, after) = bytes.split_at(AROUND);
+        if got == bytes.len() {
+            return Code::read(before, after, address);
+        }
+        // At an end of the code.
+        let mut bytes = [0; AROUND];
+        let got = self.read_code(from, &mut bytes);
+        let before = if got == bytes.len() { &bytes[..] } else { &[] };
+        let mut bytes = [0; AROUND];
+        let got = self.read_code(address, &mut bytes);
+        Code::read(before, bytes.get(..got).unwrap_or_default(), address)
+    }
+
+    /// Whether the code from the start of a range keeps a frame pointer up to its end, with no other
+    /// function in between as far as can be told.
+    pub(super) fn keeps_frame_pointer(&self, code: Range<u64>) -> bool {
+        let length = code.end.saturating_sub(code.start);
+        if length > MAX_FUNCTION {
+            return false;
+        }
+        let mut bytes = vec![0; length as usize];
+        self.read_code(code.start, &mut bytes) == bytes.len() && code::keeps_frame_pointer(&bytes)
+    }
+
+    /// Whether an address is in the code of the file.
+    pub(super) fn has_code(&self, address: u64) -> bool {
+        self.segment(address).is_some()
+    }
+
+    fn segment(&self, address: u64) -> Option<&Segment> {
+        let mut segments = self.identity.segments.iter();
+        segments.find(|it| address >= it.address && address - it.address < it.length)
+    }
+
+    /// Reads code; how many bytes there were.
+    fn read_code(&self, address: u64, buffer: &mut [u8]) -> usize {
+        let Some(segment) = self.segment(address) else { return 0 };
+        let at = address - segment.address;
+        let most = (segment.length - at).min(buffer.len() as u64) as usize;
+        let buffer = buffer.get_mut(..most).unwrap_or_default();
+        let offset = segment.offset.saturating_add(at);
+        match (&self.file, &self.memory) {
+            (Some(file), _) => file.read_at(buffer, offset).unwrap_or(0),
+            (None, Some(memory)) => memory.read_at(buffer, offset).unwrap_or(0),
+            (None, None) => 0,
+        }
     }
 }

@@ -14,9 +14,11 @@ use std::time::{Duration, Instant};
 use profpipe_engine::overhead::{Overhead, Stage, Work};
 use profpipe_engine::telemetry::Counter;
 
+use super::cfi::{self, Kind};
+use super::frame_table::{self, FrameTable, Search, Storage};
+use super::go;
 use super::image::{FileKey, Image, ImageIx};
 use super::rules::Sections;
-use super::{cfi, go};
 use profpipe_host::content::Content;
 use profpipe_host::elf::{Identity, htlhash};
 use profpipe_host::{hex, proc};
@@ -30,15 +32,25 @@ const MAX_REQUESTS: usize = 4096;
 pub(crate) enum LoadRequest {
     /// Open the file that is mapped there, and read who it is.
     Open(FileKey, FileMapping),
-    /// Read the unwinding tables of this image. True if it is a Go program.
-    Rules(ImageIx, Arc<dyn Content + Send + Sync>, bool),
+    /// Read the unwinding tables of this image.
+    Rules(ImageIx, Arc<dyn Content + Send + Sync>),
 }
 
 /// What comes back.
 pub(crate) enum LoadResponse {
     Opened(FileKey, Option<Box<Image>>),
-    Rules(ImageIx, Sections),
-    Go(ImageIx, Box<go::Functions>),
+    Rules(ImageIx, Box<ReadTables>),
+}
+
+/// The unwinding tables of an image.
+#[derive(Default)]
+pub(crate) struct ReadTables {
+    /// The sections that are held and may be used.
+    pub(crate) sections: Sections,
+    /// All of its call frame information.
+    pub(crate) frames: Vec<FrameTable>,
+    /// The functions of a Go program.
+    pub(crate) go: Option<go::Functions>,
 }
 
 /// Where in the memory of which process a file is mapped.
@@ -113,22 +125,11 @@ fn reply(request: LoadRequest, work: &mut Work) -> LoadResponse {
             let image = if key == FileKey::Vdso { vdso() } else { open(&key, &place) };
             LoadResponse::Opened(key, image.map(Box::new))
         }
-        LoadRequest::Rules(image, content, false) => {
+        LoadRequest::Rules(image, content) => {
             let sections =
                 Sections::read(&Slowly { content: &*content, work: RefCell::new(&mut *work) });
             work.breathe();
-            LoadResponse::Rules(image, trusted(sections, work))
-        }
-        // Go writes no rules for its own code, and the rules that the C parts of a program have
-        // do not cover it.
-        LoadRequest::Rules(image, content, true) => {
-            let sections =
-                Sections::read(&Slowly { content: &*content, work: RefCell::new(&mut *work) });
-            work.breathe();
-            let text = sections.text.map_or(0, |range| range.start);
-            let table = sections.gopclntab.as_deref();
-            let functions = table.and_then(|table| go::Functions::read(table, text));
-            LoadResponse::Go(image, Box::new(functions.unwrap_or_default()))
+            LoadResponse::Rules(image, Box::new(tables(sections, content, work)))
         }
     }
 }
@@ -163,26 +164,61 @@ impl Content for Slowly<'_> {
     }
 }
 
-/// Leaves out the sections that may not be used.
-fn trusted(mut sections: Sections, work: &mut Work) -> Sections {
+/// Makes tables of the sections that may be used; the others are left out.
+fn tables(
+    mut sections: Sections,
+    content: Arc<dyn Content + Send + Sync>,
+    work: &mut Work,
+) -> ReadTables {
+    let mut frames = Vec::new();
+    // The rules that the C parts of a Go program have do not cover its own code, and it has none.
+    let go = sections.gopclntab.take().and_then(|table| {
+        let text = sections.go_text.or(sections.text.as_ref().map(|range| range.start));
+        go::Functions::read(&table, text.unwrap_or(0)).filter(|functions| !functions.is_empty())
+    });
+    work.breathe();
     if let Some((range, rules)) = &sections.eh_frame {
-        let frames = cfi::check(rules, cfi::Kind::EhFrame, &mut || work.breathe());
-        let search = sections.eh_frame_hdr.as_ref().map(|(range, bytes)| (range.start, &**bytes));
-        match (frames, search) {
-            // Without the search table one is made from the entries themselves.
-            (Some(frames), Some(search)) if !cfi::check_search(search, range.start, &frames) => {
-                sections.eh_frame_hdr = None;
+        let checked = cfi::check(rules, Kind::EhFrame, &mut || work.breathe());
+        let linked = sections.eh_frame_hdr.take().filter(|(header, search)| {
+            let search = (header.start, &**search);
+            checked.as_ref().is_some_and(|entries| cfi::check_search(search, range.start, entries))
+        });
+        let search = match (&checked, &linked) {
+            (None, _) => None,
+            (_, Some((range, bytes))) => Some(Search::Linked(range.start, bytes.clone())),
+            (_, None) => {
+                frame_table::search(rules, range.start, Kind::EhFrame, &mut || work.breathe())
             }
-            (Some(_), _) => {}
-            (None, _) => (sections.eh_frame, sections.eh_frame_hdr) = (None, None),
+        };
+        sections.eh_frame_hdr = linked;
+        frames.extend(search.map(|search| FrameTable {
+            kind: Kind::EhFrame,
+            address: range.start,
+            storage: Storage::Held(rules.clone()),
+            search,
+        }));
+        if frames.is_empty() {
+            (sections.eh_frame, sections.eh_frame_hdr) = (None, None);
         }
-    }
-    if let Some(rules) = &sections.debug_frame
-        && cfi::check(rules, cfi::Kind::DebugFrame, &mut || work.breathe()).is_none()
+    } else if let Some((range, offset)) = sections.large_eh_frame.take()
+        && let Some((header, bytes)) = sections.eh_frame_hdr.take()
     {
-        sections.debug_frame = None;
+        frames.push(FrameTable {
+            kind: Kind::EhFrame,
+            address: range.start,
+            storage: Storage::File(content, offset, range.end.saturating_sub(range.start)),
+            search: Search::Linked(header.start, bytes),
+        });
     }
-    sections
+    if let Some(rules) = sections.debug_frame.take()
+        && cfi::check(&rules, Kind::DebugFrame, &mut || work.breathe()).is_some()
+        && let Some(search) =
+            frame_table::search(&rules, 0, Kind::DebugFrame, &mut || work.breathe())
+    {
+        let (kind, storage) = (Kind::DebugFrame, Storage::Held(rules));
+        frames.push(FrameTable { kind, address: 0, storage, search });
+    }
+    ReadTables { sections, frames, go }
 }
 
 /// Opens a mapped file and makes sure that it is the one that the kernel named.
@@ -197,7 +233,7 @@ fn open(key: &FileKey, place: &FileMapping) -> Option<Image> {
     ];
     for (at, candidate) in candidates.iter().enumerate() {
         let Ok(file) = open_regular(candidate) else { continue };
-        let Some(image) = read(file, path) else { continue };
+        let image = read(file);
         let exact = at == 0;
         let same = match key {
             FileKey::Build(id) => image.identity.build_id.as_deref() == Some(&*hex(id)),
@@ -224,15 +260,13 @@ fn open_regular(path: &str) -> std::io::Result<File> {
     if file.metadata()?.is_file() { Ok(file) } else { Err(std::io::ErrorKind::InvalidInput.into()) }
 }
 
-fn read(file: File, path: &str) -> Option<Image> {
+fn read(file: File) -> Image {
     let hash = htlhash(&file);
     // Not ELF: code may be mapped from any file.
     let identity = Identity::read(&file).unwrap_or_default();
-    let name = path.rsplit('/').next().unwrap_or_default();
     let mut image = Image::new(identity, hash);
-    image.loader = name.starts_with("ld-") || name.starts_with("ld.so") || name == "ld64.so.2";
     image.file = Some(Arc::new(file));
-    Some(image)
+    image
 }
 
 /// The vdso of this process, which every 64-bit process of the host shares.

@@ -15,6 +15,11 @@ use super::bytes::Bytes;
 
 /// The largest table of unwinding rules that we read.
 const MAX_TABLE: u64 = 40 << 20;
+/// From this size on a table stays in its file, if it has a search table.
+const LARGE_TABLE: u64 = 3 << 20;
+
+/// How a search table begins whose pairs are 4 signed bytes each, relative to its own start.
+pub(crate) const SEARCH_FORM: &[u8] = &[1, 0x1b, 0x03, 0x3b];
 
 /// The sections that unwinding needs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -23,19 +28,16 @@ pub(crate) struct Sections {
     pub(crate) got: Option<Range<u64>>,
     pub(crate) eh_frame: Option<(Range<u64>, Bytes)>,
     pub(crate) eh_frame_hdr: Option<(Range<u64>, Bytes)>,
+    /// An `.eh_frame` that is too large to be held: its addresses, and where it is in the file.
+    pub(crate) large_eh_frame: Option<(Range<u64>, u64)>,
     pub(crate) debug_frame: Option<Bytes>,
     /// The function table of a Go program.
     pub(crate) gopclntab: Option<Bytes>,
+    /// Where the code of a Go program begins, if the file says it.
+    pub(crate) go_text: Option<u64>,
 }
 
 impl Sections {
-    /// The bytes held in memory.
-    pub(crate) fn bytes(&self) -> usize {
-        self.eh_frame.as_ref().map_or(0, |(_, bytes)| bytes.len())
-            + self.eh_frame_hdr.as_ref().map_or(0, |(_, bytes)| bytes.len())
-            + self.debug_frame.as_ref().map_or(0, |bytes| bytes.len())
-    }
-
     /// Reads the sections of a 64-bit little-endian file, empty where they are not there or not of
     /// use.
     pub(crate) fn read<C: Content + ?Sized>(content: &C) -> Self {
@@ -47,7 +49,13 @@ impl Sections {
         for section in headers.sections.iter().flatten() {
             sections.add(content, &headers, section);
         }
-        if sections.eh_frame.is_none() {
+        if sections.large_eh_frame.is_some() && !sections.has_search_table() {
+            sections.hold_large(content, headers.length);
+        }
+        if sections.gopclntab.is_some() {
+            sections.go_text = go_text(content, &headers);
+        }
+        if sections.eh_frame.is_none() && sections.large_eh_frame.is_none() {
             let mut segments = headers.segments.iter().flatten();
             let header = segments.rfind(|segment| segment.kind == PT_GNU_EH_FRAME.0);
             header.and_then(|header| sections.add_frame_header(content, headers.length, header));
@@ -67,11 +75,29 @@ impl Sections {
         match headers.name(section) {
             b".text" => self.text = Some(range),
             b".got" => self.got = Some(range),
+            b".eh_frame" if section.size >= LARGE_TABLE && section.has_bytes() => {
+                self.large_eh_frame = (!section.is_compressed()).then_some((range, section.offset));
+            }
             b".eh_frame" => self.eh_frame = whole().map(|bytes| (range, bytes)),
             b".eh_frame_hdr" => self.eh_frame_hdr = whole().map(|bytes| (range, bytes)),
             b".debug_frame" => self.debug_frame = whole(),
             b".gopclntab" | b".data.rel.ro.gopclntab" => self.gopclntab = whole(),
             _ => {}
+        }
+    }
+
+    /// Whether there is a search table in the one form that linkers write.
+    fn has_search_table(&self) -> bool {
+        self.eh_frame_hdr.as_ref().is_some_and(|(_, bytes)| bytes.starts_with(SEARCH_FORM))
+    }
+
+    /// Reads a large table after all.
+    fn hold_large<C: Content + ?Sized>(&mut self, content: &C, length: u64) {
+        let Some((range, offset)) = self.large_eh_frame.take() else { return };
+        let size = range.end.saturating_sub(range.start);
+        if size <= MAX_TABLE {
+            let bytes = Bytes::read(content, length, offset, size);
+            self.eh_frame = bytes.map(|bytes| (range, bytes));
         }
     }
 
@@ -95,4 +121,30 @@ impl Sections {
         self.eh_frame = Some((start..start.checked_add(size)?, rules));
         Some(())
     }
+}
+
+/// Where the module's own description (`runtime.moduledata`) has the address of its code.
+const MODULE_TEXT: u64 = 176;
+/// The most relocations looked at.
+const MAX_RELOCATIONS: u64 = 1 << 18;
+
+/// Where the code of a Go program begins: since 1.26 there is a section that says it, and in position
+/// independent programs a relocation of it.
+fn go_text<C: Content + ?Sized>(content: &C, headers: &Headers) -> Option<u64> {
+    let mut all = headers.sections.iter().flatten();
+    let module = all.clone().find(|section| headers.name(section) == b".go.module")?;
+    let word = |bytes: &[u8]| bytes.first_chunk::<8>().map(|bytes| u64::from_le_bytes(*bytes));
+    let at = module.offset.checked_add(MODULE_TEXT)?;
+    let stated = word(&content::read(content, headers.length, at, 8).ok()?)?;
+    if stated != 0 {
+        return Some(stated);
+    }
+    let place = module.address.checked_add(MODULE_TEXT)?;
+    let relocations = all.find(|section| headers.name(section) == b".rela.dyn")?;
+    let size = relocations.size.min(MAX_RELOCATIONS * 24);
+    let bytes = content::read(content, headers.length, relocations.offset, size).ok()?;
+    // Place, kind and symbol, addend.
+    let mut entries = bytes.as_chunks::<24>().0.iter();
+    let found = entries.find(|entry| word(&entry[..]) == Some(place))?;
+    word(found.get(16..)?)
 }

@@ -5,14 +5,18 @@
 //! needed.
 
 use std::fs::File;
+use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
+use gimli::UnwindContext;
 use hashbrown::{HashMap, HashSet};
 
-use super::go;
-use super::image::{FileKey, Image, ImageIx, Rules, Unwinder};
+use super::cfi::Kind;
+use super::frame_rules::FrameRules;
+use super::image::{FileKey, Image, ImageIx, Rules, Tables};
 use super::loader::{FileMapping, LoadRequest, LoadResponse, Loader};
+use super::places::{At, Place, Places};
 use crate::perf::linux::handoff::shrink;
 use profpipe_host::content::Content;
 
@@ -42,6 +46,10 @@ pub(crate) struct Images {
     pub(crate) loads: u64,
     /// Answers of the loader so far.
     responses: u64,
+    places: Places,
+    /// Room to read entries into, and to run them in.
+    buffer: Vec<u8>,
+    context: UnwindContext<usize>,
 }
 
 impl Images {
@@ -58,6 +66,9 @@ impl Images {
             sweeps: 0,
             loads: 0,
             responses: 0,
+            places: Places::new(),
+            buffer: Vec::new(),
+            context: UnwindContext::new(),
         }
     }
 
@@ -129,23 +140,13 @@ impl Images {
                     self.add(key, *image);
                 }
             }
-            LoadResponse::Go(at, functions) => {
-                self.loads += 1;
-                if let Some(image) = self.images.get_mut(&at)
-                    && matches!(image.rules, Rules::Coming)
-                {
-                    image.bytes = functions.bytes();
-                    self.bytes += image.bytes;
-                    image.rules = Rules::Go(functions);
-                }
-            }
-            LoadResponse::Rules(at, sections) => {
+            LoadResponse::Rules(at, tables) => {
                 self.loads += 1;
                 let Some(image) = self.images.get_mut(&at) else { return };
                 if !matches!(image.rules, Rules::Coming) {
                     return;
                 }
-                image.set_rules(sections);
+                image.set_rules(*tables);
                 self.bytes += image.bytes;
                 if self.bytes > BUDGET {
                     self.evict(at);
@@ -178,11 +179,11 @@ impl Images {
         self.images.get(&at)
     }
 
-    /// The unwinder of an image, read when first asked for and again if it was dropped. None if it
-    /// has no rules, or not yet: see [`Images::is_unready`].
-    pub(crate) fn unwinder(&mut self, at: ImageIx) -> Option<&mut Unwinder> {
+    /// What there is to unwind an image with, read when first asked for and again if it was
+    /// dropped. None if there is nothing, or not yet: see [`Images::is_unready`].
+    pub(crate) fn tables(&mut self, at: ImageIx) -> Option<&mut Tables> {
         match self.rules(at)? {
-            Rules::Ready(unwinder) => Some(unwinder),
+            Rules::Ready(tables) => Some(tables),
             _ => None,
         }
     }
@@ -192,12 +193,47 @@ impl Images {
         matches!(self.rules(at), Some(Rules::Coming))
     }
 
-    /// The functions of an image that is a Go program.
-    pub(crate) fn go(&mut self, at: ImageIx) -> Option<&go::Functions> {
-        match self.rules(at)? {
-            Rules::Go(functions) => Some(functions),
-            _ => None,
+    /// What is at an address of a file; nothing is known yet while its tables are read, which this
+    /// may begin.
+    pub(crate) fn place(&mut self, at: At) -> Option<Arc<Place>> {
+        if let Some(place) = self.places.get(at) {
+            return Some(Arc::clone(place));
         }
+        if self.is_unready(at.image) {
+            return None;
+        }
+        let image = self.images.get(&at.image)?;
+        if matches!(image.rules, Rules::Absent) {
+            // The loader has too much to do.
+            return None;
+        }
+        let code = image.code(at.address);
+        let mut rules = None;
+        if let Rules::Ready(tables) = &image.rules {
+            let address = at.instruction();
+            for table in &tables.frames {
+                let Some(entry) = table.entry(address, &mut self.buffer) else { continue };
+                let is_framehops = tables.unwinder.is_some() && entry.kind == Kind::EhFrame;
+                rules = FrameRules::read(&entry, address, is_framehops, &mut self.context);
+                if rules.is_some() {
+                    break;
+                }
+            }
+        }
+        let place = Arc::new(Place { rules, code });
+        self.places.insert(at, Arc::clone(&place));
+        Some(place)
+    }
+
+    /// Whether the code of a range of a file is that of one function, as far as can be told, which
+    /// has set up a frame pointer.
+    pub(crate) fn keeps_frame_pointer(&self, image: ImageIx, code: Range<u64>) -> bool {
+        self.images.get(&image).is_some_and(|image| image.keeps_frame_pointer(code))
+    }
+
+    /// Whether an address of a file is in its code.
+    pub(crate) fn has_code(&self, image: ImageIx, address: u64) -> bool {
+        self.images.get(&image).is_some_and(|image| image.has_code(address))
     }
 
     fn rules(&mut self, at: ImageIx) -> Option<&mut Rules> {
@@ -212,9 +248,12 @@ impl Images {
                 }
                 (Some(file), _) => Arc::<File>::clone(file),
                 (None, Some(memory)) => Arc::new(memory.clone()),
-                (None, None) => return None,
+                (None, None) => {
+                    image.rules = Rules::None;
+                    return None;
+                }
             };
-            if self.loader.ask(LoadRequest::Rules(at, content, image.identity.go)) {
+            if self.loader.ask(LoadRequest::Rules(at, content)) {
                 image.rules = Rules::Coming;
             }
         }
@@ -250,6 +289,7 @@ impl Images {
             image.bytes = 0;
             image.rules = Rules::None;
         }
+        self.places.forget(at);
     }
 
     /// Drops the tables used longest ago until the rest fits, but not those of `keep`.

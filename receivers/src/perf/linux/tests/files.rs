@@ -66,7 +66,12 @@ proptest! {
         if let Some(cut) = cut {
             bytes.truncate(cut.index(bytes.len()));
         }
-        prop_assert!(Sections::read(&bytes[..]).bytes() <= 3 * bytes.len());
+        let read = Sections::read(&bytes[..]);
+        let held = [read.debug_frame, read.gopclntab].into_iter().flatten();
+        let framed = [read.eh_frame, read.eh_frame_hdr].into_iter().flatten();
+        for table in held.chain(framed.map(|(_, table)| table)) {
+            prop_assert!(table.len() <= bytes.len());
+        }
     }
 
     /// Scenario: arbitrary text as a list of CPUs.
@@ -177,17 +182,17 @@ fn go_table() -> Vec<u8> {
 }
 
 /// Scenario: the function table of a Go program.
-/// Guarantees: it says where functions have no frame yet or at all, and where stacks end.
+/// Guarantees: it says at each address how deep the stack is, and where stacks end.
 #[test]
-fn reads_where_go_functions_have_no_frame() {
+fn reads_the_depths_of_go_functions() {
     let functions = go::Functions::read(&go_table(), 0).unwrap();
-    let frameless = |offset: u64| functions.is_frameless(0x1000 + offset);
-    assert!(frameless(0) && frameless(4) && !frameless(5) && !frameless(31));
-    assert!(frameless(32) && frameless(63));
-    assert!(!frameless(64));
-    assert!(!functions.is_frameless(0) && !functions.is_frameless(u64::MAX));
-    let root = |offset: u64| functions.is_root(0x1000 + offset);
-    assert!(!root(63) && root(64) && root(95) && !root(96));
+    let depths = |offset: u64| functions.depth(0x1000 + offset);
+    assert_eq!([0, 4, 5, 31].map(depths), [Some(0), Some(0), Some(8), Some(8)]);
+    assert_eq!([32, 63, 64, 95].map(depths), [Some(0), Some(0), Some(8), Some(8)]);
+    assert_eq!((depths(96), functions.depth(0), functions.depth(u64::MAX)), (None, None, None));
+    let frame = |offset: u64| functions.frame(0x1000 + offset);
+    assert_eq!([63, 96].map(frame), [go::GoFrame::Ordinary; 2]);
+    assert_eq!([64, 95].map(frame), [go::GoFrame::Root; 2]);
 }
 
 proptest! {
@@ -208,7 +213,7 @@ proptest! {
         bytes.truncate(cut.index(bytes.len() + 1));
         for bytes in [bytes, noise] {
             if let Some(functions) = go::Functions::read(&bytes, 0x1000) {
-                let _ = (functions.is_frameless(address), functions.is_root(address));
+                let _ = (functions.depth(address), functions.frame(address));
             }
         }
     }

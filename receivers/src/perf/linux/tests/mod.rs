@@ -7,6 +7,7 @@
     reason = "a test fails by panicking and may say why it does nothing"
 )]
 
+mod code;
 mod contexts;
 mod files;
 mod processes;

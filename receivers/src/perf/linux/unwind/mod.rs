@@ -1,33 +1,38 @@
 //! From a sample to the frames of its stack.
 //!
-//! The user half is unwound with the rules of the images it passes through, one frame at a time;
-//! code without rules (Go, just-in-time compiled code) is walked along frame pointers. Where that
-//! ends early, the chain that the kernel walked continues it: the kernel could read the whole stack
-//! and follow it when a runtime switched stacks. Nothing of the stack but addresses leaves here.
+//! The user half is unwound one frame at a time ([`step`]): by call frame information where there
+//! is some, with `framehop` where the stack pointer and the frame pointer suffice and with all
+//! [`registers`] where not ([`evaluate`]); by Go's own tables in Go; along frame pointers in code
+//! without either, which marks the stack. Where the copy of the [`stack`] ends, the
+//! [`kernel_chain`] may continue it. What is not code of the process behind a call is no frame, so
+//! nothing of the stack but return addresses leaves here; and a stack is complete only if a place
+//! where stacks begin was reached.
 
-use framehop::{CacheNative, Error, FrameAddress, MayAllocateDuringUnwind, UnwindRegsNative};
-use framehop::{Unwinder as _, UnwinderNative};
+mod evaluate;
+mod kernel_chain;
+pub(super) mod registers;
+mod stack;
+mod step;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
+use registers::RegisterSet;
+use stack::Stack;
+use step::{FramePointer, Spot, Step, Surroundings, cut};
+
 use crate::perf::linux::handoff::{Frame, KERNEL_ROW, NO_ROW, Unwound};
-use crate::perf::linux::images::bytes::Bytes;
-use crate::perf::linux::images::image::{ImageIx, Unwinder};
 use crate::perf::linux::images::table::Images;
 use crate::perf::linux::processes::process::{Code, Process};
 use crate::perf::linux::records::arch;
 use crate::perf::linux::records::record::{Half, Sample};
 use profpipe_engine::overhead::Rung;
 
-/// The most frames of a stack.
+/// The most frames of each half of a stack.
 const MAX_FRAMES: usize = 512;
 /// How long one stack may take: tables can be made so that every frame takes long.
 const MAX_TIME: Duration = Duration::from_millis(5);
 /// How far above the stack pointer an address is still on the same stack.
 const STACK_SPAN: u64 = 64 << 20;
-/// How far after the entry point of a program its start code may go.
-const START_CODE: u64 = 64;
 
 /// Turns samples into frames; keeps its buffers.
 pub(crate) struct Unwinding {
@@ -36,11 +41,7 @@ pub(crate) struct Unwinding {
     /// The stack ends early because the rules of an image are still being read.
     pub(crate) waiting: bool,
     chain: Vec<u64>,
-    walk: Vec<u64>,
-    /// Walks along frame pointers.
-    plain: Unwinder,
-    /// The bytes of stack that a full dump has.
-    dump: usize,
+    walk: Vec<Spot>,
     use_rules: bool,
     /// Only the interrupted function is wanted.
     leaf_only: bool,
@@ -49,16 +50,13 @@ pub(crate) struct Unwinding {
 }
 
 impl Unwinding {
-    /// `dump` is the size of stack dumps; `use_rules` is false to follow frame pointers only.
-    pub(crate) fn new(dump: usize, use_rules: bool) -> Self {
-        let rules: UnwinderNative<Bytes, MayAllocateDuringUnwind> = UnwinderNative::new();
+    /// `use_rules` is false to follow frame pointers only.
+    pub(crate) fn new(use_rules: bool) -> Self {
         Self {
             frames: Vec::new(),
             waiting: false,
             chain: Vec::new(),
             walk: Vec::new(),
-            plain: Unwinder { rules, cache: CacheNative::new() },
-            dump,
             use_rules,
             leaf_only: false,
             chain_only: false,
@@ -66,8 +64,7 @@ impl Unwinding {
     }
 
     /// From now on stacks are taken as a rung of quality says.
-    pub(crate) fn set_rung(&mut self, rung: Rung, dump: usize) {
-        self.dump = dump;
+    pub(crate) fn set_rung(&mut self, rung: Rung) {
         self.leaf_only = rung == Rung::Leaf;
         self.chain_only = rung == Rung::FramePointers;
     }
@@ -98,43 +95,41 @@ impl Unwinding {
                 _ => {}
             }
         }
-        let unwound = match &sample.registers {
+        let set = sample.registers.as_ref().map(arch::register_set);
+        let leaf = match &set {
+            Some(set) => Some(set.instruction()),
+            None => self.chain.first().copied(),
+        };
+        let unwound = match leaf.map(|leaf| (leaf, Spot::find(leaf, true, process, images))) {
+            None => None,
             // While a thread executes another program its registers are still those of the old
             // one, whose code is gone.
-            Some(registers)
-                if !self.frames.is_empty()
-                    && process.find(arch::instruction(registers)).is_none() =>
-            {
-                None
+            Some((_, None)) if !self.frames.is_empty() => None,
+            // The processor runs there, so it is code; what of, nobody knows.
+            Some((leaf, None)) => {
+                self.frames.push(Frame { row: NO_ROW, address: leaf });
+                Some(Unwound::Broken)
             }
-            Some(registers) if self.leaf_only => {
-                self.walk.push(arch::instruction(registers));
+            Some((_, Some(leaf))) if self.leaf_only => {
+                self.walk.push(leaf);
                 Some(Unwound::Truncated)
             }
-            Some(_) if self.chain_only && !self.chain.is_empty() => {
-                self.walk.extend_from_slice(&self.chain);
-                Some(self.chain_extent(process, images))
-            }
-            Some(registers) => Some(self.user_half(registers, sample.stack, process, images)),
-            None if self.chain.is_empty() => None,
-            None => {
-                self.walk.extend_from_slice(&self.chain);
-                Some(self.chain_extent(process, images))
-            }
+            Some((_, Some(leaf))) => Some(match &set {
+                Some(set) if self.use_rules && (!self.chain_only || self.chain.is_empty()) => {
+                    self.user_half(&leaf, set, sample.stack, process, images)
+                }
+                _ => self.by_chain(leaf, process, images),
+            }),
         };
-        for (at, address) in self.walk.iter().enumerate() {
-            if self.frames.len() >= 2 * MAX_FRAMES {
-                break;
-            }
-            let address = address.wrapping_sub(u64::from(at > 0));
-            let frame = match process.find(address).map(|mapping| mapping.code) {
+        for spot in &self.walk {
+            let address = spot.address.wrapping_sub(u64::from(!spot.exact));
+            self.frames.push(match spot.code {
                 Some(Code::Image { bias, row, .. } | Code::File { bias, row }) => {
                     Frame { row, address: address.wrapping_sub(bias) }
                 }
                 Some(Code::Jit) => Frame { row: process.announced.jit.unwrap_or(NO_ROW), address },
                 None => Frame { row: NO_ROW, address },
-            };
-            self.frames.push(frame);
+            });
         }
         if self.frames.is_empty() {
             self.frames.push(Frame { row: NO_ROW, address: sample.instruction });
@@ -145,191 +140,122 @@ impl Unwinding {
     /// Unwinds the user half into `self.walk`.
     fn user_half(
         &mut self,
-        registers: &arch::Registers,
+        leaf: &Spot,
+        registers: &RegisterSet,
         stack: &[u8],
         process: &Process,
         images: &mut Images,
     ) -> Unwound {
-        let leaf = arch::instruction(registers);
-        let go = go_image(process, images, leaf);
-        if go.is_some_and(|(image, _)| images.is_unready(image)) {
-            self.waiting = true;
-        }
-        if self.chain.len() > 1 && (!self.use_rules || go.is_some()) {
-            self.walk.extend_from_slice(&self.chain);
-            let frameless = |(image, bias)| {
-                let functions = images.go(image)?;
-                functions.is_frameless(leaf.wrapping_sub(bias)).then(|| {
-                    let top = stack.first_chunk::<8>().map(|bytes| u64::from_le_bytes(*bytes));
-                    arch::frameless_return(registers, top)
-                })?
-            };
-            // Frame pointers leave out the caller of a function without a frame.
-            if let Some(caller) = go.and_then(frameless)
-                && go_image(process, images, caller).is_some()
-                && self.walk.get(1) != Some(&caller)
-            {
-                self.walk.insert(1, caller);
+        let stack = Stack::new(registers.stack_pointer(), stack);
+        let mut surroundings = Surroundings { stack, process, images, fast: true };
+        loop {
+            self.walk.clear();
+            if let Some(unwound) = self.walk(leaf.clone(), *registers, &mut surroundings) {
+                return unwound;
             }
-            return self.chain_extent(process, images);
+            // A frame needs registers that were not recovered on the way to it.
+            surroundings.fast = false;
         }
-        let unwound = self.walk_rules(registers, stack, process, images);
-        if unwound == Unwound::Complete {
-            return unwound;
-        }
-        // Where our walk stopped, the kernel's may go on.
-        let met = self.walk.last().and_then(|last| {
-            self.chain.iter().skip(1).position(|address| address == last).map(|at| at + 2)
-        });
-        if let Some(rest) = met.and_then(|at| self.chain.get(at..)).filter(|rest| !rest.is_empty())
-        {
-            self.walk.extend_from_slice(rest);
-            return self.chain_extent(process, images);
-        }
-        unwound
     }
 
-    fn walk_rules(
+    /// Walks the stack; none if it must be walked again with all registers.
+    fn walk(
         &mut self,
-        registers: &arch::Registers,
-        stack: &[u8],
-        process: &Process,
-        images: &mut Images,
-    ) -> Unwound {
-        let bottom = arch::stack_pointer(registers);
-        let mut read = |address: u64| {
-            let at = usize::try_from(address.wrapping_sub(bottom)).map_err(|_| ())?;
-            let bytes = stack.get(at..at.checked_add(8).ok_or(())?).ok_or(())?;
-            bytes.try_into().map(u64::from_le_bytes).map_err(|_| ())
-        };
-        let mut state: UnwindRegsNative = arch::start(registers);
-        let mut address = arch::instruction(registers);
-        let (mut loads, mut began) = (images.loads, Instant::now());
+        leaf: Spot,
+        registers: RegisterSet,
+        surroundings: &mut Surroundings<'_>,
+    ) -> Option<Unwound> {
+        let first = registers.frame_pointer();
+        let (mut spot, mut registers) = (leaf, registers);
+        let mut guessed = false;
+        // The stack was left for that of what a signal interrupted.
+        let mut elsewhere = false;
+        let (mut loads, mut began) = (surroundings.images.loads, Instant::now());
         loop {
-            self.walk.push(address);
-            if self.walk.len() >= MAX_FRAMES {
-                return Unwound::Truncated;
-            }
-            // Reading tables takes its time, and is done once; walking does not.
-            if std::mem::replace(&mut loads, images.loads) != images.loads {
-                began = Instant::now();
-            } else if self.walk.len().is_multiple_of(16) && began.elapsed() > MAX_TIME {
-                return Unwound::Broken;
-            }
-            let leaf = self.walk.len() == 1;
-            let code = process.find(address.wrapping_sub(u64::from(!leaf))).map(|found| found.code);
-            // The tables come from others. Whatever they make the unwinder do, it ends here.
-            if let Some(Code::Image { image, .. }) = code
-                && images.is_unready(image)
-            {
+            if spot.is_unready() {
                 // Without the rules there would be wrong callers.
                 self.waiting = true;
-                return Unwound::Broken;
+                self.walk.push(spot);
+                return Some(Unwound::Broken);
             }
-            let before = state;
-            let guarded = AssertUnwindSafe(|| {
-                one_step(&mut self.plain, images, code, address, leaf, &mut state, &mut read)
-            });
-            let Ok(mut step) = catch_unwind(guarded) else {
-                if let Some(Code::Image { image, .. }) = code {
-                    images.distrust(image);
-                }
-                return Unwound::Broken;
-            };
-            let is_code = |next: u64| process.find(arch::strip(next).wrapping_sub(1)).is_some();
-            if let Ok(Some(next)) = step
-                && code.is_some()
-                && next != 0
-                && !is_code(next)
+            // Reading tables takes its time, and is done once; walking does not.
+            if std::mem::replace(&mut loads, surroundings.images.loads) != surroundings.images.loads
             {
-                // Where rules are missing the unwinder guesses that a leaf has no frame. That was
-                // wrong: it has one.
-                state = before;
-                step =
-                    one_step(&mut self.plain, images, None, address, leaf, &mut state, &mut read)
-                        .and_then(|next| match next {
-                            Some(next) if is_code(next) => Ok(Some(next)),
-                            _ => Err(Error::DidNotAdvance),
-                        });
+                began = Instant::now();
+            } else if self.walk.len() % 16 == 15 && began.elapsed() > MAX_TIME {
+                self.walk.push(spot);
+                return Some(Unwound::Broken);
             }
-            let problem = match step {
-                Ok(Some(next)) if arch::strip(next) != 0 => {
-                    address = arch::strip(next);
-                    continue;
+            let step = surroundings.step(&spot, &registers);
+            let here = spot.clone();
+            self.walk.push(spot);
+            if self.walk.len() >= MAX_FRAMES && !matches!(step, Step::Root) {
+                return Some(Unwound::Truncated);
+            }
+            let (caller, next) = match step {
+                Step::Caller(caller, next) => (caller, next),
+                Step::Guess(caller, next) => {
+                    guessed = true;
+                    (caller, next)
                 }
-                // The end that the rules state, or a null return address.
-                Ok(_) | Err(Error::ReturnAddressIsNull) => None,
-                Err(problem) => Some(problem),
+                Step::Root if guessed => return Some(Unwound::Guessed),
+                Step::Root => return Some(Unwound::Complete),
+                Step::AllRegisters => return None,
+                Step::Unknown => return Some(Unwound::Broken),
+                Step::Unreadable { address, by_frame_pointer, switched } => {
+                    let frame_pointer = registers.frame_pointer().filter(|_| by_frame_pointer);
+                    let position = first.zip(frame_pointer).and_then(|(first, here)| {
+                        kernel_chain::position(&self.chain, first, here, &surroundings.stack)
+                    });
+                    let end = if elsewhere {
+                        Unwound::Truncated
+                    } else if guessed && !switched {
+                        Unwound::Broken
+                    } else {
+                        cut(&surroundings.stack, address, switched, STACK_SPAN)
+                    };
+                    let Some(position) = position else { return Some(end) };
+                    let sure = here.frame_pointer(surroundings.images) == FramePointer::Sure;
+                    return Some(self.follow(position, guessed || !sure, end, surroundings));
+                }
             };
-            if is_root(images, code, address, problem.is_none()) {
-                return Unwound::Complete;
+            if caller.exact && surroundings.stack.read(next.stack_pointer()).is_err() {
+                elsewhere = true;
             }
-            let above = match problem {
-                Some(Error::CouldNotReadStack(at)) => at.wrapping_sub(bottom),
-                _ => return Unwound::Broken,
-            };
-            // All that was asked for was copied, and what is missing comes right after it.
-            let cut = stack.len() >= self.dump && above >= stack.len() as u64;
-            return if cut && above < STACK_SPAN { Unwound::Truncated } else { Unwound::Broken };
+            (spot, registers) = (caller, next);
         }
     }
 
-    /// How far the kernel's chain goes, which is all that we have.
-    fn chain_extent(&self, process: &Process, images: &mut Images) -> Unwound {
-        let Some(last) = self.walk.last() else { return Unwound::Broken };
-        let code = process.find(last.wrapping_sub(1)).map(|found| found.code);
-        if is_root(images, code, *last, true) { Unwound::Complete } else { Unwound::Broken }
+    /// Continues the walk with the kernel's chain.
+    fn follow(
+        &mut self,
+        position: usize,
+        guessed: bool,
+        end: Unwound,
+        surroundings: &mut Surroundings<'_>,
+    ) -> Unwound {
+        let rest = self.chain.get(position..).unwrap_or_default();
+        let most = MAX_FRAMES - self.walk.len();
+        let (process, images) = (surroundings.process, &mut *surroundings.images);
+        let followed = kernel_chain::follow(rest, guessed, false, most, process, images);
+        self.waiting |= followed.waiting;
+        self.walk.extend(followed.spots);
+        followed.unwound.unwrap_or(end)
     }
-}
 
-/// One frame further.
-fn one_step(
-    plain: &mut Unwinder,
-    images: &mut Images,
-    code: Option<Code>,
-    address: u64,
-    leaf: bool,
-    state: &mut UnwindRegsNative,
-    read: &mut impl FnMut(u64) -> Result<u64, ()>,
-) -> Result<Option<u64>, Error> {
-    let (unwinder, bias) = match code {
-        Some(Code::Image { image, bias, .. }) => match images.unwinder(image) {
-            Some(unwinder) => (unwinder, bias),
-            None => (plain, 0),
-        },
-        _ => (plain, 0),
-    };
-    let address = address.wrapping_sub(bias);
-    let address = if leaf {
-        FrameAddress::from_instruction_pointer(address)
-    } else {
-        FrameAddress::from_return_address(address).ok_or(Error::ReturnAddressIsNull)?
-    };
-    unwinder.rules.unwind_frame(address, state, &mut unwinder.cache, read)
-}
-
-/// Whether a stack that ends here has reached its root. `stated` if the end is what the rules or
-/// the frame pointers say, and not a failure.
-fn is_root(images: &mut Images, code: Option<Code>, address: u64, stated: bool) -> bool {
-    let Some(Code::Image { image, bias, .. }) = code else { return false };
-    if let Some(functions) = images.go(image)
-        && !functions.is_empty()
-    {
-        // The address after a call, or the first of a function that was never called.
-        let address = address.wrapping_sub(bias);
-        return functions.is_root(address.wrapping_sub(1)) || functions.is_root(address);
-    }
-    let Some(image) = images.get(image) else { return false };
-    // The first instructions of a program, and all of the dynamic loader while it starts one, have
-    // no rules in many systems.
-    let start = address.wrapping_sub(bias).wrapping_sub(image.identity.entry) < START_CODE;
-    stated || start || image.loader
-}
-
-/// The image at an address, and its bias, if it is a Go program.
-fn go_image(process: &Process, images: &Images, address: u64) -> Option<(ImageIx, u64)> {
-    match process.find(address)?.code {
-        Code::Image { image, bias, .. } if images.get(image)?.identity.go => Some((image, bias)),
-        _ => None,
+    /// Takes the kernel's chain alone.
+    fn by_chain(&mut self, leaf: Spot, process: &Process, images: &mut Images) -> Unwound {
+        let is_root = leaf.is_root(images);
+        let guessed = leaf.frame_pointer(images) != FramePointer::Sure;
+        self.waiting |= leaf.is_unready();
+        self.walk.push(leaf);
+        if is_root {
+            return Unwound::Complete;
+        }
+        let rest = self.chain.get(1..).unwrap_or_default();
+        let followed = kernel_chain::follow(rest, guessed, true, MAX_FRAMES - 1, process, images);
+        self.waiting |= followed.waiting;
+        self.walk.extend(followed.spots);
+        followed.unwound.unwrap_or(Unwound::Broken)
     }
 }
