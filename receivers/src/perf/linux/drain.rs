@@ -8,6 +8,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::Thread;
+use std::time::{Duration, Instant};
 
 use profpipe_engine::overhead::Overhead;
 use profpipe_engine::telemetry::Counter;
@@ -34,10 +35,14 @@ const MAX_DEFERRED: usize = 256;
 const MAX_DEFERRED_GOVERNED: usize = 64;
 /// How long samples that were put off are left alone after they were tried, in nanoseconds.
 const RETRY_PAUSE_NANOS: u64 = 90_000_000;
+/// How long the end waits for files that are being read.
+const LAST_WAIT: Duration = Duration::from_secs(2);
+/// How often it looks whether they are.
+const LAST_PAUSE: Duration = Duration::from_millis(2);
 /// How much younger than the last look at the rings a record may be; see [`Merge`].
 const HORIZON_NANOS: u64 = 5_000_000;
 /// How often the rings are looked at, at least.
-const ROUND_TIMEOUT: std::time::Duration = std::time::Duration::from_millis(100);
+const ROUND_TIMEOUT: Duration = Duration::from_millis(100);
 /// Records between two releases of ring space.
 const RECORDS_PER_RELEASE: usize = 16;
 /// How often files that are not mapped any more are looked for, in nanoseconds, at least.
@@ -67,7 +72,7 @@ pub(super) struct Setup {
     pub(super) overhead: Arc<Overhead>,
     pub(super) receiver: Arc<str>,
     pub(super) loader: Loader,
-    pub(super) interval: std::time::Duration,
+    pub(super) interval: Duration,
     pub(super) use_rules: bool,
     pub(super) counters: Counters,
     pub(super) messages: HeapProd<Message>,
@@ -428,6 +433,23 @@ impl Drain {
         }
     }
 
+    /// At the end: waits for what is still being read, as short recordings of new programs have it,
+    /// and tries what was put off with it.
+    fn retry_until_read(&mut self) {
+        let deadline = Instant::now() + LAST_WAIT;
+        self.loader_responses = self.host.images.responses();
+        self.retry(|_| true);
+        while !self.deferred.is_empty() && Instant::now() < deadline {
+            let responses = self.host.images.responses();
+            if responses == self.loader_responses {
+                std::thread::sleep(LAST_PAUSE);
+                continue;
+            }
+            self.loader_responses = responses;
+            self.retry(|_| true);
+        }
+    }
+
     /// Ends the windows that `horizon` has passed.
     fn end_round(&mut self, horizon: u64) {
         // Only if there may be more to go by than the last time, and not for every answer alone.
@@ -442,6 +464,7 @@ impl Drain {
         self.ages.look(&self.counters.ages);
         if horizon == u64::MAX {
             // There is no window after this one in which they could be sent.
+            self.retry_until_read();
             self.retry(|_| false);
             self.flush_pending_samples();
             self.end_window(thread::now());

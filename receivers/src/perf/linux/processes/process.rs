@@ -433,6 +433,11 @@ impl Process {
         self.start_time == 0 || self.start_time == stat.start_time
     }
 
+    /// Some mapping shows a file that was not opened in time, and may be known better later.
+    pub(crate) fn is_hasty(&self) -> bool {
+        self.hasty
+    }
+
     /// The mapping that holds an address.
     pub(crate) fn find(&self, address: u64) -> Option<&Mapping> {
         let at = self.mappings.partition_point(|mapping| mapping.start <= address);

@@ -172,7 +172,8 @@ impl Unwinding {
         let mut elsewhere = false;
         let (mut loads, mut began) = (surroundings.images.loads, Instant::now());
         loop {
-            if spot.is_unready() {
+            let unopened = matches!(spot.code, Some(Code::File { .. }));
+            if spot.is_unready() || (unopened && surroundings.process.is_hasty()) {
                 // Without the rules there would be wrong callers.
                 self.waiting = true;
                 self.walk.push(spot);

@@ -261,8 +261,10 @@ impl Surroundings<'_> {
         if next.instruction() == 0 {
             return Step::Root;
         }
-        // Callers are above; only the stack of what makes another one may be anywhere.
-        if next.stack_pointer() <= registers.stack_pointer() && !place.code.switches {
+        // Callers are above, or at the same place where a leaf keeps the return address in a register;
+        // only that of what makes another stack may be anywhere.
+        let (here, above) = (registers.stack_pointer(), next.stack_pointer());
+        if (above < here || (above == here && !spot.exact)) && !place.code.switches {
             return Step::Unknown;
         }
         match self.caller(next.instruction()) {
