@@ -539,3 +539,43 @@ fn control_c_arrives_once() {
     assert_eq!(code, Some(41), "{shown}");
     assert!(home.path().join("out.pb.gz").exists(), "{shown}");
 }
+
+/// Scenario: a command is recorded as OTLP.
+/// Guarantees: each sample has the time at which it was taken, in order and within the recording, with a
+/// weight of its own; converted to pprof, which has no times, the totals are the same.
+#[test]
+fn samples_have_their_times() {
+    if let Err(why) = profpipe_testing::sampling_is_permitted() {
+        profpipe_testing::skip!("{why}");
+    }
+    let case = Case::new();
+    let out = case.home.path().join("out.otlp");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_profpipe"));
+    command.args(["record", "-F", "499", "-o"]).arg(&out).args(["--", "sh", "-c", BURN]);
+    assert!(command.output().unwrap().status.success());
+    let profiles = profpipe::otlp::decode(&fs::read(&out).unwrap()).unwrap();
+    let mut totals = Vec::new();
+    for (_, _, profile) in profiles.iter() {
+        let end = profile.time_unix_nano + profile.duration_nano;
+        let mut total = 0;
+        for sample in profile.samples.iter() {
+            let times = sample.timestamps_unix_nano;
+            assert!(!times.is_empty() && times.is_sorted(), "{times:?}");
+            assert!(times.iter().all(|time| (profile.time_unix_nano..end).contains(time)));
+            assert_eq!(times.len(), sample.values.len());
+            total += sample.weight();
+        }
+        totals.push(total);
+    }
+    let pprof = out.with_extension("pb.gz");
+    let mut convert = Command::new(env!("CARGO_BIN_EXE_profpipe"));
+    assert!(convert.arg("convert").arg(&out).arg(&pprof).output().unwrap().status.success());
+    let converted = pprof::decode(&fs::read(&pprof).unwrap()).unwrap();
+    let mut converted: Vec<i64> = converted
+        .iter()
+        .map(|(_, _, profile)| profile.samples.iter().map(|sample| sample.weight()).sum())
+        .collect();
+    totals.sort_unstable();
+    converted.sort_unstable();
+    assert_eq!(converted, totals);
+}

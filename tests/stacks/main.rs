@@ -16,6 +16,7 @@
 )]
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
+mod differential;
 #[expect(dead_code, reason = "the tests of `truth` use more of it")]
 #[path = "../truth/reading.rs"]
 mod reading;
@@ -174,4 +175,25 @@ fn nothing_of_the_stack_but_addresses_of_code_comes_out() {
         recorded.at_least(95.0, "any", &["leaf"]);
     }
     recorded!("cgo_secret.go", &[], &[], &[]).has_nowhere(SECRET);
+}
+
+/// Scenario: C of many shapes, C++, Rust and Go are stopped at random instants; our unwinder and gdb's
+/// are given the same registers and memory.
+/// Guarantees: nothing that says complete differs, and no frame is untrue. (The whole comparison, with
+/// more programs and stops, is `cargo bench --bench stacks`.)
+#[test]
+fn agrees_with_gdb_on_the_same_states() {
+    for build in differential::BUILDS {
+        if !["C -O2", "C -O2, static", "C++ -O2", "Rust -O"].contains(&build.name) {
+            continue;
+        }
+        let counts = match differential::compare(build, 60, 1) {
+            Ok(counts) => counts,
+            Err(why) => profpipe_testing::skip!("{why}"),
+        };
+        eprintln!("{}: {counts:?}", build.name);
+        assert!(counts.all() >= 30, "{}: {} stops", build.name, counts.all());
+        assert_eq!((counts.different, counts.untrue), (0, 0), "{}", build.name);
+        assert!(counts.equal * 100 >= counts.all() * 95, "{}: {counts:?}", build.name);
+    }
 }

@@ -18,7 +18,8 @@ use super::{
 /// Within a resource and a scope, profiles become one if sample type, period type, period and
 /// attributes are equal. Its interval is the one that spans theirs. Samples of equal stack,
 /// attributes (in any order) and link become one, with the sum of their values; a sum that would
-/// not fit 64 bits begins another row. Samples with timestamps stay as they are.
+/// not fit 64 bits begins another row. Samples with timestamps keep every one, in the order in which
+/// they come, with its value; they do not become one with samples without.
 ///
 /// What cannot be united keeps a profile apart: an original payload. An id does not outlive
 /// uniting, since it names one of the profiles only. Counts of lost samples
@@ -129,6 +130,7 @@ impl Union {
             let row = dictionary.attributes.intern(key, Value::Int(self.lost), unit);
             self.profile.attributes.push(row);
         }
+        self.rows.finish(&mut self.profile.samples);
         self.profile
     }
 }
@@ -154,6 +156,9 @@ pub fn extend_interval(profile: &mut Profile, other: &Profile) {
 struct Equal {
     /// (hash, row) of every sample without timestamps.
     rows: HashTable<(u64, u32)>,
+    /// (hash, position in `timed`) of every sample with timestamps.
+    timed_rows: HashTable<(u64, u32)>,
+    timed: Vec<Timed>,
     state: RandomState,
     sorted: Vec<AttributeIx>,
     other: Vec<AttributeIx>,
@@ -161,12 +166,12 @@ struct Equal {
 
 impl Equal {
     fn add(&mut self, samples: &mut Samples, sample: SampleRef<'_>) {
-        if !sample.timestamps_unix_nano.is_empty() {
-            samples.push(sample);
-            return;
-        }
         sort_into(&mut self.sorted, sample.attributes);
         let hash = self.state.hash_one((sample.stack, sample.link, &self.sorted));
+        if !sample.timestamps_unix_nano.is_empty() {
+            self.add_timed(hash, sample);
+            return;
+        }
         let value = sample.values.iter().try_fold(0_i64, |sum, value| sum.checked_add(*value));
         let Some(value) = value else {
             samples.push(sample);
@@ -191,6 +196,58 @@ impl Equal {
             self.rows.insert_unique(hash, (hash, row), |(hash, _)| *hash);
         }
         samples.push(SampleRef { values: &[value], ..sample });
+    }
+
+    fn add_timed(&mut self, hash: u64, sample: SampleRef<'_>) {
+        let (sorted, scratch, timed) = (&self.sorted, &mut self.other, &mut self.timed);
+        let found = self.timed_rows.find(hash, |(other, at)| {
+            *other == hash && same(timed[*at as usize].row(), sample, sorted, scratch)
+        });
+        match found {
+            Some((_, at)) => timed[*at as usize].add(sample),
+            None => {
+                let at = timed.len() as u32;
+                self.timed_rows.insert_unique(hash, (hash, at), |(hash, _)| *hash);
+                let (stack, link) = (sample.stack, sample.link);
+                let attributes = sample.attributes.to_vec();
+                let mut row = Timed { stack, link, attributes, values: vec![], times: vec![] };
+                row.add(sample);
+                timed.push(row);
+            }
+        }
+    }
+
+    /// Adds the samples with timestamps behind the others.
+    fn finish(self, samples: &mut Samples) {
+        for row in &self.timed {
+            let (values, timestamps_unix_nano) = (&row.values[..], &row.times[..]);
+            samples.push(SampleRef { values, timestamps_unix_nano, ..row.row() });
+        }
+    }
+}
+
+/// A sample with timestamps that grows.
+struct Timed {
+    stack: StackIx,
+    link: LinkIx,
+    attributes: Vec<AttributeIx>,
+    values: Vec<i64>,
+    times: Vec<u64>,
+}
+
+impl Timed {
+    /// Without its values and times.
+    fn row(&self) -> SampleRef<'_> {
+        let attributes = &self.attributes[..];
+        SampleRef { stack: self.stack, link: self.link, attributes, ..SampleRef::default() }
+    }
+
+    fn add(&mut self, sample: SampleRef<'_>) {
+        let times = sample.timestamps_unix_nano;
+        self.times.extend_from_slice(times);
+        // No values mean 1 for each timestamp.
+        self.values.extend_from_slice(sample.values);
+        self.values.resize(self.times.len(), 1);
     }
 }
 

@@ -19,6 +19,9 @@ mod tests;
 
 pub use config::{Config, Event, Scope, Unwind};
 pub use finding::{Finding, Level};
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+#[doc(hidden)]
+pub use linux::{StoppedProcesses, StoppedStack};
 
 mod finding;
 

@@ -154,6 +154,7 @@ fn start(
         frequency: recording.frequency,
         events: recording.events.clone(),
         scope,
+        timestamps: true,
         ..perf::Config::default()
     };
     // JSON is YAML.

@@ -243,6 +243,32 @@ fn simple(lost: i64, time: u64) -> Profiles {
     batch
 }
 
+/// Scenario: two windows of equal samples with timestamps, one without values, and one sample without
+/// timestamps.
+/// Guarantees: those with timestamps become one row that has every time with its value, in order; the
+/// other stays apart.
+#[test]
+fn aggregates_timestamps() {
+    let with = |rows: &[(&[i64], &[u64])]| {
+        let mut batch = simple(0, 100);
+        for profile in batch.profiles_mut() {
+            let mut samples = profpipe_profile::Samples::default();
+            for (values, timestamps_unix_nano) in rows {
+                samples.push(SampleRef { values, timestamps_unix_nano, ..SampleRef::default() });
+            }
+            profile.samples = samples;
+        }
+        batch
+    };
+    let first = with(&[(&[7, 8], &[101, 102]), (&[5], &[])]);
+    let merged = aggregate([first, with(&[(&[], &[111, 112]), (&[9], &[113])])]);
+    let samples = &merged.resources[0].scopes[0].profiles[0].samples;
+    assert_eq!(samples.len(), 2);
+    assert_eq!(samples.get(0).values, [5]);
+    assert_eq!(samples.get(1).timestamps_unix_nano, [101, 102, 111, 112, 113]);
+    assert_eq!(samples.get(1).values, [7, 8, 1, 1, 9]);
+}
+
 /// Scenario: two windows of the same process, each with two types of the same samples and a count
 /// of lost samples.
 /// Guarantees: aggregated, there is one profile per type over both windows with the sums.

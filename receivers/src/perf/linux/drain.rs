@@ -409,7 +409,8 @@ impl Drain {
             send(Message::Stack(stack, frames));
         }
         let unwound = unwound.unwrap_or(Unwound::Complete);
-        let counted = Counted { process: id, tid: sample.tid, stack, unwound, weight };
+        let (tid, time) = (sample.tid, sample.time);
+        let counted = Counted { process: id, tid, stack, unwound, weight, time };
         match &mut self.governed {
             // Its weight is certain when the window has ended.
             Some(governed) => governed.keep(sample.cpu, counted),

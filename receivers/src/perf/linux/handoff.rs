@@ -54,8 +54,8 @@ pub(super) enum Unwound {
 /// A message to the aggregation thread.
 #[derive(Debug)]
 pub(super) enum Message {
-    /// A sample.
-    Sample { process: u32, tid: u32, stack: u32, unwound: Unwound, weight: u64 },
+    /// A sample, at a time in nanoseconds of the monotonic clock.
+    Sample { process: u32, tid: u32, stack: u32, unwound: Unwound, weight: u64, time: u64 },
     /// The frames of a stack, leaf first.
     Stack(u32, Arc<[Frame]>),
     /// The name of a thread.

@@ -11,7 +11,7 @@
 //! - [`aggregate`]: the thread that adds up and writes profiles.
 //!
 //! [`drain`] is the thread that takes a sample through the first five; [`governed`] keeps all of it
-//! within a budget. What threads ask of the kernel for themselves is in [`mod@thread`].
+//! within a budget; [`stopped`] unwinds without sampling. What threads ask of the kernel for themselves is in [`mod@thread`].
 
 mod aggregate;
 mod drain;
@@ -21,6 +21,7 @@ mod handoff;
 mod images;
 mod processes;
 mod records;
+mod stopped;
 mod thread;
 mod unwind;
 
@@ -47,6 +48,7 @@ use events::sys;
 use governed::{ages, govern};
 use images::loader;
 use processes::contexts;
+pub use stopped::{StoppedProcesses, StoppedStack};
 
 /// The messages that fit between the two threads: minutes at 99 Hz.
 const MAX_MESSAGES: usize = 1 << 16;
@@ -99,6 +101,7 @@ impl Receiver for Perf {
             out: batches,
             modules: Arc::clone(&services.modules),
             frequency: config.frequency,
+            timestamps: config.timestamps,
             service: config.service_name.clone(),
             contexts: config.process_context.then(|| {
                 let counters = contexts::Counters::new(&services.metrics, &id);

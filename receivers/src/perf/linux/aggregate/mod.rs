@@ -47,6 +47,8 @@ pub(crate) struct Setup {
     pub(crate) out: mpsc::Sender<Finished>,
     pub(crate) modules: Arc<ModuleStore>,
     pub(crate) frequency: u32,
+    /// The time of every sample is kept.
+    pub(crate) timestamps: bool,
     pub(crate) service: Option<String>,
     /// Reads what SDKs publish about their process, if wanted.
     pub(crate) contexts: Option<Contexts>,
@@ -56,8 +58,19 @@ pub(crate) struct Setup {
 
 /// Runs until the drain thread is gone and everything it sent is passed on.
 pub(crate) fn run(setup: Setup) {
-    let Setup { mut messages, out, modules, frequency, service, contexts, cpu, overhead } = setup;
+    let Setup {
+        mut messages,
+        out,
+        modules,
+        frequency,
+        timestamps,
+        service,
+        contexts,
+        cpu,
+        overhead,
+    } = setup;
     let mut aggregation = Aggregation::new(modules, frequency, service, contexts);
+    aggregation.timestamps = timestamps;
     if overhead.limits().is_some() {
         aggregation.warm_up();
     }
@@ -99,6 +112,7 @@ pub(crate) fn run(setup: Setup) {
 pub(crate) struct Aggregation {
     modules: Arc<ModuleStore>,
     frequency: u32,
+    timestamps: bool,
     service: Option<String>,
     contexts: Option<Contexts>,
     host: String,
@@ -139,10 +153,12 @@ struct Key {
     unwound: Unwound,
 }
 
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 struct Sum {
     samples: i64,
     weight: u64,
+    /// When each sample was taken, by the monotonic clock, and its weight; empty if that is not kept.
+    times: Vec<(u64, u64)>,
 }
 
 impl Aggregation {
@@ -156,6 +172,7 @@ impl Aggregation {
         Self {
             modules,
             frequency,
+            timestamps: false,
             service,
             contexts,
             host: resource::host_name(),
@@ -196,7 +213,14 @@ impl Aggregation {
             Message::Row(KERNEL_ROW, Box::new(facts)),
             Message::Process(Box::new(process)),
             Message::Stack(stack, frames.into()),
-            Message::Sample { process: pid, tid, stack, unwound: Unwound::Complete, weight: 1 },
+            Message::Sample {
+                process: pid,
+                tid,
+                stack,
+                unwound: Unwound::Complete,
+                weight: 1,
+                time: 0,
+            },
             Message::Window { start: 0, end: 1, lost: 0, waiting: None },
         ] {
             apart.take(message);
@@ -205,10 +229,13 @@ impl Aggregation {
 
     pub(crate) fn take(&mut self, message: Message) -> Option<Finished> {
         match message {
-            Message::Sample { process, tid, stack, unwound, weight } => {
+            Message::Sample { process, tid, stack, unwound, weight, time } => {
                 let sum = self.sums.entry(Key { process, tid, stack, unwound }).or_default();
                 sum.samples += 1;
                 sum.weight = sum.weight.saturating_add(weight);
+                if self.timestamps {
+                    sum.times.push((time, weight));
+                }
             }
             Message::Stack(number, frames) => {
                 self.find_perf_maps(&frames);
@@ -264,6 +291,10 @@ impl Aggregation {
         self.windows += 1;
         let sums = std::mem::take(&mut self.sums);
         let mut sums: Vec<_> = sums.into_iter().collect();
+        for (_, sum) in &mut sums {
+            // What was put off comes later than it was taken.
+            sum.times.sort_unstable();
+        }
         sums.sort_unstable_by_key(|(key, _)| *key);
         let nothing = sums.is_empty() && lost == 0;
         let profiles = (!nothing).then(|| self.write(&sums, start, end, lost));

@@ -35,6 +35,11 @@ pub(crate) struct Writer<'a> {
     samples: Profile,
     cpu: Profile,
     lost: u64,
+    /// The start of the window by the monotonic clock.
+    start: u64,
+    /// Room for the times of a row, and for the values of both profiles.
+    times: Vec<u64>,
+    values: [Vec<i64>; 2],
 }
 
 impl<'a> Writer<'a> {
@@ -71,6 +76,9 @@ impl<'a> Writer<'a> {
             cpu: Profile { sample_type: cpu_time, ..template },
             profiles,
             lost,
+            start,
+            times: Vec::new(),
+            values: [Vec::new(), Vec::new()],
         }
     }
 
@@ -105,12 +113,36 @@ impl<'a> Writer<'a> {
                     attributes: attributes.unwrap_or_default(),
                     ..SampleRef::default()
                 };
-                samples.samples.push(SampleRef { values: &[sum.samples], ..sample });
-                let weight = i64::try_from(sum.weight).unwrap_or(i64::MAX);
-                cpu.samples.push(SampleRef { values: &[weight], ..sample });
+                self.push_values(sum);
+                let [counts, weights] = &self.values;
+                let sample = SampleRef { timestamps_unix_nano: &self.times, ..sample };
+                samples.samples.push(SampleRef { values: counts, ..sample });
+                cpu.samples.push(SampleRef { values: weights, ..sample });
             }
         }
         self.push(process.resource.clone(), samples, cpu);
+    }
+
+    /// Fills the values of a row, and its times if they are kept.
+    fn push_values(&mut self, sum: &Sum) {
+        let weight = |weight: u64| i64::try_from(weight).unwrap_or(i64::MAX);
+        let [counts, weights] = &mut self.values;
+        counts.clear();
+        weights.clear();
+        self.times.clear();
+        if sum.times.is_empty() {
+            counts.push(sum.samples);
+            weights.push(weight(sum.weight));
+            return;
+        }
+        let (began, length) = (self.cpu.time_unix_nano, self.cpu.duration_nano);
+        for (time, of_sample) in &sum.times {
+            // A sample may have come a little before or after the window that it was counted in.
+            let since = time.saturating_sub(self.start).min(length.saturating_sub(1));
+            self.times.push(began.saturating_add(since));
+            counts.push(1);
+            weights.push(weight(*of_sample));
+        }
     }
 
     fn push(&mut self, resource: Resource, mut samples: Profile, mut cpu: Profile) {

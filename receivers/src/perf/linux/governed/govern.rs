@@ -50,12 +50,13 @@ pub(crate) struct Counted {
     pub(crate) stack: u32,
     pub(crate) unwound: Unwound,
     pub(crate) weight: u64,
+    pub(crate) time: u64,
 }
 
 impl From<Counted> for Message {
     fn from(counted: Counted) -> Self {
-        let Counted { process, tid, stack, unwound, weight } = counted;
-        Self::Sample { process, tid, stack, unwound, weight }
+        let Counted { process, tid, stack, unwound, weight, time } = counted;
+        Self::Sample { process, tid, stack, unwound, weight, time }
     }
 }
 

@@ -70,6 +70,12 @@ pub(crate) enum Half {
 }
 
 impl<'a> Sample<'a> {
+    /// What a sample of a stopped thread would be, without the kernel's chain.
+    pub(crate) fn stopped(pid: u32, registers: Registers, stack: &'a [u8]) -> Self {
+        let (tid, chain, registers) = (pid, &[][..], Some(registers));
+        Self { pid, tid, time: 0, cpu: 0, instruction: 0, period: 0, chain, registers, stack }
+    }
+
     /// The call chain that the kernel walked, leaf first.
     pub(crate) fn chain(&self) -> impl Iterator<Item = (Half, u64)> + 'a {
         let mut half = Half::Elsewhere;

@@ -262,7 +262,7 @@ fn row(source: Source) -> Box<RowFacts> {
 }
 
 fn sample(process: u32, stack: u32) -> Message {
-    Message::Sample { process, tid: process, stack, unwound: Unwound::Complete, weight: 1 }
+    Message::Sample { process, tid: process, stack, unwound: Unwound::Complete, weight: 1, time: 5 }
 }
 
 const WINDOW: Message = Message::Window { start: 0, end: 1, lost: 0, waiting: None };

@@ -74,6 +74,11 @@ impl Unwinding {
         std::mem::replace(&mut self.leaf_only, leaf_only)
     }
 
+    /// The addresses of the user half in the memory of the process, leaf first.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = u64> {
+        self.walk.iter().map(|spot| spot.address)
+    }
+
     /// Unwinds a sample into `self.frames`; says how far its user half goes, if it has one.
     pub(crate) fn unwind(
         &mut self,
