@@ -177,6 +177,36 @@ fn nothing_of_the_stack_but_addresses_of_code_comes_out() {
     recorded!("cgo_secret.go", &[], &[], &[]).has_nowhere(SECRET);
 }
 
+/// Scenario: an agent looks at such a program with each way of unwinding, writes files, has a durable
+/// queue, keeps times and logs all it can.
+/// Guarantees: the secret is in no file, in nothing that is queued and in nothing that is printed.
+#[test]
+fn nothing_of_the_stack_comes_out_of_an_agent() {
+    for (unwind, frame_pointer) in [
+        ("frame_pointers", "-fomit-frame-pointer"),
+        ("frame_pointers", "-fno-omit-frame-pointer"),
+        ("dwarf", "-fomit-frame-pointer"),
+        ("auto", "-fomit-frame-pointer"),
+    ] {
+        let flags = ["-O2", frame_pointer];
+        let bytes = match recording::everything_of_an_agent("secret.c", &flags, unwind) {
+            Ok(bytes) => bytes,
+            Err(why) => profpipe_testing::skip!("{why}"),
+        };
+        assert!(!recording::comes_out(SECRET, &bytes), "{unwind} {frame_pointer}");
+    }
+}
+
+/// Scenario: a program has more than 3 MiB of unwinding rules, which stay in its file.
+/// Guarantees: its stacks are whole.
+#[test]
+fn a_program_with_a_large_table_is_walked() {
+    let directory = tempfile::tempdir().unwrap();
+    let large = recording::large_table(directory.path(), 110_000);
+    let recorded = recorded!("chain.c", &["-O2"], &[large.to_str().unwrap()], &[]);
+    recorded.at_least(95.0, "complete", &["_start", "main", "middle", "leaf"]);
+}
+
 /// Scenario: C of many shapes, C++, Rust and Go are stopped at random instants; our unwinder and gdb's
 /// are given the same registers and memory.
 /// Guarantees: nothing that says complete differs, and no frame is untrue. (The whole comparison, with

@@ -17,7 +17,9 @@ NOINLINE static void middle(void) {
     leaf(SECRET, SECRET, room[0]);
     STAY;
 }
-int main(void) {
-    for (int i = 0; i < 20; i++) middle();
+int main(int count, char **arguments) {
+    (void)arguments;
+    /* With an argument for a long time. */
+    for (int i = 0; i < (count > 1 ? 400 : 20); i++) middle();
     return 0;
 }
