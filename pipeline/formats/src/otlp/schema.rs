@@ -3,6 +3,8 @@
 //!
 //! The hot paths of the protobuf codec do not look in here.
 
+use super::error::DecodeError;
+
 /// A message type.
 #[derive(Debug)]
 pub(super) struct Message {
@@ -67,6 +69,54 @@ impl Message {
         }
     }
 }
+
+impl Message {
+    /// The field that samples are under, for the messages from the request down to the profile.
+    pub(super) fn leads_to_samples(&self) -> Option<&'static str> {
+        match self.name {
+            "ExportProfilesServiceRequest" => Some("resource_profiles"),
+            "ResourceProfiles" => Some("scope_profiles"),
+            "ScopeProfiles" => Some("profiles"),
+            "Profile" => Some("samples"),
+            _ => None,
+        }
+    }
+
+    /// The error for a JSON key that only older versions of the protocol have, where what is under
+    /// it would be lost. Keys that were added or renamed without loss are none.
+    pub(super) fn older_key(&self, key: &str) -> Option<DecodeError> {
+        OLDER_KEYS
+            .iter()
+            .find(|(message, older, ..)| *message == self.name && *older == key)
+            .map(|(.., dialect, sign)| DecodeError::Dialect { dialect, sign })
+    }
+}
+
+/// The proto versions up to which the keys below were.
+const PROTO_1_8: &str = "1.8 or older";
+const PROTO_1_7: &str = "1.7 or older";
+
+/// A list where proto 1.8 and later have one sample type.
+pub(super) const SAMPLE_TYPE_LIST: DecodeError =
+    DecodeError::Dialect { dialect: PROTO_1_7, sign: "Profile.sample_type is a list" };
+
+/// Messages, keys of theirs that are gone, the last version that had them, and how to say that.
+const OLDER_KEYS: &[(&str, &str, &str, &str)] = &[
+    (
+        "ExportProfilesServiceRequest",
+        "stringTable",
+        PROTO_1_7,
+        "tables are outside of a dictionary",
+    ),
+    ("Profile", "sample", PROTO_1_8, "profiles hold `sample`, not `samples`"),
+    ("Profile", "stringTable", PROTO_1_7, "profiles hold tables"),
+    ("Profile", "locationIndices", PROTO_1_7, "profiles hold location indices"),
+    ("Sample", "value", PROTO_1_7, "samples hold `value`, not `values`"),
+    ("Sample", "locationsStartIndex", PROTO_1_7, "samples hold a range of locations"),
+    ("Sample", "locationsLength", PROTO_1_7, "samples hold a range of locations"),
+    ("Sample", "locationIndex", PROTO_1_7, "samples hold locations"),
+    ("Location", "line", PROTO_1_8, "locations hold `line`, not `lines`"),
+];
 
 macro_rules! messages {
     ($($symbol:ident $name:literal { $($number:literal $field:ident: $kind:ident $(($of:ident))? $(* $repeated:tt)?;)* })*) => {$(

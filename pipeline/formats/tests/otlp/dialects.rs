@@ -133,3 +133,84 @@ fn leaves_the_present_protocol_alone() {
         assert_eq!(profiles.sample_count(), samples.len());
     }
 }
+
+/// A request in JSON with this profile and these tables.
+fn json(profile: &str, tables: &str) -> Vec<u8> {
+    format!(
+        r#"{{"resourceProfiles":[{{"scopeProfiles":[{{"profiles":[{profile}]}}]}}],
+            "dictionary":{{"stackTable":[{{}},{{"locationIndices":[0]}}],{tables}}}}}"#
+    )
+    .into_bytes()
+}
+
+/// Scenario: JSON, where fields have names and no numbers, with names that are gone since proto 1.9
+/// or 1.8.
+/// Guarantees: the error is that of protobuf: it names the protocol and what to do.
+#[test]
+fn recognises_older_names_in_json() {
+    let new = r#""locationTable":[{},{"lines":[{"line":"7"}]}]"#;
+    for (profile, tables, version) in [
+        (r#"{"sample":[{"stackIndex":1,"values":["5"]}]}"#, new, "1.8 or older"),
+        (r#"{"samples":[{"values":["5"]}],"sample":[]}"#, new, "1.8 or older"),
+        (
+            r#"{"samples":[{"stackIndex":1,"values":["5"]}]}"#,
+            r#""locationTable":[{},{"line":[{"line":"7"}]}]"#,
+            "1.8 or older",
+        ),
+        (r#"{"sampleType":[{"typeStrindex":1}]}"#, new, "1.7 or older"),
+        (r#"{"locationIndices":[1]}"#, new, "1.7 or older"),
+        (r#"{"samples":[{"locationsLength":1,"value":["5"]}]}"#, new, "1.7 or older"),
+    ] {
+        match otlp::decode_json(&json(profile, tables)) {
+            Err(error @ DecodeError::Dialect { .. }) => {
+                let message = error.to_string();
+                assert!(message.contains(version), "{message}");
+                assert!(message.contains("upgrade it to OTLP proto 1.10 or later"), "{message}");
+            }
+            other => panic!("not taken for an older protocol: {profile}: {other:?}"),
+        }
+    }
+}
+
+/// Scenario: JSON without samples whose keys are another signal's, in snake case, or misspelled, at
+/// each level from the request to the sample; and unknown keys beside samples, or that cannot have
+/// held any.
+/// Guarantees: the first are refused and the key is named, since success would lose what they hold;
+/// the others are ignored as the specification says.
+#[test]
+fn json_of_which_nothing_is_understood() {
+    let profile = |fields: &str| json(fields, r#""laterTable":[{}]"#);
+    for (request, key) in [
+        (br#"{"resourceSpans":[{"scopeSpans":[]}]}"#.to_vec(), "resourceSpans"),
+        (br#"{"flamebearer":{"names":[]}}"#.to_vec(), "flamebearer"),
+        (br#"{"resource_profiles":[{"scope_profiles":[]}]}"#.to_vec(), "resource_profiles"),
+        (
+            br#"{"resourceProfiles":[{"resource":{},"scope_profiles":[{}]}]}"#.to_vec(),
+            "scope_profiles",
+        ),
+        (br#"{"resourceProfiles":[{"scopeProfiles":[{"profile":[{}]}]}]}"#.to_vec(), "profile"),
+        (profile(r#"{"sampleType":{},"Samples":[{"values":["1"]}]}"#), "Samples"),
+        (profile(r#"{"samples":[{"stack_index":1,"vals":["1"]}]}"#), "vals"),
+    ] {
+        let error = otlp::decode_json(&request).unwrap_err();
+        let message = error.to_string();
+        assert!(matches!(error, DecodeError::Json(_)), "{message}");
+        assert!(message.contains(&format!("`{key}`")), "{message}: not {key}");
+        assert!(!message.contains('\n'), "{message}");
+    }
+    for (request, samples) in [
+        (b"{}".to_vec(), 0),
+        (br#"{"resourceProfiles":[],"later":[1]}"#.to_vec(), 0),
+        (
+            br#"{"resourceProfiles":[{"scopeProfiles":[{"profiles":[{"samples":[]}]}]}]}"#.to_vec(),
+            0,
+        ),
+        (profile(r#"{"sampleType":{},"later":7}"#), 0),
+        (profile(r#"{"samples":[{"values":["1"],"later":[2]}],"later":[3]}"#), 1),
+        (profile(r#"{"samples":[{}]}"#), 1),
+    ] {
+        let read = otlp::decode_json(&request);
+        let read = read.unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(read.sample_count(), samples);
+    }
+}

@@ -216,6 +216,20 @@ async fn wrong_requests() {
     let answer = call(grpc, &[], framed(false, &old)).await;
     assert_eq!(answer.code(), 3);
     assert!(answer.grpc_message().contains("upgrade it to OTLP proto 1.10"));
+    // In JSON fields have no numbers: the names of proto 1.8, and another signal.
+    for (request, said) in [
+        (
+            &br#"{"resourceProfiles": [{"scopeProfiles": [{"profiles": [{"sample":
+            [{"values": ["1"]}]}]}]}]}"#[..],
+            "upgrade it to OTLP proto 1.10",
+        ),
+        (br#"{"resourceSpans": [{"scopeSpans": []}]}"#, "`resourceSpans` is not a key"),
+    ] {
+        let answer = post(http, PATH, &[JSON], request).await;
+        assert_eq!(answer.status, 400);
+        assert!(String::from_utf8_lossy(&answer.body).contains(said), "{:?}", answer.body);
+    }
+    assert_eq!(post(http, PATH, &[JSON], b"{}").await.status, 200);
     let answer = post(http, PATH, &[("content-type", "text/plain")], b"x").await;
     assert_eq!(answer.status, 415);
     assert_eq!(post(http, PATH, &[], b"x").await.status, 415);

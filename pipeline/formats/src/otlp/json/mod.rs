@@ -6,8 +6,10 @@
 //!
 //! The rules are those of the OTLP specification, which differ from protobuf's own JSON: keys in
 //! lowerCamelCase only, ids in hex, other bytes in base64, 64-bit numbers as texts (read as
-//! numbers, too), unknown keys ignored, `null` and a missing key mean the default. The depth is
-//! bounded by the parser, at 128.
+//! numbers, too), unknown keys ignored, `null` and a missing key mean the default. Two things are
+//! refused all the same, since a sender that is answered with success would lose its samples: keys that
+//! only incompatible older versions have, and a request without samples that has unknown keys where
+//! they may have been. The depth is bounded by the parser, at 128.
 
 mod output;
 mod read;

@@ -3,6 +3,7 @@
 use serde::de::Error;
 
 use crate::otlp::budget::Room;
+use crate::otlp::error::DecodeError;
 use crate::otlp::sink::{Sink, set_length};
 
 /// What is asked for at least.
@@ -16,28 +17,59 @@ pub(super) struct Output<'r> {
     bytes: Vec<u8>,
     /// Who is to be asked; nobody where memory is one's own.
     room: Option<Room<'r>>,
-    refused: bool,
+    /// Why reading was given up, where that is more than the JSON being wrong.
+    refused: Option<DecodeError>,
+    /// Samples seen so far.
+    samples: usize,
+    /// The first key of a list that is not known where one was expected that leads to samples: its
+    /// message, and the key.
+    unknown: Option<(&'static str, String)>,
 }
 
 impl<'r> Output<'r> {
     pub(super) fn new(room: Option<Room<'r>>) -> Self {
-        Self { bytes: Vec::new(), room, refused: false }
+        Self { bytes: Vec::new(), room, refused: None, samples: 0, unknown: None }
     }
 
-    /// Whether there was no room when it was asked for.
-    pub(super) fn is_refused(&self) -> bool {
-        self.refused
+    /// Gives up reading for this reason.
+    pub(super) fn refuse<E: Error>(&mut self, error: DecodeError) -> E {
+        let text = error.to_string();
+        self.refused.get_or_insert(error);
+        E::custom(text)
     }
 
-    pub(super) fn finish(self) -> Vec<u8> {
-        self.bytes
+    /// Why reading was given up, if it was.
+    pub(super) fn refusal(&mut self) -> Option<DecodeError> {
+        self.refused.take()
+    }
+
+    /// Counts samples.
+    pub(super) fn count_samples(&mut self, more: usize) {
+        self.samples += more;
+    }
+
+    /// Notes a list under a key that is not known, in a message whose samples are not found.
+    pub(super) fn note_unknown(&mut self, message: &'static str, key: String) {
+        self.unknown.get_or_insert((message, key));
+    }
+
+    /// The bytes.
+    ///
+    /// # Errors
+    /// If there are no samples and what may have held them was not understood.
+    pub(super) fn finish(self) -> Result<Vec<u8>, DecodeError> {
+        match self.unknown {
+            Some((message, key)) if self.samples == 0 => Err(DecodeError::Json(format!(
+                "there are no samples in it, and `{key}` is not a key of {message}"
+            ))),
+            _ => Ok(self.bytes),
+        }
     }
 
     /// Asks for memory that is taken elsewhere.
     pub(super) fn ask<E: Error>(&mut self, bytes: usize) -> Result<(), E> {
         if bytes > 0 && self.room.as_mut().is_some_and(|room| !room(bytes)) {
-            self.refused = true;
-            return Err(E::custom("there is no room for it"));
+            return Err(self.refuse(DecodeError::NoRoom));
         }
         Ok(())
     }

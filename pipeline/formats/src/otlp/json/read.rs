@@ -3,6 +3,7 @@
 use base64::Engine;
 use base64::alphabet::{STANDARD, URL_SAFE};
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::camel_case;
@@ -27,9 +28,8 @@ pub(in crate::otlp) fn to_protobuf(
     let mut out = Output::new(room);
     let read = read(json, &mut out);
     match read {
-        Ok(()) => Ok(out.finish()),
-        Err(_) if out.is_refused() => Err(DecodeError::NoRoom),
-        Err(error) => Err(DecodeError::Json(error.to_string())),
+        Ok(()) => out.finish(),
+        Err(error) => Err(out.refusal().unwrap_or_else(|| DecodeError::Json(error.to_string()))),
     }
 }
 
@@ -87,23 +87,56 @@ impl<'de> Visitor<'de> for MessageSeed<'_, '_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some(field) = map.next_key_seed(KeySeed(self.message))? {
-            match field {
-                Some(field) => {
-                    map.next_value_seed(FieldSeed { message: self.message, field, out: self.out })?;
+        let message = self.message;
+        let below = message.leads_to_samples();
+        let (mut has_known, mut has_below, mut unknown) = (false, false, None);
+        while let Some(key) = map.next_key_seed(KeySeed(message))? {
+            match key {
+                Key::Known(field) => {
+                    has_known = true;
+                    has_below |= below == Some(field.name);
+                    map.next_value_seed(FieldSeed { message, field, out: &mut *self.out })?;
                 }
-                None => drop(map.next_value::<IgnoredAny>()?),
+                Key::Older(error) => return Err(self.out.refuse(error)),
+                Key::Unknown(key) => {
+                    let Skipped { is_list } = map.next_value()?;
+                    // Samples may have been in a list; where nothing is known, in anything.
+                    if unknown.as_ref().is_none_or(|(_, was_list)| is_list && !was_list) {
+                        unknown = Some((key, is_list));
+                    }
+                }
             }
+        }
+        let is_sample = std::ptr::eq(message, &schema::SAMPLE);
+        let Some((key, is_list)) = unknown else {
+            self.out.count_samples(usize::from(is_sample));
+            return Ok(());
+        };
+        self.out.count_samples(usize::from(is_sample && has_known));
+        if (is_list || !has_known) && !has_below && (is_sample || below.is_some()) {
+            self.out.note_unknown(message.name, key);
         }
         Ok(())
     }
 }
 
+/// A key of a message.
+enum Key {
+    Known(&'static Field),
+    /// One that only older, incompatible versions of the protocol have.
+    Older(DecodeError),
+    /// Another, shortened if it is long.
+    Unknown(String),
+}
+
+/// The longest piece of an unknown key that an error repeats.
+const MAX_QUOTE: usize = 40;
+
 /// A key, which is a field of the message or unknown.
 struct KeySeed(&'static Message);
 
 impl<'de> DeserializeSeed<'de> for KeySeed {
-    type Value = Option<&'static Field>;
+    type Value = Key;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         deserializer.deserialize_str(self)
@@ -111,14 +144,80 @@ impl<'de> DeserializeSeed<'de> for KeySeed {
 }
 
 impl Visitor<'_> for KeySeed {
-    type Value = Option<&'static Field>;
+    type Value = Key;
 
     fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(formatter, "a key of {}", self.0.name)
     }
 
     fn visit_str<E: Error>(self, key: &str) -> Result<Self::Value, E> {
-        Ok(self.0.fields.iter().find(|field| camel_case(field.name).eq(key.chars())))
+        let known = self.0.fields.iter().find(|field| camel_case(field.name).eq(key.chars()));
+        if let Some(field) = known {
+            return Ok(Key::Known(field));
+        }
+        if let Some(error) = self.0.older_key(key) {
+            return Ok(Key::Older(error));
+        }
+        Ok(Key::Unknown(key.chars().filter(|char| !char.is_control()).take(MAX_QUOTE).collect()))
+    }
+}
+
+/// The value of an unknown key: nothing is kept of it.
+struct Skipped {
+    /// Whether it is a list of something.
+    is_list: bool,
+}
+
+impl<'de> Deserialize<'de> for Skipped {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(SkippedVisitor)
+    }
+}
+
+struct SkippedVisitor;
+
+impl<'de> Visitor<'de> for SkippedVisitor {
+    type Value = Skipped;
+
+    fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("any value")
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Skipped, E> {
+        Ok(Skipped { is_list: false })
+    }
+
+    fn visit_bool<E: Error>(self, _: bool) -> Result<Skipped, E> {
+        self.visit_unit()
+    }
+
+    fn visit_i64<E: Error>(self, _: i64) -> Result<Skipped, E> {
+        self.visit_unit()
+    }
+
+    fn visit_u64<E: Error>(self, _: u64) -> Result<Skipped, E> {
+        self.visit_unit()
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<Skipped, E> {
+        self.visit_unit()
+    }
+
+    fn visit_str<E: Error>(self, _: &str) -> Result<Skipped, E> {
+        self.visit_unit()
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Skipped, A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        self.visit_unit()
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Skipped, A::Error> {
+        let mut is_list = false;
+        while list.next_element::<IgnoredAny>()?.is_some() {
+            is_list = true;
+        }
+        Ok(Skipped { is_list })
     }
 }
 
@@ -161,6 +260,9 @@ impl<'de> Visitor<'de> for FieldSeed<'_, '_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
         if !self.field.repeated {
+            if std::ptr::eq(self.message, &schema::PROFILE) && self.field.name == "sample_type" {
+                return Err(self.out.refuse(schema::SAMPLE_TYPE_LIST));
+            }
             return Err(Error::invalid_type(serde::de::Unexpected::Seq, &self));
         }
         let packed = matches!(self.field.kind, Kind::Int32 | Kind::Int64 | Kind::Fixed64);
