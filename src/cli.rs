@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::files::FileFormat;
+
 /// Continuous and on-demand profiling for OpenTelemetry.
 #[derive(Debug, Parser)]
 #[command(name = "profpipe", version, about, max_term_width = 100)]
@@ -140,7 +142,7 @@ pub(crate) enum SortBy {
 /// Arguments of `top`.
 #[derive(Debug, Args)]
 pub(crate) struct Top {
-    /// The profile; several are read as one
+    /// The profile, of any format; - for standard input; several are read as one
     #[arg(required = true, value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
     /// The column to sort by
@@ -159,10 +161,10 @@ pub(crate) struct Top {
 /// Arguments of `flamegraph`.
 #[derive(Debug, Args)]
 pub(crate) struct Flamegraph {
-    /// The profile; several are read as one
+    /// The profile, of any format; - for standard input; several are read as one
     #[arg(required = true, value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
-    /// The SVG file to write
+    /// The SVG file to write; - for standard output
     #[arg(short, long, value_name = "OUT.svg")]
     pub(crate) output: PathBuf,
     #[command(flatten)]
@@ -172,10 +174,13 @@ pub(crate) struct Flamegraph {
 /// Arguments of `convert`.
 #[derive(Debug, Args)]
 pub(crate) struct Convert {
-    /// The profile to read
+    /// The profile to read, of any format; - for standard input
     pub(crate) input: PathBuf,
-    /// The file to write; its extension chooses the format
+    /// The file to write; its extension chooses the format; - for standard output
     pub(crate) output: PathBuf,
+    /// The format to write, whatever the name of the output
+    #[arg(long, value_enum)]
+    pub(crate) format: Option<FileFormat>,
     #[command(flatten)]
     pub(crate) choice: TypeChoice,
 }

@@ -9,47 +9,89 @@ use profpipe_formats::report::{CollapsedStacks, amount};
 /// The frames of a stack that are drawn, from the root: more do not fit a picture.
 const MAX_DEPTH: usize = 1000;
 
-/// Draws stacks. The same stacks give the same picture; frames of one name have one color.
+/// A flame graph.
+#[derive(Debug)]
+pub(crate) struct Drawing {
+    /// The picture.
+    pub(crate) svg: Vec<u8>,
+    /// What is not as it seems: what was left out, and what widths are where costs have signs.
+    pub(crate) notes: Vec<String>,
+}
+
+/// Draws stacks. The same stacks give the same picture; frames of one name have one color, except
+/// where some costs are below zero, as in a difference: widths are absolute values then, and colors
+/// tell what grew (red) and what shrank (blue).
 ///
 /// # Errors
 /// If there is nothing to draw.
-pub(crate) fn draw(collapsed: &CollapsedStacks) -> anyhow::Result<Vec<u8>> {
-    let costs = || collapsed.iter().filter_map(|(_, cost)| u64::try_from(cost).ok());
-    let total: u128 = costs().map(u128::from).sum();
+pub(crate) fn draw(collapsed: &CollapsedStacks) -> anyhow::Result<Drawing> {
+    let (gains, losses) = collapsed.gains_and_losses();
+    let total = gains + losses;
     if total == 0 {
         bail!("there are no samples of `{}` to draw", collapsed.profile_type);
     }
-    // Sums beyond what a double counts exactly: nobody sees the lowest bits in a picture.
-    let shift = (128 - total.leading_zeros()).saturating_sub(53);
+    // Sums beyond what a double counts exactly, and twice that in a difference: nobody sees the
+    // lowest bits in a picture.
+    let shift = (128 - total.leading_zeros()).saturating_sub(52);
     let (scale, unit) = scale(&collapsed.unit, total, &collapsed.profile_type);
     let mut lines = Vec::new();
+    let mut cut = 0;
     for (stack, cost) in collapsed.iter() {
-        let Some(cost) = u64::try_from(cost).ok().map(|cost| cost >> shift) else { continue };
         let mut line = String::new();
+        cut += usize::from(stack.len() > MAX_DEPTH);
         for name in stack.take(MAX_DEPTH) {
-            if !line.is_empty() {
+            if line.is_empty() {
+                line.push_str(&root_name(name));
+            } else {
                 line.push(';');
+                line.push_str(&frame_name(name));
             }
-            line.push_str(&frame_name(name));
         }
         if line.is_empty() {
             line.push_str("[no stack]");
         }
-        lines.push(format!("{line} {cost}"));
+        let width = cost.unsigned_abs() >> shift;
+        lines.push(match (losses, cost < 0) {
+            (0, _) => format!("{line} {width}"),
+            // What was there before and after, so that both differ by the cost.
+            (_, false) => format!("{line} 0 {width}"),
+            (_, true) => format!("{line} {} {width}", 2 * width),
+        });
     }
     let mut options = Options::default();
-    let total = i64::try_from(total).unwrap_or(i64::MAX);
-    options.title = match collapsed.unit.as_str() {
-        "count" => format!("{total} {}", collapsed.profile_type),
-        unit => format!("{}: {}", collapsed.profile_type, amount(total, unit)),
-    };
-    options.count_name = unit;
+    options.title = printable(&title(collapsed, gains, losses));
+    options.count_name = printable(&unit);
     options.factor = scale * 2_f64.powi(shift as i32);
     options.deterministic = true;
     let mut svg = Vec::new();
     from_lines(&mut options, lines.iter().map(String::as_str), &mut svg)
         .context("cannot draw the flame graph")?;
-    Ok(svg)
+    let mut notes = Vec::new();
+    if losses > 0 {
+        notes.push("some values are below zero: widths are absolute values".to_owned());
+    }
+    if cut > 0 {
+        notes.push(format!("{cut} stacks are drawn without what is beyond {MAX_DEPTH} frames"));
+    }
+    Ok(Drawing { svg, notes })
+}
+
+/// What the picture is of.
+fn title(collapsed: &CollapsedStacks, gains: u128, losses: u128) -> String {
+    let kind = &collapsed.profile_type;
+    let amount = |cost: u128| match collapsed.unit.as_str() {
+        "count" => cost.to_string(),
+        unit => amount(i64::try_from(cost).unwrap_or(i64::MAX), unit),
+    };
+    match (losses, collapsed.unit.as_str()) {
+        (0, "count") => format!("{} {kind}", amount(gains)),
+        (0, _) => format!("{kind}: {}", amount(gains)),
+        _ => format!(
+            "{kind}: +{} and -{}, widths are absolute values",
+            amount(gains),
+            amount(losses)
+        ),
+    }
 }
 
 /// The unit in which costs are shown without a fraction, and what one of the profile's unit is in
@@ -64,6 +106,21 @@ fn scale(unit: &str, total: u128, kind: &str) -> (f64, String) {
         unit => (1.0, unit),
     };
     (scale, name.to_owned())
+}
+
+/// A text without what XML has no place for.
+fn printable(text: &str) -> String {
+    text.chars().map(|char| if char.is_control() { '\u{fffd}' } else { char }).collect()
+}
+
+/// The name of the first frame of a line, which must not make a comment of it.
+fn root_name(name: &str) -> Cow<'_, str> {
+    let name = frame_name(name);
+    match name.strip_prefix("# ") {
+        // Looks the same and is no comment.
+        Some(rest) => Cow::Owned(format!("#\u{a0}{rest}")),
+        None => name,
+    }
 }
 
 /// A name without what has a meaning in the lines that are drawn, or none in XML.

@@ -47,6 +47,12 @@ pub fn config(data: &[u8]) {
 /// Any bytes as collapsed stacks: no panic, and what was read and written is read and written to
 /// the same text again.
 pub fn folded_stacks(bytes: &[u8]) {
+    if let Ok((profiles, _)) = folded::decode_file(bytes) {
+        let text = folded::encode(&profiles, None).unwrap();
+        let (again, deviations) = folded::decode_file(text.as_bytes()).unwrap();
+        assert_eq!(deviations, folded::Deviations::default());
+        assert_eq!(folded::encode(&again, None).unwrap(), text);
+    }
     let Ok(profiles) = folded::decode(bytes) else { return };
     let text = folded::encode(&profiles, None).unwrap();
     let again = folded::decode(text.as_bytes()).unwrap();

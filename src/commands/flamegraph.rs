@@ -3,18 +3,21 @@
 use std::process::ExitCode;
 
 use crate::cli;
-use crate::files::{self, FileFormat};
+use crate::files::{self, FileFormat, Output};
 use crate::mistake::Mistake;
 
 pub(crate) fn run(arguments: cli::Flamegraph) -> anyhow::Result<ExitCode> {
     let output = arguments.output.as_path();
-    if FileFormat::to_write(output).ok() != Some(FileFormat::Svg) {
+    let is_standard = output.as_os_str() == "-";
+    if !is_standard && FileFormat::to_write(output).ok() != Some(FileFormat::Svg) {
         let output = output.display();
         return Err(
             Mistake(format!("{output}: the name of a flame graph must end with .svg")).into()
         );
     }
-    let profiles = files::read_all(&arguments.files)?;
-    files::write(output, &profiles, arguments.choice.sample_type.as_deref())?;
+    let input = files::read_all(&arguments.files)?;
+    let sample_type = arguments.choice.sample_type.as_deref();
+    Output::of_format(output, FileFormat::Svg)?.write(&input.profiles, sample_type)?;
+    input.note_files_left_out(sample_type);
     Ok(ExitCode::SUCCESS)
 }

@@ -8,13 +8,15 @@ use profpipe_formats::report::{self, Column};
 use crate::{cli, files};
 
 pub(crate) fn run(arguments: cli::Top) -> anyhow::Result<ExitCode> {
-    let profiles = files::read_all(&arguments.files)?;
+    let input = files::read_all(&arguments.files)?;
     let by = match arguments.by {
         cli::SortBy::Own => Column::Own,
         cli::SortBy::Total => Column::Total,
     };
-    let top = report::top(&profiles, arguments.choice.sample_type.as_deref(), by)
-        .with_context(|| files::names(&arguments.files))?;
+    let sample_type = arguments.choice.sample_type.as_deref();
+    let top = report::top(&input.profiles, sample_type, by).with_context(|| input.names())?;
+    input.note_files_left_out(sample_type);
+    input.note_types_left_out(sample_type);
     let text = match arguments.format {
         cli::Format::Text => top.to_text(arguments.n),
         cli::Format::Json => top.to_json(arguments.n) + "\n",

@@ -7,8 +7,10 @@
 //! - [`otlp`]: OTLP profiles in protobuf and JSON, and the payload that is decoded only if need be.
 //! - [`pprof`]: pprof's protobuf.
 //! - [`folded`]: collapsed stacks.
+//! - [`file`](mod@file): files of any of these formats, told by their content.
 //! - [`report`]: which functions cost most, and the stacks of a flame graph.
 
+pub mod file;
 pub mod folded;
 pub mod otlp;
 pub mod pprof;

@@ -46,7 +46,7 @@ pub use links::{Link, Links};
 pub use lists::Lists;
 pub use locations::{Line, LocationRef, Locations};
 pub use mappings::{MappingRef, Mappings};
-pub use merge::{Merger, merge};
+pub use merge::{Merger, join, merge};
 pub use resources::{KeyValue, Resource, ResourceProfiles, Scope, ScopeProfiles};
 pub use samples::{Profile, SampleRef, Samples, ValueType};
 pub use split::{RowLengths, split};

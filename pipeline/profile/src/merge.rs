@@ -47,6 +47,25 @@ pub fn merge(batches: impl IntoIterator<Item = Profiles>) -> Profiles {
     merger.finish()
 }
 
+/// The batches over one dictionary, with their resources side by side, in order: even equal ones are
+/// not put together, so that it stays known which batch each was of.
+pub fn join(batches: impl IntoIterator<Item = Profiles>) -> Profiles {
+    let mut joined = Profiles::new();
+    for batch in batches {
+        let mut switch = Remap::new(&batch.dictionary);
+        switch.absorb(&mut joined.dictionary, &batch.dictionary, &Reached::all());
+        let first = joined.resources.len();
+        joined.resources.extend(batch.resources);
+        let added = joined.resources.iter_mut().skip(first);
+        for scope in added.flat_map(|resource| &mut resource.scopes) {
+            for profile in &mut scope.profiles {
+                switch.profile(profile);
+            }
+        }
+    }
+    joined
+}
+
 impl Merger {
     /// Without any batch.
     pub fn new() -> Self {

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
 use profpipe_engine::settings::ByteSize;
 use profpipe_formats::pprof::{self, DecodeError};
+use profpipe_formats::report::sample_types;
 use profpipe_profile::{Profiles, merge};
 
 use super::labels::Identity;
@@ -227,9 +228,8 @@ fn identity(query: &Query, name: String, app: &str) -> Result<Identity, Malforme
 
 /// What a profile without a name is called: by the most telling of its sample types.
 fn guess(profiles: &Profiles) -> String {
-    let strings = &profiles.dictionary.strings;
-    let kinds: Vec<&str> =
-        profiles.iter().map(|(_, _, profile)| strings.get(profile.sample_type.kind)).collect();
+    // In the order of the file, of which the last may count.
+    let kinds: Vec<&str> = sample_types(profiles).into_iter().map(|(kind, _)| kind).collect();
     let has = |wanted: &dyn Fn(&str) -> bool| kinds.iter().any(|kind| wanted(kind));
     let name = if has(&|kind| kind == "wall") {
         "wall"

@@ -5,7 +5,9 @@
 //!
 //! # What becomes what
 //! A file becomes one resource without attributes and one scope, with one profile for each sample
-//! type; the profiles share stacks and hold a row for each sample. What the model has no field for
+//! type; the profiles share stacks and hold a row for each sample. The profile of the type that pprof
+//! shows first, the last unless the file names one, trades places with the first, since that is the one
+//! that OTLP shows; writing a batch that came from no file does the same. What the model has no field for
 //! becomes an attribute of the semantic conventions' `pprof.*`, see
 //! [`attribute_names`](profpipe_profile::attribute_names).
 //!
@@ -36,6 +38,7 @@
 
 mod attributes;
 mod decode;
+mod default_type;
 mod encode;
 mod labels;
 mod wire;
@@ -51,9 +54,15 @@ use profpipe_profile::Profiles;
 pub use wire::Writer;
 
 pub(crate) use attributes::{file_order, find as find_attribute, text as attribute_text};
+pub(crate) use decode::{foreign_text, inflate, top_fields};
+pub(crate) use default_type::default_type;
 
-/// The size that [`decode`] allows a profile to take, in bytes.
+/// The size that [`decode`] allows a profile to have decompressed, in bytes, and its samples to take
+/// in memory.
 pub const DEFAULT_LIMIT: usize = 256 << 20;
+
+/// What a value takes in memory; in a file it takes a byte or more.
+const VALUE_BYTES: usize = 32;
 
 /// Why a profile could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -65,9 +74,16 @@ pub enum DecodeError {
     /// The gzip stream is damaged.
     #[error("the gzip data is damaged")]
     Gzip(#[source] std::io::Error),
-    /// The profile takes more memory than allowed.
+    /// The profile has more bytes than allowed, once it is decompressed.
     #[error("the profile takes more than {} decompressed", Bytes(*limit))]
     TooLarge {
+        /// What was allowed, in bytes.
+        limit: usize,
+    },
+    /// The tables made of the profile take more memory than allowed: each sample has a row for every
+    /// sample type.
+    #[error("the samples of the profile take more than {} of memory", Bytes(*limit))]
+    TooMuchMemory {
         /// What was allowed, in bytes.
         limit: usize,
     },
@@ -86,11 +102,18 @@ pub enum DecodeError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EncodeError {
-    /// The profile is larger than [`decode`] reads: too many samples, each with a value for every
-    /// sample type and with the labels of its resource.
+    /// The profile is larger than [`decode`] reads: too many samples, each with the labels of its
+    /// resource.
     #[error("as one pprof file it takes more than {}", Bytes(*limit))]
     TooLarge {
         /// What is allowed, in bytes.
+        limit: usize,
+    },
+    /// The profile has more values than [`decode`] reads: each sample has one for every sample type of
+    /// the batch.
+    #[error("as one pprof file it has more than {limit} values, samples times sample types")]
+    TooManyValues {
+        /// How many are allowed.
         limit: usize,
     },
     /// Compression failed.
@@ -119,13 +142,21 @@ pub fn decode(data: &[u8]) -> Result<Profiles, DecodeError> {
     decode_bounded(data, DEFAULT_LIMIT)
 }
 
-/// Reads a profile, compressed or not, of which neither the decompressed bytes nor the sample rows
-/// made of them take more than `limit` bytes.
+/// Reads a profile, compressed or not, that has up to `limit` bytes decompressed.
+///
+/// What is made of its samples may take more memory than that: up to 32 bytes for each byte of the
+/// limit, which is what the values of a profile take, and up to [`DEFAULT_LIMIT`] or the limit,
+/// whichever is more.
 ///
 /// # Errors
-/// If the bytes are not a valid profile, or the limit does not suffice.
+/// If the bytes are not a valid profile, or a limit does not suffice.
 pub fn decode_bounded(data: &[u8], limit: usize) -> Result<Profiles, DecodeError> {
     decode::decode(data, limit)
+}
+
+/// Reads a profile that is not compressed (any more), of up to [`DEFAULT_LIMIT`] of memory.
+pub(crate) fn decode_decompressed(message: &[u8]) -> Result<Profiles, DecodeError> {
+    decode::decode_plain(message, DEFAULT_LIMIT)
 }
 
 /// Writes a batch as one profile, compressed.

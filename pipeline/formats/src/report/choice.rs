@@ -1,60 +1,148 @@
 //! Which of the sample types of a batch is reported.
 
+use std::collections::BTreeSet;
+
 use super::ReportError;
-use crate::pprof::file_order;
-use profpipe_profile::attribute_names::PPROF_DEFAULT_SAMPLE_TYPE;
-use profpipe_profile::{Dictionary, Profile, Profiles, Resource, ValueType};
+use super::units::{factor, is_same_dimension};
+use crate::pprof::{default_type, file_order};
+use profpipe_profile::{Dictionary, Profile, Profiles, Resource, ScopeProfiles, ValueType};
 
 /// A sample type, and every profile of it.
 #[derive(Debug)]
 pub struct Choice<'a> {
     /// The kind of thing counted.
     pub kind: &'a str,
-    /// Its unit.
+    /// The unit that values are reported in: of those of the profiles the finest.
     pub unit: &'a str,
     /// The profiles of this type, from all resources and scopes.
-    pub profiles: Vec<&'a Profile>,
-    /// The resource of each of the profiles.
-    pub resources: Vec<&'a Resource>,
+    pub profiles: Vec<ChosenProfile<'a>>,
+}
+
+/// A profile that is reported.
+#[derive(Debug, Clone, Copy)]
+pub struct ChosenProfile<'a> {
+    /// The profile.
+    pub profile: &'a Profile,
+    /// Whose it is.
+    pub resource: &'a Resource,
+    /// The position of the resource in the batch.
+    pub position: usize,
+    /// The scope that it is in.
+    pub scope: &'a ScopeProfiles,
+    /// What its values are multiplied with to be in the unit of the report.
+    pub factor: i64,
+}
+
+/// What a batch has beside the sample type that is reported.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LeftOut {
+    /// The other sample types that have samples, as `cpu`; as `cpu in count` where the name alone is
+    /// that of the reported type. A count of samples is none where the reported profiles say what
+    /// one sample stands for.
+    pub types: Vec<String>,
+    /// The positions of the resources that have profiles, but none of the reported type.
+    pub resources: Vec<usize>,
 }
 
 impl<'a> Choice<'a> {
     /// Chooses as google/pprof does: the type that is wanted, by its name or its position; else the
-    /// one that the profiles declare as their default; else the last. A wanted type may have a
-    /// unit, as in `cpu/nanoseconds`, and `inuse_space` finds also `space`.
+    /// default of the batch: the one that it declares; else the last of a pprof file, and the first of
+    /// others. A wanted type may have a unit, as in `cpu/nanoseconds`, and `inuse_space` finds also
+    /// `space`.
+    ///
+    /// Types of one name in units of one dimension, as nanoseconds and milliseconds, are one type.
     ///
     /// # Errors
     /// If there is no such type.
     pub fn new(profiles: &'a Profiles, wanted: Option<&str>) -> Result<Self, ReportError> {
         let types = sample_types(profiles);
+        let dictionary = &profiles.dictionary;
         let (kind, unit) = match wanted {
             Some(wanted) => find(&types, wanted).ok_or_else(|| ReportError::Unknown {
                 wanted: wanted.to_owned(),
                 known: list(&types),
             })?,
             None => {
-                let default = default_type(profiles);
-                let default = default.and_then(|kind| types.iter().find(|one| one.0 == kind));
-                *default.or(types.last()).ok_or(ReportError::Empty)?
+                let default = default_type(profiles).ok_or(ReportError::Empty)?;
+                texts(dictionary, default)
             }
         };
-        let dictionary = &profiles.dictionary;
-        let is_chosen = |profile: &&Profile| texts(dictionary, profile.sample_type) == (kind, unit);
-        let mut choice = Self { kind, unit, profiles: Vec::new(), resources: Vec::new() };
-        for resource in &profiles.resources {
+        let unit_of = |profile: &Profile| {
+            let (other, in_unit) = texts(dictionary, profile.sample_type);
+            (other == kind && is_same_dimension(unit, in_unit)).then_some(in_unit)
+        };
+        let mut chosen = Vec::new();
+        for (position, resource) in profiles.resources.iter().enumerate() {
             for scope in &resource.scopes {
+                let of_scope = scope.profiles.iter().filter_map(|profile| {
+                    let one = ChosenProfile {
+                        profile,
+                        resource: &resource.resource,
+                        position,
+                        scope,
+                        factor: 1,
+                    };
+                    Some((one, unit_of(profile)?))
+                });
                 // A file that counts one thing twice is not to be counted twice.
-                let most = if file_order(scope).is_some() { 1 } else { usize::MAX };
-                choice.profiles.extend(scope.profiles.iter().filter(is_chosen).take(most));
+                if file_order(scope).is_some() {
+                    chosen.extend(of_scope.min_by_key(|(_, in_unit)| *in_unit != unit));
+                } else {
+                    chosen.extend(of_scope);
+                }
             }
-            choice.resources.resize(choice.profiles.len(), &resource.resource);
         }
-        Ok(choice)
+        let finest = chosen.iter().map(|(_, unit)| *unit).min_by_key(|unit| factor(unit));
+        let unit = finest.unwrap_or(unit);
+        let in_unit = |(one, unit_of): (ChosenProfile<'a>, &str)| ChosenProfile {
+            factor: factor(unit_of) / factor(unit),
+            ..one
+        };
+        Ok(Self { kind, unit, profiles: chosen.into_iter().map(in_unit).collect() })
+    }
+
+    /// What `profiles`, the batch that was chosen from, has beside this type.
+    pub fn left_out(&self, profiles: &Profiles) -> LeftOut {
+        let reported: BTreeSet<usize> = self.profiles.iter().map(|one| one.position).collect();
+        let mut types = Vec::new();
+        for (kind, unit) in sample_types(profiles) {
+            let is_other = kind != self.kind || !is_same_dimension(unit, self.unit);
+            let has_samples = profiles.iter().any(|(_, _, profile)| {
+                let of_profile = texts(&profiles.dictionary, profile.sample_type);
+                of_profile == (kind, unit) && !profile.samples.is_empty()
+            });
+            let is_implied = (kind, unit) == ("samples", "count") && self.says_period(profiles);
+            if is_other && has_samples && !is_implied {
+                types.push(match kind == self.kind {
+                    true => format!("{kind} in {unit}"),
+                    false => kind.to_owned(),
+                });
+            }
+        }
+        types.dedup();
+        let has_profiles = |position: &usize| {
+            let resource = profiles.resources.get(*position);
+            let mut scopes = resource.iter().flat_map(|resource| &resource.scopes);
+            scopes.any(|scope| !scope.profiles.is_empty())
+        };
+        let others = (0..profiles.resources.len()).filter(|at| !reported.contains(at));
+        LeftOut { types, resources: others.filter(has_profiles).collect() }
     }
 }
 
-/// The sample types of a batch with their units, each once, in the order of their file.
-pub(super) fn sample_types(profiles: &Profiles) -> Vec<(&str, &str)> {
+impl Choice<'_> {
+    /// Whether every profile says what one sample stands for.
+    fn says_period(&self, profiles: &Profiles) -> bool {
+        self.profiles.iter().all(|one| {
+            let (kind, _) = texts(&profiles.dictionary, one.profile.period_type);
+            kind == self.kind && one.profile.period > 0
+        })
+    }
+}
+
+/// The sample types of a batch with their units, each once, in the order of their file: kinds of
+/// things counted, and units.
+pub fn sample_types(profiles: &Profiles) -> Vec<(&str, &str)> {
     let mut types = Vec::new();
     let mut seen = std::collections::HashSet::new();
     for scope in profiles.resources.iter().flat_map(|resource| &resource.scopes) {
@@ -71,12 +159,6 @@ pub(super) fn sample_types(profiles: &Profiles) -> Vec<(&str, &str)> {
 
 fn texts(dictionary: &Dictionary, kind: ValueType) -> (&str, &str) {
     (dictionary.strings.get(kind.kind), dictionary.strings.get(kind.unit))
-}
-
-fn default_type(profiles: &Profiles) -> Option<&str> {
-    let scopes = profiles.resources.iter().flat_map(|resource| &resource.scopes);
-    let mut attributes = scopes.flat_map(|scope| &scope.scope.attributes);
-    attributes.find(|one| one.key == PPROF_DEFAULT_SAMPLE_TYPE)?.value.as_str()
 }
 
 fn find<'a>(types: &[(&'a str, &'a str)], wanted: &str) -> Option<(&'a str, &'a str)> {

@@ -1,10 +1,13 @@
 //! What people ask of a profile: which functions cost most, and the stacks of a flame graph.
 //!
 //! Pure functions over [`Profiles`](profpipe_profile::Profiles); nothing is printed here. One sample
-//! type is reported at a time, over all resources and scopes together. Frames are shown as
+//! type is reported at a time, over all resources and scopes together; its units of one dimension are
+//! made one. Where values are below zero, as in a difference, shares are of the sum of absolute values.
+//! Frames are shown as
 //! google/pprof shows them: inlined functions are frames, and what a profile's
 //! `pprof.profile.drop_frames` names is left out.
 
+mod absolute;
 mod choice;
 mod frames;
 mod prune;
@@ -17,7 +20,7 @@ mod weights;
 #[cfg(test)]
 mod tests;
 
-pub use choice::Choice;
+pub use choice::{Choice, ChosenProfile, LeftOut, sample_types};
 pub use stacks::{CollapsedStacks, collapse, collapse_by_process};
 pub use top::{Column, FunctionCost, StackCounts, Top, top};
 pub use units::{amount, percent};

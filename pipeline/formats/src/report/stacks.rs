@@ -35,6 +35,16 @@ impl CollapsedStacks {
     pub fn total(&self) -> i64 {
         self.stacks.iter().fold(0, |sum, (_, cost)| sum.saturating_add(*cost))
     }
+
+    /// The costs above zero together, and those below zero together, without their sign.
+    pub fn gains_and_losses(&self) -> (u128, u128) {
+        let (mut gains, mut losses) = (0, 0);
+        for (_, cost) in &self.stacks {
+            let of_sign = if *cost < 0 { &mut losses } else { &mut gains };
+            *of_sign += u128::from(cost.unsigned_abs());
+        }
+        (gains, losses)
+    }
 }
 
 /// Collapses the stacks of all profiles of one sample type. Stacks that cost nothing are left out.

@@ -7,8 +7,8 @@
 
 use super::*;
 use profpipe_profile::attribute_names::{
-    PPROF_DEFAULT_SAMPLE_TYPE, PPROF_DROP_FRAMES, PPROF_KEEP_FRAMES, PROCESS_EXECUTABLE_NAME,
-    SAMPLES_LOST, STACK_STATE,
+    PPROF_DEFAULT_SAMPLE_TYPE, PPROF_DROP_FRAMES, PPROF_KEEP_FRAMES, PPROF_SAMPLE_TYPE_ORDER,
+    PROCESS_EXECUTABLE_NAME, SAMPLES_LOST, STACK_STATE,
 };
 use profpipe_profile::{
     AttributeIx, Function, KeyValue, Line, LinkIx, LocationRef, MappingRef, Profile, Profiles,
@@ -179,8 +179,9 @@ fn choice_of_type() {
         top(profiles, wanted, Column::Own).map(|top| top.profile_type)
     };
     let plain = build().build();
+    // As OTLP has it: the first profile.
     for (wanted, kind) in [
-        (None, "cpu"),
+        (None, "samples"),
         (Some("space"), "space"),
         (Some("inuse_space"), "space"),
         (Some("samples/count"), "samples"),
@@ -188,8 +189,15 @@ fn choice_of_type() {
     ] {
         assert_eq!(chosen(&plain, wanted).unwrap(), kind);
     }
-    assert_eq!(chosen(&build().default_type("samples").build(), None).unwrap(), "samples");
-    assert_eq!(chosen(&build().default_type("gone").build(), None).unwrap(), "cpu");
+    assert_eq!(chosen(&build().default_type("space").build(), None).unwrap(), "space");
+    assert_eq!(chosen(&build().default_type("gone").build(), None).unwrap(), "samples");
+    // In a file of pprof the default is the last, unless it names another.
+    let mut order = plain.clone();
+    order.resources[0].scopes[0].scope.attributes.push(KeyValue {
+        key: PPROF_SAMPLE_TYPE_ORDER.to_owned(),
+        value: Value::Array([1, 2, 0].map(Value::Int).to_vec()),
+    });
+    assert_eq!(chosen(&order, None).unwrap(), "space");
     for wanted in ["wall", "3", "cpu/bytes", ""] {
         let error = chosen(&plain, Some(wanted)).unwrap_err().to_string();
         let expected =
@@ -248,6 +256,7 @@ fn golden() {
     let profiles = Builder::default()
         .profile(SAMPLES, &lost, &rows(1))
         .profile(CPU, &lost, &rows(12_345_678))
+        .default_type("cpu")
         .build();
     let top = top(&profiles, None, Column::Own).unwrap();
     let table = [
@@ -282,11 +291,115 @@ fn human_units() {
         (i64::MAX, "bytes", "8388608TiB"),
         (1_234_567, "count", "1234567"),
         (7, "", "7"),
+        (90, "minutes", "90minutes"),
+        (36, "hours", "36hrs"),
+        (3, "GB", "3GB"),
+        (1536, "gigabytes", "1.50TB"),
+        (1500, "kilobytes", "1.46MiB"),
+        (50, "percent", "50percent"),
+        (8, "pages", "8pages"),
+        (8, "\u{1b}[2J", "8\u{fffd}[2J"),
+        (8, "samples", "8"),
     ] {
         assert_eq!(amount(value, unit), text);
     }
     assert_eq!(percent(1, 3), "33.3%");
     assert_eq!(percent(0, 0), "0.0%");
+}
+
+/// Scenario: one type in nanoseconds, microseconds, as `ms`, and in a unit that is no time; names of
+/// one unit in the singular and in the plural.
+/// Guarantees: what can be added is, in the finest unit; what cannot is said to be left out.
+#[test]
+fn units_of_one_dimension() {
+    let row = |cost: i64| [(&["f", "main"][..], "", cost)];
+    let profiles = Builder::default()
+        .profile(("cpu", "microseconds"), &[], &row(5000))
+        .profile(("cpu", "nanoseconds"), &[], &row(3_000_000))
+        .profile(("cpu", "ms"), &[], &row(7))
+        .profile(("cpu", "cycles"), &[], &row(11))
+        .profile(("wall", "seconds"), &[], &row(1))
+        .build();
+    for wanted in [None, Some("cpu"), Some("cpu/ms")] {
+        let top = top(&profiles, wanted, Column::Own).unwrap();
+        assert_eq!((top.total, top.unit.as_str(), top.samples), (15_000_000, "nanoseconds", 3));
+        assert_eq!(costs(&top)[0], ("f", "", 15_000_000, 15_000_000));
+        let collapsed = collapse(&profiles, wanted).unwrap();
+        assert_eq!((collapsed.total(), collapsed.unit.as_str()), (15_000_000, "nanoseconds"));
+    }
+    let choice = Choice::new(&profiles, None).unwrap();
+    let left_out = choice.left_out(&profiles);
+    assert_eq!(left_out.types, ["cpu in cycles", "wall"]);
+    assert_eq!(top(&profiles, Some("cpu/cycles"), Column::Own).unwrap().total, 11);
+
+    for (a, b, total, unit) in [
+        (("x", "bytes"), ("x", "KiB"), 1 + 1024, "bytes"),
+        (("x", "MB"), ("x", "kilobyte"), 1024 + 1, "kilobyte"),
+        (("x", "minutes"), ("x", "seconds"), 61, "seconds"),
+        (("x", "object"), ("x", "objects"), 2, "object"),
+    ] {
+        let profiles = Builder::default().profile(a, &[], &row(1)).profile(b, &[], &row(1));
+        let top = top(&profiles.build(), None, Column::Own).unwrap();
+        assert_eq!((top.total, top.unit.as_str()), (total, unit));
+    }
+}
+
+/// Scenario: a difference: values above and below zero, whose sum is small, zero or below zero; one
+/// sample that two profiles have with opposite signs.
+/// Guarantees: shares are of the sum of absolute values, as in `go tool pprof -top`, and never pass
+/// 100 %; that is said; what shrank most is among the first; programs get what shares are of.
+#[test]
+fn values_below_zero() {
+    let of = |rows: &[(&[&str], &str, i64)]| {
+        let profiles = Builder::default().profile(("space", "bytes"), &[], rows).build();
+        top(&profiles, None, Column::Own).unwrap()
+    };
+    let one = of(&[(&["f", "main"], "", -20), (&["g", "main"], "", 50)]);
+    let table = [
+        "space: 30B in 2 samples, 0 lost",
+        "some values are below zero: shares are of 70B, the sum of absolute values",
+        "self       %  total       %  module  function",
+        " 50B   71.4%    50B   71.4%          g",
+        "-20B  -28.6%   -20B  -28.6%          f",
+        "   0    0.0%    30B   42.9%          main",
+    ];
+    assert_eq!(one.to_text(9).lines().collect::<Vec<_>>(), table);
+    assert!(one.to_json(0).contains(r#""total":30,"absolute_total":70,"samples""#));
+    let even = of(&[(&["f"], "", -50), (&["g"], "", 50)]);
+    assert_eq!((even.total, even.absolute_total), (0, 100));
+    assert!(even.to_text(9).contains("-50.0%"), "{}", even.to_text(9));
+    let shrunk = of(&[(&["f"], "", -90), (&["g"], "", 10)]);
+    assert_eq!(costs(&shrunk)[0].0, "f");
+    let cancelled = of(&[(&["f"], "", -90), (&["f"], "", 90), (&["g"], "", 10)]);
+    assert_eq!(cancelled.absolute_total, 10);
+    let largest = of(&[(&["f"], "", i64::MAX), (&["g"], "", i64::MAX), (&["h"], "", 0)]);
+    assert!(largest.to_text(9).contains("50.0%"), "{}", largest.to_text(9));
+    assert!(!largest.has_negative && largest.to_json(0).contains(&format!("{}", i64::MAX)));
+    let smallest = of(&[(&["f"], "", i64::MIN), (&["g"], "", 1)]);
+    assert!(smallest.to_text(9).contains("-100.0%"), "{}", smallest.to_text(9));
+}
+
+/// Scenario: one resource has `samples` beside the type reported, another has only that type, a third
+/// only `samples`.
+/// Guarantees: samples are counted where the type is, by rows where nothing says how many they were.
+#[test]
+fn samples_of_several_resources() {
+    let row = |cost: i64| [(&["f"][..], "", cost)];
+    let mut profiles =
+        Builder::default().profile(CPU, &[], &row(70)).profile(SAMPLES, &[], &row(7)).build();
+    let both = profiles.resources[0].clone();
+    let mut only = |at: usize| {
+        let mut resource = both.clone();
+        resource.scopes[0].profiles.remove(at);
+        profiles.resources.push(resource);
+    };
+    only(1);
+    only(0);
+    let top = top(&profiles, Some("cpu"), Column::Own).unwrap();
+    assert_eq!((top.total, top.samples), (140, 7 + 1));
+    let choice = Choice::new(&profiles, Some("cpu")).unwrap();
+    let left_out = LeftOut { types: vec!["samples".into()], resources: vec![2] };
+    assert_eq!(choice.left_out(&profiles), left_out);
 }
 
 /// Scenario: the stacks of one process, of two processes, and of two in a file, which knows of

@@ -13,6 +13,9 @@ struct Json<'a> {
     profile_type: &'a str,
     unit: &'a str,
     total: i64,
+    /// What shares are of; only where it is not the total.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    absolute_total: Option<u64>,
     samples: i64,
     lost: i64,
     functions: Vec<JsonFunction<'a>>,
@@ -38,13 +41,21 @@ impl Top {
             self.lost
         );
         if self.stacks != (StackCounts { complete: self.stacks.complete, ..Default::default() }) {
+            let samples = u128::try_from(self.samples).unwrap_or_default();
             let shares: Vec<_> = self
                 .stacks
                 .named()
-                .map(|(name, count)| percent(count, self.samples) + " " + name)
+                .map(|(name, count)| percent(count, samples) + " " + name)
                 .collect();
             // Writing to a string cannot fail, here and below.
             let _ = writeln!(text, "stacks: {}", shares.join(", "));
+        }
+        if self.has_negative {
+            let _ = writeln!(
+                text,
+                "some values are below zero: shares are of {}, the sum of absolute values",
+                amount(i64::try_from(self.absolute_total).unwrap_or(i64::MAX), &self.unit)
+            );
         }
         let rows: Vec<[String; 6]> = self
             .functions
@@ -53,9 +64,9 @@ impl Top {
             .map(|one| {
                 [
                     amount(one.own, &self.unit),
-                    percent(one.own, self.total),
+                    percent(one.own, self.absolute_total),
                     amount(one.total, &self.unit),
-                    percent(one.total, self.total),
+                    percent(one.total, self.absolute_total),
                     printable(&one.module),
                     printable(&one.name),
                 ]
@@ -85,6 +96,9 @@ impl Top {
             profile_type: &self.profile_type,
             unit: &self.unit,
             total: self.total,
+            absolute_total: self
+                .has_negative
+                .then(|| u64::try_from(self.absolute_total).unwrap_or(u64::MAX)),
             samples: self.samples,
             lost: self.lost,
             functions: functions
@@ -102,6 +116,6 @@ impl Top {
 }
 
 /// A name without what would move the cursor: names come from files of strangers.
-fn printable(name: &str) -> String {
+pub(super) fn printable(name: &str) -> String {
     name.chars().map(|char| if char.is_control() { '\u{fffd}' } else { char }).collect()
 }

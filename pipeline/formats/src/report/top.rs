@@ -1,12 +1,16 @@
 //! The functions that cost most.
 
+use std::cmp::Ordering;
+use std::collections::HashSet;
+
 use super::ReportError;
+use super::absolute::Absolute;
 use super::choice::Choice;
 use super::frames::Frames;
 use super::weights::{FrameBudget, Processes, Weights};
 use crate::pprof::{attribute_text, find_attribute};
 use profpipe_profile::attribute_names::{SAMPLES_LOST, STACK_STATE};
-use profpipe_profile::{Profile, Profiles, Value};
+use profpipe_profile::{Profiles, SampleRef, ScopeProfiles, Value};
 
 /// The most frames that are looked at, some seconds of work.
 const MAX_FRAMES: usize = 1 << 28;
@@ -73,14 +77,20 @@ pub struct Top {
     pub unit: String,
     /// The cost of everything, also of samples without a stack.
     pub total: i64,
-    /// The number of samples: the sum of the `samples` in `count` where the batch has that type,
-    /// else the number of sample rows of the reported type that are not 0.
+    /// What shares are of: the sum of the absolute values of all samples. It is the total where no
+    /// value is below zero, and never less.
+    pub absolute_total: u128,
+    /// Whether any value is below zero, as in the difference of two profiles.
+    pub has_negative: bool,
+    /// The number of samples: the sum of the `samples` in `count` where the scope of a profile has
+    /// that type, else the number of its sample rows that are not 0.
     pub samples: i64,
     /// The number of samples that were lost while measuring.
     pub lost: i64,
     /// How far stacks reached, in samples counted as in `samples`.
     pub stacks: StackCounts,
-    /// The functions that cost anything, the most expensive first; equal ones by name.
+    /// The functions that cost anything, the most expensive first, whatever its sign; equal ones by
+    /// name.
     pub functions: Vec<FunctionCost>,
 }
 
@@ -106,8 +116,8 @@ pub fn top(profiles: &Profiles, wanted: Option<&str>, by: Column) -> Result<Top,
     let mut costs: Vec<Cost> = Vec::new();
     let mut stacks_seen = 0;
     let (mut total, mut lost) = (0_i64, 0_i64);
-    for profile in &choice.profiles {
-        let of_profile = find_attribute(dictionary, &profile.attributes, SAMPLES_LOST);
+    for one in &choice.profiles {
+        let of_profile = find_attribute(dictionary, &one.profile.attributes, SAMPLES_LOST);
         lost = lost.saturating_add(of_profile.and_then(Value::as_int).unwrap_or(0));
     }
     let mut budget = FrameBudget::new(MAX_FRAMES);
@@ -151,15 +161,18 @@ pub fn top(profiles: &Profiles, wanted: Option<&str>, by: Column) -> Result<Top,
         .collect();
     functions.sort_by(|a, b| {
         let costs = match by {
-            Column::Own => (b.own, b.total).cmp(&(a.own, a.total)),
-            Column::Total => (b.total, b.own).cmp(&(a.total, a.own)),
+            Column::Own => by_size(b.own, a.own).then(by_size(b.total, a.total)),
+            Column::Total => by_size(b.total, a.total).then(by_size(b.own, a.own)),
         };
         costs.then_with(|| (&a.name, &a.module).cmp(&(&b.name, &b.module)))
     });
+    let absolute = Absolute::of(&choice);
     Ok(Top {
         profile_type: choice.kind.to_owned(),
         unit: choice.unit.to_owned(),
         total,
+        absolute_total: absolute.sum,
+        has_negative: absolute.has_negative,
         samples,
         lost,
         stacks,
@@ -167,16 +180,23 @@ pub fn top(profiles: &Profiles, wanted: Option<&str>, by: Column) -> Result<Top,
     })
 }
 
+/// Compares two costs: by how far they are from zero, then by their sign.
+fn by_size(a: i64, b: i64) -> Ordering {
+    a.unsigned_abs().cmp(&b.unsigned_abs()).then(a.cmp(&b))
+}
+
+/// Counts samples by the profiles that say how many they were, of the scopes that have such.
 fn count_samples(profiles: &Profiles, choice: &Choice<'_>) -> (i64, StackCounts) {
     let counting = Choice::new(profiles, Some("samples/count")).ok();
-    let counted: &[&Profile] = counting.as_ref().unwrap_or(choice).profiles.as_slice();
+    let counting = counting.as_ref().map(|of| of.profiles.as_slice()).unwrap_or_default();
+    let address = |scope: &ScopeProfiles| std::ptr::from_ref(scope).addr();
+    let reported: HashSet<_> = choice.profiles.iter().map(|one| address(one.scope)).collect();
+    let counted: HashSet<_> = counting.iter().map(|one| address(one.scope)).collect();
+    let by_count = counting.iter().filter(|one| reported.contains(&address(one.scope)));
+    let by_row = choice.profiles.iter().filter(|one| !counted.contains(&address(one.scope)));
     let mut stacks = StackCounts::default();
     let mut samples = 0_i64;
-    for sample in counted.iter().flat_map(|profile| profile.samples.iter()) {
-        let weight = match &counting {
-            Some(_) => sample.weight(),
-            None => i64::from(sample.weight() != 0),
-        };
+    let mut count = |sample: SampleRef<'_>, weight: i64| {
         samples = samples.saturating_add(weight);
         let state = attribute_text(&profiles.dictionary, sample.attributes, STACK_STATE);
         let count = match state {
@@ -187,6 +207,13 @@ fn count_samples(profiles: &Profiles, choice: &Choice<'_>) -> (i64, StackCounts)
             _ => &mut stacks.complete,
         };
         *count = count.saturating_add(weight);
+    };
+    for one in by_count {
+        one.profile.samples.iter().for_each(|sample| count(sample, sample.weight()));
+    }
+    for one in by_row {
+        let rows = one.profile.samples.iter();
+        rows.for_each(|sample| count(sample, i64::from(sample.weight() != 0)));
     }
     (samples, stacks)
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use foldhash::fast::RandomState;
 
 use super::ReportError;
-use super::choice::Choice;
+use super::choice::{Choice, ChosenProfile};
 use super::prune::Pruner;
 use crate::pprof::attribute_text;
 use profpipe_profile::attribute_names::PROCESS_EXECUTABLE_NAME;
@@ -58,7 +58,7 @@ impl<'a> Weights<'a> {
         processes: &mut Processes<'a>,
     ) -> Vec<Self> {
         let mut groups = BTreeMap::new();
-        for (profile, resource) in choice.profiles.iter().zip(&choice.resources) {
+        for ChosenProfile { profile, resource, factor, .. } in choice.profiles.iter().copied() {
             let patterns = Pruner::patterns(dictionary, profile);
             let group = groups.entry(patterns).or_insert_with(|| Self {
                 dictionary,
@@ -69,7 +69,7 @@ impl<'a> Weights<'a> {
             for sample in profile.samples.iter() {
                 let process = processes.number(dictionary, of_resource, sample.attributes);
                 let sum = group.by_stack.entry((process, sample.stack)).or_default();
-                *sum = sum.saturating_add(sample.weight());
+                *sum = sum.saturating_add(sample.weight().saturating_mul(factor));
             }
         }
         groups.into_values().collect()

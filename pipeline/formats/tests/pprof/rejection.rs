@@ -177,16 +177,19 @@ fn several_gzip_members() {
 
 /// Scenario: small files that become large: by decompression, by many sample types times many
 /// samples, by one long text in many labels.
-/// Guarantees: refused with the limit named, before the memory is taken.
+/// Guarantees: refused before the memory is taken, with the limit named that does not suffice.
 #[test]
 fn bombs() {
-    let limit = 1 << 20;
+    let limit = 128 << 10;
     let zeros = gzip(&vec![0; 50 << 20]);
     assert!(zeros.len() < 64 << 10);
+    let error = pprof::decode_bounded(&zeros, limit).unwrap_err();
+    assert!(matches!(error, DecodeError::TooLarge { .. }), "{error}");
+    assert_eq!(error.to_string(), "the profile takes more than 128KiB decompressed");
 
     let wide = Profile {
-        sample_type: vec![ValueType { kind: 0, unit: 0 }; 1000],
-        sample: vec![Sample { value: vec![0; 1000], ..Sample::default() }; 100],
+        sample_type: vec![ValueType { kind: 0, unit: 0 }; 5000],
+        sample: vec![Sample { value: vec![0; 5000], ..Sample::default() }; 20],
         string_table: vec![String::new()],
         ..Profile::default()
     };
@@ -200,13 +203,62 @@ fn bombs() {
         ..Profile::default()
     };
     let commented = Profile { comment: vec![1; 100], sample: vec![], ..repeated.clone() };
-    let profiles = [wide, repeated, commented].map(|profile| gzip(&profile.encode_to_vec()));
-    for bomb in std::iter::once(&zeros).chain(&profiles) {
-        let error = pprof::decode_bounded(bomb, limit).unwrap_err();
-        assert!(matches!(error, DecodeError::TooLarge { .. }), "{error}");
-        assert_eq!(error.to_string(), "the profile takes more than 1MiB decompressed");
+    let profiles = [wide, repeated, commented].map(|profile| profile.encode_to_vec());
+    for bomb in &profiles {
+        assert!(bomb.len() < limit);
+        for bomb in [bomb, &gzip(bomb)] {
+            let error = pprof::decode_bounded(bomb, limit).unwrap_err();
+            assert!(matches!(error, DecodeError::TooMuchMemory { .. }), "{error}");
+            let text = "the samples of the profile take more than 4MiB of memory";
+            assert_eq!(error.to_string(), text);
+        }
+        assert!(pprof::decode(bomb).is_ok());
     }
-    for profile in &profiles {
-        assert!(pprof::decode(profile).is_ok());
-    }
+}
+
+/// Scenario: a profile of 4 types whose values take far more memory than its bytes, under a limit of
+/// the bytes it has decompressed, and of one less.
+/// Guarantees: the limit counts what it is of.
+#[test]
+fn limit_of_decompressed_bytes() {
+    let types = 4;
+    let sample = Sample { value: vec![1; types], ..Sample::default() };
+    let profile = Profile {
+        sample_type: vec![ValueType { kind: 0, unit: 0 }; types],
+        sample: vec![sample; 50_000],
+        string_table: vec![String::new()],
+        ..Profile::default()
+    };
+    let plain = profile.encode_to_vec();
+    let read = pprof::decode_bounded(&gzip(&plain), plain.len()).unwrap();
+    assert_eq!(read.sample_count(), 50_000 * types);
+    let error = pprof::decode_bounded(&gzip(&plain), plain.len() - 1).unwrap_err();
+    assert!(matches!(error, DecodeError::TooLarge { .. }), "{error}");
+}
+
+/// Scenario: profiles of several types, whose rows are the same in all or not, with as many values as
+/// one file may have, and with more.
+/// Guarantees: written and read again; the estimate is not of samples times types twice. More is
+/// refused, and the text says of what.
+#[test]
+fn limit_of_values() {
+    let types = 16;
+    let sample = Sample { value: vec![1; types], ..Sample::default() };
+    let profile = |samples: usize| {
+        let profile = Profile {
+            sample_type: vec![ValueType { kind: 0, unit: 0 }; types],
+            sample: vec![sample.clone(); samples],
+            string_table: vec![String::new()],
+            ..Profile::default()
+        };
+        pprof::decode_bounded(&profile.encode_to_vec(), 1 << 30).unwrap()
+    };
+    let most = (8 << 20) / types;
+    let written = pprof::encode_plain(&profile(most / 2)).unwrap();
+    assert_eq!(pprof::decode(&written).unwrap().sample_count(), most / 2 * types);
+    let error = pprof::encode_plain(&profile(most + 1)).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "as one pprof file it has more than 8388608 values, samples times sample types"
+    );
 }

@@ -3,8 +3,11 @@
 use proptest::prelude::*;
 use prost::Message as _;
 
+use profpipe_formats::report::{Choice, Column, top};
 use profpipe_formats::{otlp, pprof};
-use profpipe_profile::Profiles;
+use profpipe_profile::{
+    Profile as ProfileTable, Profiles, ResourceProfiles, SampleRef, ScopeProfiles, ValueType,
+};
 
 use crate::arbitrary::profile;
 use crate::message::Profile;
@@ -51,6 +54,79 @@ fn files_of_go() {
         let written = pprof::encode(&profiles).unwrap();
         let written = write(&pprof::decode(&written).unwrap()).meaning();
         assert_eq!(written, original);
+    }
+}
+
+/// The sample types of the profiles of a batch, in order.
+fn kinds(profiles: &Profiles) -> Vec<&str> {
+    let strings = &profiles.dictionary.strings;
+    profiles.iter().map(|(_, _, profile)| strings.get(profile.sample_type.kind)).collect()
+}
+
+/// Scenario: files of pprof that name a default type, or one that there is not, or none.
+/// Guarantees: OTLP has the type first that pprof shows; written as pprof again, the order is the
+/// file's.
+#[test]
+fn default_of_pprof_is_first_in_otlp() {
+    for (default, expected) in
+        [(0, ["c", "b", "a"]), (1, ["a", "b", "c"]), (2, ["b", "a", "c"]), (4, ["c", "b", "a"])]
+    {
+        let types = [1, 2, 3].map(|kind| crate::message::ValueType { kind, unit: 4 });
+        let file = Profile {
+            sample_type: types.to_vec(),
+            sample: vec![crate::message::Sample { value: vec![1, 20, 300], ..Default::default() }],
+            string_table: ["", "a", "b", "c", "gone"].map(str::to_owned).to_vec(),
+            default_sample_type: default,
+            ..Profile::default()
+        };
+        let profiles = pprof::decode(&file.encode_to_vec()).unwrap();
+        let over = otlp::decode(&otlp::encode(&profiles)).unwrap();
+        for profiles in [&profiles, &over] {
+            assert_eq!(kinds(profiles), expected, "{default}");
+            assert_eq!(Choice::new(profiles, None).unwrap().kind, expected[0]);
+            assert_eq!(write(profiles).meaning(), file.meaning());
+            // Positions are those of the file.
+            assert_eq!(top(profiles, Some("1"), Column::Own).unwrap().total, 20);
+        }
+    }
+}
+
+/// Scenario: OTLP of several types that came from no file, in one resource and in two.
+/// Guarantees: the first profile is what pprof shows: the last type. Read again, it is the first.
+#[test]
+fn first_profile_of_otlp_is_the_default_in_pprof() {
+    let mut profiles = Profiles::new();
+    let strings = &mut profiles.dictionary.strings;
+    let types = ["objects", "space", "cpu"]
+        .map(|kind| ValueType { kind: strings.intern(kind), unit: strings.intern("count") });
+    let [objects, space, cpu] = types.map(|sample_type| {
+        let mut profile = ProfileTable { sample_type, ..ProfileTable::default() };
+        profile.samples.push(SampleRef { values: &[7], ..SampleRef::default() });
+        profile
+    });
+    for groups in
+        [vec![vec![objects.clone(), space.clone()]], vec![vec![objects, space], vec![cpu]]]
+    {
+        let resources = groups.into_iter().map(|profiles| ResourceProfiles {
+            scopes: vec![ScopeProfiles { profiles, ..ScopeProfiles::default() }],
+            ..ResourceProfiles::default()
+        });
+        profiles.resources = resources.collect();
+        assert_eq!(Choice::new(&profiles, None).unwrap().kind, "objects");
+        let file = write(&profiles).meaning();
+        assert_eq!(
+            (file.types.last().unwrap().0.as_str(), file.default_type.as_str()),
+            ("objects", "")
+        );
+        let before = kinds(&profiles);
+        let again = pprof::decode(&pprof::encode(&profiles).unwrap()).unwrap();
+        assert_eq!(kinds(&again)[0], "objects");
+        let mut types = kinds(&again);
+        types.sort_by_key(|kind| before.iter().position(|other| other == kind));
+        assert_eq!(types, before);
+        for kind in before {
+            assert_eq!(top(&again, Some(kind), Column::Own).unwrap().total, 7);
+        }
     }
 }
 

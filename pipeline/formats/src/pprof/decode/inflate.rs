@@ -10,7 +10,7 @@ use crate::pprof::DecodeError;
 /// The content of `data`: decompressed if it is gzip (of one or more members), else as it is.
 ///
 /// Never holds more than `limit` bytes of output and one chunk.
-pub(super) fn inflate(data: &[u8], limit: usize) -> Result<Cow<'_, [u8]>, DecodeError> {
+pub(crate) fn inflate(data: &[u8], limit: usize) -> Result<Cow<'_, [u8]>, DecodeError> {
     let too_large = || DecodeError::TooLarge { limit };
     if !data.starts_with(&[0x1f, 0x8b]) {
         return if data.len() > limit { Err(too_large()) } else { Ok(Cow::Borrowed(data)) };

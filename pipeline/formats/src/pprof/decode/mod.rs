@@ -3,6 +3,7 @@
 //! The message is walked several times, once for each kind of row, instead of being kept as a tree:
 //! rows refer to each other in any order, and a tree of hostile bytes takes many times their size.
 
+mod foreign;
 mod header;
 mod ids;
 mod inflate;
@@ -13,10 +14,13 @@ use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
 
+use self::foreign::foreign;
+pub(crate) use self::foreign::{foreign_text, top_fields};
 use self::header::Header;
+pub(crate) use self::inflate::inflate;
 use self::samples::RawLabel;
-use super::DecodeError;
 use super::wire::{Fields, WireError};
+use super::{DEFAULT_LIMIT, DecodeError, VALUE_BYTES};
 use profpipe_profile::attribute_names::{
     PPROF_COMMENT, PPROF_DEFAULT_SAMPLE_TYPE, PPROF_DOC_URL, PPROF_DROP_FRAMES, PPROF_KEEP_FRAMES,
     PPROF_SAMPLE_TYPE_ORDER, SAMPLES_LOST,
@@ -28,14 +32,17 @@ use profpipe_profile::{
 
 /// What a profile takes in memory beside its samples, about.
 const PROFILE_COST: usize = 512;
-/// What a sample without attributes takes in memory.
-const SAMPLE_COST: usize = 32;
 
 pub(super) fn decode(data: &[u8], limit: usize) -> Result<Profiles, DecodeError> {
-    let message = &*inflate::inflate(data, limit)?;
+    let message = &*inflate(data, limit)?;
     if message.is_empty() {
         return Err(DecodeError::Empty);
     }
+    decode_plain(message, limit)
+}
+
+/// Reads a message that is not compressed.
+pub(crate) fn decode_plain(message: &[u8], limit: usize) -> Result<Profiles, DecodeError> {
     decode_message(message, limit).map_err(|error| match error {
         // Bytes that are not even protobuf deserve to be called by their name.
         DecodeError::Malformed(_) => foreign(message).map_or(error, DecodeError::Foreign),
@@ -46,6 +53,7 @@ pub(super) fn decode(data: &[u8], limit: usize) -> Result<Profiles, DecodeError>
 fn decode_message(message: &[u8], limit: usize) -> Result<Profiles, DecodeError> {
     let mut dictionary = Dictionary::default();
     let header = Header::read(message, &mut dictionary)?;
+    let limit = limit.saturating_mul(VALUE_BYTES).min(limit.max(DEFAULT_LIMIT));
     let mut reader = Reader {
         dictionary,
         header,
@@ -64,44 +72,6 @@ fn decode_message(message: &[u8], limit: usize) -> Result<Profiles, DecodeError>
         schema_url: String::new(),
     };
     Ok(Profiles { dictionary: reader.dictionary, resources: vec![resource] })
-}
-
-/// What a message that is no pprof profile is instead.
-fn foreign(message: &[u8]) -> Option<&'static str> {
-    const LEGACY: &str = "a profile in a legacy text format, which is not read: \
-                          convert it with `go tool pprof -proto`";
-    let text = message.trim_ascii_start();
-    let known: [(&[u8], &str); 13] = [
-        (b"heap profile:", LEGACY),
-        (b"heapz ", LEGACY),
-        (b"heap_v2/", LEGACY),
-        (b"goroutine profile:", LEGACY),
-        (b"threadcreate profile:", LEGACY),
-        (b"--- threadz ", LEGACY),
-        (b"--- contention", LEGACY),
-        (b"--- contentionz ", LEGACY),
-        (b"--- heapz ", LEGACY),
-        (b"--- mutex:", LEGACY),
-        (b"--- Memory map: ---", LEGACY),
-        (b"{", "JSON, not a pprof profile"),
-        (b"<", "HTML or XML, not a pprof profile"),
-    ];
-    if let Some((_, what)) = known.iter().find(|(start, _)| text.starts_with(start)) {
-        return Some(what);
-    }
-    // gperftools: words of 4 or 8 bytes: 0, 3, 0, the period, 0; in either byte order.
-    let is_legacy_cpu = [4, 8].into_iter().any(|size| {
-        let mut words = message.chunks_exact(size).map(|word| {
-            let little = word.iter().rev().fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte));
-            let big = word.iter().fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte));
-            little.min(big)
-        });
-        words.next() == Some(0) && words.next() == Some(3) && words.next() == Some(0)
-    });
-    is_legacy_cpu.then_some(
-        "a CPU profile in the legacy binary format, which is not read: convert it with `go tool \
-         pprof -proto`",
-    )
 }
 
 fn malformed(what: impl Into<String>) -> DecodeError {
@@ -139,7 +109,7 @@ struct Budget {
 
 impl Budget {
     fn take(&mut self, bytes: usize) -> Result<(), DecodeError> {
-        let too_large = DecodeError::TooLarge { limit: self.limit };
+        let too_large = DecodeError::TooMuchMemory { limit: self.limit };
         self.left = self.left.checked_sub(bytes).ok_or(too_large)?;
         Ok(())
     }
@@ -171,7 +141,7 @@ impl Reader {
             return Err(malformed("there are samples but no sample types"));
         }
         self.budget.take(types.saturating_mul(PROFILE_COST))?;
-        self.budget.take(types.saturating_mul(self.header.samples).saturating_mul(SAMPLE_COST))?;
+        self.budget.take(types.saturating_mul(self.header.samples).saturating_mul(VALUE_BYTES))?;
         let mut common = Profile {
             time_unix_nano: self.header.time_nanos as u64,
             duration_nano: self.header.duration_nanos as u64,
@@ -225,7 +195,7 @@ impl Reader {
         Ok(attributes)
     }
 
-    fn scope(&mut self, profiles: Vec<Profile>) -> Result<ScopeProfiles, DecodeError> {
+    fn scope(&mut self, mut profiles: Vec<Profile>) -> Result<ScopeProfiles, DecodeError> {
         let mut scope = Scope::default();
         let default = self.header.string(self.header.default_sample_type)?;
         if !default.is_none() {
@@ -233,8 +203,17 @@ impl Reader {
             scope.attributes.push(KeyValue { key: PPROF_DEFAULT_SAMPLE_TYPE.to_owned(), value });
         }
         if self.header.sample_types.len() != 1 {
-            let order = (0..self.header.sample_types.len()).map(|at| Value::Int(at as i64));
-            let value = Value::Array(order.collect());
+            let mut order: Vec<_> =
+                (0..self.header.sample_types.len()).map(|at| Value::Int(at as i64)).collect();
+            let named = profiles
+                .iter()
+                .position(|profile| !default.is_none() && profile.sample_type.kind == default);
+            let shown = named.unwrap_or(order.len().saturating_sub(1));
+            if shown > 0 {
+                profiles.swap(0, shown);
+                order.swap(0, shown);
+            }
+            let value = Value::Array(order);
             scope.attributes.push(KeyValue { key: PPROF_SAMPLE_TYPE_ORDER.to_owned(), value });
         }
         Ok(ScopeProfiles { scope, profiles, schema_url: String::new() })

@@ -4,10 +4,10 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 
 use super::rows::Rows;
-use crate::pprof::attributes::{find, of_scope, text};
+use crate::pprof::attributes::{find, text};
+use crate::pprof::default_type::declared;
 use profpipe_profile::attribute_names::{
-    PPROF_COMMENT, PPROF_DEFAULT_SAMPLE_TYPE, PPROF_DOC_URL, PPROF_DROP_FRAMES, PPROF_KEEP_FRAMES,
-    SAMPLES_LOST,
+    PPROF_COMMENT, PPROF_DOC_URL, PPROF_DROP_FRAMES, PPROF_KEEP_FRAMES, SAMPLES_LOST,
 };
 use profpipe_profile::{Dictionary, Profile, Profiles, Value};
 
@@ -56,11 +56,7 @@ impl<'a> Header<'a> {
         if let Some(lost) = lost {
             header.comments.push(format!("{SAMPLES_LOST}={lost}").into());
         }
-        let scopes = profiles.resources.iter().flat_map(|resource| &resource.scopes);
-        header.default_sample_type = scopes
-            .filter_map(|scope| of_scope(&scope.scope, PPROF_DEFAULT_SAMPLE_TYPE)?.as_str())
-            .find(|kind| !kind.is_empty())
-            .unwrap_or_default();
+        header.default_sample_type = declared(profiles);
         header
     }
 

@@ -4,18 +4,20 @@
 //! sample, so the profiles that were measured together have to be put side by side again.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use foldhash::fast::RandomState;
 
 use crate::pprof::attributes::file_order;
-use crate::pprof::{DEFAULT_LIMIT, EncodeError};
+use crate::pprof::default_type::{declared, default_type};
+use crate::pprof::{DEFAULT_LIMIT, EncodeError, VALUE_BYTES};
 use profpipe_profile::{
     AttributeIx, Dictionary, LinkIx, Profile, Profiles, SampleRef, ScopeProfiles, StackIx,
     ValueType,
 };
 
 /// The most values that a file may have: so many that [`crate::pprof::decode`] still reads it.
-const MAX_CELLS: usize = 1 << 23;
+const MAX_CELLS: usize = DEFAULT_LIMIT / VALUE_BYTES;
 
 /// What kind of thing is counted, in which unit, and the how many-eth such column it is.
 type ColumnKey<'a> = (&'a str, &'a str, usize);
@@ -61,15 +63,37 @@ impl<'a> Rows<'a> {
                 table.add_groups(&profiles.dictionary, resource, scope, &mut columns);
             }
         }
-        let samples: usize = table.groups.iter().map(Group::most_rows).sum();
-        if samples.saturating_mul(table.columns.len()) > MAX_CELLS {
-            return Err(EncodeError::TooLarge { limit: DEFAULT_LIMIT });
-        }
+        table.show_default(profiles);
         for group in std::mem::take(&mut table.groups) {
-            table.add_rows(&group);
+            table.add_rows(&group)?;
             table.groups.push(group);
         }
         Ok(table)
+    }
+
+    /// Makes the default type of the batch what pprof shows: the last column, unless the file is
+    /// going to name a type that there is.
+    fn show_default(&mut self, profiles: &Profiles) {
+        let declared = declared(profiles);
+        let is_named = self.columns.iter().any(|(kind, _)| *kind == declared);
+        if is_named && !declared.is_empty() {
+            return;
+        }
+        let strings = &profiles.dictionary.strings;
+        let shown = default_type(profiles).and_then(|shown| {
+            let shown = (strings.get(shown.kind), strings.get(shown.unit));
+            self.columns.iter().rposition(|column| *column == shown)
+        });
+        let Some(last) = self.columns.len().checked_sub(1) else { return };
+        let Some(shown) = shown.filter(|shown| *shown != last) else { return };
+        self.columns.swap(shown, last);
+        for column in self.groups.iter_mut().flat_map(|group| &mut group.columns) {
+            *column = match *column {
+                at if at == shown => last,
+                at if at == last => shown,
+                at => at,
+            };
+        }
     }
 
     /// The values of the row `at`.
@@ -129,34 +153,45 @@ impl<'a> Rows<'a> {
         }
     }
 
-    fn add_rows(&mut self, group: &Group<'a>) {
+    fn add_rows(&mut self, group: &Group<'a>) -> Result<(), EncodeError> {
         if group.is_aligned() {
             let first = self.rows.len();
             for sample in group.members.first().iter().flat_map(|profile| profile.samples.iter()) {
-                self.add_row(group.resource, key(sample));
+                self.add_row(group.resource, key(sample))?;
             }
             for (profile, column) in group.members.iter().zip(&group.columns) {
                 for (at, sample) in profile.samples.iter().enumerate() {
                     self.add(first + at, *column, sample.weight());
                 }
             }
-            return;
+            return Ok(());
         }
         let mut rows: HashMap<RowKey<'a>, usize, RandomState> = HashMap::default();
         for (profile, column) in group.members.iter().zip(&group.columns) {
             for sample in profile.samples.iter() {
-                let row = *rows
-                    .entry(key(sample))
-                    .or_insert_with(|| self.add_row(group.resource, key(sample)));
+                let row = match rows.entry(key(sample)) {
+                    Entry::Occupied(row) => *row.get(),
+                    Entry::Vacant(row) => *row.insert(self.add_row(group.resource, key(sample))?),
+                };
                 self.add(row, *column, sample.weight());
             }
         }
+        Ok(())
     }
 
-    fn add_row(&mut self, resource: usize, (stack, attributes, link): RowKey<'a>) -> usize {
+    /// A row of zeros. Its position.
+    fn add_row(
+        &mut self,
+        resource: usize,
+        (stack, attributes, link): RowKey<'a>,
+    ) -> Result<usize, EncodeError> {
+        let cells = self.cells.len() + self.columns.len();
+        if cells > MAX_CELLS {
+            return Err(EncodeError::TooManyValues { limit: MAX_CELLS });
+        }
         self.rows.push(Row { resource, stack, attributes, link });
-        self.cells.resize(self.rows.len() * self.columns.len(), 0);
-        self.rows.len() - 1
+        self.cells.resize(cells, 0);
+        Ok(self.rows.len() - 1)
     }
 
     fn add(&mut self, row: usize, column: usize, weight: i64) {
@@ -178,10 +213,5 @@ impl Group<'_> {
             other.samples.len() == first.samples.len()
                 && first.samples.iter().zip(other.samples.iter()).all(|(a, b)| key(a) == key(b))
         })
-    }
-
-    /// The number of rows, at most.
-    fn most_rows(&self) -> usize {
-        self.members.iter().map(|profile| profile.samples.len()).sum()
     }
 }

@@ -1,54 +1,65 @@
-//! Profile files: reads and writes every format, which the end of the name chooses.
+//! Writing profiles.
 //!
 //! Output appears whole or not at all: it is written beside its place and then moved there.
-//! Errors name the file and tell what would be right.
 
 use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
+use clap::ValueEnum;
 use profpipe_formats::report::collapse_by_process;
 use profpipe_formats::{folded, otlp, pprof};
-use profpipe_profile::{self as profile, Profiles};
+use profpipe_profile::Profiles;
 
+use super::input::note_types;
+use super::{is_standard, note, print_bytes};
 use crate::flamegraph;
 use crate::mistake::Mistake;
 
-/// The largest file that is read.
-const MAX_INPUT: u64 = 512 << 20;
-
 /// A file format.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum FileFormat {
-    /// pprof, compressed.
+    /// pprof, compressed
     Pprof,
-    /// An OTLP request in protobuf.
+    /// OTLP in protobuf
     Otlp,
-    /// An OTLP request in JSON.
+    /// OTLP in JSON
+    #[value(name = "otlp_json", alias = "json")]
     OtlpJson,
-    /// Collapsed stacks.
+    /// Collapsed stacks
     Folded,
-    /// A flame graph; only written.
+    /// A flame graph; only written
     Svg,
 }
 
-const READABLE: &str = ".pb.gz or .pprof (pprof), .otlp, .json (OTLP JSON) or .folded";
 const WRITABLE: &str = ".pb.gz or .pprof (pprof), .otlp, .json (OTLP JSON), .folded or .svg";
 
 impl FileFormat {
-    /// The format that a name stands for.
-    fn of(path: &Path) -> Option<Self> {
-        let name = path.file_name()?.to_string_lossy().to_ascii_lowercase();
+    /// The format that a name stands for, whether for writing or reading.
+    fn of(name: &str) -> Option<Self> {
         let formats = [
             (".pb.gz", Self::Pprof),
+            (".pb", Self::Pprof),
+            (".pprof.gz", Self::Pprof),
             (".pprof", Self::Pprof),
+            (".prof", Self::Pprof),
             (".otlp", Self::Otlp),
             (".json", Self::OtlpJson),
+            (".jsonl", Self::OtlpJson),
             (".folded", Self::Folded),
+            (".collapsed", Self::Folded),
             (".svg", Self::Svg),
         ];
         formats.into_iter().find(|(end, _)| name.ends_with(end)).map(|(_, format)| format)
+    }
+
+    /// The format that a file to read is likely to have; its content has the last word.
+    pub(super) fn likely(path: &Path) -> Option<Self> {
+        let name = name(path)?;
+        let plain = name.strip_suffix(".gz").unwrap_or(&name);
+        let text = plain.ends_with(".txt").then_some(Self::Folded);
+        Self::of(&name).or_else(|| Self::of(plain)).or(text)
     }
 
     /// The format to write a file in.
@@ -56,73 +67,15 @@ impl FileFormat {
     /// # Errors
     /// If the name stands for none: wrong usage.
     pub(crate) fn to_write(path: &Path) -> anyhow::Result<Self> {
-        Self::of(path).ok_or_else(|| {
+        name(path).and_then(|name| Self::of(&name)).ok_or_else(|| {
             let path = path.display();
             Mistake(format!("{path}: the name of an output must end with {WRITABLE}")).into()
         })
     }
-
-    /// The format to read a file in.
-    fn to_read(path: &Path) -> anyhow::Result<Self> {
-        match Self::of(path) {
-            Some(format) if format != Self::Svg => Ok(format),
-            _ => {
-                let path = path.display();
-                Err(Mistake(format!("{path}: the name of a profile must end with {READABLE}"))
-                    .into())
-            }
-        }
-    }
 }
 
-/// Reads a profile.
-pub(crate) fn read(path: &Path) -> anyhow::Result<Profiles> {
-    let format = FileFormat::to_read(path)?;
-    let read = || {
-        let content = content(path)?;
-        Ok(match format {
-            FileFormat::Pprof => pprof::decode(&content)?,
-            FileFormat::Otlp => otlp::decode(&content)?,
-            FileFormat::OtlpJson => otlp::decode_json(&content)?,
-            FileFormat::Folded => folded::decode(&content)?,
-            FileFormat::Svg => bail!("a flame graph cannot be read"),
-        })
-    };
-    read().with_context(|| format!("cannot read {}", path.display()))
-}
-
-/// Reads several profiles as one.
-pub(crate) fn read_all(paths: &[PathBuf]) -> anyhow::Result<Profiles> {
-    let profiles = paths.iter().map(|path| read(path)).collect::<anyhow::Result<Vec<_>>>()?;
-    Ok(profile::merge(profiles))
-}
-
-/// Files as an error names them.
-pub(crate) fn names(paths: &[PathBuf]) -> String {
-    match paths {
-        [one] => one.display().to_string(),
-        [first, rest @ ..] => format!("{} and {} more", first.display(), rest.len()),
-        [] => String::new(),
-    }
-}
-
-fn content(path: &Path) -> anyhow::Result<Vec<u8>> {
-    let file = File::open(path)?;
-    let mut content = Vec::new();
-    file.take(MAX_INPUT + 1).read_to_end(&mut content)?;
-    if content.len() as u64 > MAX_INPUT {
-        bail!("it is larger than {} MiB", MAX_INPUT >> 20);
-    }
-    Ok(content)
-}
-
-/// Writes a profile; `sample_type` chooses what formats with one type only show.
-pub(crate) fn write(
-    path: &Path,
-    profiles: &Profiles,
-    sample_type: Option<&str>,
-) -> anyhow::Result<()> {
-    Output::create(path)?.write(profiles, sample_type)
+fn name(path: &Path) -> Option<String> {
+    Some(path.file_name()?.to_string_lossy().to_ascii_lowercase())
 }
 
 /// A file that is going to be written.
@@ -134,7 +87,8 @@ pub(crate) struct Output {
     format: FileFormat,
     /// As the user named it.
     path: PathBuf,
-    file: File,
+    /// None for standard output.
+    file: Option<File>,
     /// Where the file is until it is complete, and where it goes; none for a device or a pipe,
     /// which is written directly.
     journey: Option<(PathBuf, PathBuf)>,
@@ -146,37 +100,60 @@ impl Output {
     /// # Errors
     /// If the name stands for none, which is wrong usage; or if nothing can be written there.
     pub(crate) fn create(path: &Path) -> anyhow::Result<Self> {
-        let format = FileFormat::to_write(path)?;
-        let (file, journey) =
-            open(path).with_context(|| format!("cannot write {}", path.display()))?;
+        Self::of_format(path, FileFormat::to_write(path)?)
+    }
+
+    /// Creates a file of a format, or takes standard output for `-`.
+    ///
+    /// # Errors
+    /// If nothing can be written there.
+    pub(crate) fn of_format(path: &Path, format: FileFormat) -> anyhow::Result<Self> {
+        let (file, journey) = match is_standard(path) {
+            true => (None, None),
+            false => open(path)
+                .map(|(file, journey)| (Some(file), journey))
+                .with_context(|| format!("cannot write {}", path.display()))?,
+        };
         Ok(Self { format, path: path.to_owned(), file, journey })
     }
 
-    /// Writes a profile, after which the file is in its place.
+    /// Writes a profile, after which the file is in its place. `sample_type` chooses what formats with
+    /// one type only show.
     pub(crate) fn write(
         self,
         profiles: &Profiles,
         sample_type: Option<&str>,
     ) -> anyhow::Result<()> {
-        let path = self.path.clone();
+        let path = match self.file {
+            Some(_) => self.path.display().to_string(),
+            None => "standard output".to_owned(),
+        };
         let write = || {
+            if matches!(self.format, FileFormat::Folded | FileFormat::Svg) {
+                note_types(profiles, sample_type);
+            }
             let content = match self.format {
                 FileFormat::Pprof => pprof::encode(profiles)?,
                 FileFormat::Otlp => otlp::encode(profiles),
                 FileFormat::OtlpJson => otlp::encode_json(profiles),
                 FileFormat::Folded => folded::encode(profiles, sample_type)?.into_bytes(),
-                FileFormat::Svg => flamegraph::draw(&collapse_by_process(profiles, sample_type)?)?,
+                FileFormat::Svg => {
+                    let drawing = flamegraph::draw(&collapse_by_process(profiles, sample_type)?)?;
+                    drawing.notes.iter().for_each(|text| note(text));
+                    drawing.svg
+                }
             };
             self.finish(&content)?;
             anyhow::Ok(())
         };
-        write().with_context(|| format!("cannot write {}", path.display()))
+        write().with_context(|| format!("cannot write {path}"))
     }
 
     fn finish(mut self, content: &[u8]) -> std::io::Result<()> {
-        self.file.write_all(content)?;
+        let Some(file) = &mut self.file else { return print_bytes(content) };
+        file.write_all(content)?;
         if let Some((temporary, target)) = &self.journey {
-            self.file.sync_all()?;
+            file.sync_all()?;
             std::fs::rename(temporary, target)?;
             self.journey = None;
         }
@@ -215,14 +192,5 @@ fn open(path: &Path) -> std::io::Result<(File, Option<(PathBuf, PathBuf)>)> {
             Err(error) if error.kind() == ErrorKind::AlreadyExists && attempt < 100 => attempt += 1,
             Err(error) => return Err(error),
         }
-    }
-}
-
-/// Prints to standard output. A reader that has seen enough is not an error.
-pub(crate) fn print(text: &str) -> anyhow::Result<()> {
-    let mut output = std::io::stdout().lock();
-    match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        printed => printed.context("cannot print to standard output"),
     }
 }
