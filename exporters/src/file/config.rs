@@ -33,7 +33,7 @@ pub enum Format {
     Otlp,
     /// OTLP in JSON, `.otlp.json`.
     OtlpJson,
-    /// Collapsed stacks, `.folded`.
+    /// Collapsed stacks, `.TYPE.folded`: a file for each sample type, since the format holds one.
     Folded,
 }
 

@@ -1,6 +1,7 @@
 //! The `file` exporter: each window of each service as a file that other tools open.
 //!
-//! A batch is one window. Its resources are grouped by service, each group becomes a file that
+//! A batch is one window. Its resources are grouped by service, each group becomes a file, or a file
+//! for each sample type where the format holds only one. A file
 //! appears whole or not at all and never replaces another (`directory`), with a name that no
 //! service name can abuse (`name`). Old files are deleted by age and by bytes.
 //!
@@ -21,6 +22,7 @@ use profpipe_engine::batch::Batch;
 use profpipe_engine::component::{Error, Exporter, Factory, Failure, Setup, Stability};
 use profpipe_engine::overhead::checkpoint;
 use profpipe_engine::telemetry::Counter;
+use profpipe_formats::report::collapse_all;
 use profpipe_formats::{folded, otlp, pprof};
 use profpipe_profile::attribute_names::SERVICE_NAME;
 use profpipe_profile::{Profiles, ResourceProfiles, Value};
@@ -82,7 +84,10 @@ impl Exporter for FileExporter {
     }
 }
 
-/// The files of a batch, one for each service.
+/// The most sample types of a service in one window that become files: each is one.
+const MAX_TYPES: usize = 64;
+
+/// The files of a batch, one for each service, or one for each of its sample types.
 fn files(
     profiles: &Profiles,
     format: Format,
@@ -90,18 +95,18 @@ fn files(
 ) -> Result<Vec<(Stem, Vec<u8>)>, Failure> {
     let services = by_service(profiles);
     let is_whole = services.len() == 1;
-    let files = services.into_iter().map(|(service, positions)| {
+    let mut files = Vec::new();
+    for (service, positions) in services {
         checkpoint();
         let start = first_start(positions.iter().filter_map(|at| profiles.resources.get(*at)));
         let stem = Stem::new(service, name::start_time(start, now));
-        let content = if is_whole {
-            encode(profiles, format)
+        if is_whole {
+            encode(profiles, format, stem, &mut files)?;
         } else {
-            encode(&profiles.pick(positions), format)
-        };
-        Ok((stem, content?))
-    });
-    files.collect()
+            encode(&profiles.pick(positions), format, stem, &mut files)?;
+        }
+    }
+    Ok(files)
 }
 
 /// The positions of each service's resources, in the order in which services first appear.
@@ -132,20 +137,40 @@ fn first_start<'a>(resources: impl Iterator<Item = &'a ResourceProfiles>) -> u64
     starts.filter(|start| *start > 0).min().unwrap_or(0)
 }
 
-fn encode(profiles: &Profiles, format: Format) -> Result<Vec<u8>, Failure> {
+/// Writes the window of one service: one file, or one for each sample type.
+fn encode(
+    profiles: &Profiles,
+    format: Format,
+    stem: Stem,
+    files: &mut Vec<(Stem, Vec<u8>)>,
+) -> Result<(), Failure> {
+    let rejected = |what: &str, cause: Box<dyn std::error::Error + Send + Sync>| Failure::Reject {
+        cause: Error::with_source(format!("cannot write the batch as {what}"), cause),
+    };
     match format {
-        Format::Otlp => Ok(otlp::encode(profiles)),
-        Format::Pprof => pprof::encode(profiles).map_err(|cause| Failure::Reject {
-            cause: Error::with_source("cannot write the batch as pprof", cause),
-        }),
-        Format::Folded => match folded::encode(profiles, None) {
-            Ok(text) => Ok(text.into_bytes()),
-            Err(cause) => Err(Failure::Reject {
-                cause: Error::with_source("cannot write the batch as collapsed stacks", cause),
-            }),
-        },
-        Format::OtlpJson => Ok(otlp::encode_json(profiles)),
+        Format::Otlp => files.push((stem, otlp::encode(profiles))),
+        Format::OtlpJson => files.push((stem, otlp::encode_json(profiles))),
+        Format::Pprof => {
+            let content =
+                pprof::encode(profiles).map_err(|cause| rejected("pprof", cause.into()))?;
+            files.push((stem, content));
+        }
+        Format::Folded => {
+            let types = collapse_all(profiles, MAX_TYPES)
+                .map_err(|cause| rejected("collapsed stacks", cause.into()))?;
+            for one in &types {
+                let kind = &one.profile_type;
+                let named = types.iter().filter(|other| other.profile_type == *kind).count();
+                let stem = match named {
+                    1 => stem.of_type(kind),
+                    // Of different things, as `cpu` in nanoseconds and in cycles.
+                    _ => stem.of_type(&format!("{kind}_{}", one.unit)),
+                };
+                files.push((stem, folded::write(one).into_bytes()));
+            }
+        }
     }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
-//! File names: `SERVICE-20261123T073000Z.pb.gz`, and `…Z.2.pb.gz` where that name is taken.
+//! File names: `SERVICE-20261123T073000Z.pb.gz`, and `…Z.2.pb.gz` where that name is taken. Files of
+//! collapsed stacks have their sample type in the name: `SERVICE-20261123T073000Z.cpu.folded`.
 //!
-//! A service name comes from whoever sends profiles. Whatever it is, the file name stays in its
-//! directory, is short, visible and safe to type, and two service names never share one.
+//! Names of services and types come from whoever sends profiles. Whatever they are, the file name stays
+//! in its directory, is short, visible and safe to type, and two service names never share one.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -14,7 +15,9 @@ pub(super) const UNKNOWN_SERVICE: &str = "unknown_service";
 /// Bytes of a service name that a file name keeps; with hash, time, number and extension a name
 /// stays well below the 255 bytes that file systems allow.
 const MAX_SERVICE: usize = 100;
-/// Hex digits of the hash that marks a changed service name.
+/// Bytes of a sample type that a file name keeps.
+const MAX_TYPE: usize = 60;
+/// Hex digits of the hash that marks a changed name.
 const HASH_DIGITS: usize = 10;
 /// The length of `20261123T073000Z`.
 const TIME_LENGTH: usize = 16;
@@ -27,6 +30,11 @@ impl Stem {
     /// The stem for a service and the start of a window, to the second.
     pub(super) fn new(service: &str, start: SystemTime) -> Self {
         Self(format!("{}-{}", sanitize(service), compact_time(start)))
+    }
+
+    /// The stem of one sample type of a window.
+    pub(super) fn of_type(&self, kind: &str) -> Self {
+        Self(format!("{}.{}", self.0, sanitize_type(kind)))
     }
 
     /// The file name; numbers above 1 are for stems that are taken.
@@ -54,13 +62,21 @@ impl Format {
 /// True for names that [`Stem::file_name`] gives, in any format.
 pub(super) fn is_ours(name: &str) -> bool {
     let formats = [Format::Pprof, Format::OtlpJson, Format::Otlp, Format::Folded];
-    let Some(stem) = formats.iter().find_map(|format| name.strip_suffix(format.extension())) else {
-        return false;
-    };
+    let stem_of = |format: &Format| Some((name.strip_suffix(format.extension())?, *format));
+    let Some((stem, format)) = formats.iter().find_map(stem_of) else { return false };
     let Some((service, rest)) = stem.rsplit_once('-') else { return false };
-    let (time, number) = match rest.split_once('.') {
-        Some((time, number)) => (time, Some(number)),
-        None => (rest, None),
+    let mut parts = rest.split('.');
+    let time = parts.next().unwrap_or_default();
+    let (kind, number) = match (parts.next(), parts.next(), parts.next()) {
+        (_, _, Some(_)) => return false,
+        (Some(kind), Some(number), None) => (Some(kind), Some(number)),
+        (Some(kind), None, None) if format == Format::Folded => (Some(kind), None),
+        (number, ..) => (None, number),
+    };
+    let is_kind = |kind: &str| {
+        format == Format::Folded
+            && (1..=MAX_TYPE + 1 + HASH_DIGITS).contains(&kind.len())
+            && kind.bytes().all(is_type_byte)
     };
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let is_time = time.len() == TIME_LENGTH
@@ -68,7 +84,7 @@ pub(super) fn is_ours(name: &str) -> bool {
             |(date, clock)| date.len() == 8 && digits(date) && clock.len() == 6 && digits(clock),
         );
     let is_service = is_safe(service) && service.len() <= MAX_SERVICE + 1 + HASH_DIGITS;
-    is_time && number.is_none_or(digits) && is_service
+    is_time && kind.is_none_or(is_kind) && number.is_none_or(digits) && is_service
 }
 
 /// Nanoseconds since the epoch as a time, or `now` where they are 0, which means unknown.
@@ -102,10 +118,30 @@ fn sanitize(service: &str) -> String {
         name.replace_range(..1, "_");
     }
     name.push('_');
-    let hash = Sha256::digest(service.as_bytes());
-    let digits: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-    name.extend(digits.chars().take(HASH_DIGITS));
+    name.push_str(&hash(service));
     name
+}
+
+/// A sample type as part of a file name, which has neither dots nor dashes.
+fn sanitize_type(kind: &str) -> String {
+    let kind = if kind.is_empty() { "unknown" } else { kind };
+    if kind.len() <= MAX_TYPE && kind.bytes().all(is_type_byte) {
+        return kind.to_owned();
+    }
+    let safe = |byte| if is_type_byte(byte) { char::from(byte) } else { '_' };
+    let name: String = kind.bytes().take(MAX_TYPE).map(safe).collect();
+    format!("{name}_{}", hash(kind))
+}
+
+fn is_type_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_'
+}
+
+/// The digits that mark a changed name.
+fn hash(name: &str) -> String {
+    let hash = Sha256::digest(name.as_bytes());
+    let digits: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    digits.chars().take(HASH_DIGITS).collect()
 }
 
 /// True for names that need no change for what they are made of.

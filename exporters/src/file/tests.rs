@@ -17,7 +17,7 @@ use profpipe_engine::component::{Config as _, ExporterConfig, Failure, Setup};
 use profpipe_engine::config::Problems;
 use profpipe_engine::settings::{self, ByteSize};
 use profpipe_formats::{otlp, pprof};
-use profpipe_profile::Profiles;
+use profpipe_profile::{Profiles, SampleRef, Samples, ValueType};
 use proptest::prelude::*;
 
 use super::directory::Directory;
@@ -182,6 +182,11 @@ fn foreign_names() {
         "web-20251124T160000Z.x.pb.gz",
         "web-20251124T160000Z..pb.gz",
         "web-20251124T160000Z.json",
+        "web-20251124T160000Z.cpu.pb.gz",
+        "web-20251124T160000Z.cpu.x.folded",
+        "web-20251124T160000Z.c u.folded",
+        "web-20251124T160000Z.cpu.2.3.folded",
+        "web-20251124T160000Z..folded",
         "-20251124T160000Z.pb.gz",
         ".web-20251124T160000Z.pb.gz",
         "we b-20251124T160000Z.pb.gz",
@@ -301,7 +306,11 @@ async fn one_file_per_service() {
         }
         exporter.export(&Batch::new(profiles)).await.unwrap();
         let names = names_in(home.path());
-        let expected = ["db", "web"].map(|service| stem(service).file_name(1, format));
+        let stem_of = |service: &str| match format {
+            Format::Folded => stem(service).of_type("cpu"),
+            _ => stem(service),
+        };
+        let expected = ["db", "web"].map(|service| stem_of(service).file_name(1, format));
         assert_eq!(names, expected);
         let metrics = &setup.services.metrics;
         assert_eq!(metrics.total(metric_names::FILES_WRITTEN), 2);
@@ -326,6 +335,86 @@ async fn one_file_per_service() {
                 read.dictionary.strings.iter().filter(|text| text.contains("/usr/bin/")).count();
             assert_eq!(executables, 1, "{name}");
         }
+    }
+}
+
+/// A batch of one service with a sample of each of these types.
+fn of_types(types: &[(&str, &str, i64)]) -> Batch {
+    let mut profiles = Profiles::new();
+    testing::add(&mut profiles, "web", SECOND);
+    let one = profiles.resources[0].scopes[0].profiles[0].clone();
+    let strings = &mut profiles.dictionary.strings;
+    let of_type = types.iter().map(|(kind, unit, value)| {
+        let mut profile = one.clone();
+        profile.sample_type = ValueType { kind: strings.intern(kind), unit: strings.intern(unit) };
+        profile.samples = Samples::default();
+        profile.samples.push(SampleRef { values: &[*value], ..one.samples.get(0) });
+        profile
+    });
+    profiles.resources[0].scopes[0].profiles = of_type.collect();
+    Batch::new(profiles)
+}
+
+/// Scenario: collapsed stacks, which hold one type and do not say which, of a batch with several: one
+/// in two units, one name for two things, names made to escape the directory, one without samples
+/// that count; then the same batch again.
+/// Guarantees: everything is in a file with its type in the name, which retention knows as ours.
+#[tokio::test]
+async fn one_folded_file_per_type() {
+    let home = tempfile::tempdir().unwrap();
+    let config = Config { format: Format::Folded, ..config(home.path()) };
+    let mut exporter = config.build(&setup()).unwrap();
+    let batch = of_types(&[
+        ("cpu", "nanoseconds", 7),
+        ("cpu", "microseconds", 1),
+        ("alloc-space", "bytes", 20),
+        ("lock", "nanoseconds", 30),
+        ("lock", "count", 40),
+        ("../../etc/passwd", "count", 50),
+        ("", "", 60),
+        ("idle", "count", 0),
+    ]);
+    exporter.export(&batch).await.unwrap();
+    let names = names_in(home.path());
+    let time = "web-20251124T160000Z";
+    let content = |name: &str| fs::read_to_string(home.path().join(name)).unwrap();
+    for (kind, value) in
+        [("cpu", 1007), ("lock_nanoseconds", 30), ("lock_count", 40), ("unknown", 60)]
+    {
+        let text = content(&format!("{time}.{kind}.folded"));
+        assert_eq!(text, format!("main;leaf {value}\n"), "{kind}");
+    }
+    let all: String = names.iter().map(|name| content(name)).collect();
+    assert!(all.contains("main;leaf 20\n") && all.contains("main;leaf 50\n"), "{all}");
+    assert_eq!(names.len(), 6);
+    exporter.export(&batch).await.unwrap();
+    let names = names_in(home.path());
+    assert_eq!(names.len(), 12);
+    assert!(names.contains(&format!("{time}.cpu.2.folded")));
+    for name in names {
+        let safe = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        assert!(is_ours(&name) && name.chars().all(safe), "{name}");
+    }
+}
+
+/// Scenario: more sample types in a window than anybody has, as collapsed stacks.
+/// Guarantees: rejected with a reason, not thousands of files; pprof, which holds them all, is written.
+#[tokio::test]
+async fn too_many_types_for_files() {
+    let kinds: Vec<String> = (0..65).map(|at| format!("t{at}")).collect();
+    let types: Vec<_> = kinds.iter().map(|kind| (kind.as_str(), "count", 1)).collect();
+    for (format, files) in [(Format::Folded, 0), (Format::Pprof, 1)] {
+        let home = tempfile::tempdir().unwrap();
+        let config = Config { format, ..config(home.path()) };
+        let mut exporter = config.build(&setup()).unwrap();
+        match exporter.export(&of_types(&types)).await {
+            Ok(()) => assert_eq!(files, 1),
+            Err(Failure::Reject { cause }) => {
+                assert!(cause.chain().contains("more than 64 sample types"), "{}", cause.chain());
+            }
+            Err(other) => panic!("{other:?}"),
+        }
+        assert_eq!(names_in(home.path()).len(), files);
     }
 }
 

@@ -56,7 +56,6 @@ impl<'a> Choice<'a> {
     /// If there is no such type.
     pub fn new(profiles: &'a Profiles, wanted: Option<&str>) -> Result<Self, ReportError> {
         let types = sample_types(profiles);
-        let dictionary = &profiles.dictionary;
         let (kind, unit) = match wanted {
             Some(wanted) => find(&types, wanted).ok_or_else(|| ReportError::Unknown {
                 wanted: wanted.to_owned(),
@@ -64,9 +63,15 @@ impl<'a> Choice<'a> {
             })?,
             None => {
                 let default = default_type(profiles).ok_or(ReportError::Empty)?;
-                texts(dictionary, default)
+                texts(&profiles.dictionary, default)
             }
         };
+        Ok(Self::of(profiles, kind, unit))
+    }
+
+    /// The profiles of a type that there is.
+    fn of(profiles: &'a Profiles, kind: &'a str, unit: &'a str) -> Self {
+        let dictionary = &profiles.dictionary;
         let unit_of = |profile: &Profile| {
             let (other, in_unit) = texts(dictionary, profile.sample_type);
             (other == kind && is_same_dimension(unit, in_unit)).then_some(in_unit)
@@ -98,7 +103,19 @@ impl<'a> Choice<'a> {
             factor: factor(unit_of) / factor(unit),
             ..one
         };
-        Ok(Self { kind, unit, profiles: chosen.into_iter().map(in_unit).collect() })
+        Self { kind, unit, profiles: chosen.into_iter().map(in_unit).collect() }
+    }
+
+    /// Every sample type, as [`Self::new`] chooses one.
+    pub(super) fn all(profiles: &'a Profiles) -> Vec<Self> {
+        let mut all: Vec<Self> = Vec::new();
+        for (kind, unit) in sample_types(profiles) {
+            let is_new = |one: &Self| one.kind != kind || !is_same_dimension(one.unit, unit);
+            if all.iter().all(is_new) {
+                all.push(Self::of(profiles, kind, unit));
+            }
+        }
+        all
     }
 
     /// What `profiles`, the batch that was chosen from, has beside this type.

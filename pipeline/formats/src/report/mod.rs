@@ -21,7 +21,7 @@ mod weights;
 mod tests;
 
 pub use choice::{Choice, ChosenProfile, LeftOut, sample_types};
-pub use stacks::{CollapsedStacks, collapse, collapse_by_process};
+pub use stacks::{CollapsedStacks, collapse, collapse_all, collapse_by_process};
 pub use top::{Column, FunctionCost, StackCounts, Top, top};
 pub use units::{amount, percent};
 
@@ -39,6 +39,12 @@ pub enum ReportError {
         wanted: String,
         /// The types that there are.
         known: String,
+    },
+    /// There are more sample types than wanted.
+    #[error("it has more than {limit} sample types")]
+    TooManyTypes {
+        /// How many are allowed.
+        limit: usize,
     },
     /// The stacks have more frames than fit in memory.
     #[error("its stacks have too many frames")]

@@ -52,7 +52,28 @@ impl CollapsedStacks {
 /// # Errors
 /// If there is no such sample type, or the stacks are too many.
 pub fn collapse(profiles: &Profiles, wanted: Option<&str>) -> Result<CollapsedStacks, ReportError> {
-    collapse_into(profiles, wanted, Processes::new(false))
+    collapse_into(profiles, &Choice::new(profiles, wanted)?, Processes::new(false))
+}
+
+/// Collapses the stacks of every sample type, each by itself; types without samples are left out.
+/// Types of one name in units of one dimension are one type.
+///
+/// # Errors
+/// If there are more than `limit` types, or their stacks are too many.
+pub fn collapse_all(
+    profiles: &Profiles,
+    limit: usize,
+) -> Result<Vec<CollapsedStacks>, ReportError> {
+    let mut types = Choice::all(profiles);
+    types.retain(|choice| choice.profiles.iter().any(|one| !one.profile.samples.is_empty()));
+    if types.len() > limit {
+        return Err(ReportError::TooManyTypes { limit });
+    }
+    let collapsed = types
+        .iter()
+        .map(|choice| collapse_into(profiles, choice, Processes::new(false)))
+        .filter(|one| !one.as_ref().is_ok_and(|one| one.stacks.is_empty()));
+    collapsed.collect()
 }
 
 /// As [`collapse`], and where samples are from processes of several names, the name of the process
@@ -64,19 +85,18 @@ pub fn collapse_by_process(
     profiles: &Profiles,
     wanted: Option<&str>,
 ) -> Result<CollapsedStacks, ReportError> {
-    collapse_into(profiles, wanted, Processes::new(true))
+    collapse_into(profiles, &Choice::new(profiles, wanted)?, Processes::new(true))
 }
 
 fn collapse_into<'a>(
     profiles: &'a Profiles,
-    wanted: Option<&str>,
+    choice: &Choice<'a>,
     mut processes: Processes<'a>,
 ) -> Result<CollapsedStacks, ReportError> {
-    let choice = Choice::new(profiles, wanted)?;
     let mut frames = Frames::new(&profiles.dictionary);
     let mut sums: BTreeMap<Vec<u32>, i64> = BTreeMap::new();
     let mut budget = FrameBudget::new(MAX_FRAMES);
-    for mut weights in Weights::of(&profiles.dictionary, &choice, &mut processes) {
+    for mut weights in Weights::of(&profiles.dictionary, choice, &mut processes) {
         for ((process, stack), weight) in weights.take() {
             budget.start_stack();
             let mut numbers = Vec::new();
