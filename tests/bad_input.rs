@@ -292,7 +292,8 @@ fn not_a_profile() {
         ("list.json", b"[1,2,3]"),
         ("half.json", b"{\"resourceProfiles\":[{"),
         ("words.folded", b"no value here\n"),
-        ("unknown.xyz", b"a;b 1\n"),
+        ("unknown.xyz", b"a;b\n"),
+        ("noise.xyz", b"\x07\x00\xff\x01"),
     ] {
         let file = directory.path().join(name);
         std::fs::write(&file, bytes).unwrap();

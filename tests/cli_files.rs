@@ -206,9 +206,10 @@ fn errors() {
     let directory = directory();
     let path = directory.path();
     let before = names(path);
-    let readable = ".pb.gz or .pprof (pprof), .otlp, .json (OTLP JSON) or .folded";
-    let line = bad(&["top", "cpu.txt"], 2, path);
-    assert_eq!(line, format!("profpipe: cpu.txt: the name of a profile must end with {readable}"));
+    let line = bad(&["top", "-", "cpu.pb.gz", "-"], 2, path);
+    assert_eq!(line, "profpipe: standard input can be read only once");
+    let line = bad(&["convert", "cpu.pb.gz", "-"], 2, path);
+    assert!(line.contains("standard output has no name") && line.contains("--format"), "{line}");
     let line = bad(&["convert", "absent.pb.gz", "out.xyz"], 2, path);
     assert!(line.contains("out.xyz: the name of an output must end with .pb.gz"), "{line}");
     let line = bad(&["flamegraph", "cpu.pb.gz", "-o", "out.png"], 2, path);
@@ -223,11 +224,11 @@ fn errors() {
     let legacy = "a profile in a legacy text format, which is not read: convert it with \
                   `go tool pprof -proto`";
     assert_eq!(line, format!("profpipe: cannot read text.pb.gz: {legacy}"));
-    std::fs::write(path.join("words.folded"), "a;b 1\nno count\n").unwrap();
+    std::fs::write(path.join("words.folded"), "# a comment\nno count\n").unwrap();
     let line = bad(&["top", "words.folded"], 1, path);
     assert_eq!(
         line,
-        "profpipe: cannot read words.folded: line 2: the count `count` is not a whole number"
+        "profpipe: cannot read words.folded: line 2: the count `count` is not a number"
     );
     std::fs::remove_file(path.join("text.pb.gz")).unwrap();
     std::fs::remove_file(path.join("words.folded")).unwrap();
@@ -281,7 +282,7 @@ fn files_that_unfold() {
     let stack = field(0x0a, &[1].repeat(200_000));
     deep.extend(field(0x12, &[&stack[..], &[0x10, 1]].concat()));
     for (name, bytes, expected) in [
-        ("wide.pb.gz", wide, "takes more than 256MiB"),
+        ("wide.pb.gz", wide, "take more than 256MiB of memory"),
         ("deep.pb.gz", deep, "its stacks have too many frames"),
     ] {
         let mut output = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());

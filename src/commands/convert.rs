@@ -27,6 +27,7 @@ pub(crate) fn run(arguments: cli::Convert) -> anyhow::Result<ExitCode> {
         keep_type(&mut input.profiles, wanted).with_context(|| input.names())?;
     }
     Output::of_format(&arguments.output, format)?.write(&input.profiles, None)?;
+    input.say_notes();
     Ok(ExitCode::SUCCESS)
 }
 

@@ -18,6 +18,7 @@ pub(crate) fn run(arguments: cli::Flamegraph) -> anyhow::Result<ExitCode> {
     let input = files::read_all(&arguments.files)?;
     let sample_type = arguments.choice.sample_type.as_deref();
     Output::of_format(output, FileFormat::Svg)?.write(&input.profiles, sample_type)?;
+    input.say_notes();
     input.note_files_left_out(sample_type);
     Ok(ExitCode::SUCCESS)
 }

@@ -15,6 +15,7 @@ pub(crate) fn run(arguments: cli::Top) -> anyhow::Result<ExitCode> {
     };
     let sample_type = arguments.choice.sample_type.as_deref();
     let top = report::top(&input.profiles, sample_type, by).with_context(|| input.names())?;
+    input.say_notes();
     input.note_files_left_out(sample_type);
     input.note_types_left_out(sample_type);
     let text = match arguments.format {

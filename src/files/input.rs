@@ -24,6 +24,8 @@ pub(crate) struct Input {
     pub(crate) profiles: Profiles,
     /// The files, and which resources are of each.
     files: Vec<(String, Range<usize>)>,
+    /// What was not read as it stands.
+    notes: Vec<String>,
 }
 
 impl Input {
@@ -36,8 +38,16 @@ impl Input {
         }
     }
 
+    /// Says what was not read as it stands.
+    pub(crate) fn say_notes(&self) {
+        self.notes.iter().for_each(|text| note(text));
+    }
+
     /// Says which of several files a report of one sample type leaves out.
     pub(crate) fn note_files_left_out(&self, sample_type: Option<&str>) {
+        if self.files.len() < 2 {
+            return;
+        }
         let Ok(choice) = Choice::new(&self.profiles, sample_type) else { return };
         let reports =
             |range: &Range<usize>| choice.profiles.iter().any(|one| range.contains(&one.position));
@@ -54,20 +64,18 @@ impl Input {
     /// file a report says itself what it is of.
     pub(crate) fn note_types_left_out(&self, sample_type: Option<&str>) {
         if self.files.len() > 1 {
-            note_types(&self.profiles, sample_type);
+            types_left_out(&self.profiles, sample_type).iter().for_each(|text| note(text));
         }
     }
 }
 
-/// Says which sample types a report or a file of one type leaves out, unless one was asked for.
-pub(super) fn note_types(profiles: &Profiles, sample_type: Option<&str>) {
-    let Ok(choice) = Choice::new(profiles, sample_type) else { return };
+/// Which sample types a report or a file of one type leaves out, unless one was asked for.
+pub(super) fn types_left_out(profiles: &Profiles, sample_type: Option<&str>) -> Option<String> {
+    let choice = Choice::new(profiles, sample_type).ok().filter(|_| sample_type.is_none())?;
     let types = choice.left_out(profiles).types;
-    if sample_type.is_none() && !types.is_empty() {
-        let others: Vec<&str> = types.iter().map(String::as_str).collect();
-        let (kind, others) = (choice.kind, enumeration(&others));
-        note(&format!("only `{kind}` is shown, not {others}; --type chooses"));
-    }
+    let others: Vec<&str> = types.iter().map(String::as_str).collect();
+    let (kind, named) = (choice.kind, enumeration(&others));
+    (!others.is_empty()).then(|| format!("only `{kind}` is shown, not {named}; --type chooses"))
 }
 
 fn enumeration(names: &[&str]) -> String {
@@ -93,12 +101,10 @@ pub(crate) fn read(path: &Path) -> anyhow::Result<Input> {
         anyhow::Ok(file::decode(&content, named(path))?)
     };
     let decoded = read().with_context(|| format!("cannot read {name}"))?;
-    for text in decoded.notes {
-        note(&format!("{name}: {text}"));
-    }
     let profiles = decoded.profiles;
+    let notes = decoded.notes.iter().map(|text| format!("{name}: {text}")).collect();
     let files = vec![(name, 0..profiles.resources.len())];
-    Ok(Input { profiles, files })
+    Ok(Input { profiles, files, notes })
 }
 
 /// The format that the name of a file stands for.
@@ -120,19 +126,20 @@ pub(crate) fn read_all(paths: &[PathBuf]) -> anyhow::Result<Input> {
     if let [one] = paths {
         return read(one);
     }
-    let (mut batches, mut files, mut position) = (Vec::new(), Vec::new(), 0);
+    let (mut batches, mut files, mut notes, mut position) = (Vec::new(), Vec::new(), Vec::new(), 0);
     for path in paths {
         let one = read(path)?;
+        notes.extend_from_slice(&one.notes);
         let end = position + one.profiles.resources.len();
         if sample_types(&one.profiles).is_empty() {
-            note(&format!("there is no profile in {}", one.names()));
+            notes.push(format!("there is no profile in {}", one.names()));
         } else {
             files.extend(one.files.into_iter().map(|(name, _)| (name, position..end)));
         }
         position = end;
         batches.push(one.profiles);
     }
-    Ok(Input { profiles: profile::join(batches), files })
+    Ok(Input { profiles: profile::join(batches), files, notes })
 }
 
 fn content(file: impl Read) -> anyhow::Result<Vec<u8>> {

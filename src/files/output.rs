@@ -12,7 +12,7 @@ use profpipe_formats::report::collapse_by_process;
 use profpipe_formats::{folded, otlp, pprof};
 use profpipe_profile::Profiles;
 
-use super::input::note_types;
+use super::input::types_left_out;
 use super::{is_standard, note, print_bytes};
 use crate::flamegraph;
 use crate::mistake::Mistake;
@@ -129,8 +129,9 @@ impl Output {
             None => "standard output".to_owned(),
         };
         let write = || {
+            let mut notes = Vec::new();
             if matches!(self.format, FileFormat::Folded | FileFormat::Svg) {
-                note_types(profiles, sample_type);
+                notes.extend(types_left_out(profiles, sample_type));
             }
             let content = match self.format {
                 FileFormat::Pprof => pprof::encode(profiles)?,
@@ -139,11 +140,12 @@ impl Output {
                 FileFormat::Folded => folded::encode(profiles, sample_type)?.into_bytes(),
                 FileFormat::Svg => {
                     let drawing = flamegraph::draw(&collapse_by_process(profiles, sample_type)?)?;
-                    drawing.notes.iter().for_each(|text| note(text));
+                    notes.extend(drawing.notes);
                     drawing.svg
                 }
             };
             self.finish(&content)?;
+            notes.iter().for_each(|text| note(text));
             anyhow::Ok(())
         };
         write().with_context(|| format!("cannot write {path}"))

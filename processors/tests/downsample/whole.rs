@@ -1,5 +1,6 @@
 //! Whole batches of a known shape: what is kept together, what is told, what is refused.
 
+use profpipe_formats::pprof;
 use profpipe_processors::downsample::algorithm::{
     Keep, Options, Refusal, Report, downsample, trace_randomness,
 };
@@ -165,6 +166,42 @@ fn extreme_values() {
         assert_eq!(report.refused.get(&refusal), Some(&1));
         assert_eq!(profile(&after).samples.len(), 3000);
         assert_eq!(report.sampled, 0);
+    }
+}
+
+/// Scenario: a pprof file of two types that are not proportional, read and sampled.
+/// Guarantees: the total of the type that pprof shows, the last of the file, is exact.
+#[test]
+fn default_of_a_file_is_exact() {
+    let mut before = service("a", 4000);
+    let count = before.dictionary.strings.intern("samples");
+    let cpu = profile(&before).clone();
+    let mut samples = Profile { samples: Default::default(), ..cpu.clone() };
+    samples.sample_type.kind = count;
+    for (at, sample) in (0_i64..).zip(cpu.samples.iter()) {
+        let values = [sample.weight() / 1_000_000 * (1 + at % 5)];
+        samples.samples.push(SampleRef { values: &values, ..sample });
+    }
+    for (order, exact) in
+        [(vec![cpu.clone(), samples.clone()], "cpu"), (vec![samples, cpu], "samples")]
+    {
+        // The first is what OTLP shows, and so the last of the file.
+        before.resources[0].scopes[0].profiles = order;
+        let mut file = pprof::decode(&pprof::encode(&before).unwrap()).unwrap();
+        let totals = |profiles: &Profiles| -> Vec<(String, i64)> {
+            let of = |profile: &Profile| {
+                let kind = profiles.dictionary.strings.get(profile.sample_type.kind);
+                (kind.to_owned(), total(profile))
+            };
+            profiles.iter().map(|(_, _, profile)| of(profile)).collect()
+        };
+        let expected = totals(&file);
+        let report = downsample(&mut file, &options(Keep::Stacks(400)), 1);
+        assert_eq!(report.sampled, 2, "{:?}", report.refused);
+        let after = totals(&file);
+        for (before, after) in expected.iter().zip(&after) {
+            assert_eq!(before == after, before.0 == exact, "{before:?} {after:?}");
+        }
     }
 }
 

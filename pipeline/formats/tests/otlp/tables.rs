@@ -6,7 +6,7 @@ use profpipe_formats::otlp;
 use profpipe_profile::attribute_names::SAMPLES_LOST;
 use profpipe_profile::{
     AttributeIx, Dictionary, Index, KeyValue, Profile, Profiles, SampleRef, StringIx, Value,
-    aggregate, merge,
+    aggregate, join, merge,
 };
 use proptest::prelude::*;
 use prost::Message;
@@ -151,6 +151,19 @@ proptest! {
         let options = Options { no_duplicates: true, no_orphans: false };
         prop_assert_eq!(profcheck(&otlp::encode(&merged), options), Vec::<String>::new());
         prop_assert!(merged.dictionary.check().is_ok());
+    }
+
+    /// Scenario: the same, joined.
+    /// Guarantees: as merging, but the resources are those of the batches, side by side.
+    #[test]
+    fn joining_keeps_resources(seeds: [u64; 2], size in 0_usize..8) {
+        let (a, b) = (batch(seeds[0], size, true), batch(seeds[1], size, true));
+        let all = [a.clone(), b, a];
+        let joined = join(all.clone());
+        prop_assert_eq!(content([&joined]), content(&all));
+        let apart = all.iter().flat_map(|batch| &batch.resources);
+        prop_assert!(joined.resources.iter().map(|one| &one.resource).eq(apart.map(|one| &one.resource)));
+        prop_assert!(joined.dictionary.check().is_ok());
     }
 
     /// Scenario: the same, aggregating.

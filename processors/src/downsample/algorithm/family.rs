@@ -6,9 +6,9 @@ use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
 use profpipe_profile::attribute_names::{
-    PPROF_DEFAULT_SAMPLE_TYPE, PROFILE_CUMULATIVE, SAMPLES_LOST, SAMPLING_CALIBRATED,
-    SAMPLING_KEPT, SAMPLING_METHOD, SAMPLING_ROWS_IN, SAMPLING_SEED, SAMPLING_TAU,
-    SAMPLING_TOTAL_IN,
+    PPROF_DEFAULT_SAMPLE_TYPE, PPROF_SAMPLE_TYPE_ORDER, PROFILE_CUMULATIVE, SAMPLES_LOST,
+    SAMPLING_CALIBRATED, SAMPLING_KEPT, SAMPLING_METHOD, SAMPLING_ROWS_IN, SAMPLING_SEED,
+    SAMPLING_TAU, SAMPLING_TOTAL_IN,
 };
 use profpipe_profile::{
     AttributeIx, Dictionary, LinkIx, Profile, SampleRef, ScopeProfiles, StackIx, Value, ValueType,
@@ -212,6 +212,8 @@ impl Family {
             let wanted = attribute.key == PPROF_DEFAULT_SAMPLE_TYPE;
             wanted.then(|| attribute.value.as_str()).flatten()
         });
+        let is_of_file =
+            scope.scope.attributes.iter().any(|one| one.key == PPROF_SAMPLE_TYPE_ORDER);
         let is_default =
             |at: &usize| self.types.get(*at).map(|of| dictionary.strings.get(of.kind)) == default;
         let has = |row: usize, at: usize| self.value(row, at).is_some_and(|value| value > 0);
@@ -221,8 +223,8 @@ impl Family {
             match groups.iter_mut().find(|group| alike(group.primary, at)) {
                 Some(group) => {
                     group.types.push(at);
-                    // As pprof does: the named one, or the last.
-                    if !is_default(&group.primary) {
+                    // What pprof shows: the named one, or the last, which of a file comes first.
+                    if !is_default(&group.primary) && (is_default(&at) || !is_of_file) {
                         group.primary = at;
                     }
                 }
