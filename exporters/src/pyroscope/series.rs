@@ -346,6 +346,12 @@ impl<'n> Rows<'n> {
     }
 }
 
+/// A span's id that is written in decimal.
+fn decimal_as_hex(id: &str) -> Option<String> {
+    let id: u64 = id.parse().ok()?;
+    Some(format!("{id:016x}"))
+}
+
 /// Which attributes of samples become labels, and as what.
 struct SampleLabels {
     /// By row of the attribute table.
@@ -366,7 +372,12 @@ impl SampleLabels {
                 Value::Array(items) => items.iter().find(|item| item.as_str().is_some())?,
                 _ => return None,
             };
-            Some((labels::name(key, config.label_names), labels::value(value)?))
+            let (name, value) = (labels::name(key, config.label_names), labels::value(value)?);
+            match name.as_str() {
+                // Datadog's `span id`: the server reads what is called so in hex.
+                "span_id" if key != name => Some((name, decimal_as_hex(&value)?)),
+                _ => Some((name, value)),
+            }
         };
         Self { labels: (0..dictionary.attributes.len() as u32).map(label).collect() }
     }

@@ -106,6 +106,34 @@ fn links_become_labels() {
     assert!(text.contains("span_id") && text.contains("0202020202020202"), "{text}");
 }
 
+/// Scenario: Datadog's labels of spans, in decimal, one that is no number, and an id in hex by its own
+/// name.
+/// Guarantees: the server, which reads `span_id` in hex, gets the number that was meant, or none.
+#[test]
+fn decimal_span_ids_become_hex() {
+    let mut batch = Profiles::new();
+    let labels = [
+        [("span id", "77"), ("local root span id", "18446744073709551615")],
+        [("span id", "none"), ("local root span id", "1")],
+        [("span_id", "00000000000000ff"), ("local root span id", "1")],
+    ];
+    let samples: Vec<(&[&str], super::Labels<'_>, i64)> =
+        labels.iter().map(|labels| (&["a"][..], &labels[..], 1)).collect();
+    let cpu = profile(&mut batch, CPU, 1, &samples);
+    resource(&mut batch, &[], vec![cpu]);
+    let built = build(&batch, &Config::default());
+    assert_eq!(sum(&built, "cpu a"), 3);
+    let decoded = profpipe_formats::pprof::decode(&built.pushes[0].profile).unwrap();
+    let tables = &decoded.dictionary;
+    let mut ids: Vec<_> = (1..tables.attributes.len() as u32)
+        .map(|row| tables.attributes.check(row).unwrap())
+        .filter(|row| tables.strings.get(tables.attributes.key(*row)) == "span_id")
+        .map(|row| tables.attributes.value(row).as_str().unwrap().to_owned())
+        .collect();
+    ids.sort();
+    assert_eq!(ids, ["000000000000004d", "00000000000000ff"]);
+}
+
 /// Scenario: values of zero and below, and timestamps instead of values.
 /// Guarantees: what no server keeps is left out and counted; timestamps count.
 #[test]
