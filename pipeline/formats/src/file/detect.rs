@@ -24,6 +24,9 @@ pub(super) enum Content {
     Foreign(&'static str),
 }
 
+/// How data compressed with zstd starts.
+const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
+
 /// Starts of files that are not read, and what they are.
 const FOREIGN: &[(&[u8], &str)] = &[
     (
@@ -31,7 +34,7 @@ const FOREIGN: &[(&[u8], &str)] = &[
         "a recording of `perf record`, which is not read: take `perf script` and collapse its stacks",
     ),
     (b"FLR\0", "a recording of Java Flight Recorder, which is not read"),
-    (&[0x28, 0xb5, 0x2f, 0xfd], "compressed with zstd: decompress it first"),
+    (ZSTD, "compressed with zstd: decompress it first"),
     (b"\x7fELF", "an executable, not a profile"),
 ];
 
@@ -40,6 +43,9 @@ const FOREIGN: &[(&[u8], &str)] = &[
 pub(super) fn detect(bytes: &[u8], named: Option<Format>) -> Content {
     if let Some((_, what)) = FOREIGN.iter().find(|(start, _)| bytes.starts_with(start)) {
         return Content::Foreign(what);
+    }
+    if bytes.get(4..).is_some_and(|rest| rest.starts_with(ZSTD)) {
+        return Content::Foreign("requests compressed with zstd one by one, which are not read");
     }
     if is_text(bytes) {
         return text(bytes);

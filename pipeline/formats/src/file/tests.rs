@@ -107,6 +107,7 @@ fn not_profiles() {
         (b"\x28\xb5\x2f\xfd\x04", None, "decompress it"),
         (b"404 page not found\n", Some(Format::Pprof), "not a valid pprof profile"),
         (b"x\"line\": 5\n\"line\" :\n", Some(Format::OtlpJson), "OTLP JSON"),
+        (b"\0\0\0\x09\x28\xb5\x2f\xfd\x04", None, "zstd one by one"),
         (b"no count\n", None, "line 1: the count `count`"),
         (b"[1,2,3]", Some(Format::OtlpJson), "OTLP JSON"),
         (b"{\"flamebearer\":{}}", None, "`flamebearer` is not a key"),

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::ReportError;
+use super::text::printable;
 use super::units::{factor, is_same_dimension};
 use crate::pprof::{default_type, file_order};
 use profpipe_profile::{Dictionary, Profile, Profiles, Resource, ScopeProfiles, ValueType};
@@ -195,6 +196,6 @@ fn find<'a>(types: &[(&'a str, &'a str)], wanted: &str) -> Option<(&'a str, &'a 
 fn list(types: &[(&str, &str)]) -> String {
     match types {
         [] => "none".to_owned(),
-        types => types.iter().map(|(kind, _)| *kind).collect::<Vec<_>>().join(", "),
+        types => types.iter().map(|(kind, _)| printable(kind)).collect::<Vec<_>>().join(", "),
     }
 }

@@ -205,6 +205,10 @@ fn choice_of_type() {
         assert_eq!(error, expected);
     }
     assert_eq!(chosen(&Profiles::new(), None), Err(ReportError::Empty));
+    // An error is printed, too.
+    let hostile = Builder::default().profile(("\u{1b}[2J", "x"), &[], &row).build();
+    let error = chosen(&hostile, Some("cpu")).unwrap_err().to_string();
+    assert_eq!(error, "there is no sample type `cpu` in it; it has \u{fffd}[2J");
 }
 
 /// Scenario: a profile names frames to leave out and exceptions; the expected stacks were computed
