@@ -1,5 +1,6 @@
 //! `profpipe convert`: a profile from one format to another.
 
+use std::collections::HashSet;
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -35,7 +36,7 @@ pub(crate) fn run(arguments: cli::Convert) -> anyhow::Result<ExitCode> {
 fn keep_type(profiles: &mut Profiles, wanted: &str) -> anyhow::Result<()> {
     let choice = Choice::new(profiles, Some(wanted))?;
     // More than one where units differ.
-    let kept: Vec<_> = choice.profiles.iter().map(|one| one.profile.sample_type).collect();
+    let kept: HashSet<_> = choice.profiles.iter().map(|one| one.profile.sample_type).collect();
     for scope in profiles.resources.iter_mut().flat_map(|resource| &mut resource.scopes) {
         scope.profiles.retain(|profile| kept.contains(&profile.sample_type));
         // They speak of the types that are gone.

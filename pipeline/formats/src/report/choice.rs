@@ -1,10 +1,10 @@
 //! Which of the sample types of a batch is reported.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use super::ReportError;
 use super::text::printable;
-use super::units::{factor, is_same_dimension};
+use super::units::{dimension, factor, is_same_dimension};
 use crate::pprof::{default_type, file_order};
 use profpipe_profile::{Dictionary, Profile, Profiles, Resource, ScopeProfiles, ValueType};
 
@@ -107,30 +107,29 @@ impl<'a> Choice<'a> {
         Self { kind, unit, profiles: chosen.into_iter().map(in_unit).collect() }
     }
 
-    /// Every sample type, as [`Self::new`] chooses one.
-    pub(super) fn all(profiles: &'a Profiles) -> Vec<Self> {
-        let mut all: Vec<Self> = Vec::new();
-        for (kind, unit) in sample_types(profiles) {
-            let is_new = |one: &Self| one.kind != kind || !is_same_dimension(one.unit, unit);
-            if all.iter().all(is_new) {
-                all.push(Self::of(profiles, kind, unit));
-            }
+    /// Every sample type that has samples, as [`Self::new`] chooses one.
+    ///
+    /// # Errors
+    /// If there are more than `limit`.
+    pub(super) fn all(profiles: &'a Profiles, limit: usize) -> Result<Vec<Self>, ReportError> {
+        let mut seen = HashSet::new();
+        let mut types = with_samples(profiles);
+        types.retain(|(kind, unit)| seen.insert((*kind, dimension(unit))));
+        if types.len() > limit {
+            return Err(ReportError::TooManyTypes { limit });
         }
-        all
+        Ok(types.into_iter().map(|(kind, unit)| Self::of(profiles, kind, unit)).collect())
     }
 
     /// What `profiles`, the batch that was chosen from, has beside this type.
     pub fn left_out(&self, profiles: &Profiles) -> LeftOut {
         let reported: BTreeSet<usize> = self.profiles.iter().map(|one| one.position).collect();
         let mut types = Vec::new();
-        for (kind, unit) in sample_types(profiles) {
+        let says_period = self.says_period(profiles);
+        for (kind, unit) in with_samples(profiles) {
             let is_other = kind != self.kind || !is_same_dimension(unit, self.unit);
-            let has_samples = profiles.iter().any(|(_, _, profile)| {
-                let of_profile = texts(&profiles.dictionary, profile.sample_type);
-                of_profile == (kind, unit) && !profile.samples.is_empty()
-            });
-            let is_implied = (kind, unit) == ("samples", "count") && self.says_period(profiles);
-            if is_other && has_samples && !is_implied {
+            let is_implied = (kind, unit) == ("samples", "count") && says_period;
+            if is_other && !is_implied {
                 types.push(match kind == self.kind {
                     true => format!("{kind} in {unit}"),
                     false => kind.to_owned(),
@@ -162,7 +161,7 @@ impl Choice<'_> {
 /// things counted, and units.
 pub fn sample_types(profiles: &Profiles) -> Vec<(&str, &str)> {
     let mut types = Vec::new();
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = HashSet::new();
     for scope in profiles.resources.iter().flat_map(|resource| &resource.scopes) {
         let order = file_order(scope).unwrap_or_else(|| (0..scope.profiles.len()).collect());
         for profile in order.into_iter().filter_map(|at| scope.profiles.get(at)) {
@@ -172,6 +171,17 @@ pub fn sample_types(profiles: &Profiles) -> Vec<(&str, &str)> {
             }
         }
     }
+    types
+}
+
+/// The sample types that have samples, as [`sample_types`] lists them.
+fn with_samples(profiles: &Profiles) -> Vec<(&str, &str)> {
+    let of_profiles = profiles.iter().filter(|(_, _, profile)| !profile.samples.is_empty());
+    let has_samples: HashSet<_> = of_profiles
+        .map(|(_, _, profile)| texts(&profiles.dictionary, profile.sample_type))
+        .collect();
+    let mut types = sample_types(profiles);
+    types.retain(|kind| has_samples.contains(kind));
     types
 }
 

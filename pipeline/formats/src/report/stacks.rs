@@ -64,11 +64,7 @@ pub fn collapse_all(
     profiles: &Profiles,
     limit: usize,
 ) -> Result<Vec<CollapsedStacks>, ReportError> {
-    let mut types = Choice::all(profiles);
-    types.retain(|choice| choice.profiles.iter().any(|one| !one.profile.samples.is_empty()));
-    if types.len() > limit {
-        return Err(ReportError::TooManyTypes { limit });
-    }
+    let types = Choice::all(profiles, limit)?;
     let collapsed = types
         .iter()
         .map(|choice| collapse_into(profiles, choice, Processes::new(false)))

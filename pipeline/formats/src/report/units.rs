@@ -1,8 +1,8 @@
 //! Units, as pprof has them: which are of one dimension, and amounts as people read them.
 
 /// What can be measured in several units.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Dimension {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Dimension {
     Time,
     Bytes,
 }
@@ -78,16 +78,26 @@ fn find(name: &str) -> Option<&'static Unit> {
         .or_else(|| UNITS.iter().find(|unit| has(unit, &one)))
 }
 
-/// Whether amounts in both units can be added, once they are scaled by [`factor`].
+/// What amounts have to have in common to be added.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Addable {
+    /// Once they are scaled by [`factor`].
+    Of(Dimension),
+    /// As they are: the unit in the singular.
+    In(String),
+}
+
+/// What amounts in a unit can be added to.
+pub(super) fn dimension(unit: &str) -> Addable {
+    match find(unit) {
+        Some(unit) => Addable::Of(unit.dimension),
+        None => Addable::In(singular(unit)),
+    }
+}
+
+/// Whether amounts in both units can be added.
 pub(super) fn is_same_dimension(a: &str, b: &str) -> bool {
-    if a == b {
-        return true;
-    }
-    match (find(a), find(b)) {
-        (Some(a), Some(b)) => a.dimension == b.dimension,
-        (None, None) => singular(a) == singular(b),
-        _ => false,
-    }
+    a == b || dimension(a) == dimension(b)
 }
 
 /// How many of the finest unit of its dimension a unit is; 1 for a unit without others.
