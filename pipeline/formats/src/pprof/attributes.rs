@@ -1,7 +1,9 @@
 //! Reading attributes by name, for the parts of pprof that the model keeps as attributes.
 
 use profpipe_profile::attribute_names::PPROF_SAMPLE_TYPE_ORDER;
-use profpipe_profile::{AttributeIx, Dictionary, Scope, ScopeProfiles, StringIx, Value, ValueType};
+use profpipe_profile::{
+    AttributeIx, Dictionary, Profile, Scope, ScopeProfiles, StringIx, Value, ValueType,
+};
 
 /// The value of the attribute `name` in a list of rows.
 pub(crate) fn find<'a>(
@@ -50,6 +52,33 @@ pub(crate) fn file_order(scope: &ScopeProfiles) -> Option<Vec<usize>> {
     if order.len() != profiles.len() {
         return None;
     }
+    positions(order)
+}
+
+/// As [`file_order`], also of several files with the same types whose profiles came into one scope: file
+/// by file.
+pub(crate) fn files_order(scope: &ScopeProfiles) -> Option<Vec<usize>> {
+    if let Some(order) = file_order(scope) {
+        return Some(order);
+    }
+    let Value::Array(order) = of_scope(&scope.scope, PPROF_SAMPLE_TYPE_ORDER)? else {
+        return None;
+    };
+    let types = |profiles: &[Profile]| -> Vec<ValueType> {
+        profiles.iter().map(|profile| profile.sample_type).collect()
+    };
+    let mut files = scope.profiles.chunks(order.len().max(1));
+    let first = types(files.next()?);
+    if first.len() != order.len() || !files.all(|file| types(file) == first) {
+        return None;
+    }
+    let positions = positions(order)?;
+    let starts = (0..scope.profiles.len()).step_by(order.len());
+    Some(starts.flat_map(|start| positions.iter().map(move |at| start + at)).collect())
+}
+
+/// The profile of each position, if every position has one.
+fn positions(order: &[Value]) -> Option<Vec<usize>> {
     let mut positions = vec![None; order.len()];
     for (profile, at) in order.iter().enumerate() {
         let at = at.as_int().and_then(|at| usize::try_from(at).ok())?;

@@ -6,7 +6,7 @@ use prost::Message as _;
 use profpipe_formats::report::{Choice, Column, top};
 use profpipe_formats::{otlp, pprof};
 use profpipe_profile::{
-    Profile as ProfileTable, Profiles, ResourceProfiles, SampleRef, ScopeProfiles, ValueType,
+    Profile as ProfileTable, Profiles, ResourceProfiles, SampleRef, ScopeProfiles, ValueType, merge,
 };
 
 use crate::arbitrary::profile;
@@ -89,6 +89,18 @@ fn default_of_pprof_is_first_in_otlp() {
             assert_eq!(top(profiles, Some("1"), Column::Own).unwrap().total, 20);
         }
     }
+}
+
+/// Scenario: two files of the same types in one scope, as after merging batches.
+/// Guarantees: written as one file the order of types and the default are those of the files.
+#[test]
+fn files_in_one_scope() {
+    let file = &include_bytes!("../data/go-heap.pb.gz")[..];
+    let one = pprof::decode(file).unwrap();
+    let both = merge([one.clone(), one.clone()]);
+    assert_eq!(both.resources[0].scopes[0].profiles.len(), 8);
+    let (one, both) = (write(&one).meaning(), write(&both).meaning());
+    assert_eq!((both.types, both.default_type), (one.types, one.default_type));
 }
 
 /// Scenario: OTLP of several types that came from no file, in one resource and in two.

@@ -8,7 +8,7 @@ use std::collections::hash_map::Entry;
 
 use foldhash::fast::RandomState;
 
-use crate::pprof::attributes::file_order;
+use crate::pprof::attributes::{file_order, files_order};
 use crate::pprof::default_type::{declared, default_type};
 use crate::pprof::{DEFAULT_LIMIT, EncodeError, VALUE_BYTES};
 use profpipe_profile::{
@@ -118,7 +118,9 @@ impl<'a> Rows<'a> {
         let is_typeless = order.as_ref().is_some_and(Vec::is_empty);
         let order = match order {
             Some(order) if !is_typeless => order,
-            _ => (0..scope.profiles.len()).collect(),
+            _ => files_order(scope)
+                .filter(|order| !order.is_empty())
+                .unwrap_or_else(|| (0..scope.profiles.len()).collect()),
         };
         let first = self.groups.len();
         let mut groups: HashMap<_, usize, RandomState> = HashMap::default();
