@@ -8,7 +8,7 @@ use profpipe_engine::component::Config as _;
 use profpipe_engine::config::{Layers, Problems, Section};
 use profpipe_formats::otlp::{self, Rejected};
 use profpipe_formats::report::{Column, collapse, top};
-use profpipe_formats::{folded, pprof};
+use profpipe_formats::{file, folded, pprof};
 use profpipe_host::cgroup;
 use profpipe_host::elf::{Identity, htlhash, inspect};
 use profpipe_host::gopclntab::Header;
@@ -22,6 +22,7 @@ pub type Target = fn(&[u8]);
 /// Every target by its name, which is that of its corpus.
 pub const TARGETS: &[(&str, Target)] = &[
     ("config", config),
+    ("file", profile_file),
     ("folded", folded_stacks),
     ("host", host),
     ("merge", merge_requests),
@@ -41,6 +42,23 @@ pub fn config(data: &[u8]) {
     let _ = Layers::new().text(None, text).load();
     if let Ok(section) = Section::from_yaml(text) {
         let _ = section.read::<serde_json::Value>();
+    }
+}
+
+/// Any bytes as a file of any format: no panic, an error is a line, and what was read can be reported
+/// and written as OTLP.
+pub fn profile_file(bytes: &[u8]) {
+    for named in [None, Some(file::Format::Folded), Some(file::Format::Otlp)] {
+        match file::decode(bytes, named) {
+            Ok(decoded) => {
+                assert_eq!(decoded.profiles.dictionary.check(), Ok(()));
+                if let Ok(top) = top(&decoded.profiles, None, Column::Own) {
+                    assert!(!top.to_text(10).contains('\u{1b}'));
+                }
+                otlp::decode(&otlp::encode(&decoded.profiles)).unwrap();
+            }
+            Err(error) => assert!(!error.to_string().contains('\n'), "{error}"),
+        }
     }
 }
 

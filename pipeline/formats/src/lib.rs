@@ -7,11 +7,15 @@
 //! - [`otlp`]: OTLP profiles in protobuf and JSON, and the payload that is decoded only if need be.
 //! - [`pprof`]: pprof's protobuf.
 //! - [`folded`]: collapsed stacks.
+//! - [`speedscope`], [`cpuprofile`]: what other tools write; only read.
 //! - [`file`](mod@file): files of any of these formats, told by their content.
 //! - [`report`]: which functions cost most, and the stacks of a flame graph.
 
+pub mod cpuprofile;
+mod draft;
 pub mod file;
 pub mod folded;
 pub mod otlp;
 pub mod pprof;
 pub mod report;
+pub mod speedscope;

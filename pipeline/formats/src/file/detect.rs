@@ -5,7 +5,7 @@
 //! pprof profile has that; OTLP has fields 1 and 2. The length before a request is of four bytes, the
 //! first of them small, which no protobuf message can begin with.
 
-use super::{Format, requests};
+use super::{Format, requests, without_mark};
 use crate::pprof::{foreign_text, top_fields};
 
 /// How much of a file is looked at to tell text from other bytes.
@@ -18,7 +18,8 @@ pub(super) enum Content {
     Otlp,
     /// Requests of OTLP, each after its length.
     OtlpAfterLengths,
-    OtlpJson,
+    /// A JSON object: most likely OTLP.
+    Json,
     Folded,
     /// Something known that is not read.
     Foreign(&'static str),
@@ -56,7 +57,7 @@ pub(super) fn detect(bytes: &[u8], named: Option<Format>) -> Content {
         None if requests::has_lengths(bytes) => Content::OtlpAfterLengths,
         _ => match named {
             Some(Format::Otlp) => Content::Otlp,
-            Some(Format::OtlpJson) => Content::OtlpJson,
+            Some(Format::OtlpJson | Format::Speedscope | Format::CpuProfile) => Content::Json,
             Some(Format::Folded) => Content::Folded,
             Some(Format::Pprof) | None => Content::Pprof,
         },
@@ -64,12 +65,12 @@ pub(super) fn detect(bytes: &[u8], named: Option<Format>) -> Content {
 }
 
 fn text(bytes: &[u8]) -> Content {
-    let text = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes).trim_ascii_start();
+    let text = without_mark(bytes).trim_ascii_start();
     let object = text.strip_prefix(b"{").map(<[u8]>::trim_ascii_start);
     if object.is_some_and(|inside| {
         inside.is_empty() || inside.starts_with(b"\"") || inside.starts_with(b"}")
     }) {
-        return Content::OtlpJson;
+        return Content::Json;
     }
     if let Some(what) = foreign_text(text) {
         return Content::Foreign(what);

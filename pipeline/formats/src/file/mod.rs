@@ -13,9 +13,10 @@ mod requests;
 mod tests;
 
 use profpipe_profile::Profiles;
+use serde::de::IgnoredAny;
 
 use self::detect::{Content, detect};
-use crate::{folded, otlp, pprof};
+use crate::{cpuprofile, folded, otlp, pprof, speedscope};
 
 /// A file format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +29,10 @@ pub enum Format {
     OtlpJson,
     /// Collapsed stacks.
     Folded,
+    /// A file of speedscope.
+    Speedscope,
+    /// A CPU profile of V8.
+    CpuProfile,
 }
 
 /// Why a file could not be read.
@@ -54,6 +59,12 @@ pub enum DecodeError {
         /// What is wrong with it.
         cause: otlp::DecodeError,
     },
+    /// It is a file of speedscope, but not valid.
+    #[error(transparent)]
+    Speedscope(#[from] speedscope::DecodeError),
+    /// It is a CPU profile of V8, but not valid.
+    #[error(transparent)]
+    CpuProfile(#[from] cpuprofile::DecodeError),
     /// It is not collapsed stacks.
     #[error(transparent)]
     Folded(#[from] folded::DecodeError),
@@ -85,7 +96,7 @@ pub fn decode(content: &[u8], named: Option<Format>) -> Result<Decoded, DecodeEr
         Content::Pprof => (Format::Pprof, pprof::decode_decompressed(&plain)?),
         Content::Otlp => (Format::Otlp, otlp::decode(&plain)?),
         Content::OtlpAfterLengths => (Format::Otlp, requests::after_lengths(&plain, &mut notes)?),
-        Content::OtlpJson => (Format::OtlpJson, requests::json(&plain, &mut notes)?),
+        Content::Json => json(&plain, &mut notes)?,
         Content::Folded => match (folded::decode_file(&plain), named) {
             (Ok((profiles, deviations)), _) if is_likely(&deviations, named) => {
                 add_notes(&deviations, &mut notes);
@@ -99,6 +110,35 @@ pub fn decode(content: &[u8], named: Option<Format>) -> Result<Decoded, DecodeEr
         },
     };
     Ok(Decoded { profiles, format, notes })
+}
+
+/// Reads JSON: OTLP, or what else has keys of its own.
+fn json(plain: &[u8], notes: &mut Vec<String>) -> Result<(Format, Profiles), DecodeError> {
+    let error = match requests::json(plain, notes) {
+        Ok(profiles) => return Ok((Format::OtlpJson, profiles)),
+        Err(error) => error,
+    };
+    let plain = without_mark(plain);
+    match serde_json::from_slice(plain) {
+        Ok(Keys { shared: Some(_), profiles: Some(_), .. }) => {
+            Ok((Format::Speedscope, speedscope::decode(plain)?))
+        }
+        Ok(Keys { nodes: Some(_), .. }) => Ok((Format::CpuProfile, cpuprofile::decode(plain)?)),
+        _ => Err(error),
+    }
+}
+
+/// The keys by which formats in JSON are told apart.
+#[derive(serde::Deserialize)]
+struct Keys {
+    shared: Option<IgnoredAny>,
+    profiles: Option<IgnoredAny>,
+    nodes: Option<IgnoredAny>,
+}
+
+/// A text without its byte order mark.
+fn without_mark(text: &[u8]) -> &[u8] {
+    text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text)
 }
 
 /// Whether a text is of stacks: where the name says something else, all of it has to be.

@@ -5,7 +5,7 @@
 use profpipe_profile::{Profiles, merge};
 use serde::de::IgnoredAny;
 
-use super::DecodeError;
+use super::{DecodeError, without_mark};
 use crate::otlp;
 
 /// What is said of a file that ends too soon.
@@ -50,7 +50,7 @@ pub(super) fn after_lengths(
 
 /// Requests in JSON: one, or one after the other, as on lines.
 pub(super) fn json(bytes: &[u8], notes: &mut Vec<String>) -> Result<Profiles, DecodeError> {
-    let text = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
+    let text = without_mark(bytes);
     let mut values = serde_json::Deserializer::from_slice(text).into_iter::<IgnoredAny>();
     let mut requests = Vec::new();
     let mut start = 0;

@@ -31,7 +31,7 @@ fn written(format: Format) -> Vec<u8> {
         Format::Pprof => pprof::encode_plain(&profiles()).unwrap(),
         Format::Otlp => otlp::encode(&profiles()),
         Format::OtlpJson => otlp::encode_json(&profiles()),
-        Format::Folded => b"main;work 5\n".to_vec(),
+        _ => b"main;work 5\n".to_vec(),
     }
 }
 
@@ -150,6 +150,25 @@ fn files_of_the_collector() {
     assert!(error(&wrong, None).starts_with("request 2: OTLP JSON: "));
     let wrong = [&framed[..], &[0, 0, 0, 2, 0x0a, 9]].concat();
     assert!(error(&wrong, None).starts_with("request 2: "));
+}
+
+/// Scenario: JSON of speedscope and of V8.
+/// Guarantees: told from OTLP by its keys.
+#[test]
+fn json_of_other_tools() {
+    let speedscope = r#"{"$schema":"x","shared":{"frames":[{"name":"work"}]},"profiles":
+        [{"type":"sampled","unit":"none","samples":[[0]],"weights":[5]}]}"#;
+    let v8 = r#"{"nodes":[{"id":1,"callFrame":{"functionName":"work"},"hitCount":5}]}"#;
+    for (text, format) in [(speedscope, Format::Speedscope), (v8, Format::CpuProfile)] {
+        for bytes in
+            [text.as_bytes().to_vec(), gzip(text.as_bytes()), format!("\u{feff}{text}").into()]
+        {
+            let decoded = decode(&bytes, None).unwrap();
+            assert_eq!((decoded.format, total(&decoded)), (format, 5));
+        }
+        let wrong = text.replace("work", "x").replace('5', "\"5\"");
+        assert!(error(wrong.as_bytes(), None).contains(&format!("{format:?}").to_lowercase()));
+    }
 }
 
 /// Scenario: a file of stacks with lines that are none, and with a fraction.

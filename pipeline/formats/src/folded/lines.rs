@@ -1,6 +1,7 @@
 //! Lines of collapsed stacks to a profile.
 
 use super::{NO_STACK, UNKNOWN, quote};
+use crate::draft::Rounding;
 use profpipe_profile::{
     Function, Line, LinkIx, LocationIx, LocationRef, Profile, Profiles, ResourceProfiles,
     SampleRef, ScopeProfiles, ValueType,
@@ -19,8 +20,8 @@ pub(super) struct Lines {
     profiles: Profiles,
     profile: Profile,
     stack: Vec<LocationIx>,
-    /// The sum of counts with fractions, beyond what was taken of it in whole counts.
-    carried: f64,
+    /// Of counts with fractions.
+    rounding: Rounding,
 }
 
 impl Lines {
@@ -30,7 +31,7 @@ impl Lines {
         let sample_type =
             ValueType { kind: strings.intern("samples"), unit: strings.intern("count") };
         let profile = Profile { sample_type, ..Profile::default() };
-        Self { profiles, profile, stack: Vec::new(), carried: 0.0 }
+        Self { profiles, profile, stack: Vec::new(), rounding: Rounding::default() }
     }
 
     /// Takes a line without spaces around it, whose count is a whole number; else says what is wrong.
@@ -57,10 +58,8 @@ impl Lines {
             // Larger ones have no fractions, and are none of ours.
             .filter(|number: &f64| number.abs() < 2_f64.powi(53))
             .ok_or_else(|| format!("the count `{}` is not a number", quote(count)))?;
-        self.carried += number;
-        let taken = self.carried.round();
-        self.carried -= taken;
-        self.add(frames, taken as i64);
+        let taken = self.rounding.take(number);
+        self.add(frames, taken);
         Ok(true)
     }
 
