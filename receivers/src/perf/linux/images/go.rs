@@ -15,7 +15,7 @@ use profpipe_host::gopclntab::{Header, Version, signed, varint};
 const SPECIAL: [(&str, GoFrame); 11] = [
     // A goroutine, a thread and a program begin here.
     ("runtime.goexit", GoFrame::Root),
-    ("runtime.mstart", GoFrame::Root),
+    ("runtime.mstart", GoFrame::Start),
     ("runtime.rt0_go", GoFrame::Root),
     ("runtime.clone", GoFrame::Root),
     // Their callee runs on the stack of the thread; the frame pointer stays that of the goroutine.
@@ -43,6 +43,8 @@ pub(crate) enum GoFrame {
     Ordinary,
     /// Stacks end here.
     Root,
+    /// A thread begins here; what started it may still be seen.
+    Start,
     /// The frame pointer leads to the caller, which is on another stack.
     Switch,
     /// The caller is on another stack, and nothing leads there.

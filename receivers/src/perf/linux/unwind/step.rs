@@ -70,10 +70,9 @@ impl Spot {
             }
             // Go's stacks begin behind the first instruction of a function that nobody calls, and
             // have placeholders.
-            if spot
-                .go(images)
-                .is_some_and(|(frame, _)| matches!(frame, GoFrame::Root | GoFrame::Placeholder))
-            {
+            if spot.go(images).is_some_and(|(frame, _)| {
+                matches!(frame, GoFrame::Root | GoFrame::Start | GoFrame::Placeholder)
+            }) {
                 return Some(spot);
             }
         }
@@ -125,7 +124,7 @@ impl Spot {
     /// Whether stacks end here, by the rules or by what the code is.
     pub(super) fn is_root(&self, images: &mut Images) -> bool {
         if let Some((frame, _)) = self.go(images) {
-            return frame == GoFrame::Root;
+            return matches!(frame, GoFrame::Root | GoFrame::Start);
         }
         match self.place.as_deref() {
             Some(Place { code, .. }) if code.after == After::StackStart => true,
@@ -366,6 +365,7 @@ impl Surroundings<'_> {
         };
         let (next, next_sp) = match read {
             Ok(found) => found,
+            Err(_) if frame == GoFrame::Start => return Step::Root,
             Err(Fault::Unreadable(address)) => {
                 let by_frame_pointer = depth > 0 && frame != GoFrame::NoFramePointer;
                 return Step::Unreadable { address, by_frame_pointer, switched: false };
@@ -385,6 +385,7 @@ impl Surroundings<'_> {
         }
         match self.caller(next) {
             Some(spot) => Step::Caller(spot, caller),
+            None if frame == GoFrame::Start => Step::Root,
             None => Step::Unknown,
         }
     }
