@@ -104,7 +104,7 @@ impl Counts {
             (false, _) => &mut self.untrue,
         };
         *count += 1;
-        if ours != gdb && self.examples.len() < 6 {
+        if (ours != gdb || state != "complete") && self.examples.len() < 6 {
             let hex = |frames: &[u64]| {
                 frames.iter().map(|frame| format!("{frame:x}")).collect::<Vec<_>>().join(" ")
             };
@@ -157,7 +157,12 @@ pub(crate) fn compare(build: &Build, stops: u32, seed: u32) -> Result<Counts, St
     for line in BufReader::new(answers).lines() {
         let line = line.unwrap();
         let Some(json) = line.strip_prefix('@') else { continue };
-        let stop: Stop = serde_json::from_str(json).unwrap();
+        let mut stop: Stop = serde_json::from_str(json).unwrap();
+        // It goes on past the start of Go's threads, into data.
+        let code = executable(pid);
+        let ends = |frame: &u64| !code.iter().any(|range| range.contains(&(frame - 1)));
+        let end = stop.frames.iter().position(|frame| *frame == 0 || ends(frame));
+        stop.frames.truncate(end.unwrap_or(usize::MAX));
         let stack: Vec<u8> = stop
             .stack
             .as_bytes()
@@ -174,6 +179,18 @@ pub(crate) fn compare(build: &Build, stops: u32, seed: u32) -> Result<Counts, St
     }
     let _ = running.0.try_wait();
     Ok(counts)
+}
+
+/// The executable memory of a process.
+fn executable(pid: u32) -> Vec<std::ops::Range<u64>> {
+    let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
+    let ranges = maps.lines().filter_map(|line| {
+        let (range, rest) = line.split_once(' ')?;
+        let (start, end) = range.split_once('-')?;
+        let number = |text| u64::from_str_radix(text, 16).ok();
+        rest.as_bytes().get(2).is_some_and(|it| *it == b'x').then_some(number(start)?..number(end)?)
+    });
+    ranges.collect()
 }
 
 /// A process that ends with this value.

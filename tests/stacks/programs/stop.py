@@ -49,10 +49,6 @@ def frames():
     try:
         frame = gdb.newest_frame()
         while frame is not None:
-            try:
-                inferior.read_memory(frame.pc(), 1)
-            except gdb.error:
-                break  # it has gone past the end
             if frame.type() not in (gdb.INLINE_FRAME, gdb.TAILCALL_FRAME):
                 found.append(frame.pc())
             why = gdb.frame_stop_reason_string(frame.unwind_stop_reason())

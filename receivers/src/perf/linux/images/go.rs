@@ -12,7 +12,7 @@ use std::ops::Range;
 use profpipe_host::gopclntab::{Header, Version, signed, varint};
 
 /// The functions where a stack of Go is not simply one frame after the other, by name.
-const SPECIAL: [(&str, GoFrame); 11] = [
+const SPECIAL: [(&str, GoFrame); 14] = [
     // A goroutine, a thread and a program begin here.
     ("runtime.goexit", GoFrame::Root),
     ("runtime.mstart", GoFrame::Start),
@@ -26,6 +26,10 @@ const SPECIAL: [(&str, GoFrame); 11] = [
     ("runtime.morestack", GoFrame::Leave),
     // Stands in the stack of a goroutine for one of those that switch: nobody has called it.
     ("runtime.systemstack_switch", GoFrame::Placeholder),
+    // They were put on the stack as if the interrupted instruction had called them.
+    ("runtime.asyncPreempt", GoFrame::Injected),
+    ("runtime.sigpanic", GoFrame::Injected),
+    ("runtime.sigpanic0", GoFrame::Injected),
     // It keeps the registers of the interrupted code where they are.
     ("runtime.sigtramp", GoFrame::NoFramePointer),
     ("runtime.cgoSigtramp", GoFrame::NoFramePointer),
@@ -51,6 +55,8 @@ pub(crate) enum GoFrame {
     Leave,
     /// As `Ordinary`, but no call leads here.
     Placeholder,
+    /// As `Ordinary`, but it has interrupted its caller instead of being called.
+    Injected,
     /// As `Ordinary`, but it keeps no frame pointer.
     NoFramePointer,
 }

@@ -55,7 +55,12 @@ pub(super) fn follow(
             followed.unwound = Some(Unwound::Truncated);
             break;
         }
-        let Some(spot) = Spot::called(*address, process, images) else {
+        let interrupted = followed.spots.last().is_some_and(|last| last.is_injected(images));
+        let found = match interrupted {
+            true => Spot::find(*address, true, process, images),
+            false => Spot::called(*address, process, images),
+        };
+        let Some(spot) = found else {
             followed.unwound = Some(Unwound::Broken);
             break;
         };

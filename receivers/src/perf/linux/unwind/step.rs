@@ -134,11 +134,18 @@ impl Spot {
         }
     }
 
+    /// Whether what is above has not called this, but was interrupted by it.
+    pub(super) fn is_injected(&self, images: &mut Images) -> bool {
+        self.go(images).is_some_and(|(frame, _)| frame == GoFrame::Injected)
+    }
+
     /// How surely the frame pointer leads to the caller.
     pub(super) fn frame_pointer(&self, images: &mut Images) -> FramePointer {
         if let Some((frame, depth)) = self.go(images) {
             return match frame {
-                GoFrame::Ordinary | GoFrame::Switch | GoFrame::Placeholder if depth > 0 => {
+                GoFrame::Ordinary | GoFrame::Switch | GoFrame::Placeholder | GoFrame::Injected
+                    if depth > 0 =>
+                {
                     FramePointer::Sure
                 }
                 GoFrame::Ordinary if depth == 0 => FramePointer::Outer,
@@ -383,7 +390,11 @@ impl Surroundings<'_> {
         if let Some(saved) = saved {
             caller.set(arch::FRAME_POINTER, saved);
         }
-        match self.caller(next) {
+        let found = match frame {
+            GoFrame::Injected => Spot::find(next, true, self.process, self.images),
+            _ => self.caller(next),
+        };
+        match found {
             Some(spot) => Step::Caller(spot, caller),
             None if frame == GoFrame::Start => Step::Root,
             None => Step::Unknown,
