@@ -35,6 +35,8 @@ pub(crate) enum Command {
     Flamegraph(Flamegraph),
     /// Convert a profile from one format to another
     Convert(Convert),
+    /// Give the frames of a recorded profile their names, from binaries that are here or on a server
+    Symbolize(Symbolize),
     /// Look at a queue on disk, check it, or put its dead letters back
     Queue(Queue),
     /// The symbolizer's worker process; started by profpipe itself
@@ -183,6 +185,25 @@ pub(crate) struct Convert {
     pub(crate) format: Option<FileFormat>,
     #[command(flatten)]
     pub(crate) choice: TypeChoice,
+}
+
+/// Arguments of `symbolize`.
+#[derive(Debug, Args)]
+pub(crate) struct Symbolize {
+    /// The profile to read, of any format; - for standard input
+    pub(crate) input: PathBuf,
+    /// The file to write; its extension chooses the format; - for standard output
+    pub(crate) output: PathBuf,
+    /// A binary, or a directory with binaries and debug files under any name; also one of build ids
+    /// (.build-id/ab/cdef.debug). Found by build id
+    #[arg(long, value_name = "DIR")]
+    pub(crate) symbols: Vec<PathBuf>,
+    /// A server to ask for what is not there; files are kept in ~/.cache/profpipe
+    #[arg(long, value_name = "URL")]
+    pub(crate) debuginfod: Vec<String>,
+    /// The format to write, whatever the name of the output
+    #[arg(long, value_enum)]
+    pub(crate) format: Option<FileFormat>,
 }
 
 /// Arguments of `queue`.

@@ -16,6 +16,7 @@ mod graph;
 mod queue;
 mod record;
 mod run;
+mod symbolize;
 mod symbolizer_worker;
 mod top;
 mod validate;
@@ -32,6 +33,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Top(arguments) => top::run(arguments),
         Command::Flamegraph(arguments) => flamegraph::run(arguments),
         Command::Convert(arguments) => convert::run(arguments),
+        Command::Symbolize(arguments) => symbolize::run(arguments),
         Command::Queue(arguments) => queue::run(arguments),
         Command::SymbolizerWorker => symbolizer_worker::run(),
     }
