@@ -3,7 +3,7 @@
 //!
 //! gdb stops the program (`programs/stop.py`), so the instants are anywhere: in prologues and
 //! epilogues, in the C library, in signal handlers. It sees all of the stack; ours gets what the
-//! kernel would copy at most, and no chain of the kernel.
+//! kernel would copy at most, and the chain that the kernel would find along frame pointers.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
@@ -122,6 +122,7 @@ struct Stop {
     /// Why gdb went no further.
     why: String,
     stack: String,
+    chain: Vec<u64>,
 }
 
 /// Stops a program that is compiled as `build` says, and compares; or why that cannot be done here.
@@ -171,7 +172,7 @@ pub(crate) fn compare(build: &Build, stops: u32, seed: u32) -> Result<Counts, St
             .iter()
             .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
             .collect();
-        if let Some(ours) = unwinder.unwind(pid, &stop.registers, &stack) {
+        if let Some(ours) = unwinder.unwind(pid, &stop.registers, &stack, &stop.chain) {
             counts.add(&stop, &ours.frames, ours.state);
         }
         // It may have ended.

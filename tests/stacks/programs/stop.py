@@ -44,6 +44,19 @@ def stack(pointer):
     return read
 
 
+def chain(registers):
+    """What the kernel finds along frame pointers: it stops at what is not above or cannot be read."""
+    found, pointer = [registers[8]], registers[6]
+    while len(found) < 127 and pointer >= 4096:
+        try:
+            pair = bytes(inferior.read_memory(pointer, 16))
+        except gdb.error:
+            break
+        found.append(int.from_bytes(pair[8:], "little"))
+        pointer = int.from_bytes(pair[:8], "little")
+    return found
+
+
 def frames():
     found, why = [], ""
     try:
@@ -75,7 +88,7 @@ for _ in range(COUNT):
     registers = [read(name) for name in REGISTERS]
     pcs, why = frames()
     print("@" + json.dumps({"registers": registers, "frames": pcs, "why": why,
-                            "stack": stack(registers[7]).hex()}), flush=True)
+                            "chain": chain(registers), "stack": stack(registers[7]).hex()}), flush=True)
     if not sys.stdin.readline():
         break
 gdb.execute("kill", to_string=True)

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use perf_event_open_sys::bindings::PERF_CONTEXT_USER;
 use profpipe_engine::overhead::Overhead;
 use profpipe_engine::telemetry::Counter;
 
@@ -52,10 +53,19 @@ impl StoppedProcesses {
 
     /// Unwinds the stack of a thread: its registers in the order of `linux/perf_event.h` (on x86-64
     /// rax, rbx, rcx, rdx, rsi, rdi, rbp, rsp, rip, r8 to r15), and the memory from its stack pointer
-    /// up. None if the process is not there or the registers are not as many.
-    pub fn unwind(&mut self, pid: u32, registers: &[u64], stack: &[u8]) -> Option<StoppedStack> {
+    /// up; and what the kernel would find along frame pointers, from the instruction on, which may be
+    /// empty. None if the process is not there or the registers are not as many.
+    pub fn unwind(
+        &mut self,
+        pid: u32,
+        registers: &[u64],
+        stack: &[u8],
+        chain: &[u64],
+    ) -> Option<StoppedStack> {
         let registers: &[u64; REGISTERS] = registers.try_into().ok()?;
-        let sample = Sample::stopped(pid, *registers, stack);
+        let chain = std::iter::once(PERF_CONTEXT_USER).chain(chain.iter().copied());
+        let chain: Vec<u8> = chain.flat_map(u64::to_ne_bytes).collect();
+        let sample = Sample::stopped(pid, *registers, stack, &chain);
         let deadline = Instant::now() + PATIENCE;
         loop {
             // Mappings may have changed since the last time.

@@ -70,9 +70,14 @@ pub(crate) enum Half {
 }
 
 impl<'a> Sample<'a> {
-    /// What a sample of a stopped thread would be, without the kernel's chain.
-    pub(crate) fn stopped(pid: u32, registers: Registers, stack: &'a [u8]) -> Self {
-        let (tid, chain, registers) = (pid, &[][..], Some(registers));
+    /// What a sample of a stopped thread would be; the chain with its markers.
+    pub(crate) fn stopped(
+        pid: u32,
+        registers: Registers,
+        stack: &'a [u8],
+        chain: &'a [u8],
+    ) -> Self {
+        let (tid, registers) = (pid, Some(registers));
         Self { pid, tid, time: 0, cpu: 0, instruction: 0, period: 0, chain, registers, stack }
     }
 
