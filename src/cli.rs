@@ -112,13 +112,15 @@ pub(crate) struct Record {
     /// Profile the whole host
     #[arg(short, long)]
     pub(crate) all: bool,
-    /// Stop after so many seconds
+    /// Stop after so many seconds. A command, and what it has started, is ended then: with SIGTERM,
+    /// and with SIGKILL if it has not ended 5 s later
     #[arg(short, long, value_name = "SECS")]
     pub(crate) duration: Option<f64>,
     /// The file to write; its extension chooses the format
     #[arg(short, long, value_name = "OUT")]
     pub(crate) output: PathBuf,
-    /// The command to profile, with its arguments
+    /// The command to profile, with its arguments. It gets Ctrl-C first; a second within 10 s ends it
+    /// with SIGTERM, a third at once, and what was recorded is written
     #[arg(last = true, value_name = "CMD")]
     pub(crate) cmd: Vec<std::ffi::OsString>,
 }

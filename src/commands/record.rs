@@ -2,16 +2,19 @@
 //!
 //! A command is started stopped, the sampler is attached, then the command runs. It owns its
 //! standard input and output, gets the signals that are sent to us, and its exit code becomes ours.
+//! Who asks for the end a second time gets it: the command is ended, and what was recorded is written.
 //! Everything that we print goes to standard error.
 
 mod collect;
 mod gate;
+mod insistence;
 mod process;
 mod progress;
 mod session;
 mod signals;
 mod summary;
 mod target;
+mod tree;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -9,9 +9,10 @@ use super::*;
 /// Guarantees: parent, flags and times are found; of the other nothing.
 #[test]
 fn a_name_cannot_hide_the_start_time() {
-    let line = "1 (a) b (c)) S 7 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4711 9 9";
-    let stat = Stat { parent: 7, start_time: 4711, kernel: false, cpu_time: 11 };
+    let line = "1 (a) b (c)) S 7 3 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4711 9 9";
+    let stat = Stat { parent: 7, group: 3, start_time: 4711, cpu_time: 11, ..Stat::default() };
     assert_eq!(Stat::parse(line), Some(stat));
+    assert!(Stat::parse(&line.replace(") S", ") Z")).unwrap().ended);
     assert!(Stat::parse(&line.replace("4194560", "69238880")).unwrap().kernel);
     assert_eq!(Stat::parse("1 (a"), None);
 }

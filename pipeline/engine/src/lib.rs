@@ -37,5 +37,5 @@ pub use graph::{
     PrometheusEndpoint, RunningEngine, Telemetry,
 };
 pub use sender::{Closed, Sender};
-pub use services::{Health, Listeners, Services, WorkerCommand};
+pub use services::{Haste, Health, Listeners, Services, WorkerCommand};
 pub use storage::OpenQueues;

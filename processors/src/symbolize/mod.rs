@@ -44,6 +44,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Instant;
 
+use profpipe_engine::Haste;
 use profpipe_engine::batch::{Batch, Context, Origin};
 use profpipe_engine::component::{Error, Factory, Outbox, Processor, Setup, Stability};
 use profpipe_engine::modules::{ModuleId, ModuleStore};
@@ -90,6 +91,7 @@ pub struct Symbolize {
     config: SymbolizeConfig,
     modules: Arc<ModuleStore>,
     overhead: Arc<Overhead>,
+    haste: Arc<Haste>,
     cache: Cache,
     parked: VecDeque<Parked>,
     parked_bytes: usize,
@@ -113,6 +115,9 @@ type Tenant = u32;
 /// Modules of one tenant under way at most: who sends many unknown ones must not keep the
 /// thread from the others.
 const MAX_JOBS: usize = 4096;
+
+/// How often [`Haste`] is looked at while the last batches wait for their names.
+const HASTE_INTERVAL: std::time::Duration = std::time::Duration::from_millis(100);
 
 /// Tenants that have a number at most; beyond, all numbers are given out afresh.
 const MAX_TENANTS: usize = 65_536;
@@ -248,6 +253,7 @@ impl Symbolize {
         Ok(Self {
             modules: Arc::clone(&setup.services.modules),
             overhead: Arc::clone(&setup.services.overhead),
+            haste: Arc::clone(&setup.services.haste),
             cache: Cache::new(usize::try_from(config.cache_size.0).unwrap_or(usize::MAX)),
             parked: VecDeque::new(),
             parked_bytes: 0,
@@ -554,11 +560,11 @@ impl Processor for Symbolize {
             if self.parked.is_empty() {
                 return;
             }
-            if now >= deadline {
+            if now >= deadline || self.haste.has_begun() {
                 break;
             }
             let next = self.parked.iter().map(|parked| parked.deadline).min();
-            let until = next.map_or(deadline, |next| next.min(deadline));
+            let until = next.map_or(deadline, |next| next.min(deadline)).min(now + HASTE_INTERVAL);
             match self.progress.recv_timeout(until.saturating_duration_since(now)) {
                 Ok(progress) => self.accept(progress),
                 Err(RecvTimeoutError::Timeout) => {}

@@ -10,22 +10,28 @@ use anyhow::anyhow;
 use profpipe::{Engine, EngineError, RunningEngine, Services};
 use profpipe_engine::overhead::process_cpu;
 use profpipe_engine::telemetry::names;
+use profpipe_profile::attribute_names::PROCESS_PID;
+use profpipe_profile::{Profiles, ResourceProfiles};
 use profpipe_receivers::perf;
 use serde_json::json;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::collect::{Collected, nothing};
+use super::insistence::{self, Demand, Insistence};
 use super::process::Process;
 use super::progress::Progress;
 use super::signals::Arrived;
 use super::target::{Running, Target};
+use super::tree::{self, Member};
 use super::{Recording, summary};
 use crate::commands::{fail, run::worker};
 
 /// How long the last window may take to be named; large programs take their time.
 const GRACE: Duration = Duration::from_secs(60);
-/// How long a command that we end because of `-d` has before it is killed.
+/// How long a command that we end has before it is killed.
 const TERMINATION: Duration = Duration::from_secs(5);
+/// How long one that was killed may take to be gone.
+const KILL_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often progress is shown and the process is looked at.
 const TICK: Duration = Duration::from_millis(250);
 /// A Ctrl-C that ended the command may reach us this much later, and means nothing then.
@@ -90,31 +96,42 @@ pub(super) async fn run(
         process: target.process.as_ref(),
         engine: &mut engine,
         signals: &mut signals,
+        asked: Insistence::default(),
+        deadline: None,
     };
     let end = watch.until_the_end(started, &mut progress).await;
     let elapsed = started.elapsed();
 
     progress.finishing();
-    let stopped = tokio::select! {
-        stopped = engine.stop(GRACE) => stopped,
-        () = interrupted(&mut signals) => {
-            progress.clear();
-            return Err(anyhow!("interrupted again: the profile was not written"));
-        }
-    };
+    let stopped = stop(engine, &services, &mut signals, &mut progress).await;
     progress.clear();
     let failed = match end {
         End::Failed(ref error) => Some(describe(error)),
         _ => stopped.as_ref().err().map(describe),
     };
-    let code = match (&end, command) {
-        (End::Exited(status), Some(command)) => passed_on(*status, &command),
-        (End::Time, Some(command)) => end_command(command).await,
-        // The sampler is gone, but the command is not ours to stop for that.
-        (End::Failed(_), Some(command)) => accompany(command, &mut signals).await,
-        _ => 0,
-    };
     let mut profiles = collected.take();
+    // Of the tree of a command; of the host nobody knows.
+    let observed = matches!(target.scope, perf::Scope::Pid(_))
+        .then(|| services.metrics.total(names::PROCESSES));
+    let ending = match (&end, command) {
+        (End::Exited(status), Some(command)) => Some(Ending {
+            code: passed_on(*status, &command),
+            survivors: describe_survivors(&command, &profiles, observed),
+        }),
+        (End::Time | End::Signal, Some(command)) => {
+            let is_time = matches!(end, End::Time);
+            Some(end_command(command, is_time, &mut signals, &profiles, observed).await)
+        }
+        // The sampler is gone, but the command is not ours to stop for that.
+        (End::Failed(_), Some(command)) => {
+            Some(Ending { code: accompany(command, &mut signals).await, survivors: None })
+        }
+        _ => None,
+    };
+    let (code, survivors) = ending.map_or((0, None), |ending| (ending.code, ending.survivors));
+    if let Some(survivors) = survivors {
+        say!("profpipe: {survivors}");
+    }
     if profiles.sample_count() == 0 {
         profiles = nothing(recording.frequency, began, elapsed);
     }
@@ -184,6 +201,24 @@ fn describe(error: &EngineError) -> anyhow::Error {
     }
 }
 
+/// Ends the sampler and waits for names, until that is done or somebody does not want to wait.
+async fn stop(
+    engine: RunningEngine,
+    services: &Services,
+    signals: &mut UnboundedReceiver<Arrived>,
+    progress: &mut Progress,
+) -> Result<(), EngineError> {
+    let mut stopping = std::pin::pin!(engine.stop(GRACE));
+    tokio::select! {
+        stopped = &mut stopping => return stopped,
+        () = interrupted(signals) => {}
+    }
+    progress.clear();
+    say!("profpipe: interrupted again: what there is is written, without the names still missing");
+    services.haste.begin();
+    stopping.await
+}
+
 /// What a recording looks at while it runs.
 struct Watch<'a> {
     duration: Option<Duration>,
@@ -191,6 +226,9 @@ struct Watch<'a> {
     process: Option<&'a Process>,
     engine: &'a mut RunningEngine,
     signals: &'a mut UnboundedReceiver<Arrived>,
+    asked: Insistence,
+    /// When the recording ends although the command, which was told to end, has not.
+    deadline: Option<Instant>,
 }
 
 impl Watch<'_> {
@@ -202,12 +240,6 @@ impl Watch<'_> {
         ticks.tick().await;
         let mut sampler_ended = false;
         loop {
-            let time_is_up = async {
-                match until {
-                    Some(until) => tokio::time::sleep_until(until.into()).await,
-                    None => std::future::pending().await,
-                }
-            };
             let exit = async {
                 match &mut self.command {
                     Some(command) => (&mut command.exit).await,
@@ -220,12 +252,14 @@ impl Watch<'_> {
                     Ok(Ok(status)) => return End::Exited(status),
                     _ => return End::TargetGone,
                 },
-                Some(signal) = self.signals.recv() => match &self.command {
-                    Some(_) if signal.from_terminal => {}
-                    Some(command) => command.signal(signal.number),
-                    None => return End::Signal,
-                },
-                () = time_is_up => return End::Time,
+                Some(signal) = self.signals.recv() => {
+                    if self.command.is_none() {
+                        return End::Signal;
+                    }
+                    self.pass_on(signal, progress);
+                }
+                () = at(self.deadline) => return End::Signal,
+                () = at(until), if self.deadline.is_none() => return End::Time,
                 ended = self.engine.wait(), if !sampler_ended => match ended {
                     Err(error) => return End::Failed(error),
                     // The command's exit code is still to come.
@@ -238,9 +272,53 @@ impl Watch<'_> {
                     if self.process.is_some_and(Process::has_ended) {
                         return End::TargetGone;
                     }
+                    if let Some(command) = &self.command
+                        && self.asked.hint_is_due(Instant::now())
+                    {
+                        let seconds = insistence::WINDOW.as_secs();
+                        progress.clear();
+                        say!("profpipe: {} goes on; Ctrl-C again within {seconds} s ends it", command.name);
+                    }
                 }
             }
         }
+    }
+
+    /// Passes a signal on to the command, or ends it because somebody asks again.
+    fn pass_on(&mut self, signal: Arrived, progress: &mut Progress) {
+        let Some(command) = &self.command else { return };
+        let now = Instant::now();
+        let name = &command.name;
+        match self.asked.note(signal.number, now) {
+            Demand::PassOn => {
+                if !signal.from_terminal {
+                    command.signal(signal.number);
+                }
+            }
+            Demand::Terminate => {
+                progress.clear();
+                let seconds = TERMINATION.as_secs();
+                say!(
+                    "profpipe: asked to end again: {name} gets SIGTERM, and SIGKILL after {seconds} s; \
+                     once more ends it at once"
+                );
+                self.deadline = now.checked_add(TERMINATION);
+                command.signal_all(libc::SIGTERM);
+            }
+            Demand::Kill => {
+                progress.clear();
+                // What comes after it is the end; one that the kernel holds back may take longer.
+                self.deadline = Some(now);
+            }
+        }
+    }
+}
+
+/// Resolves at an instant; never if there is none.
+async fn at(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant.into()).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -256,16 +334,18 @@ async fn interrupted(signals: &mut UnboundedReceiver<Arrived>) {
 /// Waits for a command without profiling it any more.
 async fn accompany(mut command: Running, signals: &mut UnboundedReceiver<Arrived>) -> u8 {
     say!("profpipe: profiling has failed; {} goes on without", command.name);
+    let mut asked = Insistence::default();
     loop {
         tokio::select! {
             exit = &mut command.exit => return match exit {
                 Ok(Ok(status)) => passed_on(status, &command),
                 _ => 1,
             },
-            Some(signal) = signals.recv() => {
-                if !signal.from_terminal {
-                    command.signal(signal.number);
-                }
+            Some(signal) = signals.recv() => match asked.note(signal.number, Instant::now()) {
+                Demand::PassOn if signal.from_terminal => {}
+                Demand::PassOn => command.signal(signal.number),
+                Demand::Terminate => command.signal_all(libc::SIGTERM),
+                Demand::Kill => command.signal_all(libc::SIGKILL),
             }
         }
     }
@@ -280,17 +360,87 @@ fn passed_on(status: ExitStatus, command: &Running) -> u8 {
     status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)
 }
 
-/// Ends a command whose time is up. That it ends is what was asked for, so it is no failure.
-async fn end_command(mut command: Running) -> u8 {
-    command.signal(libc::SIGTERM);
-    if let Ok(exit) = tokio::time::timeout(TERMINATION, &mut command.exit).await {
-        return match exit {
-            Ok(Ok(status)) => status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(0),
-            _ => 0,
-        };
+/// How a command has ended.
+struct Ending {
+    code: u8,
+    /// What there is to say of what it has started.
+    survivors: Option<String>,
+}
+
+/// What there is to say of processes that go on without the command.
+fn describe_survivors(
+    command: &Running,
+    profiles: &Profiles,
+    count: Option<u64>,
+) -> Option<String> {
+    let mut sampled = Vec::new();
+    if count.is_some() {
+        let pid = |of: &ResourceProfiles| of.resource.get(PROCESS_PID)?.as_int();
+        sampled.extend(profiles.resources.iter().filter_map(pid));
     }
-    say!("profpipe: {} did not end within 5 s of SIGTERM and was killed", command.name);
-    command.signal(libc::SIGKILL);
-    let _ = command.exit.await;
-    0
+    let sampled: Vec<u32> = sampled.into_iter().filter_map(|pid| pid.try_into().ok()).collect();
+    tree::describe_survivors(&command.name, command.member, &sampled, count)
+}
+
+/// Ends a command, and what it has started, because the time is up or because somebody has asked for
+/// it again and again. The first is no failure: it is what was asked for.
+async fn end_command(
+    mut command: Running,
+    is_time: bool,
+    signals: &mut UnboundedReceiver<Arrived>,
+    profiles: &Profiles,
+    observed: Option<u64>,
+) -> Ending {
+    let others = tree::descendants(command.member.pid);
+    let also = match others.len() {
+        0 => String::new(),
+        1 => " and a process that it has started".into(),
+        count => format!(" and {count} processes that it has started"),
+    };
+    let name = command.name.clone();
+    let mut status = None;
+    if is_time {
+        say!("profpipe: the time is up: SIGTERM ends {name}{also}");
+        command.signal(libc::SIGTERM);
+        others.iter().for_each(|member| member.signal(libc::SIGTERM));
+        let ended = async {
+            // Asked only once: it has no second answer.
+            status = Some((&mut command.exit).await);
+            tree::wait(others.clone(), TERMINATION).await;
+        };
+        tokio::select! {
+            _ = tokio::time::timeout(TERMINATION, ended) => {}
+            // Somebody does not want to wait.
+            Some(_) = signals.recv() => {}
+        }
+    }
+    let still: Vec<Member> = others.iter().copied().filter(|member| member.is_alive()).collect();
+    if status.is_none() || !still.is_empty() {
+        match (is_time, status.is_none()) {
+            (true, true) => say!("profpipe: {name} did not end by SIGTERM and was killed"),
+            (true, false) => {
+                say!("profpipe: {} of them did not end by SIGTERM and were killed", still.len());
+            }
+            (false, _) => say!("profpipe: {name}{also} killed"),
+        }
+        command.signal(libc::SIGKILL);
+        still.iter().for_each(|member| member.signal(libc::SIGKILL));
+        if status.is_none() {
+            status = tokio::time::timeout(KILL_TIMEOUT, &mut command.exit).await.ok();
+        }
+        tree::wait(still, KILL_TIMEOUT).await;
+    }
+    // The command itself was one of them.
+    let ended = 1 + others.len() as u64;
+    let survivors = observed.map(|observed| observed.saturating_sub(ended));
+    let code = match status {
+        Some(Ok(Ok(status))) if is_time => {
+            status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(0)
+        }
+        Some(Ok(Ok(status))) => passed_on(status, &command),
+        _ if is_time => 0,
+        // It could not be killed, as in a call that the kernel does not interrupt.
+        _ => 130,
+    };
+    Ending { code, survivors: describe_survivors(&command, profiles, survivors) }
 }

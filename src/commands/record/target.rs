@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 
 use super::gate::Held;
 use super::process::Process;
+use super::tree::{self, Member};
 use crate::cli;
 
 /// Whom to profile.
@@ -45,6 +46,7 @@ pub(super) struct Waiting {
     name: String,
     held: Held,
     process: Process,
+    member: Member,
 }
 
 impl Waiting {
@@ -53,7 +55,8 @@ impl Waiting {
         let held = Held::start(program, arguments)
             .with_context(|| format!("cannot start {name}: no new process"))?;
         let process = Process::find(held.pid())?;
-        Ok(Self { name, held, process })
+        let member = Member::find_or_unknown(held.pid());
+        Ok(Self { name, held, process, member })
     }
 
     /// Ends the process before it runs anything.
@@ -73,7 +76,10 @@ impl Waiting {
             let _ = sender.send(child.wait());
         });
         match waiter {
-            Ok(_) => Ok(Running { name: self.name, process: self.process, exit }),
+            Ok(_) => {
+                let Self { name, process, member, .. } = self;
+                Ok(Running { name, process, member, exit })
+            }
             Err(cause) => Err(CannotRun { name: self.name, cause }),
         }
     }
@@ -118,6 +124,8 @@ impl std::fmt::Display for CannotRun {
 pub(super) struct Running {
     pub(super) name: String,
     process: Process,
+    /// The same, as one of those that it has started.
+    pub(super) member: Member,
     pub(super) exit: oneshot::Receiver<io::Result<ExitStatus>>,
 }
 
@@ -125,5 +133,13 @@ impl Running {
     /// Passes a signal on.
     pub(super) fn signal(&self, number: i32) {
         self.process.signal(number);
+    }
+
+    /// Sends a signal to it and to what it has started.
+    pub(super) fn signal_all(&self, number: i32) {
+        // Before it may end: then its children belong to nobody.
+        let others = tree::descendants(self.member.pid);
+        self.signal(number);
+        others.into_iter().for_each(|member| member.signal(number));
     }
 }

@@ -1,11 +1,13 @@
 //! What the host program offers to components.
 
+mod haste;
 mod health;
 mod listeners;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
+pub use self::haste::Haste;
 pub use self::health::Health;
 pub use self::listeners::Listeners;
 use crate::budget::{Budget, DEFAULT_BYTES};
@@ -29,6 +31,8 @@ pub struct Services {
     pub budget: Arc<Budget>,
     /// Whether the pipelines run.
     pub health: Arc<Health>,
+    /// Whether what is there is wanted at once.
+    pub haste: Arc<Haste>,
     /// What profiling costs and may cost.
     pub overhead: Arc<Overhead>,
     /// How to start the symbolizer's worker process; without it nothing is symbolized from files.
@@ -44,6 +48,7 @@ impl Default for Services {
             queues: Arc::default(),
             budget: Budget::new(DEFAULT_BYTES),
             health: Arc::default(),
+            haste: Arc::default(),
             overhead: Arc::default(),
             worker: None,
         }

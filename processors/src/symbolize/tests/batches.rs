@@ -163,6 +163,25 @@ fn finish_keeps_its_deadline() {
     bench.only(&mut out, path);
 }
 
+/// Scenario: the same, and somebody wants what there is at once. Guarantees: `finish` returns with
+/// every batch long before its deadline, which nobody would wait for.
+#[test]
+fn finish_is_in_haste() {
+    let mut bench = Bench::new().with_worker("silent");
+    let files = Files::new();
+    let program = files.compile_c(&["-O2"]);
+    bench.publish(&program);
+    let path = program.to_str().unwrap();
+    let mut out = Outbox::default();
+    bench.processor.process(batch_of(&[(path, &[1])]), &mut out).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(3600);
+    bench.processor.set_timeout(Duration::from_secs(3600));
+    bench.services.haste.begin();
+    bench.processor.finish(deadline, &mut out);
+    assert!(Instant::now() < deadline);
+    bench.only(&mut out, path);
+}
+
 /// Scenario: answers for more than the cache holds, with functions that repeat. Guarantees: the
 /// bound holds; what is used stays; equal functions are held once.
 #[test]
