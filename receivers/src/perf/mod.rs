@@ -27,6 +27,10 @@ mod finding;
 
 use profpipe_engine::component::{Error, Factory, Receiver, ReceiverConfig, Setup, Stability};
 
+/// Processes that the kernel does not let this user profile: they execute a program that has rights
+/// which the user lacks.
+pub const HIDDEN_PROCESSES: &str = "profpipe_perf_processes_hidden_total";
+
 /// How the component is registered.
 pub const FACTORY: Factory = Factory::receiver::<Config>(
     "perf",

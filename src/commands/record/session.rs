@@ -136,7 +136,8 @@ pub(super) async fn run(
         profiles = nothing(recording.frequency, began, elapsed);
     }
     let cost = own_cpu().saturating_sub(before);
-    let text = summary::of(&profiles, elapsed, recording.frequency)
+    let hidden = services.metrics.total(perf::HIDDEN_PROCESSES);
+    let text = summary::of(&profiles, elapsed, recording.frequency, hidden)
         .map(|text| text + &summary::own_cost(cost, elapsed));
     let written = recording.output.write(&profiles, None);
     match text {

@@ -9,11 +9,22 @@ use profpipe_profile::Profiles;
 /// How many functions are shown.
 const FUNCTIONS: usize = 10;
 
-/// The summary of a recording that took `elapsed`.
-pub(super) fn of(profiles: &Profiles, elapsed: Duration, frequency: u32) -> anyhow::Result<String> {
+/// The summary of a recording that took `elapsed`, in which so many processes could not be seen.
+pub(super) fn of(
+    profiles: &Profiles,
+    elapsed: Duration,
+    frequency: u32,
+    hidden: u64,
+) -> anyhow::Result<String> {
     let mut text = String::new();
     let seconds = elapsed.as_secs_f64();
-    if profiles.sample_count() == 0 {
+    if profiles.sample_count() == 0 && hidden > 0 {
+        let _ = writeln!(
+            text,
+            "profpipe: no samples in {seconds:.2} s: the kernel does not let this user profile what \
+             ran; run profpipe as root"
+        );
+    } else if profiles.sample_count() == 0 {
         let _ = writeln!(
             text,
             "profpipe: no samples in {seconds:.2} s: nothing ran long enough at {frequency} Hz; \

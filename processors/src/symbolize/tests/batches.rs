@@ -173,9 +173,9 @@ fn finish_is_in_haste() {
     bench.publish(&program);
     let path = program.to_str().unwrap();
     let mut out = Outbox::default();
+    bench.processor.set_timeout(Duration::from_secs(3600));
     bench.processor.process(batch_of(&[(path, &[1])]), &mut out).unwrap();
     let deadline = Instant::now() + Duration::from_secs(3600);
-    bench.processor.set_timeout(Duration::from_secs(3600));
     bench.services.haste.begin();
     bench.processor.finish(deadline, &mut out);
     assert!(Instant::now() < deadline);

@@ -18,12 +18,14 @@ use ringbuf::traits::{Observer, Producer};
 use super::aggregate::stacks::Stacks;
 use super::events::attr::Clock;
 use super::events::session::Session;
+use super::events::tasks;
 use super::governed::ages::{Ages, Meters};
 use super::governed::govern::{Counted, Discovery, Governed};
 use super::handoff::{Message, ProcessFacts, RowIx, Unwound};
 use super::images::loader::Loader;
 use super::processes::host::ThisHost;
 use super::processes::process::Processes;
+use super::processes::selection::Selection;
 use super::records::merge::Merge;
 use super::records::record::{self, Layout, Record, Sample};
 use super::thread::{self, now};
@@ -47,6 +49,8 @@ const ROUND_TIMEOUT: Duration = Duration::from_millis(100);
 const RECORDS_PER_RELEASE: usize = 16;
 /// How often files that are not mapped any more are looked for, in nanoseconds, at least.
 const SWEEP_INTERVAL_NANOS: u64 = 20_000_000_000;
+/// How often is looked whether any of the processes that are wanted is left, in nanoseconds.
+const SELECTION_INTERVAL_NANOS: u64 = 500_000_000;
 /// How often processes that are gone unseen are looked for, in such sweeps: each takes a look at
 /// `/proc`.
 const SWEEPS_PER_SEARCH: u64 = 9;
@@ -62,6 +66,7 @@ pub(super) struct Counters {
     pub(super) switched: Counter,
     pub(super) broken: Counter,
     pub(super) processes: Counter,
+    pub(super) hidden: Counter,
     pub(super) drain_cpu: Counter,
     pub(super) ages: Meters,
 }
@@ -133,6 +138,10 @@ pub(super) fn run(setup: Setup) {
         governed,
         length: interval,
         ages: Ages::new(overhead, receiver),
+        // Those that began until now are listed, the others will be in records.
+        selection: session.only.map(|pid| Selection::new(tasks::tree_of(pid))),
+        is_over: false,
+        looked: now(),
     };
     if let Some(governed) = &mut drain.governed {
         governed.start(&mut session, &mut drain.unwinding);
@@ -141,7 +150,7 @@ pub(super) fn run(setup: Setup) {
     loop {
         let timeout = drain.governed.as_ref().map_or(ROUND_TIMEOUT, Governed::time_left);
         session.wait(timeout, waker.as_ref());
-        let last = stop.load(Ordering::Acquire) || session.is_over();
+        let last = stop.load(Ordering::Acquire) || session.is_over() || drain.is_over;
         let horizon = if last { u64::MAX } else { now().saturating_sub(HORIZON_NANOS) };
         // Asking interrupts the CPU that an event is bound to: not more often than it is reported.
         if (last || horizon >= drain.window + drain.length)
@@ -220,6 +229,11 @@ struct Drain {
     length: u64,
     /// How old the windows are that have not left.
     ages: Ages,
+    /// The processes that are wanted, where others are sampled too.
+    selection: Option<Selection>,
+    /// None of them is left, and when that was looked at.
+    is_over: bool,
+    looked: u64,
 }
 
 impl Drain {
@@ -228,6 +242,9 @@ impl Drain {
             self.lost_records += 1;
             return;
         };
+        if self.selection.as_mut().is_some_and(|selection| !selection.takes(&record)) {
+            return;
+        }
         match record {
             Record::Sample(sample) => {
                 let weight = self.weigh(&sample);
@@ -461,8 +478,15 @@ impl Drain {
             self.retry(|_| true);
         }
         self.counters.processes.set(self.processes.len() as u64);
+        self.report_hidden();
         self.counters.drain_cpu.set(thread::thread_cpu_time());
         self.ages.look(&self.counters.ages);
+        if now >= self.looked + SELECTION_INTERVAL_NANOS
+            && let Some(selection) = &mut self.selection
+        {
+            self.looked = now;
+            self.is_over = selection.is_over();
+        }
         if horizon == u64::MAX {
             // There is no window after this one in which they could be sent.
             self.retry_until_read();
@@ -474,6 +498,21 @@ impl Drain {
         while self.governed.is_none() && horizon >= self.window + self.interval {
             self.end_window(self.window + self.interval);
         }
+    }
+
+    /// Says once which program could not be followed, and counts the others.
+    fn report_hidden(&mut self) {
+        let hidden = self.processes.take_hidden();
+        let Some((pid, name)) = hidden.first() else { return };
+        if self.counters.hidden.get() == 0 {
+            let name: String = name.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+            tracing::warn!(
+                "perf: the kernel does not let this user profile {name} (process {pid}) and what it \
+                 starts: it is a set-user-ID program, has capabilities, or may not be read; run profpipe \
+                 as root to see it"
+            );
+        }
+        self.counters.hidden.add(hidden.len() as u64);
     }
 
     fn end_window(&mut self, end: u64) {

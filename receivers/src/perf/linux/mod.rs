@@ -91,6 +91,7 @@ impl Receiver for Perf {
             switched: metric(names::STACKS_SWITCHED),
             broken: metric(names::STACKS_BROKEN),
             processes: metric(names::PROCESSES),
+            hidden: metric(super::HIDDEN_PROCESSES),
             drain_cpu: metric(DRAIN_CPU),
             ages: ages::Meters::new(&services.metrics, &id),
         };

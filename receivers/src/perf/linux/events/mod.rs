@@ -1,15 +1,20 @@
 //! The start of a sample's way: perf events, and what is asked of the kernel.
 //!
 //! Says with which attributes events are opened ([`attr`]), opens them and keeps them open
-//! ([`session`]), changes them while they run ([`levers`]), measures what they cost
-//! ([`calibrate`]) and finds out what this host allows ([`mod@probe`]). What a host does not allow is
+//! ([`session`]) with their [`rings`], for the [`tasks`] there are as far as [`descriptors`] allow,
+//! changes them while they run ([`levers`]), measures what they cost
+//! ([`calibrate`]) and finds out what this host allows ([`mod@probe`], [`permission`]). What a host does not allow is
 //! left out, and said; a session that was opened samples until it is dropped. What the events write
 //! is read in `records`; when levers are moved is decided in `governed`. `unsafe` is in [`sys`]
 //! only.
 
 pub(super) mod attr;
 pub(super) mod calibrate;
+pub(super) mod descriptors;
 pub(super) mod levers;
+pub(super) mod permission;
 pub(super) mod probe;
+pub(super) mod rings;
 pub(super) mod session;
 pub(super) mod sys;
+pub(super) mod tasks;

@@ -3,21 +3,17 @@
 use std::fs;
 use std::io;
 
-use profpipe_host::proc::Status;
-
 use super::attr::{Choices, Clock};
+use super::permission::{self, Capability, GRANT_ALL, has, setting};
 use super::sys;
+use crate::perf::linux::processes::namespace::View;
 use crate::perf::{Finding, Level, Unwind};
 
-const PARANOID: &str = "/proc/sys/kernel/perf_event_paranoid";
-const GRANT_ALL: &str = "run as root, or: sudo setcap \
-    cap_perfmon,cap_sys_ptrace,cap_syslog,cap_ipc_lock,cap_sys_nice+ep $(command -v profpipe)";
-
 pub(crate) fn probe() -> Vec<Finding> {
-    let mut findings = vec![kernel(), paranoid()];
+    let mut findings = vec![kernel(), namespace(), paranoid()];
     findings.extend(events());
     findings.extend(capabilities());
-    findings.extend([kernel_symbols(), locked_memory(), open_files(), tracefs()]);
+    findings.extend([hidden_files(), kernel_symbols(), locked_memory(), open_files(), tracefs()]);
     findings
 }
 
@@ -47,9 +43,31 @@ fn kernel() -> Finding {
     good("kernel", detail)
 }
 
+fn namespace() -> Finding {
+    let name = "PID namespace";
+    let view = View::own();
+    match (view.obstacle(), view.limit()) {
+        (Some(obstacle), _) => lacking(
+            name,
+            Level::Missing,
+            obstacle,
+            "nothing can be sampled",
+            "hostPID: true, or docker run --pid=host, or mount -t proc proc /proc",
+        ),
+        (None, Some(limit)) => lacking(
+            name,
+            Level::Limited,
+            limit,
+            "processes outside of it are not seen: a busy host looks idle",
+            "hostPID: true, or docker run --pid=host",
+        ),
+        (None, None) => good(name, "that of the host"),
+    }
+}
+
 fn paranoid() -> Finding {
     let name = "perf_event_paranoid";
-    let Some(level) = number(PARANOID) else {
+    let Some(level) = permission::paranoid() else {
         return lacking(
             name,
             Level::Missing,
@@ -70,7 +88,7 @@ fn paranoid() -> Finding {
             2 => "only this user's processes can be sampled, and not their time in the kernel",
             _ => "this user may sample nothing",
         },
-        "sudo sysctl kernel.perf_event_paranoid=-1",
+        "sudo sysctl kernel.perf_event_paranoid=0",
     )
 }
 
@@ -146,24 +164,6 @@ fn events() -> Vec<Finding> {
     ]
 }
 
-#[derive(Debug, Clone, Copy)]
-enum Capability {
-    IpcLock = 14,
-    SysPtrace = 19,
-    SysNice = 23,
-    Syslog = 34,
-    Perfmon = 38,
-}
-
-/// Whether this process has a capability; `CAP_SYS_ADMIN` counts as `CAP_PERFMON`, as it does for
-/// the kernel.
-fn has(capability: Capability) -> bool {
-    let status = Status::read(std::process::id()).unwrap_or_default();
-    let set = status.capabilities.unwrap_or_default();
-    let bit = |bit: u32| set >> bit & 1 != 0;
-    bit(capability as u32) || matches!(capability, Capability::Perfmon) && bit(21)
-}
-
 fn capabilities() -> Vec<Finding> {
     let wanted = [
         (Capability::Perfmon, "CAP_PERFMON", "only this user's processes are profiled"),
@@ -208,20 +208,38 @@ fn kernel_symbols() -> Finding {
     if addresses.into_iter().any(|address| address.bytes().any(|digit| digit != b'0')) {
         return good(name, "/proc/kallsyms has addresses");
     }
-    let restrict = number("/proc/sys/kernel/kptr_restrict").unwrap_or_default();
+    let (detail, grant) = permission::hidden_kernel_symbols();
+    lacking(name, Level::Limited, detail, cost, &grant)
+}
+
+/// Whether files can be opened that their path does not lead to any more, or not this user.
+fn hidden_files() -> Finding {
+    let name = "files out of reach";
+    let reads_links = has(Capability::CheckpointRestore) && has(Capability::SysPtrace);
+    let reads_all = has(Capability::DacReadSearch) || has(Capability::DacOverride);
+    if reads_links && reads_all {
+        return good(name, "can be opened");
+    }
+    let missing = match (reads_links, reads_all) {
+        (false, false) => "CAP_CHECKPOINT_RESTORE with CAP_SYS_PTRACE, and CAP_DAC_READ_SEARCH",
+        (false, true) => "CAP_CHECKPOINT_RESTORE with CAP_SYS_PTRACE",
+        _ => "CAP_DAC_READ_SEARCH",
+    };
     lacking(
         name,
         Level::Limited,
-        format!("/proc/kallsyms hides addresses (kptr_restrict is {restrict})"),
-        cost,
-        "sudo sysctl kernel.kptr_restrict=0",
+        format!("{missing} not effective"),
+        "libraries that were deleted or replaced, or lie in directories that this user may not enter, \
+         have no names and end stacks; executables are found all the same",
+        "run as root, or add cap_checkpoint_restore,cap_dac_read_search to the capabilities of \
+         profpipe: with them it may read every file",
     )
 }
 
 fn locked_memory() -> Finding {
     let name = "ring buffer memory";
-    let allowed = number("/proc/sys/kernel/perf_event_mlock_kb").unwrap_or_default();
-    if has(Capability::IpcLock) {
+    let allowed = setting("perf_event_mlock_kb").unwrap_or_default();
+    if !permission::is_ring_memory_limited() {
         return good(name, "not limited");
     }
     if allowed >= 4100 {
@@ -230,8 +248,9 @@ fn locked_memory() -> Finding {
     lacking(
         name,
         Level::Limited,
-        format!("{allowed} KiB per CPU"),
-        "samples may be lost under load",
+        permission::ring_memory_limits(),
+        "ring buffers are smaller: samples may be lost under load, and several recordings at a time \
+         get less still",
         "sudo sysctl kernel.perf_event_mlock_kb=4100",
     )
 }
@@ -265,8 +284,4 @@ fn tracefs() -> Finding {
             "sudo mount -t tracefs nodev /sys/kernel/tracing",
         ),
     }
-}
-
-fn number(path: &str) -> Option<i64> {
-    fs::read_to_string(path).ok()?.trim().parse().ok()
 }

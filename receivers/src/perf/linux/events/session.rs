@@ -3,7 +3,8 @@
 //! There is one ring per CPU, mapped on an event that counts nothing but reports mappings, names,
 //! forks and exits; sampling events write into it. For the whole host that is one sampling event
 //! per CPU. For chosen processes it is one per thread and CPU, because the kernel lets children
-//! inherit an event with a ring only if it is bound to a CPU.
+//! inherit an event with a ring only if it is bound to a CPU. A process with more threads than there
+//! are descriptors is sampled with the whole host, where that is permitted, and the rest is dropped.
 
 use std::fs;
 use std::io;
@@ -13,20 +14,20 @@ use std::time::{Duration, Instant};
 
 use hashbrown::HashSet;
 use profpipe_engine::component::Error;
-use profpipe_host::proc::Stat;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::attr::{Choices, Clock};
-use super::sys::{self, Attr};
+use super::descriptors::Descriptors;
+use super::permission;
+use super::rings::Rings;
+use super::sys;
+use super::tasks::{online_cpus, processes_of, threads_of, tree_of};
+use crate::perf::linux::processes::namespace::View;
 use crate::perf::linux::records::ring::Ring;
 use crate::perf::{Config, Scope};
 
-/// The ring for mappings and forks, where they have their own.
-const SIDE_RING: usize = 256 << 10;
 /// The bytes of one of its records, about.
 pub(crate) const REPORT: usize = 120;
-/// The smallest ring that is of use: a sample with a full stack dump needs 33 KiB.
-const SMALLEST_RING: usize = 128 << 10;
 /// How often threads are looked for that no record reported.
 const THREADS_INTERVAL: Duration = Duration::from_secs(1);
 /// The most threads that are attached to one by one.
@@ -56,6 +57,11 @@ pub(crate) struct Session {
     /// There is a budget: samplers run on credits.
     pub(crate) governed: bool,
     scope: Scope,
+    /// The whole host is sampled for this process and its descendants alone.
+    pub(crate) only: Option<u32>,
+    descriptors: Descriptors,
+    /// Threads that there was no descriptor for.
+    unattached: u64,
     /// What the events were opened with.
     pub(crate) choices: Choices,
     /// What the user should know about the choices.
@@ -65,8 +71,15 @@ pub(crate) struct Session {
 impl Session {
     /// Opens the events for a configuration, with as much as the host allows.
     pub(crate) fn open(config: &Config, budget: Option<f64>) -> Result<Self, Error> {
+        let view = View::own();
+        if let Some(obstacle) = view.obstacle() {
+            return Err(Error::new(obstacle));
+        }
         let cpus = online_cpus();
         let mut remarks = Vec::new();
+        if !matches!(config.scope, Scope::Pid(_)) {
+            remarks.extend(view.limit().map(str::to_owned));
+        }
         let wanted = Choices {
             clock: Clock::Cycles,
             frequency: config.frequency,
@@ -85,12 +98,15 @@ impl Session {
                 Ok(choices) => {
                     return Self::open_rings(config, choices, cpus, remarks, budget)?.sample_host();
                 }
-                Err(error) if is_denied(&error) => remarks.push(
-                    "profiling the whole host is not permitted here: only the processes of this \
-                     user are profiled; run as root, or grant it with `sudo setcap \
-                     cap_perfmon,cap_sys_ptrace,cap_syslog+ep PROFPIPE`"
-                        .into(),
-                ),
+                Err(error) if is_denied(&error) => remarks.push(format!(
+                    "profiling the whole host is not permitted here{}: only the processes of this \
+                     user are profiled; {}",
+                    match permission::paranoid() {
+                        Some(level) => format!(" (kernel.perf_event_paranoid is {level})"),
+                        None => String::new(),
+                    },
+                    permission::GRANT_ALL
+                )),
                 Err(error) => return Err(unusable(&error)),
             }
         }
@@ -101,16 +117,34 @@ impl Session {
                 "process {pid} does not exist; look for it with `ps -e`"
             )));
         }
+        if let Scope::Pid(pid) = config.scope {
+            let threads = tree_of(pid).into_iter().map(|pid| threads_of(pid).len()).sum();
+            if !has_room(threads, cpus.len(), &Descriptors::now()) {
+                let Ok(choices) = negotiate(wanted, -1, &cpus) else {
+                    return Err(too_many_threads(pid, threads, cpus.len()));
+                };
+                remarks.push(format!(
+                    "process {pid} has {threads} threads, more than there are descriptors for: the \
+                     whole host is sampled and what is not of the process is dropped"
+                ));
+                let host = Config { scope: Scope::System, ..config.clone() };
+                let mut session =
+                    Self::open_rings(&host, choices, cpus, remarks, None)?.sample_host()?;
+                session.only = Some(pid);
+                return Ok(session);
+            }
+        }
         let wanted = Choices { inherit: true, sideband: true, ..wanted };
         let choices = match negotiate(wanted, 0, &cpus) {
             Err(error) if is_denied(&error) => {
                 let user = Choices { kernel: false, ..wanted };
                 let choices = negotiate(user, 0, &cpus).map_err(|error| unusable(&error))?;
-                remarks.push(
-                    "time in the kernel is not permitted to be profiled; grant it with `sudo \
-                     sysctl kernel.perf_event_paranoid=1`"
-                        .into(),
-                );
+                let level = permission::paranoid().unwrap_or_default();
+                remarks.push(format!(
+                    "time in the kernel is not permitted to be profiled (kernel.perf_event_paranoid \
+                     is {level}) and is missing; grant it with `sudo sysctl \
+                     kernel.perf_event_paranoid=1`"
+                ));
                 choices
             }
             other => other.map_err(|error| unusable(&error))?,
@@ -139,51 +173,28 @@ impl Session {
         budget: Option<f64>,
     ) -> Result<Self, Error> {
         let whole_host = config.scope == Scope::System;
-        let wanted = (config.buffer_size.0 as usize).max(rustix::param::page_size());
-        let mut size = 1 << wanted.ilog2();
-        loop {
-            choices.watermark = (size / 4) as u32;
-            let owning = choices.reporting(whole_host && budget.is_none());
-            match map_rings(&owning, &cpus, size, whole_host) {
-                Ok((owners, mut rings, cpus)) => {
-                    let mut reporters = Vec::new();
-                    if let Some(budget) = budget {
-                        let quick = Choices { watermark: side_watermark(budget), ..choices };
-                        let (events, more, _) =
-                            map_rings(&quick.reporting(true), &cpus, SIDE_RING, true)
-                                .map_err(|error| unusable(&error))?;
-                        reporters = events;
-                        rings.extend(more);
-                    }
-                    if size < wanted / 2 {
-                        remarks.push(format!(
-                            "only {} KiB of ring buffer per CPU are permitted; samples may be \
-                             lost; grant more with `sudo sysctl kernel.perf_event_mlock_kb={}`",
-                            size >> 10,
-                            (wanted >> 10) + 4
-                        ));
-                    }
-                    return Ok(Self {
-                        rings,
-                        owners,
-                        reporters,
-                        governed: budget.is_some(),
-                        lost_before: 0,
-                        samplers: Vec::new(),
-                        threads: Vec::new(),
-                        covered: HashSet::new(),
-                        candidates: HashSet::new(),
-                        next_look: Instant::now() + THREADS_INTERVAL,
-                        cpus,
-                        scope: config.scope,
-                        choices,
-                        remarks,
-                    });
-                }
-                Err(error) if is_denied(&error) && size > SMALLEST_RING => size /= 2,
-                Err(error) => return Err(unusable(&error)),
-            }
-        }
+        let wanted = config.buffer_size.0 as usize;
+        let Rings { rings, owners, reporters, cpus } =
+            Rings::map(&mut choices, &cpus, wanted, (whole_host, budget), &mut remarks)?;
+        Ok(Self {
+            rings,
+            owners,
+            reporters,
+            governed: budget.is_some(),
+            lost_before: 0,
+            samplers: Vec::new(),
+            threads: Vec::new(),
+            covered: HashSet::new(),
+            candidates: HashSet::new(),
+            next_look: Instant::now() + THREADS_INTERVAL,
+            cpus,
+            scope: config.scope,
+            only: None,
+            descriptors: Descriptors::now(),
+            unattached: 0,
+            choices,
+            remarks,
+        })
     }
 
     /// Opens the sampling events of the whole host.
@@ -215,14 +226,18 @@ impl Session {
                 for tid in tree_of(pid).into_iter().flat_map(threads_of).collect::<Vec<_>>() {
                     result = self.attach(tid).and(result);
                 }
+                if self.unattached > 0 {
+                    // They have begun since they were counted.
+                    let threads = self.threads.len() + self.unattached as usize;
+                    return Err(too_many_threads(pid, threads, self.cpus.len()));
+                }
                 if self.threads.is_empty() {
                     return Err(match result {
                         Err(error) if is_denied(&error) => Error::new(format!(
-                            "process {pid} may not be profiled: {error}; run as its user or as root"
+                            "process {pid} may not be profiled by this user ({error}): it is of \
+                             another user, or one that the kernel protects, as set-user-ID programs \
+                             are; run as root"
                         )),
-                        Err(error) if error.raw_os_error() == Some(libc::EMFILE) => Error::new(
-                            "too many open files; raise the limit with `ulimit -n 65536`",
-                        ),
                         _ => Error::new(format!("process {pid} has ended")),
                     });
                 }
@@ -236,15 +251,39 @@ impl Session {
                         let _ = self.attach(tid);
                     }
                 }
+                if self.unattached > 0 {
+                    self.remarks.push(few_descriptors(self.unattached, &self.descriptors));
+                }
                 Ok(())
             }
         }
     }
 
     fn attach(&mut self, tid: u32) -> io::Result<()> {
-        if self.covered.contains(&tid) || self.threads.len() >= MAX_THREADS {
+        if self.covered.contains(&tid) {
             return Ok(());
         }
+        if self.threads.len() >= MAX_THREADS || !self.descriptors.take(self.cpus.len()) {
+            self.unattached += 1;
+            return Err(io::Error::from_raw_os_error(libc::EMFILE));
+        }
+        let opened = self.open_thread(tid);
+        match opened {
+            Ok(events) => {
+                self.covered.insert(tid);
+                self.threads.push((tid, events));
+                Ok(())
+            }
+            Err(error) => {
+                self.descriptors.give_back(self.cpus.len());
+                let is_shortage = matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE));
+                self.unattached += u64::from(is_shortage);
+                Err(error)
+            }
+        }
+    }
+
+    fn open_thread(&self, tid: u32) -> io::Result<Vec<OwnedFd>> {
         let attr = self.choices.sampling();
         let mut events = Vec::with_capacity(self.cpus.len());
         for (cpu, owner) in self.cpus.iter().zip(&self.owners) {
@@ -255,9 +294,7 @@ impl Session {
         for event in &events {
             sys::enable(event.as_fd())?;
         }
-        self.covered.insert(tid);
-        self.threads.push((tid, events));
-        Ok(())
+        Ok(events)
     }
 
     /// How long a ring takes to fill while its CPU is busy, about.
@@ -337,7 +374,9 @@ impl Session {
             ended.extend(watched.iter().map(|fd| fd.revents().contains(PollFlags::HUP)));
         }
         let mut ended = ended.into_iter();
+        let before = self.threads.len();
         self.threads.retain(|_| !ended.next().unwrap_or(false));
+        self.descriptors.give_back((before - self.threads.len()) * self.cpus.len());
         self.threads.is_empty() && matches!(self.scope, Scope::Pid(_))
     }
 
@@ -362,6 +401,7 @@ impl Session {
         // The record of its birth may still lie in a ring: it is new if nothing came until now.
         let certain: Vec<u32> = new.intersection(&self.candidates).copied().collect();
         self.candidates = new;
+        let before = self.unattached;
         for tid in certain {
             if self.scope == Scope::User {
                 for tid in threads_of(tid) {
@@ -371,7 +411,37 @@ impl Session {
                 let _ = self.attach(tid);
             }
         }
+        // Once: they are looked at again and again.
+        if before == 0 && self.unattached > 0 {
+            tracing::warn!("perf: {}", few_descriptors(self.unattached, &self.descriptors));
+        }
     }
+}
+
+/// Whether there are descriptors for so many threads.
+fn has_room(threads: usize, cpus: usize, descriptors: &Descriptors) -> bool {
+    // Each CPU has a ring besides.
+    let mut some = *descriptors;
+    threads <= MAX_THREADS && some.take(threads.saturating_add(1).saturating_mul(cpus))
+}
+
+fn too_many_threads(pid: u32, threads: usize, cpus: usize) -> Error {
+    let descriptors = Descriptors::now();
+    let most = (descriptors.left / cpus.max(1) as u64).min(MAX_THREADS as u64);
+    Error::new(format!(
+        "process {pid} has {threads} threads, and at most {most} can be profiled with {} open files on \
+         {cpus} CPUs; raise the limit with `ulimit -n {}`, or run as root or with CAP_PERFMON",
+        descriptors.limit,
+        (threads.saturating_mul(cpus) * 3 / 2).next_power_of_two().max(4096)
+    ))
+}
+
+fn few_descriptors(missing: u64, descriptors: &Descriptors) -> String {
+    format!(
+        "{missing} threads are not profiled: there are no descriptors left for them with {} open files; \
+         raise the limit with `ulimit -n 65536`",
+        descriptors.limit
+    )
 }
 
 /// Tries on one CPU what the host allows, from the best choices down.
@@ -398,100 +468,17 @@ fn negotiate(mut choices: Choices, pid: i32, cpus: &[i32]) -> io::Result<Choices
     }
 }
 
-type MappedRings = (Vec<OwnedFd>, Vec<Ring>, Vec<i32>);
-
-/// Opens and maps the ring-owning events. CPUs that went offline are left out.
-fn map_rings(attr: &Attr, cpus: &[i32], size: usize, whole_host: bool) -> io::Result<MappedRings> {
-    let pid = if whole_host { -1 } else { 0 };
-    let mut mapped: MappedRings = Default::default();
-    for cpu in cpus {
-        let event = match sys::open_event(attr, pid, *cpu) {
-            Err(error) if error.raw_os_error() == Some(libc::ENODEV) => continue,
-            other => other?,
-        };
-        mapped.1.push(Ring::map(event.as_fd(), size)?);
-        mapped.0.push(event);
-        mapped.2.push(*cpu);
-    }
-    Ok(mapped)
-}
-
-/// How much of the side band wakes the reader: what a fifth of a second's share of the budget pays
-/// for. A storm is seen before it has cost much.
-fn side_watermark(budget: f64) -> u32 {
-    // Some 5 microseconds each.
-    let records = 0.15 * budget * 1e9 / 5_000.0 / 2.0;
-    (records * REPORT as f64).clamp(2048.0, 32_768.0) as u32
-}
-
 pub(crate) fn is_denied(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EPERM | libc::EACCES))
 }
 
 pub(crate) fn unusable(error: &io::Error) -> Error {
     let advice = match error.raw_os_error() {
-        Some(libc::EPERM | libc::EACCES) => {
-            "perf events are not permitted; run as root, or `sudo sysctl \
-             kernel.perf_event_paranoid=1`"
-        }
+        Some(libc::EPERM | libc::EACCES) => return Error::new(permission::denied()),
         Some(libc::ENOSYS) => "this kernel or sandbox has no perf events; use another receiver",
         Some(libc::EMFILE) => "too many open files; raise the limit with `ulimit -n 65536`",
         Some(libc::ENOMEM) => "not enough memory for ring buffers; set a smaller `buffer_size`",
         _ => "perf events cannot be opened; run `profpipe doctor` to see why",
     };
     Error::new(format!("{advice} ({error})"))
-}
-
-/// The CPUs that are online.
-fn online_cpus() -> Vec<i32> {
-    let text = fs::read_to_string("/sys/devices/system/cpu/online").unwrap_or_default();
-    let cpus = parse_cpus(&text);
-    if cpus.is_empty() {
-        let count = std::thread::available_parallelism().map_or(1, usize::from);
-        return (0..count as i32).collect();
-    }
-    cpus
-}
-
-/// The numbers in a list such as `0-3,6`.
-pub(crate) fn parse_cpus(text: &str) -> Vec<i32> {
-    let ranges = text.trim().split(',').filter_map(|range| {
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
-        Some(first.parse::<i32>().ok()?..=last.parse::<i32>().ok()?.min(8191))
-    });
-    ranges.flatten().collect()
-}
-
-fn numbers_in(directory: &str) -> impl Iterator<Item = u32> + use<> {
-    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-}
-
-/// The threads of a process, listed before any is attached to: those that begin afterwards are
-/// sampled because their parents are.
-fn threads_of(pid: u32) -> Vec<u32> {
-    numbers_in(&format!("/proc/{pid}/task")).collect()
-}
-
-/// A process and its descendants.
-fn tree_of(root: u32) -> Vec<u32> {
-    let parent = |pid: u32| Some((pid, Stat::read(pid)?.parent));
-    let parents: Vec<_> = numbers_in("/proc").filter_map(parent).collect();
-    let mut tree = vec![root];
-    let mut at = 0;
-    while let Some(of) = tree.get(at).copied() {
-        at += 1;
-        let children = parents.iter().filter(|(_, parent)| *parent == of).map(|(pid, _)| *pid);
-        let new: Vec<_> = children.filter(|pid| !tree.contains(pid)).collect();
-        tree.extend(new);
-    }
-    tree
-}
-
-fn processes_of(user: u32) -> impl Iterator<Item = u32> {
-    use std::os::unix::fs::MetadataExt;
-    let owned = move |pid: &u32| {
-        fs::metadata(format!("/proc/{pid}")).is_ok_and(|metadata| metadata.uid() == user)
-    };
-    numbers_in("/proc").filter(owned)
 }

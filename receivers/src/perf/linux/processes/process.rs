@@ -21,6 +21,9 @@ const MAX_MAPPINGS: usize = 16_384;
 /// The most threads of one process whose name we keep.
 const MAX_THREADS: usize = 16_384;
 
+/// The most hidden processes that are noted at a time.
+const MAX_HIDDEN: usize = 64;
+
 /// What the table asks of the host it runs on.
 pub(crate) trait Host {
     /// The content of `/proc/PID/maps`; none if the process is gone or not ours to look at.
@@ -153,6 +156,8 @@ pub(crate) struct Processes {
     ended_threads: HashSet<u32>,
     /// The ids of those that were sent and are no longer known.
     forgotten: Vec<u32>,
+    /// The pids and programs of those that the kernel does not let us see any more.
+    hidden: Vec<(u32, Arc<str>)>,
     last_id: u32,
 }
 
@@ -320,6 +325,11 @@ impl Processes {
     /// A thread ended; with the last one the process has, too.
     pub(crate) fn exit(&mut self, pid: u32, tid: u32) {
         let Some(process) = self.by_pid.get_mut(&pid) else { return };
+        // Nobody ends between `exec` and the first mapping: the kernel has taken our events away,
+        // because the program has rights that we lack.
+        if process.after_exec && !process.ended && self.hidden.len() < MAX_HIDDEN {
+            self.hidden.push((pid, Arc::clone(&process.name)));
+        }
         process.threads.remove(&tid);
         process.names.remove(&tid);
         process.announced.threads.remove(&tid);
@@ -332,6 +342,11 @@ impl Processes {
             process.ended = true;
             self.ended.push(pid);
         }
+    }
+
+    /// The processes that could not be followed into the program they execute, since the last call.
+    pub(crate) fn take_hidden(&mut self) -> Vec<(u32, Arc<str>)> {
+        std::mem::take(&mut self.hidden)
     }
 
     /// Forgets processes that have ended: every sample of their time has come.

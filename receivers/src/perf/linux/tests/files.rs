@@ -7,7 +7,7 @@ use profpipe_host::proc;
 use proptest::prelude::*;
 
 use super::super::aggregate::perf_map;
-use super::super::events::session::parse_cpus;
+use super::super::events::tasks::parse_cpus;
 use super::super::images::rules::Sections;
 use super::super::images::{cfi, go};
 

@@ -252,3 +252,24 @@ fn threads_have_names() {
     assert_eq!(&*process.thread_name(9, &mut host), "nine");
     assert_eq!(&*process.thread_name(10, &mut host), "thread 10");
 }
+
+/// Scenario: two processes execute a program; one ends before its program is mapped, as the kernel
+/// reports it when it takes our events away; the other runs and ends.
+/// Guarantees: the first is one that cannot be seen, once; the second is not.
+#[test]
+fn what_ends_before_it_begins_is_hidden() {
+    let (mut processes, mut host) = (Processes::default(), FakeHost::default());
+    for pid in [5, 6] {
+        processes.name(pid, pid, true, b"program");
+    }
+    processes.exit(5, 5);
+    processes.exit(5, 5);
+    processes.map(&map(6, 0x1000, 0x2000, "/bin/x"), &mut host);
+    processes.exit(6, 6);
+    let hidden = processes.take_hidden();
+    assert_eq!(
+        hidden.iter().map(|(pid, name)| (*pid, &**name)).collect::<Vec<_>>(),
+        [(5, "program")]
+    );
+    assert!(processes.take_hidden().is_empty());
+}
