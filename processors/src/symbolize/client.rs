@@ -14,7 +14,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::time::{Duration, Instant};
 
 use profpipe_engine::WorkerCommand;
-use profpipe_engine::modules::{Content, Module};
+use profpipe_engine::modules::{Content, Module, ModuleId, ModuleStore};
 use profpipe_engine::telemetry::Counter;
 
 use profpipe_engine::overhead::{Overhead, Stage, Work};
@@ -28,6 +28,7 @@ use super::kernel::Kernel;
 use super::lanes::{self, Lane, Yield};
 use super::protocol::{Limits, MAX_ADDRESSES, Request, Response};
 use super::remote::{FileRequest, Provision, Remote};
+use super::stamp::Stamp;
 
 /// A worker that was not asked for this long is ended, which frees its memory.
 /// Until then it rests with little.
@@ -56,6 +57,8 @@ pub(super) struct Job {
     pub(super) is_provisional: bool,
     /// The module's number.
     pub(super) module: ModuleNumber,
+    /// What identifies it.
+    pub(super) id: ModuleId,
     /// The module, if this host has seen it.
     pub(super) source: Option<Arc<Module>>,
     /// Its build id, by which files are found that this host has not seen mapped.
@@ -115,6 +118,8 @@ pub(super) struct Setup {
     pub(super) restarts: Counter,
     /// What all this may cost.
     pub(super) overhead: Arc<Overhead>,
+    /// Where modules are from.
+    pub(super) modules: Arc<ModuleStore>,
 }
 
 /// Starts the thread. It ends when it is stopped, or no sender is left.
@@ -147,7 +152,7 @@ fn start_lane(
         setup,
         progress,
         child: None,
-        opened: HashSet::new(),
+        opened: HashMap::new(),
         strikes: HashMap::new(),
         absent: HashMap::new(),
         partial: HashMap::new(),
@@ -167,8 +172,8 @@ pub(super) struct Client {
     pub(super) setup: Setup,
     progress: Sender<Progress>,
     child: Option<Child>,
-    /// The modules that the worker has.
-    pub(super) opened: HashSet<ModuleNumber>,
+    /// The modules that the worker has, with the stamps of their files then.
+    pub(super) opened: HashMap<ModuleNumber, Option<Stamp>>,
     /// Deaths of the worker by module, and when the last was.
     strikes: HashMap<ModuleNumber, (u32, Instant)>,
     /// Modules that were looked for in vain.
@@ -350,7 +355,7 @@ impl Client {
             self.partial.remove(&job.module);
             self.opened.remove(&job.module);
         }
-        if !self.opened.contains(&job.module) {
+        if !self.opened.contains_key(&job.module) || self.has_changed(job) {
             self.open(job)?;
         }
         if self.lane.is_large(job.module) && !job.is_provisional {
@@ -374,12 +379,23 @@ impl Client {
             Response::Refused(_) => return Err(Trouble::Module(Reason::Limit)),
             _ => return Err(nonsense()),
         };
+        // Somebody has written to the file meanwhile: whose names these are nobody knows.
+        if self.has_changed(job) {
+            self.opened.remove(&job.module);
+            return Err(Trouble::Module(Reason::WrongBuildId));
+        }
         let last = names.last;
         let answers = answer::from_wire(names, chunk).ok_or_else(nonsense)?;
         if last {
             self.end_worker();
         }
         Ok(answers)
+    }
+
+    /// Whether somebody has written to the file of a job's module since the worker has it.
+    fn has_changed(&self, job: &Job) -> bool {
+        let before = self.opened.get(&job.module).copied().flatten();
+        before.zip(stamp_of(job)).is_some_and(|(before, now)| before != now)
     }
 
     pub(super) fn ask(
@@ -462,6 +478,14 @@ impl Client {
     fn lengthen_pause(&mut self) {
         self.pause = (self.pause * 2).clamp(Duration::from_millis(20), MAX_RESTART_PAUSE);
         self.start_at = Instant::now() + self.pause;
+    }
+}
+
+/// The stamp of the file that a job's module is read from, if it is one that this host has seen.
+pub(super) fn stamp_of(job: &Job) -> Option<Stamp> {
+    match job.source.as_deref()? {
+        Module { content: Content::Elf(file), .. } => Stamp::of(file),
+        _ => None,
     }
 }
 

@@ -11,7 +11,7 @@
 //! # Layout
 //! - [`mod@config`]: what users type. `rewrite`: what a batch lacks, and putting it there.
 //! - `answer`, `cache`: what is known about addresses.
-//! - `client`, `opening`, `child`, `companion`, `kernel`: the thread that finds files and asks the
+//! - `client`, `opening`, `stamp`, `child`, `companion`, `kernel`: the thread that finds files and asks the
 //!   worker. `lanes`: there are two where there is a budget, so that a large binary holds up nothing
 //!   but its own names.
 //! - `order`: batches of one service go on in the order in which they came.
@@ -35,6 +35,7 @@ mod order;
 mod protocol;
 pub mod remote;
 mod rewrite;
+mod stamp;
 #[cfg(test)]
 pub(crate) mod tests;
 mod worker;
@@ -246,6 +247,7 @@ impl Symbolize {
             remote,
             restarts: metrics.counter(names::WORKER_RESTARTS, &setup.id),
             overhead: Arc::clone(&setup.services.overhead),
+            modules: Arc::clone(&setup.services.modules),
         };
         if let Err(error) = client::start(client, queue, sender) {
             tracing::warn!("symbolize: cannot start a thread, so nothing gets a name: {error}");
@@ -341,6 +343,7 @@ impl Symbolize {
                 is_fresh: true,
                 is_provisional: false,
                 module,
+                id,
                 source,
                 build_id,
                 tenant: (Arc::clone(&tenant_name), tenant),

@@ -16,10 +16,11 @@ use profpipe_engine::modules::{Content, Module};
 use super::answer::Reason;
 use super::build_id::BuildId;
 use super::cache::ModuleNumber;
-use super::client::{ABSENT_PAUSE, Client, Job, MAX_NOTES, Trouble, nonsense};
+use super::client::{ABSENT_PAUSE, Client, Job, MAX_NOTES, Trouble, nonsense, stamp_of};
 use super::companion::CompanionFile;
 use super::protocol::{Facts, Kind, Refusal, Request, Response, Role};
 use super::remote::{FileRequest, Provision};
+use super::stamp::{self, Stamp};
 
 /// A file that was fetched, or why there is none.
 type Fetched = Result<Arc<File>, Reason>;
@@ -35,6 +36,8 @@ impl Client {
     }
 
     fn open_seen(&mut self, job: &Job, source: &Module) -> Result<(), Trouble> {
+        // Before it is read: what is written to it meanwhile shows.
+        let stamp = stamp_of(job);
         let pid = Some(source.pid);
         let facts = match &source.content {
             Content::Elf(file) => self.offer(job.module, Kind::Elf, Some(file.as_fd()))?,
@@ -52,6 +55,13 @@ impl Client {
                 Refusal::Limit => Reason::Limit,
             })
         })?;
+        if let Content::Elf(file) = &source.content
+            && !stamp::is_of(file, &facts.build_id, job.build_id.as_ref(), &job.id)
+        {
+            // Who has the right one may publish it.
+            self.setup.modules.forget(&job.id);
+            return Err(Trouble::Module(Reason::WrongBuildId));
+        }
         let path = PathBuf::from(&source.path);
         if !facts.has_debug_info {
             let build_id = BuildId::from_bytes(&facts.build_id);
@@ -72,7 +82,7 @@ impl Client {
         let debug_info_bytes = facts.debug_info_bytes;
         self.offer_supplementary(job, facts, path, pid)?;
         self.lane.note(job.module, debug_info_bytes);
-        self.note_opened(job.module);
+        self.note_opened(job.module, stamp);
         Ok(())
     }
 
@@ -119,16 +129,16 @@ impl Client {
         let debug_info_bytes = facts.debug_info_bytes;
         self.offer_supplementary(job, facts, "/".into(), None)?;
         self.lane.note(job.module, debug_info_bytes);
-        self.note_opened(job.module);
+        self.note_opened(job.module, None);
         Ok(())
     }
 
-    fn note_opened(&mut self, module: ModuleNumber) {
+    fn note_opened(&mut self, module: ModuleNumber, stamp: Option<Stamp>) {
         // The worker has forgotten most of them: a module is then offered again.
         if self.opened.len() >= MAX_NOTES {
             self.opened.clear();
         }
-        self.opened.insert(module);
+        self.opened.insert(module, stamp);
     }
 
     /// Offers debug files until one is the right one: beside the module, or in its place.

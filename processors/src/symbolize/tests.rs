@@ -23,6 +23,7 @@ mod languages;
 mod making;
 mod pseudo;
 mod ranges;
+mod replaced;
 pub(super) mod server;
 mod sources;
 pub(crate) mod support;

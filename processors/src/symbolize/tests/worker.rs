@@ -88,27 +88,35 @@ fn without_a_worker_batches_go_on() {
     }
 }
 
-/// Scenario: a file is cut short while the worker has it mapped. Guarantees: the worker dies and
-/// is started again; other files have their names.
+/// Scenario: a file of debug information is cut short while the worker has it mapped, then a program
+/// is. Guarantees: the worker dies of the first and is started again; other files have their names,
+/// these have none.
 #[test]
 fn a_file_cut_short_costs_only_its_own_names() {
     let files = Files::new();
-    let program = files.compile_c(&["-O2", "-g"]);
-    let victim = files.path("victim");
-    std::fs::copy(&program, &victim).unwrap();
+    let program = files.compile_c(&["-O2", "-g", "-Wl,--build-id=none"]);
     let Some(functions) = functions(&program) else { return };
     let outer = functions["outer"].0;
     let main = functions["main"].0;
+    let (victim, debug) = (files.path("victim"), files.path("victim.debug"));
+    let keep = run(Command::new("objcopy").arg("--only-keep-debug").arg(&program).arg(&debug));
+    if keep.is_none() {
+        return;
+    }
+    let link = format!("--add-gnu-debuglink={}", debug.display());
+    run(Command::new("objcopy").args(["-S", &link]).arg(&program).arg(&victim)).unwrap();
     let mut bench = Bench::new();
-    assert_eq!(bench.names(&victim, &[outer])[&outer].functions().last(), Some(&"outer"));
-    File::options().write(true).open(&victim).unwrap().set_len(0).unwrap();
     let path = victim.to_str().unwrap();
     let good = program.to_str().unwrap();
-    bench.publish(&program);
-    let names = bench.symbolize(batch_of(&[(path, &[main]), (good, &[main])]));
-    assert_eq!(names[good][&main].functions().last(), Some(&"main"));
-    assert!(names[path][&main].frames.is_empty());
-    assert!(bench.services.metrics.total(names::WORKER_RESTARTS) > 0);
+    for cut in [&debug, &victim] {
+        assert_eq!(bench.names(&victim, &[outer])[&outer].functions().last(), Some(&"outer"));
+        File::options().write(true).open(cut).unwrap().set_len(0).unwrap();
+        bench.publish(&program);
+        let names = bench.symbolize(batch_of(&[(path, &[main]), (good, &[main])]));
+        assert_eq!(names[good][&main].functions().last(), Some(&"main"));
+        assert!(names[path][&main].frames.is_empty());
+        assert!(bench.services.metrics.total(names::WORKER_RESTARTS) > 0);
+    }
 }
 
 /// Scenario: a worker is killed between two batches. Guarantees: the next batch has its names.

@@ -9,7 +9,6 @@
 pub(super) mod stacks;
 mod writer;
 
-use std::fs::File;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,7 +16,6 @@ use hashbrown::HashMap;
 use profpipe_engine::modules::{Content, KERNEL, Module, ModuleId, ModuleStore, VDSO};
 use profpipe_engine::overhead::{Overhead, Stage, WaitingWindow, Work, checkpoint};
 use profpipe_engine::telemetry::Counter;
-use profpipe_host::proc::Status;
 use profpipe_profile::{Profiles, Resource};
 use ringbuf::HeapCons;
 use ringbuf::traits::Consumer;
@@ -28,6 +26,7 @@ use crate::perf::linux::handoff::{
     Frame, KERNEL_ROW, Message, ProcessFacts, REMEMBERED, RowFacts, RowIx, Source, Unwound, shrink,
 };
 use crate::perf::linux::processes::contexts::Contexts;
+use crate::perf::linux::processes::perf_map::PerfMapPlace;
 use crate::perf::linux::processes::resource;
 use crate::perf::linux::thread;
 
@@ -129,7 +128,9 @@ pub(crate) struct Aggregation {
 
 struct Row {
     facts: RowFacts,
-    /// The symbol file of a just-in-time compiler, once it is found.
+    /// Where the symbol file of a just-in-time compiler will be, until it is found.
+    place: Option<PerfMapPlace>,
+    /// The symbol file, once it is found.
     found: Option<Arc<Module>>,
     /// The window in which it was last looked for.
     looked: Option<u64>,
@@ -248,7 +249,8 @@ impl Aggregation {
             }
             Message::Process(facts) => self.add_process(&facts),
             Message::Row(row, facts) => {
-                self.rows.insert(row, Row { facts: *facts, found: None, looked: None });
+                self.rows
+                    .insert(row, Row { facts: *facts, place: None, found: None, looked: None });
             }
             // The window's samples may refer to them.
             Message::ForgetStacks(stacks) => self.forgotten.extend(stacks),
@@ -395,10 +397,16 @@ impl Aggregation {
                     if self.modules.find(&id).is_none() {
                         self.modules.publish(id, Arc::clone(module));
                     }
-                } else if let Some((path, file)) = perf_map(*pid) {
+                    return;
+                }
+                // The process may have ended since, and written it just before.
+                row.place = row.place.take().or_else(|| PerfMapPlace::of(*pid));
+                let Some(place) = &row.place else { return };
+                if let Some(file) = place.open() {
                     let content = Content::PerfMap(Arc::new(file));
-                    let module = Arc::new(Module { path, pid: *pid, content });
+                    let module = Arc::new(Module { path: place.path(), pid: *pid, content });
                     row.found = Some(Arc::clone(&module));
+                    row.place = None;
                     self.modules.publish(id, module);
                 }
             }
@@ -437,20 +445,4 @@ impl Aggregation {
             row.found = Some(module);
         }
     }
-}
-
-/// The file in which a just-in-time compiler names its code, by the pid that the process has in
-/// its own namespace. Anybody can write to /tmp: only a file of the process's own user, or of root,
-/// is taken for it.
-pub(crate) fn perf_map(pid: u32) -> Option<(String, File)> {
-    use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-    let status = Status::read(pid)?;
-    let (own, user) = (status.own_pid?, status.file_user?);
-    let path = format!("/tmp/perf-{own}.map");
-    let flags = libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_NOFOLLOW;
-    let mut options = File::options();
-    let file =
-        options.read(true).custom_flags(flags).open(format!("/proc/{pid}/root{path}")).ok()?;
-    let metadata = file.metadata().ok()?;
-    (metadata.is_file() && [user, 0].contains(&metadata.uid())).then_some((path, file))
 }

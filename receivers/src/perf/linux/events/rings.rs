@@ -6,6 +6,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 use super::attr::Choices;
 use super::session::{REPORT, unusable};
@@ -20,6 +21,11 @@ const SIDE_RING: usize = 256 << 10;
 const FULL_RING: usize = 128 << 10;
 /// The smallest ring that is of any use.
 const SMALLEST_RING: usize = 16 << 10;
+
+/// How often small rings are asked for again, and the pause before.
+const MAX_ATTEMPTS: u32 = 3;
+/// See there.
+const ATTEMPT_PAUSE: Duration = Duration::from_millis(30);
 
 /// Rings, with the events that own them.
 #[derive(Debug, Default)]
@@ -63,6 +69,7 @@ impl Rings {
         let wanted = wanted.max(rustix::param::page_size());
         let stack = choices.stack;
         let mut size = 1 << wanted.ilog2();
+        let mut attempts = MAX_ATTEMPTS;
         loop {
             if size < FULL_RING {
                 // A multiple of 8, as the kernel wants it.
@@ -92,6 +99,12 @@ impl Rings {
                     if session::is_denied(&error) && size > SMALLEST_RING =>
                 {
                     size /= 2;
+                }
+                // Another recording of this user may be finding out what it can have, too.
+                Err(RingError::Map(error)) if session::is_denied(&error) && attempts > 0 => {
+                    attempts -= 1;
+                    std::thread::sleep(ATTEMPT_PAUSE);
+                    size = FULL_RING / 2;
                 }
                 Err(error) => return Err(error.explain()),
             }

@@ -20,6 +20,13 @@ use super::rules::Sections;
 use profpipe_host::content::Content as _;
 use profpipe_host::elf::{Identity, Segment};
 
+/// The length of a file and when it was written to; equal as long as nobody writes to it.
+pub(super) fn stamp(file: &File) -> Option<(u64, i64, i64)> {
+    use std::os::unix::fs::MetadataExt;
+    let metadata = file.metadata().ok()?;
+    Some((metadata.len(), metadata.mtime(), metadata.mtime_nsec()))
+}
+
 /// What the cache and the scratch memory of an unwinder take beside its tables: 33,088 bytes by
 /// `mallinfo2`, and a little for what describes the module. Small programs have tables of hundreds of
 /// bytes.
@@ -50,6 +57,8 @@ pub(crate) struct Image {
     pub(crate) htlhash: Option<String>,
     /// The file, open for reading.
     pub(crate) file: Option<Arc<File>>,
+    /// The length of the file and when it was written to, when it was read.
+    pub(super) stamp: Option<(u64, i64, i64)>,
     /// The content, if it is not a file.
     pub(crate) memory: Option<Bytes>,
     pub(super) rules: Rules,
@@ -94,12 +103,18 @@ impl Image {
             identity,
             htlhash,
             file: None,
+            stamp: None,
             memory: None,
             rules: Rules::Absent,
             bytes: 0,
             used: 0,
             asked: 0,
         }
+    }
+
+    /// Whether somebody has written to the file since it was read: it is another program then.
+    pub(super) fn has_changed(&self) -> bool {
+        self.file.as_ref().is_some_and(|file| stamp(file) != self.stamp)
     }
 
     /// Takes the tables that were read; none if there are none.

@@ -225,9 +225,16 @@ fn tables(
 fn open(key: &FileKey, place: &FileMapping) -> Option<Image> {
     let FileMapping { pid, start, end, path } = place;
     // Exact even if the file was deleted or replaced, or lies in another mount namespace; needs a
-    // capability. Then through the process's own root; then, for a process that is gone, ours.
+    // capability. The executable can be had so without. Then through the process's own root; then,
+    // for a process that is gone, ours.
+    let executable = format!("/proc/{pid}/exe");
+    let is_executable = std::fs::read_link(&executable).is_ok_and(|link| {
+        let link = link.to_string_lossy();
+        link.strip_suffix(" (deleted)").unwrap_or(&link) == &**path
+    });
     let candidates = [
         format!("/proc/{pid}/map_files/{start:x}-{end:x}"),
+        if is_executable { executable } else { String::new() },
         format!("/proc/{pid}/root{path}"),
         path.to_string(),
     ];
@@ -261,11 +268,14 @@ fn open_regular(path: &str) -> std::io::Result<File> {
 }
 
 fn read(file: File) -> Image {
+    // Before it is read: what is written to it meanwhile shows.
+    let stamp = super::image::stamp(&file);
     let hash = htlhash(&file);
     // Not ELF: code may be mapped from any file.
     let identity = Identity::read(&file).unwrap_or_default();
     let mut image = Image::new(identity, hash);
     image.file = Some(Arc::new(file));
+    image.stamp = stamp;
     image
 }
 

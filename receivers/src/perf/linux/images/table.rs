@@ -84,10 +84,16 @@ impl Images {
     pub(crate) fn find(&mut self, key: &FileKey, place: FileMapping) -> Option<ImageIx> {
         self.take_responses();
         if let Some(known) = self.by_key.get(key) {
-            if let Some(image) = self.images.get_mut(known) {
-                image.asked = self.sweeps;
+            let image = self.images.get_mut(known);
+            // A file that was overwritten has the number of the one before.
+            let is_number = matches!(key, FileKey::Inode { .. });
+            if !(is_number && image.as_ref().is_some_and(|image| image.has_changed())) {
+                if let Some(image) = image {
+                    image.asked = self.sweeps;
+                }
+                return Some(*known);
             }
-            return Some(*known);
+            self.by_key.remove(key);
         }
         if self.images.len() >= MAX_IMAGES {
             return None;
@@ -169,9 +175,11 @@ impl Images {
         self.by_key.insert(key, at);
         // The same file is known by build id in one record and by number in another.
         let build = gnu.and_then(|hex| unhex(&hex)).map(FileKey::Build);
-        for alias in build.into_iter().chain(number) {
-            self.by_key.entry(alias).or_insert(at);
+        if let Some(build) = build {
+            self.by_key.entry(build).or_insert(at);
         }
+        // The number is of what the file is now.
+        self.by_key.extend(number.map(|number| (number, at)));
     }
 
     /// An image.
@@ -242,7 +250,7 @@ impl Images {
         image.used = self.clock;
         if matches!(image.rules, Rules::Absent) {
             let content: Arc<dyn Content + Send + Sync> = match (&image.file, &image.memory) {
-                _ if image.identity.segments.is_empty() => {
+                _ if image.identity.segments.is_empty() || image.has_changed() => {
                     image.rules = Rules::None;
                     return None;
                 }

@@ -6,10 +6,10 @@ use object::{Object, ObjectSection};
 use profpipe_host::proc;
 use proptest::prelude::*;
 
-use super::super::aggregate::perf_map;
 use super::super::events::tasks::parse_cpus;
 use super::super::images::rules::Sections;
 use super::super::images::{cfi, go};
+use super::super::processes::perf_map::PerfMapPlace;
 
 /// A real ELF file: this test program.
 static PROGRAM: LazyLock<Vec<u8>> =
@@ -227,11 +227,27 @@ fn symbol_files_of_others_are_not_taken() {
     let pid = std::process::id();
     let path = std::path::PathBuf::from(format!("/tmp/perf-{pid}.map"));
     std::fs::write(&path, "1000 10 ours\n").unwrap();
-    let found = perf_map(pid).map(|(path, _)| path);
-    assert_eq!(found.as_deref(), path.to_str());
+    let place = PerfMapPlace::of(pid).unwrap();
+    assert_eq!(Some(place.path().as_str()), path.to_str());
+    assert!(place.open().is_some());
     if rustix::process::geteuid().is_root() {
         std::os::unix::fs::chown(&path, Some(65534), None).unwrap();
-        assert!(perf_map(pid).is_none());
+        assert!(place.open().is_none());
     }
     std::fs::remove_file(&path).unwrap();
+}
+
+/// Scenario: a process ends after its first sample, and writes its symbol file just before.
+/// Guarantees: the file is found although the process is gone.
+#[test]
+fn a_symbol_file_written_at_the_end_is_found() {
+    let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+    let place = PerfMapPlace::of(child.id()).unwrap();
+    assert!(place.open().is_none());
+    std::fs::write(place.path(), "1000 10 late\n").unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let found = place.open();
+    std::fs::remove_file(place.path()).unwrap();
+    assert!(found.is_some() && PerfMapPlace::of(child.id()).is_none());
 }

@@ -137,6 +137,32 @@ fn files_that_nobody_maps_are_closed() {
     assert_eq!(host.images.len(), 0);
 }
 
+/// Scenario: a file is opened by its number, then overwritten in place, as `cp` does.
+/// Guarantees: under the same number it is another file then, with what it says of itself now; the
+/// one before stays what it was.
+#[test]
+fn a_file_overwritten_in_place_is_another() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let mut host = host();
+    let inode = file.as_file().metadata().unwrap().ino();
+    let key = FileKey::Inode { major: 0, minor: 0, inode };
+    let path = file.path().to_str().unwrap();
+    let place = FileMapping { pid: NOBODY, start: 0, end: 1, path: path.into() };
+    std::fs::copy("/proc/self/exe", file.path()).unwrap();
+    let first = host.images.find(&key, place.clone()).unwrap();
+    assert_eq!(host.images.find(&key, place.clone()), Some(first));
+    let before = host.images.get(first).unwrap().identity.clone();
+    assert!(!before.segments.is_empty());
+    std::fs::write(file.path(), b"no program").unwrap();
+    let second = host.images.find(&key, place.clone()).unwrap();
+    assert_ne!(first, second);
+    assert!(host.images.get(second).unwrap().identity.segments.is_empty());
+    assert_eq!(host.images.get(first).unwrap().identity, before);
+    assert_eq!(host.images.find(&key, place), Some(second));
+    // Rules that are not read yet would be the other file's.
+    assert!(!host.images.is_unready(first) && host.images.unwinder(first).is_none());
+}
+
 /// Scenario: a thousand small programs have their unwinding rules read.
 /// Guarantees: what each unwinder takes beside its few rules is counted, so the budget holds.
 #[test]
