@@ -152,3 +152,32 @@ fn a_program_that_is_overwritten() {
         assert!((0.35..0.6).contains(&share("wrong build id")), "{flag}: {leaves:?}");
     }
 }
+
+/// A program that computes in a function of a function, and needs no library.
+const BARE: &str = "__attribute__((noinline)) int leaf(int n)\n\
+    { volatile int i; for (i = 0; i < n; i++) {} return i; }\n\
+    __attribute__((noinline)) int mid(int n)\n\
+    { int r = leaf(n); __asm__ volatile(\"\" :: \"r\"(r)); return r + 1; }\n\
+    void _start(void) { int r = 0; for (int k = 0; k < 100; k++) r += mid(10000000);\n\
+      __asm__ volatile(\"int $0x80\" :: \"a\"(1), \"b\"(0)); for (;;) {} }\n";
+
+/// Scenario: a 32-bit program runs, at a fixed address and at any.
+/// Guarantees: its functions have their names.
+#[test]
+fn a_program_of_32_bits() {
+    let Some(home) = home() else { return };
+    fs::write(home.path().join("bare.c"), BARE).unwrap();
+    for flags in ["-static -fno-pie", "-static-pie -fpie"] {
+        let line = format!(
+            "cc -m32 -O1 -g -nostdlib -fno-omit-frame-pointer {flags} -o bare bare.c && ./bare"
+        );
+        if !shell(&home, &line).output().unwrap().status.success() {
+            profpipe_testing::skip!("the compiler or the kernel has no 32-bit programs");
+        }
+        let line = "exec $PROFPIPE record -F 499 -o out.otlp -- ./bare";
+        let output = shell(&home, line).output().unwrap();
+        assert!(output.status.success(), "{}", said(&output));
+        let leaves = leaves(&home.path().join("out.otlp"));
+        assert!(leaves.get("leaf").is_some_and(|share| *share > 0.8), "{leaves:?}");
+    }
+}

@@ -1,7 +1,7 @@
 //! Who a mapped file is: what a sampler needs of it.
 //!
-//! Only 64-bit little-endian files are of use to it: others do not run here. The cost is a few
-//! positioned reads of the headers and of the notes, whatever the size of the file.
+//! Only little-endian files are of use to it: others do not run here. 32-bit programs do, on kernels
+//! that run both. The cost is a few positioned reads of the headers and of the notes, whatever the size of the file.
 
 use object::Endianness;
 use object::elf::{PF_X, PT_LOAD, PT_NOTE, SHT_NOTE};
@@ -36,10 +36,10 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Reads who a 64-bit little-endian ELF file is; none if it is something else or cannot be read.
+    /// Reads who a little-endian ELF file is; none if it is something else or cannot be read.
     pub fn read<C: Content + ?Sized>(content: &C) -> Option<Self> {
         let headers = Headers::read(content, MAX_HEADERS).ok()??;
-        if !headers.is_64 || headers.endian != Endianness::Little {
+        if headers.endian != Endianness::Little {
             return None;
         }
         let segments = headers.segments.as_deref()?;

@@ -23,6 +23,9 @@ const MANY_ROWS: usize = 4096;
 /// The longest `/proc/PID/maps` that is read.
 const MAX_MAPS: u64 = 16 << 20;
 
+/// The pseudo file of code that the kernel maps into every 32-bit process.
+const VDSO_32: &str = "[vdso32]";
+
 /// `/proc`, the images and the mapping rows.
 pub(crate) struct ThisHost {
     pub(crate) images: Images,
@@ -249,6 +252,10 @@ impl Host for ThisHost {
     }
 
     fn code(&mut self, new: &NewMapping<'_>) -> Code {
+        if new.path == "[vdso]" && new.end <= 1 << 32 {
+            // That of a 32-bit process, which is another than ours; no 64-bit one has it there.
+            return self.file_code(&NewMapping { path: VDSO_32, ..*new }, None);
+        }
         if new.path == "[vdso]" {
             let (start, end) = (new.start, new.end);
             let place = FileMapping { pid: new.pid, start, end, path: new.path.into() };
