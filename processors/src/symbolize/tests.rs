@@ -25,6 +25,7 @@ mod pseudo;
 mod ranges;
 mod replaced;
 pub(super) mod server;
+mod sizeless;
 mod sources;
 pub(crate) mod support;
 mod units;

@@ -15,6 +15,7 @@ use super::debugdata;
 use super::demangle;
 use super::dwarf::{self, DwarfFrame, Reader};
 use super::elf::{FoundSymbol, Search};
+use super::functions::{self, Functions};
 use super::go_image;
 use super::gopclntab::{GoFrame, GoTable};
 use super::names::{NamesWriter, one};
@@ -46,6 +47,8 @@ struct Tables<'a> {
     code: Vec<(u64, u64)>,
     /// The small symbol table inside the file.
     small: Option<Elf<'a>>,
+    /// Where functions are by the unwinding table; read with the first symbols.
+    functions: Option<Option<Functions<'a>>>,
     /// Read when an address is in one.
     stubs: Option<Stubs<'a>>,
     go: Option<GoTable<'a>>,
@@ -139,6 +142,17 @@ impl<'a> Elf<'a> {
                 .take(4096)
                 .collect()
         })
+    }
+
+    /// Where functions are by the unwinding table.
+    fn functions(&self, arena: &'a Arena, budget: &mut u64) -> Option<Functions<'a>> {
+        let mut place = |name| {
+            let address = with_elf!(self, file => file.section_by_name(name)?.address());
+            Some((address, self.section(arena, name, budget)?))
+        };
+        let (header, frames) = (place(".eh_frame_hdr")?, place(".eh_frame")?);
+        let address_size = if matches!(self, Self::Word64(_)) { 8 } else { 4 };
+        Functions::read(header, frames, self.endian(), address_size)
     }
 
     fn search(&self, search: &mut Search<'a>, code: &[(u64, u64)]) {
@@ -289,7 +303,12 @@ fn find_symbols<'a>(
             search.add_range(*start, *end, name);
         }
     }
-    search.finish()
+    let functions =
+        tables.functions.get_or_insert_with(|| main.functions(arena, &mut tables.budget)).as_ref();
+    let has_all = |elf: &Elf<'_>| elf.has_section(".symtab");
+    let is_stripped =
+        ![Some(main), debug, tables.small.as_ref()].into_iter().flatten().any(has_all);
+    search.finish(|symbol, address| functions::is_of(functions, symbol, address, is_stripped))
 }
 
 fn write_go(frames: &[GoFrame<'_>], names: &mut NamesWriter) {

@@ -1,7 +1,7 @@
 //! Names from ELF symbol tables.
 //!
 //! An address belongs to the symbol whose bytes it is in; a symbol without a size ends at the next
-//! one or with its section. Of several symbols at one address the same one always wins: functions
+//! one, with its section, or where something else is known to begin. Of several symbols at one address the same one always wins: functions
 //! before labels, global before weak before local, sized before not, the shorter name.
 //!
 //! Tables are not sorted and not copied. A compiler's library has half a million symbols, of which
@@ -187,8 +187,9 @@ impl<'a> Search<'a> {
         at
     }
 
-    /// The answers, ascending.
-    pub(super) fn finish(mut self) -> Vec<FoundSymbol<'a>> {
+    /// The answers, ascending. `is_of` says whether an address can be in the function of a symbol
+    /// without a size, by where that starts.
+    pub(super) fn finish(mut self, is_of: impl Fn(u64, u64) -> bool) -> Vec<FoundSymbol<'a>> {
         // What is noted for one query holds for those after it, or before it, too.
         let mut to = u64::MAX;
         for query in self.queries.iter_mut().rev() {
@@ -204,7 +205,12 @@ impl<'a> Search<'a> {
             let mut best = query.around;
             let sizeless = nearest.filter(|row| row.rank & SIZELESS != 0);
             if let Some(row) = sizeless.filter(|row| query.address < row.end) {
-                row.compete(&mut best);
+                if is_of(row.start, query.address) {
+                    row.compete(&mut best);
+                }
+                // Of the next address that may not be so.
+                let (address, name) = (query.address, best.map(|row| row.name));
+                return FoundSymbol { address, name, from: address, to: address.saturating_add(1) };
             }
             let to = best.map_or(query.to, |row| row.end.min(query.to));
             FoundSymbol { address: query.address, name: best.map(|row| row.name), from, to }

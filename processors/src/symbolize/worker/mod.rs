@@ -12,6 +12,7 @@ mod demangle;
 pub(super) mod describe;
 mod dwarf;
 mod elf;
+mod functions;
 mod go_image;
 mod gopclntab;
 mod memory;
