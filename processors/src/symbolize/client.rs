@@ -26,7 +26,7 @@ use super::child::Child;
 use super::companion::Finder;
 use super::kernel::Kernel;
 use super::lanes::{self, Lane, Yield};
-use super::protocol::{Limits, MAX_ADDRESSES, Request, Response};
+use super::protocol::{Limits, MAX_ADDRESSES, Names, Request, Response};
 use super::remote::{FileRequest, Provision, Remote};
 use super::stamp::Stamp;
 
@@ -37,6 +37,8 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_STRIKES: u32 = 2;
 /// How long it is left alone, and how long a strike is remembered.
 const QUARANTINE_DURATION: Duration = Duration::from_secs(600);
+/// How often in a row files that the worker misses are looked for.
+const MAX_SPLIT_ROUNDS: usize = 8;
 /// How long a file that was not found is not looked for again.
 pub(super) const ABSENT_PAUSE: Duration = Duration::from_secs(60);
 /// The longest pause before a worker that keeps dying is started again.
@@ -156,6 +158,7 @@ fn start_lane(
         strikes: HashMap::new(),
         absent: HashMap::new(),
         partial: HashMap::new(),
+        split: HashMap::new(),
         waiting: HashMap::new(),
         next_wish: lane.first_wish(),
         lane,
@@ -180,6 +183,8 @@ pub(super) struct Client {
     pub(super) absent: HashMap<ModuleNumber, Instant>,
     /// Modules of which a file could not be had, when they were opened all the same, and for whom.
     pub(super) partial: HashMap<ModuleNumber, (Instant, Arc<str>)>,
+    /// Files of debug information that were looked for because the worker missed them, by module.
+    pub(super) split: HashMap<ModuleNumber, HashSet<String>>,
     /// Jobs that wait for files, by the number of the request.
     waiting: HashMap<u64, (Job, BuildId)>,
     next_wish: u64,
@@ -364,21 +369,14 @@ impl Client {
         let only_symbols = job.is_provisional;
         let request =
             Request::Resolve { module: job.module, addresses: chunk.to_vec(), only_symbols };
-        let names = match self.ask(&request, &[])? {
-            Response::Resolved(names) => names,
-            Response::Unknown => {
-                // Forgotten to make room for others.
-                self.opened.remove(&job.module);
-                self.open(job)?;
-                match self.ask(&request, &[])? {
-                    Response::Resolved(names) => names,
-                    Response::Unknown => return Err(Trouble::Module(Reason::Limit)),
-                    _ => return Err(nonsense()),
-                }
+        let mut names = self.ask_names(job, &request)?;
+        for _ in 0..MAX_SPLIT_ROUNDS {
+            let wanted = std::mem::take(&mut names.wanted);
+            if wanted.is_empty() || !self.offer_split(job, wanted)? {
+                break;
             }
-            Response::Refused(_) => return Err(Trouble::Module(Reason::Limit)),
-            _ => return Err(nonsense()),
-        };
+            names = self.ask_names(job, &request)?;
+        }
         // Somebody has written to the file meanwhile: whose names these are nobody knows.
         if self.has_changed(job) {
             self.opened.remove(&job.module);
@@ -390,6 +388,21 @@ impl Client {
             self.end_worker();
         }
         Ok(answers)
+    }
+
+    /// Asks for names, of a module that the worker may have forgotten to make room for others.
+    fn ask_names(&mut self, job: &Job, request: &Request) -> Result<Names, Trouble> {
+        let mut response = self.ask(request, &[])?;
+        if matches!(response, Response::Unknown) {
+            self.opened.remove(&job.module);
+            self.open(job)?;
+            response = self.ask(request, &[])?;
+        }
+        match response {
+            Response::Resolved(names) => Ok(names),
+            Response::Unknown | Response::Refused(_) => Err(Trouble::Module(Reason::Limit)),
+            _ => Err(nonsense()),
+        }
     }
 
     /// Whether somebody has written to the file of a job's module since the worker has it.

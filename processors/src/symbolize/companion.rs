@@ -42,6 +42,16 @@ pub(super) enum CompanionFile {
         /// Where the module is.
         path: PathBuf,
     },
+    /// The package of debug information that the compiler left in files of their own, beside the
+    /// module at this path or in a debug directory.
+    Package(PathBuf),
+    /// One of those files: where the compiler left it, or beside the module.
+    Split {
+        /// Its path when it was written.
+        name: String,
+        /// Where the module is.
+        path: PathBuf,
+    },
 }
 
 /// Finds files, on a thread of its own that is given up when it does not come back.
@@ -142,6 +152,23 @@ fn places(wanted: &CompanionFile, directories: &[PathBuf]) -> Vec<PathBuf> {
             }
             if let Some(file) = name.file_name() {
                 places.extend(directories.iter().map(|it| it.join(".dwz").join(file)));
+            }
+        }
+        CompanionFile::Package(path) => {
+            let mut name = path.clone().into_os_string();
+            name.push(".dwp");
+            let name = PathBuf::from(name);
+            let inner = name.strip_prefix("/").unwrap_or(&name).to_path_buf();
+            places.push(name);
+            places.extend(directories.iter().map(|it| it.join(&inner)));
+        }
+        CompanionFile::Split { name, path } => {
+            let name = Path::new(name);
+            if name.is_absolute() {
+                places.push(name.to_path_buf());
+            }
+            if let (Some(file), Some(beside)) = (name.file_name(), path.parent()) {
+                places.push(beside.join(file));
             }
         }
     }

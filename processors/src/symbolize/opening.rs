@@ -29,6 +29,7 @@ impl Client {
     /// Gives the worker a module, with the files that belong to it.
     pub(super) fn open(&mut self, job: &Job) -> Result<(), Trouble> {
         self.partial.remove(&job.module);
+        self.split.remove(&job.module);
         match &job.source {
             Some(source) => self.open_seen(job, source),
             None => self.open_by_identity(job),
@@ -80,6 +81,10 @@ impl Client {
             facts = found.unwrap_or(facts);
         }
         let debug_info_bytes = facts.debug_info_bytes;
+        if facts.has_debug_info {
+            let package = vec![CompanionFile::Package(path.clone())];
+            self.offer_companions(job.module, Role::Package, package, pid)?;
+        }
         self.offer_supplementary(job, facts, path, pid)?;
         self.lane.note(job.module, debug_info_bytes);
         self.note_opened(job.module, stamp);
@@ -221,6 +226,26 @@ impl Client {
             }
         }
         Ok(None)
+    }
+
+    /// Offers the files that the worker has missed, each once; false if none was of use.
+    pub(super) fn offer_split(&mut self, job: &Job, wanted: Vec<String>) -> Result<bool, Trouble> {
+        let source = job.source.as_ref();
+        let path = source.map_or_else(PathBuf::new, |source| PathBuf::from(&source.path));
+        let pid = source.map(|source| source.pid);
+        if self.split.len() >= MAX_NOTES {
+            self.split.clear();
+        }
+        let mut is_better = false;
+        for name in wanted {
+            let tried = self.split.entry(job.module).or_default();
+            if tried.len() >= MAX_NOTES || !tried.insert(name.clone()) {
+                continue;
+            }
+            let file = vec![CompanionFile::Split { name, path: path.clone() }];
+            is_better |= self.offer_companions(job.module, Role::Split, file, pid)?.is_some();
+        }
+        Ok(is_better)
     }
 
     /// Offers a debug file that is fetched.

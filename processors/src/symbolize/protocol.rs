@@ -107,6 +107,10 @@ pub(super) enum Role {
     Debug,
     /// What the debug information of several modules has in common (`dwz`).
     Supplementary,
+    /// The debug information that compilers left in files of their own, in one (`.dwp`).
+    Package,
+    /// One of those files (`.dwo`).
+    Split,
 }
 
 /// What the worker answers.
@@ -172,6 +176,8 @@ pub(super) struct Names {
     pub(super) answers: Vec<WireAnswer>,
     /// The worker has used up its memory and ends after this answer.
     pub(super) last: bool,
+    /// Paths of files that would tell more.
+    pub(super) wanted: Vec<String>,
 }
 
 /// The answer for an address.

@@ -27,6 +27,7 @@ mod replaced;
 pub(super) mod server;
 mod sizeless;
 mod sources;
+mod split;
 pub(crate) mod support;
 mod units;
 mod worker;

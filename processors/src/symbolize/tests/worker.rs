@@ -143,6 +143,7 @@ fn lies_are_refused() {
             frames: vec![frame; 2],
             answers: vec![answer(2), answer(0)],
             last: false,
+            wanted: Vec::new(),
         };
         change(&mut names);
         from_wire(names, &[1, 2])

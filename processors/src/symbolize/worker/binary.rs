@@ -20,6 +20,7 @@ use super::go_image;
 use super::gopclntab::{GoFrame, GoTable};
 use super::names::{NamesWriter, one};
 use super::plt::{self, Stubs};
+use super::split::{self, SplitSections, Splits};
 use super::units::{Sections, Units};
 
 /// A module, loaded.
@@ -37,6 +38,8 @@ pub(super) struct Binary<'a> {
     main: Elf<'a>,
     debug: Option<Elf<'a>>,
     supplementary: Option<Elf<'a>>,
+    package: Option<Elf<'a>>,
+    split: Vec<Elf<'a>>,
     tables: Option<Tables<'a>>,
 }
 
@@ -54,9 +57,14 @@ struct Tables<'a> {
     go: Option<GoTable<'a>>,
     /// Read when an address first needs it; the outer `None` means not yet.
     debug: Option<Option<Units<'a>>>,
+    /// Functions that are in files of their own, read with it.
+    splits: Splits<'a>,
     /// What sections may still be inflated to.
     budget: u64,
 }
+
+/// The most files that compilers left which are used for one module.
+const MAX_SPLIT: usize = 1024;
 
 /// An ELF file of either word size.
 pub(super) enum Elf<'a> {
@@ -176,7 +184,14 @@ fn is_code(flags: SectionFlags) -> bool {
 impl<'a> Binary<'a> {
     fn new(data: &'a [u8]) -> Result<Self, Refusal> {
         let main = Elf::parse(data).ok_or(Refusal::Mismatch)?;
-        Ok(Self { main, debug: None, supplementary: None, tables: None })
+        Ok(Self {
+            main,
+            debug: None,
+            supplementary: None,
+            package: None,
+            split: Vec::new(),
+            tables: None,
+        })
     }
 
     /// What the processor should know, to find the files that belong to this one.
@@ -220,6 +235,16 @@ impl<'a> Binary<'a> {
                 }
                 self.supplementary = Some(companion);
             }
+            // They belong to it by the ids of their units, each of which is compared.
+            Role::Package if companion.has_section(".debug_cu_index") => {
+                self.package = Some(companion);
+            }
+            Role::Split
+                if self.split.len() < MAX_SPLIT && companion.has_section(".debug_info.dwo") =>
+            {
+                self.split.push(companion);
+            }
+            Role::Package | Role::Split => return Err(Refusal::Mismatch),
         }
         self.tables = None;
         Ok(())
@@ -259,11 +284,14 @@ impl<'a> Binary<'a> {
                     if only_symbols {
                         write_native(None, found, true, address, names)
                     } else {
+                        let splits = &mut tables.splits;
                         let debug = tables.debug.get_or_insert_with(|| {
+                            *splits = read_splits(&self.package, &self.split, arena, budget);
                             read_debug_information(debug, supplementary, arena, budget)
                         });
                         let may_differ = tables.go.is_some() || debug.is_some();
                         let dwarf = debug.as_mut().and_then(|units| units.at(address));
+                        let dwarf = dwarf.map(|dwarf| (dwarf, splits));
                         write_native(dwarf, found, may_differ, address, names)
                     }
                 }
@@ -322,8 +350,8 @@ fn write_go(frames: &[GoFrame<'_>], names: &mut NamesWriter) {
 }
 
 /// Writes the frames of an address; returns the range around it in which they are the same.
-fn write_native(
-    dwarf: Option<&Context<Reader<'_>>>,
+fn write_native<'a>(
+    dwarf: Option<(&Context<Reader<'a>>, &mut Splits<'a>)>,
     found: Option<FoundSymbol<'_>>,
     may_differ: bool,
     address: u64,
@@ -331,10 +359,10 @@ fn write_native(
 ) -> Range<u64> {
     let symbol = found.and_then(|found| found.name);
     let around = found.map_or_else(|| one(address), |found| found.from..found.to);
-    if let Some(dwarf) = dwarf {
-        let frames = dwarf::frames(dwarf, address, MAX_FRAMES);
+    if let Some((dwarf, splits)) = dwarf {
+        let frames = dwarf::frames(dwarf, splits, address, MAX_FRAMES);
         if write_dwarf(&frames, symbol, names) {
-            let same = dwarf::same_frames(dwarf, address, &frames, MAX_FRAMES);
+            let same = dwarf::same_frames(dwarf, splits, address, &frames, MAX_FRAMES);
             return same.start.max(around.start)..same.end.min(around.end);
         }
     }
@@ -343,6 +371,22 @@ fn write_native(
     }
     // Of the next address another table may know more.
     if may_differ { one(address) } else { around }
+}
+
+fn read_splits<'a>(
+    package: &Option<Elf<'a>>,
+    files: &[Elf<'a>],
+    arena: &'a Arena,
+    budget: &mut u64,
+) -> Splits<'a> {
+    let mut load = |elf: &Elf<'a>| {
+        let name = |id: &SectionId| id.dwo_name().unwrap_or(id.name());
+        let section = |id: SectionId| Some((id, elf.section(arena, name(&id), budget)?));
+        let content = split::SECTIONS.into_iter().filter_map(section).collect();
+        SplitSections { content, endian: elf.endian() }
+    };
+    let package = package.as_ref().map(&mut load);
+    Splits::new(package, files.iter().map(load))
 }
 
 fn read_debug_information<'a>(
@@ -447,6 +491,13 @@ impl LoadedBinary {
         until: Instant,
     ) {
         self.update(|arena, binary| binary.resolve(arena, addresses, names, memory, until));
+    }
+
+    /// The paths of files that would have told more about the addresses asked for.
+    pub(super) fn take_wanted(&mut self) -> Vec<String> {
+        self.update(|_, binary| {
+            binary.tables.as_mut().map(|tables| tables.splits.take_wanted()).unwrap_or_default()
+        })
     }
 
     /// Gives back the memory of mapped files; what is read again is mapped again.

@@ -2,10 +2,11 @@
 
 use std::ops::Range;
 
-use addr2line::Context;
+use addr2line::{Context, LookupContinuation as _, LookupResult};
 use gimli::{EndianSlice, RunTimeEndian};
 
 use super::names::one;
+use super::split::Splits;
 
 /// How DWARF is read: slices of mapped files and of inflated sections.
 pub(super) type Reader<'a> = EndianSlice<'a, RunTimeEndian>;
@@ -27,14 +28,27 @@ pub(super) struct DwarfFrame<'a> {
 
 /// The frames at an address, innermost first; none where DWARF knows nothing.
 ///
-/// An address in broken debug information has no frames: its symbol may still have a name.
-pub(super) fn frames<'c>(
-    context: &'c Context<Reader<'_>>,
+/// An address in broken debug information has no frames: its symbol may still have a name. So it is
+/// where functions are in another file that is not here.
+pub(super) fn frames<'c, 'a>(
+    context: &'c Context<Reader<'a>>,
+    splits: &mut Splits<'a>,
     address: u64,
     limit: usize,
 ) -> Vec<DwarfFrame<'c>> {
     let mut found = Vec::new();
-    let Ok(mut frames) = context.find_frames(address).skip_all_loads() else { return found };
+    let mut lookup = context.find_frames(address);
+    let frames = loop {
+        match lookup {
+            LookupResult::Output(frames) => break frames,
+            LookupResult::Load { load, continuation } => match splits.load(&load) {
+                Some(split) => lookup = continuation.resume(Some(split)),
+                // Not resumed: the context would not ask again when the file is here.
+                None => return found,
+            },
+        }
+    };
+    let Ok(mut frames) = frames else { return found };
     while let Ok(Some(frame)) = frames.next() {
         let mut row = DwarfFrame::default();
         if let Some(function) = frame.function {
@@ -57,8 +71,9 @@ pub(super) fn frames<'c>(
 /// The range around an address with these frames, as far as that is cheap to know: the row of the
 /// line table. Inlined functions begin and end with rows; where one does not, the frames at both
 /// ends of the row show that.
-pub(super) fn same_frames(
-    context: &Context<Reader<'_>>,
+pub(super) fn same_frames<'a>(
+    context: &Context<Reader<'a>>,
+    splits: &mut Splits<'a>,
     address: u64,
     frames: &[DwarfFrame<'_>],
     limit: usize,
@@ -66,7 +81,7 @@ pub(super) fn same_frames(
     let rows = context.find_location_range(address, address.saturating_add(1));
     let mut rows = rows.into_iter().flatten();
     let row = rows.next().map(|(start, size, _)| start..start.saturating_add(size));
-    let same = |at| at == address || self::frames(context, at, limit) == frames;
+    let mut same = |at| at == address || self::frames(context, splits, at, limit) == frames;
     row.filter(|row| row.contains(&address) && same(row.start) && same(row.end - 1))
         .unwrap_or_else(|| one(address))
 }

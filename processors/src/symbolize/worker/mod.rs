@@ -20,6 +20,7 @@ mod names;
 pub(super) mod perf_map;
 mod plt;
 pub(super) mod sandbox;
+mod split;
 mod units;
 
 use std::collections::HashMap;
@@ -220,6 +221,11 @@ impl Worker {
         }
         let mut names = names.finish();
         names.last = self.is_full(module);
+        if let Some(Loadable::Binary(binary)) =
+            self.modules.get_mut(&module).map(|it| &mut it.content)
+        {
+            names.wanted = binary.take_wanted();
+        }
         Response::Resolved(names)
     }
 
