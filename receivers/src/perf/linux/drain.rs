@@ -418,7 +418,8 @@ impl Drain {
         let id = process.id;
         if process.announced.sampled_thread_in(sample.tid, self.windows) {
             let name = process.thread_name(sample.tid, &mut self.host);
-            send(Message::Thread { process: id, tid: sample.tid, name });
+            let (tid, since) = (sample.tid, sample.time);
+            send(Message::Thread { process: id, tid, name, since });
         }
         let frames = self.unwinding.frames.as_slice();
         let (stack, new) = self.stacks.intern(frames);

@@ -58,8 +58,8 @@ pub(super) enum Message {
     Sample { process: u32, tid: u32, stack: u32, unwound: Unwound, weight: u64, time: u64 },
     /// The frames of a stack, leaf first.
     Stack(u32, Arc<[Frame]>),
-    /// The name of a thread.
-    Thread { process: u32, tid: u32, name: Arc<str> },
+    /// The name of a thread, which it has had since a time of the monotonic clock.
+    Thread { process: u32, tid: u32, name: Arc<str>, since: u64 },
     /// A process.
     Process(Box<ProcessFacts>),
     /// A mapping row.

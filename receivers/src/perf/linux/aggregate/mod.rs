@@ -7,6 +7,7 @@
 //! sample it is and how it unwinds is left to the drain thread.
 
 pub(super) mod stacks;
+mod threads;
 mod writer;
 
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use ringbuf::HeapCons;
 use ringbuf::traits::Consumer;
 use tokio::sync::mpsc;
 
+use self::threads::ThreadNames;
 use self::writer::Writer;
 use crate::perf::linux::handoff::{
     Frame, KERNEL_ROW, Message, ProcessFacts, REMEMBERED, RowFacts, RowIx, Source, Unwound, shrink,
@@ -141,8 +143,8 @@ struct Process {
     base: Resource,
     /// The same with what the process says of itself.
     resource: Resource,
-    /// The names of threads, each with the window of its last sample.
-    threads: HashMap<u32, (Arc<str>, u64)>,
+    /// The names of threads.
+    threads: HashMap<u32, ThreadNames>,
     used: u64,
 }
 
@@ -150,6 +152,8 @@ struct Process {
 struct Key {
     process: u32,
     tid: u32,
+    /// The number of the name that the thread had then.
+    name: u32,
     stack: u32,
     unwound: Unwound,
 }
@@ -231,7 +235,11 @@ impl Aggregation {
     pub(crate) fn take(&mut self, message: Message) -> Option<Finished> {
         match message {
             Message::Sample { process, tid, stack, unwound, weight, time } => {
-                let sum = self.sums.entry(Key { process, tid, stack, unwound }).or_default();
+                let threads = self.processes.get(&process).map(|process| &process.threads);
+                let names = threads.and_then(|threads| threads.get(&tid));
+                let name = names.map_or(0, |names| names.at(time));
+                let key = Key { process, tid, name, stack, unwound };
+                let sum = self.sums.entry(key).or_default();
                 sum.samples += 1;
                 sum.weight = sum.weight.saturating_add(weight);
                 if self.timestamps {
@@ -242,9 +250,12 @@ impl Aggregation {
                 self.find_perf_maps(&frames);
                 self.stacks.insert(number, frames);
             }
-            Message::Thread { process, tid, name } => {
+            Message::Thread { process, tid, name, since } => {
                 if let Some(process) = self.processes.get_mut(&process) {
-                    process.threads.insert(tid, (name, self.windows));
+                    let new = || ThreadNames::new(Arc::clone(&name), self.windows);
+                    let names = process.threads.entry(tid).or_insert_with(new);
+                    names.used = self.windows;
+                    names.rename(name, since);
                 }
             }
             Message::Process(facts) => self.add_process(&facts),
@@ -334,14 +345,17 @@ impl Aggregation {
         for (key, _) in sums {
             if let Some(process) = self.processes.get_mut(&key.process) {
                 process.used = windows;
-                if let Some((_, used)) = process.threads.get_mut(&key.tid) {
-                    *used = windows;
+                if let Some(names) = process.threads.get_mut(&key.tid) {
+                    names.used = windows;
                 }
             }
         }
         self.processes.retain(|_, process| process.used + REMEMBERED >= windows);
         for process in self.processes.values_mut() {
-            process.threads.retain(|_, (_, used)| *used + REMEMBERED >= windows);
+            process.threads.retain(|_, names| {
+                names.end_window();
+                names.used + REMEMBERED >= windows
+            });
             shrink(&mut process.threads);
         }
         if let Some(contexts) = &mut self.contexts {

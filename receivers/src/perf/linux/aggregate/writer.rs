@@ -91,9 +91,10 @@ impl<'a> Writer<'a> {
         let (mut samples, mut cpu) = (self.samples.clone(), self.cpu.clone());
         samples.samples.reserve(sums.len());
         cpu.samples.reserve(sums.len());
-        for of_thread in sums.chunk_by(|(a, _), (b, _)| a.tid == b.tid) {
+        for of_thread in sums.chunk_by(|(a, _), (b, _)| (a.tid, a.name) == (b.tid, b.name)) {
             let Some((first, _)) = of_thread.first() else { continue };
-            let name = process.threads.get(&first.tid).map_or("", |(name, _)| name);
+            let names = process.threads.get(&first.tid);
+            let name = names.map_or("", |names| names.name(first.name));
             let thread_name = self.attribute(THREAD_NAME, name.into());
             let thread_id = self.attribute(THREAD_ID, i64::from(first.tid).into());
             for (key, sum) in of_thread {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use profpipe_engine::modules::{Content, Module, ModuleId};
 use profpipe_engine::overhead::Overhead;
 use profpipe_engine::telemetry::Counter;
+use profpipe_profile::attribute_names::THREAD_NAME;
 
 use super::super::aggregate::Aggregation;
 use super::super::aggregate::stacks::{GENERATION, MAX_FRAMES, MAX_STACKS, Stacks};
@@ -319,7 +320,12 @@ fn the_aggregation_forgets_with_the_drain() {
         for number in numbers.clone() {
             aggregation.take(Message::Row(number, facts(number)));
             aggregation.take(process(number, NOBODY));
-            aggregation.take(Message::Thread { process: 1, tid: number, name: "w".into() });
+            aggregation.take(Message::Thread {
+                process: 1,
+                tid: number,
+                name: "w".into(),
+                since: 1,
+            });
             aggregation.take(Message::Stack(number, [frame(number, 1), frame(number, 2)].into()));
             aggregation.take(sample(number, number));
         }
@@ -386,4 +392,40 @@ fn names_of_threads_are_told_again_after_a_rest() {
         announced.sampled_thread_in(tid, 0);
         assert!(announced.threads_sent() <= 16_384);
     }
+}
+
+/// Scenario: a thread is renamed twice within a window, and samples come late; the next window begins
+/// with its last name.
+/// Guarantees: every sample has the name that the thread had when it was taken.
+#[test]
+fn a_sample_has_the_name_of_its_time() {
+    let mut aggregation = Aggregation::new(Arc::default(), 99, None, None);
+    aggregation.take(process(1, NOBODY));
+    aggregation.take(Message::Stack(1, [frame(KERNEL_ROW, 1)].into()));
+    for (name, since) in [("first", 10), ("second", 20), ("second", 25), ("third", 30)] {
+        let name = name.into();
+        aggregation.take(Message::Thread { process: 1, tid: 7, name, since });
+    }
+    let at = |time| {
+        let unwound = Unwound::Complete;
+        Message::Sample { process: 1, tid: 7, stack: 1, unwound, weight: 1, time }
+    };
+    let mut names_of = |times: &[u64]| {
+        times.iter().for_each(|time| assert!(aggregation.take(at(*time)).is_none()));
+        let (profiles, _) = aggregation.take(WINDOW).unwrap();
+        let dictionary = &profiles.dictionary;
+        let (_, _, profile) = profiles.iter().next().unwrap();
+        let name = |row| {
+            let is_name = dictionary.strings.get(dictionary.attributes.key(row)) == THREAD_NAME;
+            is_name.then(|| dictionary.attributes.value(row).as_str().unwrap().to_owned())
+        };
+        let samples = profile.samples.iter();
+        let names = samples.map(|sample| {
+            (sample.attributes.iter().find_map(|row| name(*row)).unwrap(), sample.weight())
+        });
+        names.collect::<Vec<_>>()
+    };
+    let expected = [("first".into(), 2), ("second".into(), 3), ("third".into(), 1)];
+    assert_eq!(names_of(&[31, 9, 29, 10, 20, 24]), expected);
+    assert_eq!(names_of(&[15, 40]), [("third".into(), 2)]);
 }
