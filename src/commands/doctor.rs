@@ -59,9 +59,9 @@ fn symbols(debug_directory: &Path, os_release: &str) -> Vec<Finding> {
     let debuginfod = Finding {
         name: "debuginfod",
         level: Level::Limited,
-        detail: "not asked by this version".into(),
+        detail: "not asked unless a configuration says so".into(),
         cost: "programs whose debug files are not on this host show no files and lines".into(),
-        grant: String::new(),
+        grant: "`debuginfod: { urls: [https://…] }` in the settings of `symbolize`".into(),
     };
     vec![directory, debuginfod]
 }
