@@ -24,16 +24,12 @@ __attribute__((noinline)) static void c_back(int ms) { goCallback(ms); __asm__("
 */
 import "C"
 
-import "time"
-
 var sum uint64
 
 //go:noinline
-func spin(ms int) {
-	for end := time.Now().Add(time.Duration(ms) * time.Millisecond); time.Now().Before(end); {
-		for i := uint64(0); i < 50000; i++ {
-			sum += i ^ sum
-		}
+func spin(turns int) {
+	for i := uint64(0); i < uint64(turns)*1000000; i++ {
+		sum += i ^ sum
 	}
 }
 
