@@ -119,8 +119,9 @@ pub(crate) struct Record {
     /// The file to write; its extension chooses the format
     #[arg(short, long, value_name = "OUT")]
     pub(crate) output: PathBuf,
-    /// The command to profile, with its arguments. It gets Ctrl-C first; a second within 10 s ends it
-    /// with SIGTERM, a third at once, and what was recorded is written
+    /// The command to profile, with its arguments. It gets Ctrl-C first; a second within 10 s ends the
+    /// recording, which is written, and leaves the command alone. A second SIGTERM, SIGHUP or SIGQUIT
+    /// ends the command too, a third at once
     #[arg(last = true, value_name = "CMD")]
     pub(crate) cmd: Vec<std::ffi::OsString>,
 }

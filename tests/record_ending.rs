@@ -91,17 +91,40 @@ fn wait_until(mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// Scenario: a command ignores SIGINT, which is sent twice, while a child of it runs.
-/// Guarantees: the first goes to the command; the second ends it with its child and with the
-/// recording, says so, and what was recorded is written.
+/// Scenario: a command ignores SIGINT, which is sent three times.
+/// Guarantees: the first goes to the command; the second ends the recording, which is written, and says
+/// that the command goes on and how to end it; it does go on.
 #[test]
-fn a_second_signal_ends_it() {
+fn a_second_interrupt_ends_the_recording() {
+    let script = "trap '' INT; echo $$; while :; do :; done";
+    let Some((mut recording, command)) = Recording::start(&[], script) else { return };
+    recording.send(Signal::INT);
+    recording.wait_for("again within");
+    assert!(recording.child.try_wait().unwrap().is_none());
+    recording.send(Signal::INT);
+    // It holds the pipes that the recording writes to.
+    recording.wait_for("goes on; kill");
+    recording.send(Signal::INT);
+    recording.wait_for("wrote");
+    assert_eq!(recording.child.wait().unwrap().code(), Some(130), "{}", recording.said);
+    let is_alive = !is_gone(&command);
+    let _ = kill_process(Pid::from_raw(command.parse().unwrap()).unwrap(), Signal::KILL);
+    assert!(is_alive && recording.said.contains(&format!("kill {command} ends it")));
+    let out = recording.home.path().join("out.pb.gz");
+    assert!(pprof::decode(&fs::read(out).unwrap()).unwrap().sample_count() > 0);
+}
+
+/// Scenario: a command ignores SIGINT, which is sent once, then SIGTERM, while a child of it runs.
+/// Guarantees: the second ends it with its child and with the recording, says so, and what was recorded
+/// is written.
+#[test]
+fn a_second_request_of_a_supervisor_ends_it() {
     let script = "trap '' INT; sleep 1000 & echo $!; while :; do :; done";
     let Some((mut recording, child)) = Recording::start(&[], script) else { return };
     recording.send(Signal::INT);
     recording.wait_for("again within");
     assert!(recording.child.try_wait().unwrap().is_none() && !is_gone(&child));
-    recording.send(Signal::INT);
+    recording.send(Signal::TERM);
     let (code, said, samples) = recording.end();
     assert_eq!(code, Some(143), "{said}");
     assert!(said.contains("sh gets SIGTERM") && samples > 0, "{samples} in: {said}");
@@ -183,7 +206,7 @@ fn help_says_what_ends() {
     let help = Command::new(env!("CARGO_BIN_EXE_profpipe")).args(["record", "--help"]).output();
     let help = String::from_utf8(help.unwrap().stdout).unwrap();
     let words = help.split_whitespace().collect::<Vec<_>>().join(" ");
-    for part in ["is ended then: with SIGTERM", "a second within 10 s ends it"] {
+    for part in ["is ended then: with SIGTERM", "a second within 10 s ends the recording"] {
         assert!(words.contains(part), "{help}");
     }
 }

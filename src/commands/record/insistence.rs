@@ -1,7 +1,8 @@
 //! How often somebody has asked for the end, and what that means for the command.
 //!
 //! A command may handle Ctrl-C, or use it, as debuggers do: the first goes to the command and means
-//! nothing more. Who asks again soon afterwards wants the end. Time is an argument.
+//! nothing more. Who asks again soon afterwards wants the end: by Ctrl-C that of the recording, by a
+//! signal of a supervisor that of the command, too. Time is an argument.
 
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,8 @@ const HINT_AFTER: Duration = Duration::from_millis(500);
 pub(super) enum Demand {
     /// The command gets it and decides.
     PassOn,
+    /// The recording is to end. The command has had its Ctrl-C twice, and goes on if it wants to.
+    Leave,
     /// The command is to end, and the recording with it.
     Terminate,
     /// The same at once.
@@ -42,12 +45,13 @@ impl Insistence {
         self.last = Some(now);
         match self.count {
             1 => Demand::PassOn,
+            2 if signal == libc::SIGINT => Demand::Leave,
             2 => Demand::Terminate,
             _ => Demand::Kill,
         }
     }
 
-    /// Whether it is time to say that the next one would end the command: once, when it has not ended
+    /// Whether it is time to say that the next one would end the recording: once, when it has not ended
     /// for a while after a first one.
     pub(super) fn hint_is_due(&mut self, now: Instant) -> bool {
         let since = |last| now.saturating_duration_since(last);
@@ -63,8 +67,9 @@ mod tests {
     use super::*;
 
     /// Scenario: signals one soon after another, some of them far apart, some that mean something else.
-    /// Guarantees: the second asks for the end, the third for the end at once; one that comes long
-    /// after is a first one; a signal of the program's own never counts.
+    /// Guarantees: the second asks for the end, of the recording alone if it is a Ctrl-C, the third for
+    /// the end at once; one that comes long after is a first one; a signal of the program's own never
+    /// counts.
     #[test]
     fn who_asks_again_wants_the_end() {
         let start = Instant::now();
@@ -79,5 +84,8 @@ mod tests {
         // It was told to end: however late the next comes.
         assert_eq!(asked.note(libc::SIGINT, at(60)), Demand::Kill);
         assert_eq!(asked.note(libc::SIGINT, at(120)), Demand::Kill);
+        let mut asked = Insistence::default();
+        assert_eq!(asked.note(libc::SIGTERM, at(0)), Demand::PassOn);
+        assert_eq!(asked.note(libc::SIGINT, at(1)), Demand::Leave);
     }
 }

@@ -34,6 +34,8 @@ const TERMINATION: Duration = Duration::from_secs(5);
 const KILL_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often progress is shown and the process is looked at.
 const TICK: Duration = Duration::from_millis(250);
+/// How long a command has to end after a second Ctrl-C before it is left alone.
+const LEAVE_AFTER: Duration = Duration::from_millis(300);
 /// A Ctrl-C that ended the command may reach us this much later, and means nothing then.
 const ECHO: Duration = Duration::from_millis(300);
 
@@ -54,6 +56,8 @@ enum End {
     TargetGone,
     /// Somebody wants it to end.
     Signal,
+    /// The same, and the command, which has not ended by Ctrl-C, is left alone.
+    Left,
     /// The time is up.
     Time,
     /// The sampler cannot go on.
@@ -98,6 +102,7 @@ pub(super) async fn run(
         signals: &mut signals,
         asked: Insistence::default(),
         deadline: None,
+        leaves: false,
     };
     let end = watch.until_the_end(started, &mut progress).await;
     let elapsed = started.elapsed();
@@ -121,6 +126,14 @@ pub(super) async fn run(
         (End::Time | End::Signal, Some(command)) => {
             let is_time = matches!(end, End::Time);
             Some(end_command(command, is_time, &mut signals, &profiles, observed).await)
+        }
+        (End::Left, Some(command)) => {
+            let (name, pid) = (&command.name, command.member.pid);
+            say!("profpipe: {name} does not end by Ctrl-C and goes on; kill {pid} ends it");
+            Some(Ending {
+                code: 128 + libc::SIGINT as u8,
+                survivors: describe_survivors(&command, &profiles, observed),
+            })
         }
         // The sampler is gone, but the command is not ours to stop for that.
         (End::Failed(_), Some(command)) => {
@@ -230,6 +243,8 @@ struct Watch<'a> {
     asked: Insistence,
     /// When the recording ends although the command, which was told to end, has not.
     deadline: Option<Instant>,
+    /// The command is left alone then.
+    leaves: bool,
 }
 
 impl Watch<'_> {
@@ -259,7 +274,9 @@ impl Watch<'_> {
                     }
                     self.pass_on(signal, progress);
                 }
-                () = at(self.deadline) => return End::Signal,
+                () = at(self.deadline) => {
+                    return if self.leaves { End::Left } else { End::Signal };
+                }
                 () = at(until), if self.deadline.is_none() => return End::Time,
                 ended = self.engine.wait(), if !sampler_ended => match ended {
                     Err(error) => return End::Failed(error),
@@ -278,7 +295,10 @@ impl Watch<'_> {
                     {
                         let seconds = insistence::WINDOW.as_secs();
                         progress.clear();
-                        say!("profpipe: {} goes on; Ctrl-C again within {seconds} s ends it", command.name);
+                        say!(
+                            "profpipe: {} goes on; Ctrl-C again within {seconds} s ends the recording",
+                            command.name
+                        );
                     }
                 }
             }
@@ -296,6 +316,14 @@ impl Watch<'_> {
                     command.signal(signal.number);
                 }
             }
+            Demand::Leave => {
+                if !signal.from_terminal {
+                    command.signal(signal.number);
+                }
+                self.leaves = true;
+                // It may be about to end.
+                self.deadline = now.checked_add(LEAVE_AFTER);
+            }
             Demand::Terminate => {
                 progress.clear();
                 let seconds = TERMINATION.as_secs();
@@ -310,6 +338,7 @@ impl Watch<'_> {
                 progress.clear();
                 // What comes after it is the end; one that the kernel holds back may take longer.
                 self.deadline = Some(now);
+                self.leaves &= signal.number == libc::SIGINT;
             }
         }
     }
@@ -343,8 +372,8 @@ async fn accompany(mut command: Running, signals: &mut UnboundedReceiver<Arrived
                 _ => 1,
             },
             Some(signal) = signals.recv() => match asked.note(signal.number, Instant::now()) {
-                Demand::PassOn if signal.from_terminal => {}
-                Demand::PassOn => command.signal(signal.number),
+                Demand::PassOn | Demand::Leave if signal.from_terminal => {}
+                Demand::PassOn | Demand::Leave => command.signal(signal.number),
                 Demand::Terminate => command.signal_all(libc::SIGTERM),
                 Demand::Kill => command.signal_all(libc::SIGKILL),
             }
