@@ -47,6 +47,82 @@ fn warnings_of(text: &str) -> String {
     plan.warnings.iter().map(|warning| format!("{warning}\n")).collect()
 }
 
+/// Scenario: two servers of a configuration that a client could take for each other: of one receiver,
+/// of two, of an extension, of the metrics; then servers that only look alike.
+/// Guarantees: a mistake that names both, at the place of the second; no mistake for the others.
+#[test]
+fn an_address_has_one_server() {
+    let errors = |receivers: &str, listed: &str, health: &str, metrics: u16| {
+        errors_of(&format!(
+            "receivers: {receivers}\nextensions: {{health_check: {{endpoint: '{health}'}}}}\n\
+             exporters: {{debug: }}\nservice:\n  extensions: [health_check]\n  telemetry: {{metrics: \
+             {{readers: [{{pull: {{exporter: {{prometheus: {{host: '::', port: {metrics}}}}}}}}}]}}}}\n  \
+             pipelines: {{profiles: {{receivers: {listed}, exporters: [debug]}}}}\n"
+        ))
+    };
+    let otlp = "{otlp: {protocols: {grpc: {endpoint: 'localhost:9001'}, \
+                http: {endpoint: '127.0.0.1:9001'}}}}";
+    assert_eq!(
+        errors(otlp, "[otlp]", "localhost:9002", 9003),
+        "c.yaml:1:85: receivers::otlp::protocols::http::endpoint: `127.0.0.1:9001` is where \
+         `receivers::otlp::protocols::grpc::endpoint` listens already, at `localhost:9001`; give one \
+         of them another port"
+    );
+    let two = "{otlp: {protocols: {http: {endpoint: '127.0.0.1:9001'}}}, \
+               pyroscope: {endpoint: '[::1]:9001'}}";
+    assert_eq!(errors(two, "[otlp, pyroscope]", "127.0.0.2:9001", 9003), "");
+    let found = errors(two, "[otlp, pyroscope]", "127.0.0.1:9001", 9003);
+    assert!(found.contains("health_check::endpoint: `127.0.0.1:9001` is where `rec"), "{found}");
+    let found = errors(two, "[otlp, pyroscope]", "127.0.0.1:9002", 9001);
+    assert!(found.contains("readers::0::pull::exporter::prometheus: `[::]:9001` is"), "{found}");
+    // What no pipeline uses does not listen, and port 0 is another one each time.
+    assert_eq!(errors(two, "[otlp]", "[::1]:9001", 9003), "");
+    let free = two.replace("9001", "0");
+    assert_eq!(errors(&free, "[otlp, pyroscope]", "localhost:0", 9003), "");
+}
+
+/// Scenario: keys of the Collector's servers and clients that do nothing here.
+/// Guarantees: a warning at each, none without them.
+#[test]
+fn keys_without_effect_are_told() {
+    let warnings = |http: &str, grpc: &str, push: &str, exporter: &str| {
+        warnings_of(&format!(
+            "receivers: {{otlp: {{protocols: {{http: {{{http}}}, grpc: {{{grpc}}}}}}}, pyroscope: \
+             {{{push}}}}}\nexporters: {{otlp_http: {{endpoint: 'http://localhost:1', {exporter}}}, \
+             otlp_grpc: {{endpoint: 'localhost:1', read_buffer_size: 1}}, \
+             pyroscope: {{endpoint: 'http://localhost:1', {exporter}}}}}\nservice: {{pipelines: \
+             {{profiles: {{receivers: [otlp, pyroscope], \
+             exporters: [otlp_http, otlp_grpc, pyroscope]}}}}}}\n"
+        ))
+    };
+    let tls = "tls: {cert_file: a, key_file: b, client_ca_file: c, client_ca_file_reload: true}";
+    let found = warnings(
+        &format!("include_metadata: true, write_timeout: 3s, {tls}"),
+        "keepalive: {enforcement_policy: {min_time: 5m}}, read_buffer_size: 1MiB",
+        "include_metadata: true",
+        "max_conns_per_host: 3, force_attempt_http2: true, write_buffer_size: 1",
+    );
+    for key in [
+        "receivers::otlp::protocols::http::include_metadata",
+        "receivers::otlp::protocols::http::write_timeout",
+        "receivers::otlp::protocols::http::tls::client_ca_file_reload",
+        "receivers::otlp::protocols::grpc::keepalive::enforcement_policy",
+        "receivers::otlp::protocols::grpc::read_buffer_size",
+        "receivers::pyroscope::include_metadata",
+        "exporters::otlp_http::max_conns_per_host",
+        "exporters::otlp_http::force_attempt_http2",
+        "exporters::otlp_grpc::read_buffer_size",
+        "exporters::pyroscope::write_buffer_size",
+    ] {
+        assert!(
+            found.contains(&format!("{key}: accepted, but it has no effect")),
+            "{key}\n{found}"
+        );
+    }
+    let found = warnings("cors: {allowed_origins: ['*']}", "", "", "");
+    assert_eq!(found.lines().count(), 1, "only what otlp_grpc has: {found}");
+}
+
 /// Scenario: every file in `config-examples`, in an empty environment.
 /// Guarantees: no mistake, no warning, and the program says so.
 #[test]

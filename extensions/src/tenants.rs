@@ -11,7 +11,7 @@ pub(crate) fn check<'n>(
 ) {
     for name in names {
         if !Identity::is_tenant(name) {
-            let message = "a tenant is named with letters, digits, `.`, `_` and `-`, at most 64";
+            let message = format!("a tenant is named with {}", Identity::TENANT_RULE);
             problems.push(&format!("{field}::{name}"), message);
         }
     }

@@ -54,6 +54,10 @@ impl component::Config for Config {
             problems.push("max_request_size", "must be at least 64KiB");
         }
     }
+
+    fn advise(&self, advice: &mut Problems) {
+        self.client().advise(advice);
+    }
 }
 
 impl ExporterConfig for Config {

@@ -67,6 +67,10 @@ impl component::Config for Config {
             }
         }
     }
+
+    fn advise(&self, advice: &mut Problems) {
+        self.client().advise(advice);
+    }
 }
 
 impl ExporterConfig for Config {

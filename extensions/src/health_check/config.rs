@@ -63,9 +63,14 @@ impl component::Config for Config {
     }
 
     fn advise(&self, advice: &mut Problems) {
+        self.server().advise("", advice);
         if self.check_collector_pipeline.as_ref().is_some_and(|check| check.enabled) {
             advice.push("check_collector_pipeline", "accepted, without effect; see the metrics");
         }
+    }
+
+    fn listens(&self) -> Vec<(&'static str, String)> {
+        vec![("endpoint", self.endpoint.clone())]
     }
 }
 

@@ -147,9 +147,6 @@ impl<'a> Builder<'a> {
     /// If certificates cannot be read or the extension for credentials is not there.
     pub fn build(self, extensions: &Extensions) -> Result<Client, Error> {
         let settings = self.settings;
-        for key in &settings.ignored {
-            tracing::warn!("`{key}` does nothing here; it is accepted for other programs' sake");
-        }
         let proxy = match settings.proxy_url.is_empty() {
             true => None,
             false => Some(

@@ -1,7 +1,7 @@
 //! Answers: as a plain HTTP response, or as the message and trailers of a gRPC call.
 
 use bytes::Bytes;
-use http::header::{ACCEPT_ENCODING, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{ACCEPT_ENCODING, ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body_util::{Either, Full};
 
@@ -49,6 +49,10 @@ impl Reply {
         let codings = rejection.accept_encoding.as_deref().map(HeaderValue::from_str);
         if let Some(Ok(codings)) = codings {
             reply.headers.insert(ACCEPT_ENCODING, codings);
+        }
+        let methods = rejection.allow.as_deref().map(HeaderValue::from_str);
+        if let Some(Ok(methods)) = methods {
+            reply.headers.insert(ALLOW, methods);
         }
         reply
     }

@@ -28,6 +28,7 @@ mod answer;
 mod body;
 mod call;
 mod connection;
+mod cors;
 mod health;
 mod listen;
 mod rejection;

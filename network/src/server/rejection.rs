@@ -23,6 +23,8 @@ pub struct Rejection {
     pub retry_after: Option<Duration>,
     /// Codings to use instead, for a body whose coding is not taken.
     pub accept_encoding: Option<String>,
+    /// The methods to use instead.
+    pub allow: Option<String>,
     /// It is not the request that is wrong.
     of_others: bool,
 }
@@ -31,7 +33,15 @@ impl Rejection {
     /// A rejection for good.
     pub fn new(status: StatusCode, code: Code, message: impl Into<String>) -> Self {
         let message = message.into();
-        Self { status, code, message, retry_after: None, accept_encoding: None, of_others: false }
+        Self {
+            status,
+            code,
+            message,
+            retry_after: None,
+            accept_encoding: None,
+            allow: None,
+            of_others: false,
+        }
     }
 
     /// The request makes no sense: 400, `INVALID_ARGUMENT`.

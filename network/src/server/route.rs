@@ -166,8 +166,12 @@ impl Router {
                 found.map(|(_, handler)| handler).ok_or_else(|| {
                     let known: Vec<&str> =
                         methods.http.iter().map(|(method, _)| method.as_str()).collect();
-                    let message = format!("this path takes {} only", known.join(", "));
-                    Rejection::new(StatusCode::METHOD_NOT_ALLOWED, Code::Unimplemented, message)
+                    let known = known.join(", ");
+                    let message = format!("this path takes {known} only");
+                    let status = StatusCode::METHOD_NOT_ALLOWED;
+                    let mut rejection = Rejection::new(status, Code::Unimplemented, message);
+                    rejection.allow = Some(known);
+                    rejection
                 })
             }
         }

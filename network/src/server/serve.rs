@@ -20,6 +20,7 @@ use super::answer::{ReplyBody, grpc_rejection};
 use super::body::{self, Coding, FIRST_BYTES, Limits};
 use super::call::unary;
 use super::connection::Alive;
+use super::cors;
 use super::health::HealthCheck;
 use super::rejection::Rejection;
 use super::route::{Handler, Request, Router, Sending, Transport};
@@ -61,6 +62,12 @@ pub(super) async fn serve(
         drop(alive);
         return Ok(Box::pin(health.answer(&head, body)).await.map(Either::Right));
     }
+    let cors = shared.settings.cors.as_ref().filter(|_| transport == Transport::Http);
+    if let Some(reply) = cors.and_then(|cors| cors::preflight(cors, &head)) {
+        drop(alive);
+        drain_body(&head, body).await;
+        return Ok(reply.into_http());
+    }
     let (handler, result) = match find(&shared, &head, transport) {
         Ok((handler, identity)) => {
             let routed =
@@ -87,13 +94,16 @@ pub(super) async fn serve(
     if result.is_ok() && !waits {
         peer.is_good();
     }
-    let response = match (result, transport) {
+    let mut response = match (result, transport) {
         (Ok(response), _) => response,
         (Err(rejection), Transport::Grpc) => grpc_rejection(&rejection),
         (Err(rejection), Transport::Http) => handler
             .map_or_else(|| Reply::text(&rejection), |it| it.reject(&head, &rejection))
             .into_http(),
     };
+    if let Some(cors) = cors {
+        cors::allow(cors, &head.headers, response.headers_mut());
+    }
     drop(head);
     if waits {
         // Only the answer is left of the request.
@@ -247,14 +257,16 @@ impl Routed<'_> {
         let mut values = head.headers.get_all(name).iter();
         let (first, second) = (values.next(), values.next());
         let Some(value) = first else { return Ok(None) };
-        let good = |text: &&str| {
-            let letter = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-            (1..=64).contains(&text.len()) && text.bytes().all(letter)
-        };
-        match value.to_str().ok().filter(good).filter(|_| second.is_none()) {
+        match value
+            .to_str()
+            .ok()
+            .filter(|text| Identity::is_tenant(text))
+            .filter(|_| second.is_none())
+        {
             Some(text) => Ok(Some(text.into())),
             None => Err(Rejection::invalid(format!(
-                "{name} must be given once, as up to 64 letters, digits, dots, dashes, underscores"
+                "{name} must be given once, as {}",
+                Identity::TENANT_RULE
             ))),
         }
     }

@@ -7,6 +7,7 @@
 
 mod config;
 mod connections;
+mod cors;
 mod encryption;
 mod requests;
 mod stopping;

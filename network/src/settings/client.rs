@@ -14,6 +14,7 @@ use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::ClientTls;
+use super::server::NO_EFFECT;
 use crate::endpoint::{Endpoint, parse_proxy};
 
 /// How to reach a server, whatever the protocol.
@@ -120,6 +121,13 @@ impl ClientSettings {
             let problem =
                 format!("{compression} has the levels {first} to {last}; -1 for the usual one");
             problems.push("compression_params::level", problem);
+        }
+    }
+
+    /// Reports keys that are accepted and do nothing.
+    pub fn advise(&self, advice: &mut Problems) {
+        for key in &self.ignored {
+            advice.push(key, NO_EFFECT);
         }
     }
 

@@ -43,6 +43,10 @@ pub struct ServerSettings {
     pub keep_alive: bool,
     /// Pings on HTTP/2 connections.
     pub keepalive: Keepalive,
+    /// Which pages of other sites may send by HTTP.
+    pub cors: Option<Cors>,
+    /// Keys that are accepted for the sake of other programs' configurations and do nothing.
+    pub ignored: Vec<&'static str>,
 }
 
 /// Encryption of a server.
@@ -94,18 +98,19 @@ pub struct ServerAuthentication {
     pub authenticator: String,
 }
 
-/// Which pages of other sites may call: read for the Collector's configurations, and without
-/// effect, because browsers do not send profiles.
+/// Which pages of other sites may send. None may while `allowed_origins` is empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Cors {
-    /// Sites.
+    /// Origins such as `https://app.example.com`; one `*` in it stands for any text, and `*` alone for
+    /// every origin.
     pub allowed_origins: Vec<String>,
-    /// Headers that they may send.
+    /// Headers that their requests may have, beside those of every browser; `*` for any.
     pub allowed_headers: Vec<String>,
-    /// Headers that they may read.
+    /// Headers of answers that they may read.
     pub exposed_headers: Vec<String>,
-    /// How long a browser keeps the answer, in seconds.
+    /// How long a browser remembers what it may send, in seconds; `0` leaves it to the browser, which
+    /// then asks before nearly every request.
     pub max_age: u64,
 }
 
@@ -146,8 +151,19 @@ pub struct EnforcementPolicy {
     pub permit_without_stream: bool,
 }
 
+/// What is said about a key that does nothing.
+pub(crate) const NO_EFFECT: &str = "accepted, but it has no effect in this version";
+
 /// The codings that are understood.
 pub(crate) const CODINGS: [&str; 5] = ["", "gzip", "zstd", "zlib", "deflate"];
+
+/// The keys that are written although they do nothing.
+#[doc(hidden)]
+pub fn ignored(keys: &[(&'static str, bool)], tls: Option<&ServerTls>) -> Vec<&'static str> {
+    let written = keys.iter().filter(|(_, is_written)| *is_written).map(|(key, _)| *key);
+    let reload = tls.is_some_and(|tls| tls.client_ca_file_reload);
+    written.chain(reload.then_some("tls::client_ca_file_reload")).collect()
+}
 
 /// The codings that are taken unless the configuration says otherwise.
 pub fn default_codings() -> Vec<String> {
@@ -201,6 +217,13 @@ impl ServerSettings {
         }
         if self.max_body == 0 {
             problem("max_request_body_size", "must be at least 1".to_owned());
+        }
+    }
+
+    /// Reports keys that are accepted and do nothing, under `prefix` as [`Self::validate`].
+    pub fn advise(&self, prefix: &str, advice: &mut Problems) {
+        for key in &self.ignored {
+            advice.push(&format!("{prefix}{key}"), NO_EFFECT);
         }
     }
 
@@ -305,7 +328,7 @@ macro_rules! server_config {
             pub compression_algorithms: Vec<String>,
             /// Kept for the Collector's configurations: `tenant_header` says what is used.
             pub include_metadata: bool,
-            /// Kept for the Collector's configurations: browsers do not send profiles.
+            /// Which pages of other sites may send, for programs in browsers; none by default.
             #[serde(skip_serializing_if = "Option::is_none")]
             pub cors: Option<$crate::settings::server::Cors>,
             /// How long a request's header may take.
@@ -362,7 +385,14 @@ macro_rules! server_config {
                     ::std::time::Duration::ZERO => ::std::time::Duration::from_secs(seconds),
                     time => time,
                 };
+                let usual = Self::default();
+                let ignored = [
+                    ("include_metadata", self.include_metadata != usual.include_metadata),
+                    ("write_timeout", self.write_timeout != usual.write_timeout),
+                ];
                 $crate::settings::server::ServerSettings {
+                    cors: self.cors.clone().filter(|cors| !cors.allowed_origins.is_empty()),
+                    ignored: $crate::settings::server::ignored(&ignored, self.tls.as_ref()),
                     endpoint: self.endpoint.clone(),
                     tls: self.tls.clone(),
                     auth: self.auth.clone(),
@@ -461,7 +491,19 @@ macro_rules! server_config {
                     ::std::time::Duration::ZERO => ::std::time::Duration::from_secs(60),
                     time => time,
                 };
+                let usual = Self::default();
+                let ignored = [
+                    ("include_metadata", self.include_metadata != usual.include_metadata),
+                    ("read_buffer_size", self.read_buffer_size != usual.read_buffer_size),
+                    ("write_buffer_size", self.write_buffer_size != usual.write_buffer_size),
+                    (
+                        "keepalive::enforcement_policy",
+                        keepalive.enforcement_policy != ::std::default::Default::default(),
+                    ),
+                ];
                 $crate::settings::server::ServerSettings {
+                    cors: None,
+                    ignored: $crate::settings::server::ignored(&ignored, self.tls.as_ref()),
                     endpoint: self.endpoint.clone(),
                     tls: self.tls.clone(),
                     auth: self.auth.clone(),

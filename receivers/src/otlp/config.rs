@@ -63,6 +63,22 @@ impl component::Config for Config {
             }
         }
     }
+
+    fn advise(&self, advice: &mut Problems) {
+        if let Some(grpc) = &self.protocols.grpc {
+            grpc.server().advise("protocols::grpc::", advice);
+        }
+        if let Some(http) = &self.protocols.http {
+            http.server().advise("protocols::http::", advice);
+        }
+    }
+
+    fn listens(&self) -> Vec<(&'static str, String)> {
+        let Protocols { grpc, http } = &self.protocols;
+        let grpc = grpc.iter().map(|grpc| ("protocols::grpc::endpoint", grpc.endpoint.clone()));
+        let http = http.iter().map(|http| ("protocols::http::endpoint", http.endpoint.clone()));
+        grpc.chain(http).collect()
+    }
 }
 
 impl ReceiverConfig for Config {

@@ -21,6 +21,14 @@ impl component::Config for Config {
             problems.push("max_decompressed_size", "must be more than 0");
         }
     }
+
+    fn advise(&self, advice: &mut Problems) {
+        self.server().advise("", advice);
+    }
+
+    fn listens(&self) -> Vec<(&'static str, String)> {
+        vec![("endpoint", self.endpoint.clone())]
+    }
 }
 
 impl ReceiverConfig for Config {

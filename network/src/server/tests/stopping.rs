@@ -85,6 +85,7 @@ async fn the_socket_outlives_the_server() {
     });
     for _ in 0..20 {
         tokio::time::sleep(Duration::from_millis(50)).await;
+        setup.services.listeners.begin();
         let next = start_with(settings.clone(), Arc::default(), &setup);
         server.stopper.stop(Duration::from_secs(1));
         server.task.await.unwrap().unwrap();
@@ -99,6 +100,21 @@ async fn the_socket_outlives_the_server() {
     setup.services.listeners.release_unused();
     setup.services.listeners.release_unused();
     assert!(TcpStream::connect(to).await.is_err());
+}
+
+/// Scenario: two servers of one engine ask for one address, then one of the next engine does.
+/// Guarantees: the second of the same engine does not get it, the next engine does.
+#[tokio::test]
+async fn an_address_has_one_server() {
+    let listeners = profpipe_engine::Listeners::default();
+    let probe = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = probe.local_addr().unwrap();
+    drop(probe);
+    assert!(listeners.bind(address).is_ok());
+    let second = listeners.bind(address).unwrap_err();
+    assert_eq!(second.kind(), std::io::ErrorKind::AddrInUse);
+    listeners.begin();
+    assert!(listeners.bind(address).is_ok());
 }
 
 /// Scenario: a client watches the health of a server, which is stopped.

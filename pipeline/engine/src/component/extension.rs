@@ -84,11 +84,15 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Whether a text may be the name of a tenant: letters, digits, `.`, `_` and `-`, at most 64,
-    /// and not only dots. Such a name is safe in a header, a label and a path.
+    /// What the name of a tenant is made of, for people.
+    pub const TENANT_RULE: &str = "1 to 150 letters, digits and `!-_.*'()`";
+
+    /// Whether a text may be the name of a tenant, by the rules of Grafana's backends: letters, digits
+    /// and `!-_.*'()`, at most 150, and not only dots. Such a name is safe in a header, a label and a
+    /// path.
     pub fn is_tenant(name: &str) -> bool {
-        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-        (1..=64).contains(&name.len())
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"!-_.*'()".contains(&byte);
+        (1..=150).contains(&name.len())
             && name.bytes().all(allowed)
             && name.bytes().any(|byte| byte != b'.')
     }

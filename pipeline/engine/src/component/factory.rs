@@ -176,6 +176,8 @@ pub struct Factory {
     pub parse: fn(&Section) -> Result<Parsed, Vec<ConfigError>>,
     /// What is suspicious in a section without mistakes.
     pub advise: fn(&Section) -> Vec<ConfigError>,
+    /// Where its servers listen: the field, and its `host:port`.
+    pub(crate) listens: fn(&Section) -> Vec<(&'static str, String)>,
     /// Builds it from what `parse` returned.
     pub build: fn(Parsed, &Setup) -> Result<Built, Error>,
     /// How the batches of an exporter are delivered where its section says nothing.
@@ -283,6 +285,7 @@ impl Factory {
             defaults: || serde_json::to_value(C::default()).unwrap_or_default(),
             parse: |section| section.read_valid::<C>().map(|config| Box::new(config) as Parsed),
             advise: |section| section.advice::<C>(),
+            listens: |section| section.read::<C>().map(|c| c.listens()).unwrap_or_default(),
             build,
             delivery: DeliveryDefaults::default,
             offers: || None,

@@ -18,4 +18,10 @@ pub trait Config: DeserializeOwned + Serialize + Default + JsonSchema + Send + '
     fn advise(&self, advice: &mut Problems) {
         let _ = advice;
     }
+
+    /// Where the component's servers listen: the field that says so, and its `host:port`. No two
+    /// servers of a configuration may have one address.
+    fn listens(&self) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
 }

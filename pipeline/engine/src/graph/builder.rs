@@ -176,6 +176,7 @@ impl Builder {
 
     fn build_all(&mut self, plan: &Plan) -> Result<Parts, EngineError> {
         self.services.overhead.begin();
+        self.services.listeners.begin();
         let mut parts = Parts::default();
         let mut extensions = BTreeMap::new();
         for id in &plan.extensions {

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::catalog::{Catalog, plain_word, section_of};
 use super::plan::{Defined, PipelinePlan, Plan};
-use super::{references, service_telemetry};
+use super::{addresses, references, service_telemetry};
 use crate::component::Kind;
 use crate::config::{ConfigError, Document, Entry, Mark, Node, Section, did_you_mean, read};
 
@@ -185,6 +185,7 @@ impl<'a> Check<'a> {
             self.pipeline(entry);
         }
         self.extension_references();
+        self.errors.extend(addresses::check(&self.plan, node));
         self.unused();
     }
 

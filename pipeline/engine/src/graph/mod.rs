@@ -31,6 +31,7 @@
 //! sockets, durable queues and memory budget that both have from the same [`Services`], while what
 //! is left of this one is flushed and delivered in the background.
 
+mod addresses;
 mod builder;
 mod catalog;
 mod chain;

@@ -176,7 +176,10 @@ pub(super) fn check(node: &Node) -> Findings {
     let readers = at(node, &["metrics", "readers"]);
     for (index, reader) in readers.map(Node::items).unwrap_or_default().iter().enumerate() {
         let inner = [
-            &["periodic", "exporter", "otlp", "compression"][..],
+            &["periodic", "exporter", "otlp", "insecure"][..],
+            &["periodic", "exporter", "otlp", "timeout"],
+            &["periodic", "exporter", "otlp", "default_histogram_aggregation"],
+            &["periodic", "exporter", "otlp", "compression"],
             &["periodic", "exporter", "otlp", "temporality_preference"],
             &["pull", "exporter", "prometheus", "with_resource_constant_labels"],
             &["pull", "exporter", "prometheus", "translation_strategy"],

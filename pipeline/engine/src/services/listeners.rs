@@ -30,10 +30,13 @@ impl Listeners {
     /// Port 0 always opens another one.
     ///
     /// # Errors
-    /// If the address cannot be listened at.
+    /// If the address cannot be listened at, or another server of the same engine has it.
     pub fn bind(&self, address: SocketAddr) -> io::Result<TcpListener> {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = held.get_mut(&address) {
+            if known.used {
+                return Err(io::ErrorKind::AddrInUse.into());
+            }
             known.used = true;
             return known.socket.try_clone();
         }
@@ -44,6 +47,14 @@ impl Listeners {
             held.insert(address, Held { socket, used: true, new: true });
         }
         Ok(ours)
+    }
+
+    /// Another engine is being built: from now on each address is asked for once.
+    pub fn begin(&self) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        for known in held.values_mut() {
+            known.used = false;
+        }
     }
 
     /// Closes the sockets that nobody has asked for since sockets were last released: after a new
