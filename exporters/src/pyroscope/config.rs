@@ -194,6 +194,7 @@ impl Default for SampleLabelRules {
                 "cpu.logical_number",
                 "profpipe.*",
                 "pprof.*",
+                "local root span id",
             ]
             .map(str::to_owned)
             .to_vec(),

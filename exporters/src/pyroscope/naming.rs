@@ -2,10 +2,11 @@
 //!
 //! | sample type | period type | name |
 //! |---|---|---|
-//! | cpu/nanoseconds, or samples/count | cpu | `process_cpu` |
+//! | cpu/nanoseconds, itimer, or samples/count | cpu | `process_cpu` |
 //! | wall/nanoseconds, or samples/count | wall | `wall` |
-//! | alloc_…, inuse_… | any | `memory` |
+//! | alloc, live, alloc_…, inuse_… | any | `memory` |
 //! | contentions/count, delay/nanoseconds, mutex_…, block_… | any | `mutex` or `block` |
+//! | lock | any | `block` |
 //! | goroutine, goroutines | any | `goroutine` |
 //! | off_cpu | any | `off_cpu` |
 //! | any other | some | the period type |
@@ -13,6 +14,8 @@
 //!
 //! A name of the configuration goes before these, and so does the one that the profile's own
 //! attribute `profpipe.profile.name` states, as profiles from Pyroscope's clients have it.
+//! Those go on with their own types; all others are written with the words that Pyroscope's clients use
+//! for the same: `itimer` of async-profiler is `cpu`, `ns` is `nanoseconds`.
 
 use std::collections::BTreeMap;
 
@@ -31,6 +34,25 @@ pub(super) const SAMPLES: Type<'static> = Type { kind: "samples", unit: "count" 
 /// Names by `sample type:unit:period type:period unit` or `sample type:unit`.
 pub(super) type Names = BTreeMap<String, String>;
 
+impl<'a> Type<'a> {
+    /// The same in the words of Pyroscope's own clients, which its pages look for.
+    pub(super) fn usual(self) -> Self {
+        let kind = match self.kind {
+            "itimer" => "cpu",
+            kind => kind,
+        };
+        let unit = match self.unit {
+            "ns" => "nanoseconds",
+            "us" | "µs" => "microseconds",
+            "ms" => "milliseconds",
+            "s" => "seconds",
+            "By" => "bytes",
+            unit => unit,
+        };
+        Self { kind, unit }
+    }
+}
+
 /// What a profile of these types is called.
 pub(super) fn name(names: &Names, stated: &str, sample: Type<'_>, period: Type<'_>) -> String {
     let short = format!("{}:{}", sample.kind, sample.unit);
@@ -41,6 +63,7 @@ pub(super) fn name(names: &Names, stated: &str, sample: Type<'_>, period: Type<'
     if !stated.is_empty() {
         return sanitized(stated);
     }
+    let (sample, period) = (sample.usual(), period.usual());
     let kind = sample.kind;
     let known = match kind {
         "cpu" => "process_cpu",
@@ -48,6 +71,8 @@ pub(super) fn name(names: &Names, stated: &str, sample: Type<'_>, period: Type<'
         "wall" => "wall",
         "samples" if period.kind == "wall" => "wall",
         "contentions" | "delay" => "mutex",
+        "alloc" | "live" => "memory",
+        "lock" => "block",
         "goroutine" | "goroutines" => "goroutine",
         "off_cpu" => "off_cpu",
         _ if kind.starts_with("alloc_") || kind.starts_with("inuse_") => "memory",

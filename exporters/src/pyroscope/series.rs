@@ -192,6 +192,8 @@ impl<'a> Named<'a> {
         let stated = attribute(PROFILE_NAME).and_then(Value::as_str).unwrap_or_default();
         let (sample, period) = (text(profile.sample_type), text(profile.period_type));
         let name = naming::name(&config.profile_names, stated, sample, period);
+        let (sample, period) =
+            if stated.is_empty() { (sample.usual(), period.usual()) } else { (sample, period) };
         let has_no_period = period.kind.is_empty() && period.unit.is_empty();
         // Profiles that state their name come from Pyroscope's clients and go on as they are.
         let period =

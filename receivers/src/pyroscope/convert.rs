@@ -10,14 +10,14 @@ use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
 use profpipe_engine::settings::ByteSize;
 use profpipe_formats::pprof::{self, DecodeError};
-use profpipe_formats::report::sample_types;
 use profpipe_profile::{Profiles, merge};
 
 use super::labels::Identity;
-use super::multipart;
+use super::names::{self, SampleTypes};
 use super::push::{Malformed, Series};
 use super::query::{Format, Query};
 use super::text;
+use super::{dotnet, multipart};
 
 /// Why a request is not taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -64,12 +64,13 @@ pub(super) fn push(
         let identity = Identity::of(one.labels)
             .map_err(|Malformed(what)| ConvertError::Invalid(within(what)))?;
         for profile in one.profiles {
-            let decoded = pprof(&profile, left, limit, pay).map_err(|refused| match refused {
-                ConvertError::Invalid(what) => ConvertError::Invalid(within(what)),
-                ConvertError::TooLarge(what) => ConvertError::TooLarge(within(what)),
-                ConvertError::Unsupported(what) => ConvertError::Unsupported(within(what)),
-                ConvertError::Busy => ConvertError::Busy,
-            })?;
+            let decoded =
+                pprof(&profile, left, limit, false, pay).map_err(|refused| match refused {
+                    ConvertError::Invalid(what) => ConvertError::Invalid(within(what)),
+                    ConvertError::TooLarge(what) => ConvertError::TooLarge(within(what)),
+                    ConvertError::Unsupported(what) => ConvertError::Unsupported(within(what)),
+                    ConvertError::Busy => ConvertError::Busy,
+                })?;
             let Some(mut decoded) = decoded else { continue };
             left = left.saturating_sub(decoded_bytes(&decoded));
             identity.put_on(&mut decoded);
@@ -90,7 +91,7 @@ pub(super) fn ingest(
     limit: ByteSize,
     pay: Pay<'_>,
 ) -> Result<Profiles, ConvertError> {
-    let profile = match query.format {
+    let (profile, sample_types) = match query.format {
         Format::Unsupported(name) => {
             return Err(ConvertError::Unsupported(format!(
                 "format {name} is not supported; accepted are pprof (plain, gzip, or as the field \
@@ -113,12 +114,19 @@ pub(super) fn ingest(
             identity(query, name.to_owned(), app)?.put_on(&mut profiles);
             return Ok(profiles);
         }
-        Format::Multipart => body.slice_ref(multipart::profile(content_type, body)?),
-        Format::Pprof => body.clone(),
+        Format::Multipart => {
+            let form = multipart::read(content_type, body)?;
+            (body.slice_ref(form.profile), SampleTypes::read(form.sample_types)?)
+        }
+        Format::Pprof => (body.clone(), SampleTypes::usual()),
     };
-    let Some(mut profiles) = pprof(&profile, limit.0, limit, pay)? else {
+    let is_dotnet = sample_types.is_dotnet(&query.spy);
+    let Some(mut profiles) = pprof(&profile, limit.0, limit, is_dotnet, pay)? else {
         return Ok(Profiles::new());
     };
+    if is_dotnet {
+        names::underscore(&mut profiles);
+    }
     // Agents that do not know the time write one near the epoch.
     const YEAR_1970: u64 = 365 * 86_400 * 1_000_000_000;
     for profile in profiles.profiles_mut() {
@@ -129,7 +137,7 @@ pub(super) fn ingest(
             profile.duration_nano = query.until.saturating_sub(query.from);
         }
     }
-    let name = guess(&profiles);
+    let name = sample_types.name(&profiles);
     identity(query, name, &query.app)?.put_on(&mut profiles);
     Ok(profiles)
 }
@@ -139,12 +147,21 @@ fn pprof(
     profile: &[u8],
     left: u64,
     limit: ByteSize,
+    is_dotnet: bool,
     pay: Pay<'_>,
 ) -> Result<Option<Profiles>, ConvertError> {
     if profile.is_empty() {
         return Ok(None);
     }
-    let plain = decompress(profile, left, limit, pay)?;
+    let mut plain = decompress(profile, left, limit, pay)?;
+    if is_dotnet {
+        if !pay(plain.len()) {
+            return Err(ConvertError::Busy);
+        }
+        if let Some(repaired) = dotnet::with_function_ids(&plain) {
+            plain = repaired.into();
+        }
+    }
     // The tables take about as much again.
     if !pay(plain.len()) {
         return Err(ConvertError::Busy);
@@ -224,31 +241,4 @@ fn identity(query: &Query, name: String, app: &str) -> Result<Identity, Malforme
         labels.push(("app_name".to_owned(), app.to_owned()));
     }
     Identity::of(labels)
-}
-
-/// What a profile without a name is called: by the most telling of its sample types.
-fn guess(profiles: &Profiles) -> String {
-    // In the order of the file, of which the last may count.
-    let kinds: Vec<&str> = sample_types(profiles).into_iter().map(|(kind, _)| kind).collect();
-    let has = |wanted: &dyn Fn(&str) -> bool| kinds.iter().any(|kind| wanted(kind));
-    let name = if has(&|kind| kind == "wall") {
-        "wall"
-    } else if has(&|kind| kind == "cpu") {
-        "process_cpu"
-    } else if has(&|kind| {
-        kind.starts_with("alloc_")
-            || kind.starts_with("inuse_")
-            || matches!(kind, "space" | "objects")
-    }) {
-        "memory"
-    } else if has(&|kind| kind.starts_with("mutex_")) {
-        "mutex"
-    } else if has(&|kind| kind.starts_with("block_")) {
-        "block"
-    } else if has(&|kind| kind == "goroutines") {
-        "goroutines"
-    } else {
-        kinds.last().copied().filter(|kind| !kind.is_empty()).unwrap_or("unknown")
-    };
-    name.to_owned()
 }

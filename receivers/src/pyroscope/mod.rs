@@ -6,9 +6,11 @@
 
 mod config;
 mod convert;
+mod dotnet;
 mod handle;
 mod labels;
 mod multipart;
+mod names;
 mod push;
 mod query;
 mod text;

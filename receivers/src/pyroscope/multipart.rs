@@ -2,16 +2,24 @@
 
 use super::push::Malformed;
 
-/// The field `profile` of a form.
+/// What is used of a form.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Form<'a> {
+    pub(super) profile: &'a [u8],
+    /// What the sample types mean, in JSON.
+    pub(super) sample_types: Option<&'a [u8]>,
+}
+
+/// Reads a form.
 ///
 /// # Errors
 /// If the form is broken, has no such field, or has `prev_profile`: such an agent wants the
 /// difference of two profiles to be computed, which Pyroscope does not do any more either.
-pub(super) fn profile<'a>(content_type: &str, body: &'a [u8]) -> Result<&'a [u8], Malformed> {
+pub(super) fn read<'a>(content_type: &str, body: &'a [u8]) -> Result<Form<'a>, Malformed> {
     let wrong = |what: &str| Malformed(format!("the form {what}"));
     let boundary = boundary(content_type).ok_or_else(|| wrong("names no boundary"))?;
     let delimiter = format!("--{boundary}");
-    let mut found = None;
+    let (mut found, mut sample_types) = (None, None);
     let mut rest = body;
     let first = find(rest, delimiter.as_bytes()).ok_or_else(|| wrong("has no part"))?;
     rest = rest.get(first + delimiter.len()..).unwrap_or_default();
@@ -29,6 +37,7 @@ pub(super) fn profile<'a>(content_type: &str, body: &'a [u8]) -> Result<&'a [u8]
         let content = part.get(split + 4..).unwrap_or_default();
         match field(&head) {
             Some("profile") => found = Some(content),
+            Some("sample_type_config") => sample_types = Some(content),
             Some("prev_profile") if !content.is_empty() => {
                 return Err(wrong(
                     "has a `prev_profile`: unsupported client version, use one that computes \
@@ -38,7 +47,8 @@ pub(super) fn profile<'a>(content_type: &str, body: &'a [u8]) -> Result<&'a [u8]
             _ => {}
         }
     }
-    found.ok_or_else(|| wrong("has no field `profile`"))
+    let profile = found.ok_or_else(|| wrong("has no field `profile`"))?;
+    Ok(Form { profile, sample_types })
 }
 
 fn boundary(content_type: &str) -> Option<&str> {

@@ -161,20 +161,28 @@ struct JsonSample {
 
 /// The content of one field.
 #[derive(Clone, Copy)]
-enum Payload<'a> {
-    Number,
+pub(super) enum Payload<'a> {
+    Number(u64),
+    Fixed,
     Bytes(&'a [u8]),
 }
 
 impl<'a> Payload<'a> {
-    fn bytes(self) -> Result<&'a [u8], Malformed> {
+    pub(super) fn number(self) -> Result<u64, Malformed> {
         match self {
-            Self::Bytes(bytes) => Ok(bytes),
-            Self::Number => Err(Malformed::protobuf("a field has the wrong wire type")),
+            Self::Number(number) => Ok(number),
+            _ => Err(Malformed::protobuf("a field has the wrong wire type")),
         }
     }
 
-    fn message(self) -> Result<Fields<'a>, Malformed> {
+    pub(super) fn bytes(self) -> Result<&'a [u8], Malformed> {
+        match self {
+            Self::Bytes(bytes) => Ok(bytes),
+            _ => Err(Malformed::protobuf("a field has the wrong wire type")),
+        }
+    }
+
+    pub(super) fn message(self) -> Result<Fields<'a>, Malformed> {
         self.bytes().map(Fields)
     }
 
@@ -185,22 +193,31 @@ impl<'a> Payload<'a> {
 }
 
 /// The fields of a message that are still to be read.
-struct Fields<'a>(&'a [u8]);
+pub(super) struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {
-    fn next(&mut self) -> Result<Option<(u64, Payload<'a>)>, Malformed> {
+    pub(super) fn new(message: &'a [u8]) -> Self {
+        Self(message)
+    }
+
+    /// What was not read yet.
+    pub(super) fn rest(&self) -> &'a [u8] {
+        self.0
+    }
+
+    pub(super) fn next(&mut self) -> Result<Option<(u64, Payload<'a>)>, Malformed> {
         if self.0.is_empty() {
             return Ok(None);
         }
         let key = self.varint()?;
         let payload = match key & 7 {
-            0 => self.varint().map(|_| Payload::Number)?,
-            1 => self.take(8).map(|_| Payload::Number)?,
+            0 => Payload::Number(self.varint()?),
+            1 => self.take(8).map(|_| Payload::Fixed)?,
             2 => {
                 let length = self.varint()?;
                 Payload::Bytes(self.take(length)?)
             }
-            5 => self.take(4).map(|_| Payload::Number)?,
+            5 => self.take(4).map(|_| Payload::Fixed)?,
             _ => return Err(Malformed::protobuf("a wire type that is not in use")),
         };
         if key >> 3 == 0 {

@@ -68,6 +68,31 @@ fn processes_of_a_service_are_one_series() {
     assert_eq!(decoded.sample_count(), 1);
 }
 
+/// Scenario: CPU time as async-profiler's OTLP has it, and the same types from Pyroscope's own client.
+/// Guarantees: the words that Pyroscope's clients use; what states its name goes on as it is.
+#[test]
+fn types_are_written_as_pyroscope_writes_them() {
+    let mut batch = Profiles::new();
+    let types = ["itimer", "ns", "itimer", "ns"];
+    let cpu = profile(&mut batch, types, 10, &[(&["a"], &[], 30)]);
+    resource(&mut batch, &[], vec![cpu]);
+    let of = |batch: &Profiles| {
+        let built = build(batch, &Config::default());
+        let decoded = profpipe_formats::pprof::decode(&built.pushes[0].profile).unwrap();
+        let profile = &decoded.resources[0].scopes[0].profiles[0];
+        let text = |of| decoded.dictionary.strings.get(of).to_owned();
+        let (sample, period) = (profile.sample_type, profile.period_type);
+        let types = [sample.kind, sample.unit, period.kind, period.unit].map(text).join(":");
+        (built.pushes[0].labels["__name__"].clone(), types)
+    };
+    let usual = "cpu:nanoseconds:cpu:nanoseconds";
+    assert_eq!(of(&batch), ("process_cpu".to_owned(), usual.to_owned()));
+    let key = batch.dictionary.strings.intern(PROFILE_NAME);
+    let name = batch.dictionary.attributes.intern(key, "own".into(), StringIx::NONE);
+    batch.resources[0].scopes[0].profiles[0].attributes.push(name);
+    assert_eq!(of(&batch), ("own".to_owned(), "itimer:ns:itimer:ns".to_owned()));
+}
+
 /// Scenario: labels of samples: wanted ones, too many different ones, links, one that the series has.
 /// Guarantees: series stay few, values are kept, the labels of the series win.
 #[test]

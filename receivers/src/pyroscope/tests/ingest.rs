@@ -5,12 +5,29 @@ use profpipe_engine::settings::ByteSize;
 use profpipe_profile::Profiles;
 use profpipe_profile::attribute_names::PROFILE_NAME;
 
-use super::{facts, mark, pprof};
+use super::{facts, field, mark, pprof};
 use crate::pyroscope::convert::{self, ConvertError};
 use crate::pyroscope::query::{Format, Query};
 
 const SECOND: u64 = 1_000_000_000;
 const NOW: u64 = 1_800_000_000 * SECOND;
+
+const FORM: &str = "multipart/form-data; boundary=\"zz\"";
+
+/// A part of a form.
+fn part(field: &str, content: &[u8]) -> Vec<u8> {
+    let head = format!(
+        "--zz\r\nContent-Disposition: form-data; name=\"{field}\"; filename=\"f\"\r\n\
+         Content-Type: application/octet-stream\r\n\r\n"
+    );
+    [head.as_bytes(), content, b"\r\n"].concat()
+}
+
+/// A form with a profile, and with what its types mean.
+fn form(profile: &[u8], types: Option<&str>) -> Vec<u8> {
+    let types = types.map(|types| part("sample_type_config", types.as_bytes()));
+    [types.unwrap_or_default(), part("profile", profile), b"--zz--\r\n".to_vec()].concat()
+}
 
 fn query(text: &str, content_type: &str) -> Query {
     Query::parse(text, content_type, NOW).unwrap()
@@ -120,14 +137,7 @@ fn pprof_is_taken_raw_and_in_a_form() {
     assert_eq!(facts(&batch, "pyroscope_spy").1, ["gospy"]);
     assert_eq!(batch.iter().next().unwrap().2.time_unix_nano, 10 * SECOND);
     assert_eq!(mark(&batch, PROFILE_NAME), Some("process_cpu"));
-    let part = |field: &str, content: &[u8]| {
-        let head = format!(
-            "--zz\r\nContent-Disposition: form-data; name=\"{field}\"; filename=\"f\"\r\n\
-             Content-Type: application/octet-stream\r\n\r\n"
-        );
-        [head.as_bytes(), content, b"\r\n"].concat()
-    };
-    let form = "multipart/form-data; boundary=\"zz\"";
+    let form = FORM;
     let body = [part("sample_type_config", b"{}"), part("profile", &profile), b"--zz--".to_vec()];
     assert_eq!(facts(&ingest(name, form, &body.concat()).unwrap(), "").0, 7);
     let body = [part("profile", &profile), part("prev_profile", b"x"), b"--zz--\r\n".to_vec()];
@@ -138,4 +148,94 @@ fn pprof_is_taken_raw_and_in_a_form() {
     }
     assert_eq!(ingest("name=a&format=pprof", "", b"").unwrap().sample_count(), 0);
     assert!(matches!(ingest("name=a&format=pprof", "", b"no"), Err(ConvertError::Invalid(_))));
+}
+
+/// A pprof profile without samples of these types: nothing but its header.
+fn types_only(kinds: &[&str]) -> Vec<u8> {
+    let mut profile = field(6, b"");
+    for (at, kind) in (1..).zip(kinds) {
+        profile.extend(field(1, &[8, at]));
+        profile.extend(field(6, kind.as_bytes()));
+    }
+    profile
+}
+
+/// Scenario: profiles of agents by their sample types alone, and with what a form says of them.
+/// Guarantees: Pyroscope's names; a form's own words go before the usual ones, for all types.
+#[test]
+fn profiles_are_called_what_their_agents_mean() {
+    let none = "";
+    let block = r#"{"contentions":{"display-name":"block_count","units":"lock_samples"},
+                    "delay":{"display-name":"block_duration","cumulative":true}}"#;
+    let mutex = block.replace("block_", "mutex_");
+    for (kinds, config, wanted) in [
+        (&["contentions", "delay"][..], block, "block"),
+        (&["contentions", "delay"], &mutex, "mutex"),
+        (&["contentions", "delay"], none, "mutex"),
+        (&["contentions", "delay"], "{}", "delay"),
+        (&["contentions", "delay"], r#"{"delay":null}"#, "delay"),
+        (&["contentions", "delay"], "null", "mutex"),
+        (&["goroutine"], none, "goroutines"),
+        (&["goroutine"], r#"{"goroutine":{"display-name":"goroutines"}}"#, "goroutines"),
+        (&["goroutine"], "{}", "goroutine"),
+        (&["samples", "cpu"], none, "process_cpu"),
+        (&["samples"], none, "process_cpu"),
+        (&["sample", "wall"], none, "wall"),
+        (&["cpu", "wall"], none, "wall"),
+        (&["objects", "space"], none, "memory"),
+        (&["my_inuse_things"], none, "memory"),
+        (&["exceptions"], none, "exceptions"),
+        (&["x"], r#"{"x":{"display-name":"cpu"}}"#, "process_cpu"),
+    ] {
+        let form = form(&types_only(kinds), Some(config));
+        let batch = ingest("name=a&spyName=gospy", FORM, &form).unwrap();
+        assert_eq!(mark(&batch, PROFILE_NAME), Some(wanted), "{kinds:?} {config}");
+    }
+    for wrong in ["{", "[]", r#"{"delay":3}"#] {
+        let refused = ingest("name=a", FORM, &form(&types_only(&["delay"]), Some(wrong)));
+        let refused = refused.unwrap_err().to_string();
+        assert!(refused.starts_with("the field sample_type_config is not JSON"), "{refused}");
+    }
+}
+
+/// Scenario: profiles of .NET's agent: types with hyphens, functions without ids; the same from others.
+/// Guarantees: types as all others have them, every function its name; others are refused as before.
+#[test]
+fn dotnet_is_understood() {
+    let kinds = ["alloc-samples", "alloc-size"];
+    for (query, config, wanted) in [
+        ("name=a&spyName=dotnetspy", None, "memory"),
+        ("name=a", Some(r#"{"inuse-space":{}}"#), "memory"),
+        ("name=a&spyName=gospy", None, "alloc-size"),
+    ] {
+        let batch = ingest(query, FORM, &form(&types_only(&kinds), config)).unwrap();
+        assert_eq!(mark(&batch, PROFILE_NAME), Some(wanted), "{query}");
+        let strings = &batch.dictionary.strings;
+        let mut kinds = batch.iter().map(|(_, _, profile)| strings.get(profile.sample_type.kind));
+        let hyphen = if wanted == "memory" { "_" } else { "-" };
+        assert!(kinds.all(|kind| kind.contains(hyphen)), "{query}");
+    }
+    // Functions 1 and 2 by name, locations 7 and 300, whose lines name functions of these ids.
+    let mut profile = types_only(&["cpu", "main", "leaf"]);
+    let location = |id: &[u8]| {
+        let line = [&[8][..], id].concat();
+        field(4, &[&[8][..], id, &field(4, &line)].concat())
+    };
+    profile.extend([location(&[7]), location(&[0xac, 2])].concat());
+    profile.extend([field(5, &[16, 2]), field(5, &[16, 3])].concat());
+    // The types beside `cpu` have values, too.
+    profile.extend(field(2, &[&field(1, &[0xac, 2, 7])[..], &field(2, &[5, 0, 0])].concat()));
+    let batch = ingest("name=a&format=pprof&spyName=dotnetspy", "", &profile).unwrap();
+    let tables = &batch.dictionary;
+    let sample = batch.iter().next().unwrap().2.samples.iter().next().unwrap();
+    let names: Vec<&str> = tables
+        .stacks
+        .get(sample.stack)
+        .iter()
+        .map(|at| tables.functions.get(tables.locations.get(*at).lines[0].function).name)
+        .map(|name| tables.strings.get(name))
+        .collect();
+    assert_eq!(names, ["leaf", "main"]);
+    let refused = ingest("name=a&format=pprof&spyName=gospy", "", &profile).unwrap_err();
+    assert!(refused.to_string().contains("a function has the id 0"), "{refused}");
 }

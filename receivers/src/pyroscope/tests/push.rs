@@ -71,7 +71,7 @@ proptest! {
         if let Ok(series) = decode(&bytes) {
             let _ = push(series, LIMIT, &mut |_| true);
         }
-        let _ = crate::pyroscope::multipart::profile("multipart/form-data; boundary=a", &bytes);
+        let _ = crate::pyroscope::multipart::read("multipart/form-data; boundary=a", &bytes);
         let text = String::from_utf8_lossy(&bytes);
         let _ = crate::pyroscope::query::Query::parse(&text, "", 7);
     }
