@@ -119,8 +119,10 @@ fn keys_without_effect_are_told() {
             "{key}\n{found}"
         );
     }
-    let found = warnings("cors: {allowed_origins: ['*']}", "", "", "");
+    let found = warnings("cors: {allowed_origins: ['*'], max_age: 60}", "", "", "");
     assert_eq!(found.lines().count(), 1, "only what otlp_grpc has: {found}");
+    let found = warnings("cors: {allowed_origins: ['*']}", "", "", "");
+    assert!(found.contains("http::cors: without `max_age` browsers ask again"), "{found}");
 }
 
 /// Scenario: every file in `config-examples`, in an empty environment.

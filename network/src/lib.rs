@@ -2,6 +2,7 @@
 //!
 //! Receivers that listen and exporters that send share these; none of it knows a component.
 
+mod authority_leaf;
 pub mod client;
 mod endpoint;
 pub mod grpc;

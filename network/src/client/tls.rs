@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use profpipe_engine::component::Error;
 use profpipe_engine::settings::Secret;
+use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
@@ -15,6 +16,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::authority_leaf::ServerVerifier;
 use crate::settings::{ClientTls, TlsVersion, reload_interval};
 use crate::watched_files::WatchedFiles;
 
@@ -93,7 +95,18 @@ fn config(settings: &ClientTls, protocols: &[Vec<u8>]) -> Result<Arc<ClientConfi
     let builder = if settings.insecure_skip_verify {
         builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyServer(provider)))
     } else {
-        builder.with_root_certificates(roots(settings)?)
+        let (roots, authorities) = roots(settings)?;
+        match authorities.is_empty() {
+            true => builder.with_root_certificates(roots),
+            false => {
+                let strict = WebPkiServerVerifier::builder_with_provider(roots.into(), provider);
+                let strict = strict.build().map_err(|cause| {
+                    Error::with_source("these authorities cannot be used", cause)
+                })?;
+                let verifier = ServerVerifier { strict, authorities };
+                builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
+            }
+        }
     };
     let certificate = text(&settings.cert_file, &settings.cert_pem)?;
     let key = text(&settings.key_file, &settings.key_pem)?;
@@ -113,22 +126,24 @@ fn config(settings: &ClientTls, protocols: &[Vec<u8>]) -> Result<Arc<ClientConfi
     Ok(Arc::new(config))
 }
 
-/// Who may sign the server's certificate.
-fn roots(settings: &ClientTls) -> Result<RootCertStore, Error> {
+/// Who may sign the server's certificate, and which of these the configuration names.
+fn roots(settings: &ClientTls) -> Result<(RootCertStore, Vec<CertificateDer<'static>>), Error> {
     let mut roots = RootCertStore::empty();
+    let mut named = Vec::new();
     let own = text(&settings.ca_file, &settings.ca_pem)?;
     if own.is_none() || settings.include_system_ca_certs_pool {
         let system = rustls_native_certs::load_native_certs();
         roots.add_parsable_certificates(system.certs);
     }
     if let Some((text, of)) = own {
-        for certificate in certificates(&text, &of)? {
-            roots.add(certificate).map_err(|cause| {
+        named = certificates(&text, &of)?;
+        for certificate in &named {
+            roots.add(certificate.clone()).map_err(|cause| {
                 Error::with_source(format!("{of} has a certificate that cannot be used"), cause)
             })?;
         }
     }
-    Ok(roots)
+    Ok((roots, named))
 }
 
 /// The content of a file, or what the configuration holds in its place, and how to call it.

@@ -62,7 +62,8 @@ pub(super) async fn serve(
         drop(alive);
         return Ok(Box::pin(health.answer(&head, body)).await.map(Either::Right));
     }
-    let cors = shared.settings.cors.as_ref().filter(|_| transport == Transport::Http);
+    let cors = shared.settings.cors.as_ref();
+    let cors = cors.filter(|cors| transport == Transport::Http && !cors.allowed_origins.is_empty());
     if let Some(reply) = cors.and_then(|cors| cors::preflight(cors, &head)) {
         drop(alive);
         drain_body(&head, body).await;

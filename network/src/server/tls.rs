@@ -11,6 +11,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
 
+use crate::authority_leaf::ClientVerifier;
 use crate::settings::reload_interval;
 use crate::settings::server::{ServerTls, TlsVersion};
 use crate::watched_files::WatchedFiles;
@@ -63,17 +64,19 @@ fn read(settings: &ServerTls) -> Result<Arc<ServerConfig>, Error> {
         None => builder.with_no_client_auth(),
         Some(file) => {
             let mut roots = RootCertStore::empty();
-            for authority in certificates(&contents("client_ca_file", file)?, file)? {
-                roots.add(authority).map_err(|error| {
+            let authorities = certificates(&contents("client_ca_file", file)?, file)?;
+            for authority in &authorities {
+                roots.add(authority.clone()).map_err(|error| {
                     wrong(&format!("client_ca_file {file} is not an authority"), error)
                 })?;
             }
-            let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider)
+            let strict = WebPkiClientVerifier::builder_with_provider(roots.into(), provider)
                 .build()
                 .map_err(|error| {
                     Error::with_source(format!("tls: client_ca_file {file}"), error)
                 })?;
-            builder.with_client_cert_verifier(verifier)
+            let verifier = ClientVerifier { strict, authorities };
+            builder.with_client_cert_verifier(Arc::new(verifier))
         }
     };
     let (chain, chain_name) = match (&settings.cert_pem, &settings.cert_file) {

@@ -225,6 +225,15 @@ impl ServerSettings {
         for key in &self.ignored {
             advice.push(&format!("{prefix}{key}"), NO_EFFECT);
         }
+        let Some(cors) = &self.cors else { return };
+        if cors.allowed_origins.is_empty() {
+            let message = "`allowed_origins` is empty, so no page of another site may send";
+            advice.push(&format!("{prefix}cors"), message);
+        } else if cors.max_age == 0 {
+            let message = "without `max_age` browsers ask again before nearly every request; set how \
+                           many seconds they remember what they may send";
+            advice.push(&format!("{prefix}cors"), message);
+        }
     }
 
     /// Encrypted, and the sender is known by credentials or by its certificate.
@@ -391,7 +400,7 @@ macro_rules! server_config {
                     ("write_timeout", self.write_timeout != usual.write_timeout),
                 ];
                 $crate::settings::server::ServerSettings {
-                    cors: self.cors.clone().filter(|cors| !cors.allowed_origins.is_empty()),
+                    cors: self.cors.clone(),
                     ignored: $crate::settings::server::ignored(&ignored, self.tls.as_ref()),
                     endpoint: self.endpoint.clone(),
                     tls: self.tls.clone(),

@@ -124,6 +124,63 @@ async fn who_is_trusted() {
     assert_eq!(server.seen().len(), 4);
 }
 
+/// An authority's own certificate, for `localhost`, changed so.
+fn own(change: impl FnOnce(&mut CertificateParams)) -> Identity {
+    let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    change(&mut params);
+    let key = KeyPair::generate().unwrap();
+    Identity { certificate: params.self_signed(&key).unwrap(), key }
+}
+
+/// Scenario: servers whose certificate is that of an authority, as `openssl req -x509` makes them: the
+/// one that is trusted, one that a trusted authority signed; another one, one past its date, one for
+/// another name, one that is for clients, one that the trusted authority may not sign.
+/// Guarantees: the first two are trusted, as Go does, over every version; the others are not, whatever
+/// says so.
+#[tokio::test]
+async fn authorities_as_servers() {
+    let trusted = |identity: &Identity| ClientTls {
+        ca_pem: Some(Secret::new(identity.certificate.pem())),
+        ..ClientTls::default()
+    };
+    let good = own(|_| {});
+    for versions in [&TLS12, &TLS13] {
+        let server = serve(&good, None, versions).await;
+        assert_eq!(problem(trusted(&good), &server, "localhost").await, None);
+        assert!(problem(trusted(&own(|_| {})), &server, "localhost").await.is_some());
+        assert!(problem(trusted(&good), &server, "127.0.0.1").await.is_some());
+        assert!(problem(ClientTls::default(), &server, "localhost").await.is_some());
+    }
+    let ours = Authority::new("ours");
+    let is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let signed = ours.sign("localhost", |params| params.is_ca = is_ca.clone());
+    let server = serve(&signed, None, rustls::ALL_VERSIONS).await;
+    assert_eq!(problem(trusting(&ours), &server, "localhost").await, None);
+    let theirs = Authority::new("ours");
+    let error = problem(trusting(&theirs), &server, "localhost").await.unwrap();
+    assert!(!error.contains("safe"), "the name alone is not a signature: {error}");
+    for bad in [
+        own(|params| params.not_after = rcgen::date_time_ymd(2001, 1, 1)),
+        own(|params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth]),
+    ] {
+        let server = serve(&bad, None, rustls::ALL_VERSIONS).await;
+        assert!(problem(trusted(&bad), &server, "localhost").await.is_some());
+        assert!(server.seen().is_empty());
+    }
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = is_ca.clone();
+    params.name_constraints = Some(rcgen::NameConstraints {
+        permitted_subtrees: vec![rcgen::GeneralSubtree::DnsName("example.com".to_owned())],
+        excluded_subtrees: Vec::new(),
+    });
+    let key = KeyPair::generate().unwrap();
+    let narrow = Authority(CertifiedIssuer::self_signed(params, key).unwrap());
+    let signed = narrow.sign("localhost", |params| params.is_ca = is_ca);
+    let server = serve(&signed, None, rustls::ALL_VERSIONS).await;
+    assert!(problem(trusting(&narrow), &server, "localhost").await.is_some());
+}
+
 /// Scenario: a certificate that is past its date, and one that is not yet valid.
 /// Guarantees: refused, with the reason.
 #[tokio::test]

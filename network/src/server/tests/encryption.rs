@@ -117,6 +117,40 @@ async fn clients_show_certificates() {
     }
 }
 
+/// Scenario: clients that show the certificate of an authority as their own: the one that is trusted,
+/// with and without a purpose, and others.
+/// Guarantees: the first is served, as Go does; one for servers only and others are not.
+#[tokio::test]
+async fn clients_show_certificates_of_authorities() {
+    let directory = tempfile::tempdir().unwrap();
+    let own = |purposes: &[rcgen::ExtendedKeyUsagePurpose]| {
+        let mut params = CertificateParams::new(vec!["agent".to_owned()]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.extended_key_usages = purposes.to_vec();
+        let key = KeyPair::generate().unwrap();
+        (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
+    };
+    let servers = own(&[rcgen::ExtendedKeyUsagePurpose::ServerAuth]);
+    let (good, other) = (own(&[]), own(&[]));
+    let ours = authority();
+    let mut settings = encrypted(directory.path(), &ours);
+    settings.tls.as_mut().unwrap().client_ca_file =
+        Some(write(directory.path(), "ca.pem", &format!("{}{}", good.0, servers.0)));
+    let server = start(settings);
+    let to = server.address;
+    let stream = connect(to, &ours, Some(good), b"http/1.1").await.unwrap();
+    assert_eq!(ask_over(stream, "POST", "/echo", &[], b"x").await.status, 200);
+    for identity in [other, servers] {
+        let Ok(mut stream) = connect(to, &ours, Some(identity), b"http/1.1").await else {
+            continue;
+        };
+        let mut answer = Vec::new();
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let _ = stream.write_all(b"POST /echo HTTP/1.1\r\nhost: x\r\n\r\n").await;
+        assert!(stream.read_to_end(&mut answer).await.is_err() || answer.is_empty());
+    }
+}
+
 /// Scenario: a certificate is replaced by one of another authority, then by nonsense.
 /// Guarantees: new connections get the new one; nonsense changes nothing.
 #[tokio::test]
