@@ -40,6 +40,8 @@ pub(super) fn protocol(settings: &ServerSettings) -> Builder<TokioExecutor> {
         .max_headers(MAX_HEADERS)
         // A reader below takes care of it, and distinguishes a slow header from a quiet connection.
         .header_read_timeout(None)
+        // A client may say that it sends nothing more, and still wait for its answer.
+        .half_close(true)
         .keep_alive(settings.keep_alive)
         .max_buf_size(64 << 10);
     builder

@@ -1,12 +1,14 @@
 //! Connections that do nothing, too much, or nonsense.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use super::support::{ask, collect, http2, raw, request, settings, start};
+use super::support::{Echo, ask, collect, http2, raw, request, settings, setup, start, start_with};
 
 /// Scenario: clients that connect and say nothing, send half a header, send nonsense, or too many
 /// headers.
@@ -90,4 +92,24 @@ async fn connections_are_limited() {
     drop(first);
     assert_eq!(timeout(Duration::from_secs(5), third).await.unwrap().unwrap(), 200);
     drop(second);
+}
+
+/// Scenario: a client says that it sends nothing more, as old proxies and `nc -N` do, while its request
+/// waits.
+/// Guarantees: it is answered all the same, and the connection ends.
+#[tokio::test]
+async fn half_closed_connections_are_answered() {
+    let gate = Arc::new(Semaphore::new(0));
+    let echo = Arc::new(Echo { gate: Some(Arc::clone(&gate)), ..Echo::default() });
+    let server = start_with(settings(), Arc::clone(&echo), &setup());
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    let request = b"POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\nhello";
+    stream.write_all(request).await.unwrap();
+    stream.shutdown().await.unwrap();
+    echo.begun.notified().await;
+    gate.add_permits(1);
+    let mut answer = String::new();
+    let read = stream.read_to_string(&mut answer);
+    timeout(Duration::from_secs(30), read).await.unwrap().unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("hello"), "{answer}");
 }

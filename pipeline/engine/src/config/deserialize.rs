@@ -43,6 +43,14 @@ impl<'a> Reader<'a, '_> {
         }
     }
 
+    /// The text of a scalar, or of the variable that stands here, whatever is in it.
+    fn text(&self) -> Result<&'a str, Fault> {
+        match &self.node.referenced {
+            Some(text) => Ok(text),
+            None => Ok(&self.scalar("a text")?.text),
+        }
+    }
+
     fn entries(&self) -> Result<&'a [Entry], Fault> {
         match &self.node.content {
             Content::Map(entries) => Ok(entries),
@@ -160,7 +168,7 @@ impl<'de> de::Deserializer<'de> for Reader<'_, '_> {
     }
 
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        let visited = visitor.visit_str(&self.scalar("a text")?.text);
+        let visited = visitor.visit_str(self.text()?);
         visited.map_err(|fault: Fault| fault.locate(self.trail, &self.node.mark))
     }
 
@@ -169,7 +177,7 @@ impl<'de> de::Deserializer<'de> for Reader<'_, '_> {
     }
 
     fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        visitor.visit_bytes(self.scalar("a text")?.text.as_bytes())
+        visitor.visit_bytes(self.text()?.as_bytes())
     }
 
     fn deserialize_byte_buf<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {

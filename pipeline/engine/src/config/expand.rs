@@ -1,9 +1,10 @@
-//! References to the environment inside scalars: `${env:NAME}`, `${NAME}`, `${env:NAME:-default}`.
+//! References inside scalars: `${env:NAME}`, `${NAME}`, `${env:NAME:-default}`, `${file:PATH}`.
 //!
 //! The rules are the Collector's. `$$` is a dollar sign; `$NAME` without braces is left alone; the
 //! default holds only where the variable is not set; a variable that is not set and has no default
 //! is empty, with a warning. A scalar that is one reference and nothing else gets its type like a
-//! plain scalar, and may be a whole list or map; keys are never touched. What a variable holds is
+//! plain scalar, and may be a whole list or map; where a text is wanted it is the text that the variable
+//! or file holds, even if that looks like a number, a list or nothing. Keys are never touched. What a variable holds is
 //! not searched for further references: it may be a password with a dollar sign.
 
 use super::error::ConfigError;
@@ -52,7 +53,10 @@ impl Walk<'_> {
             }
             Content::Scalar(scalar) if scalar.text.contains('$') => {
                 match self.scalar(scalar, &node.mark) {
-                    Ok(content) => node.content = content,
+                    Ok((content, referenced)) => {
+                        node.content = content;
+                        node.referenced = referenced;
+                    }
                     Err(message) => {
                         let path = join("", &self.path);
                         self.errors.push(ConfigError::at(&node.mark, path, message));
@@ -63,21 +67,28 @@ impl Walk<'_> {
         }
     }
 
-    fn scalar(&mut self, scalar: &Scalar, mark: &Mark) -> Result<Content, String> {
+    /// What a scalar is with its references replaced, and the text that it is if it is one reference.
+    fn scalar(
+        &mut self,
+        scalar: &Scalar,
+        mark: &Mark,
+    ) -> Result<(Content, Option<Box<str>>), String> {
         let whole = scalar.text.starts_with("${")
             && closing(&scalar.text, 0).is_some_and(|end| end + 1 == scalar.text.len());
         let text = self.text(&scalar.text, mark, 0)?;
         if !whole {
             let plain = scalar.plain && !scalar.text.contains("${");
-            return Ok(Content::Scalar(Scalar { text, plain, begins: None }));
+            return Ok((Content::Scalar(Scalar { text, plain, begins: None }), None));
         }
+        // Nothing at all is as if it were not written.
+        let referenced = (!text.is_empty()).then(|| text.as_str().into());
         if (text.starts_with(['[', '{']) || text.contains('\n'))
             && let Ok(node) = yaml::parse(&text, None, &mut Vec::new())
             && !matches!(node.content, Content::Scalar(_))
         {
-            return Ok(relocate(node.content, mark));
+            return Ok((relocate(node.content, mark), referenced));
         }
-        Ok(Content::Scalar(Scalar { text, plain: true, begins: None }))
+        Ok((Content::Scalar(Scalar { text, plain: true, begins: None }), referenced))
     }
 
     fn text(&mut self, text: &str, mark: &Mark, depth: usize) -> Result<String, String> {
@@ -115,8 +126,13 @@ impl Walk<'_> {
             None => (body, None),
         };
         let name = name.strip_prefix("env:").unwrap_or(name);
+        if let Some(path) = name.strip_prefix("file:") {
+            return file(path);
+        }
         if let Some((scheme, _)) = name.split_once(':') {
-            return Err(format!("`${{{scheme}:…}}` is not supported; use `${{env:NAME}}`"));
+            return Err(format!(
+                "`${{{scheme}:…}}` is not supported; use `${{env:NAME}}` or `${{file:PATH}}`"
+            ));
         }
         let well_formed = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
             && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
@@ -135,6 +151,20 @@ impl Walk<'_> {
             }
         }
     }
+}
+
+/// What a file holds, without the line end that editors put after it.
+fn file(path: &str) -> Result<String, String> {
+    use std::io::Read as _;
+    let cannot = |cause: std::io::Error| format!("cannot read the file {path}: {cause}");
+    let mut text = String::new();
+    let opened = std::fs::File::open(path).map_err(cannot)?;
+    opened.take(MAX_BYTES as u64 + 1).read_to_string(&mut text).map_err(cannot)?;
+    if text.len() > MAX_BYTES {
+        return Err(format!("the file {path} is longer than {MAX_BYTES} bytes"));
+    }
+    let line = text.strip_suffix('\n').unwrap_or(&text);
+    Ok(line.strip_suffix('\r').unwrap_or(line).to_owned())
 }
 
 /// Where the `${` at `start` ends, with references inside it skipped.

@@ -197,7 +197,9 @@ impl Text {
         let node = yaml::parse(&text, source, errors)?;
         match node.content {
             Content::Map(_) => Ok(node),
-            _ if node.is_null() => Ok(Node { mark, content: Content::Map(Vec::new()) }),
+            _ if node.is_null() => {
+                Ok(Node { mark, content: Content::Map(Vec::new()), referenced: None })
+            }
             _ => {
                 let message = format!("a configuration is a map, not {}", node.describe());
                 Err(ConfigError::at(&mark, "", message))
@@ -232,7 +234,7 @@ fn single(keys: &[&str], value: &str, source: &str) -> Result<Node, ConfigError>
     forget_lines(&mut node, &mark);
     for key in keys.iter().rev() {
         let entry = Entry { key: (*key).to_owned(), mark: mark.clone(), value: node };
-        node = Node { mark: mark.clone(), content: Content::Map(vec![entry]) };
+        node = Node { mark: mark.clone(), content: Content::Map(vec![entry]), referenced: None };
     }
     Ok(node)
 }
@@ -258,6 +260,8 @@ struct Table {
     nodes: Vec<Node>,
     /// By path: the mark of the key and the mark of its value.
     keys: HashMap<Vec<String>, (Mark, Mark)>,
+    /// By path: the text of a variable that looks like a map.
+    referenced: HashMap<Vec<String>, Box<str>>,
 }
 
 /// A layer as figment wants it.
@@ -296,8 +300,16 @@ fn into_dict(node: Node, path: &mut Vec<String>, table: &mut Table) -> Dict {
         table.keys.insert(path.clone(), (entry.mark, entry.value.mark.clone()));
         let value = match &entry.value.content {
             // Null over a section resets it to its defaults, as in the Collector.
-            Content::Scalar(scalar) if scalar.is_null() => Value::Empty(Tag::Default, Empty::None),
-            Content::Map(_) => Value::Dict(Tag::Default, into_dict(entry.value, path, table)),
+            Content::Scalar(scalar) if scalar.is_null() && entry.value.referenced.is_none() => {
+                Value::Empty(Tag::Default, Empty::None)
+            }
+            Content::Map(_) => {
+                match &entry.value.referenced {
+                    Some(text) => table.referenced.insert(path.clone(), text.clone()),
+                    None => table.referenced.remove(path),
+                };
+                Value::Dict(Tag::Default, into_dict(entry.value, path, table))
+            }
             _ => {
                 table.nodes.push(entry.value);
                 Value::Num(Tag::Default, Num::USize(table.nodes.len() - 1))
@@ -326,9 +338,13 @@ fn from_value(value: &Value, path: &mut Vec<String>, table: &Table) -> Node {
             }
             // Figment sorts by key; people read in the order of the file.
             entries.sort_by_key(|entry| (entry.mark.line, entry.mark.column));
-            Node { mark, content: Content::Map(entries) }
+            Node {
+                mark,
+                content: Content::Map(entries),
+                referenced: table.referenced.get(path).cloned(),
+            }
         }
         Value::Num(_, Num::USize(at)) => table.nodes.get(*at).cloned().unwrap_or_default(),
-        _ => Node { mark, content: Content::default() },
+        _ => Node { mark, content: Content::default(), referenced: None },
     }
 }

@@ -19,6 +19,9 @@ pub(crate) struct Mark {
 pub(crate) struct Node {
     pub(crate) mark: Mark,
     pub(crate) content: Content,
+    /// What the variable or file held that this stands for, if it is one reference and nothing else:
+    /// where a text is wanted it is that, whatever it looks like.
+    pub(crate) referenced: Option<Box<str>>,
 }
 
 /// What a value is, before anybody wants it as a type.

@@ -53,7 +53,11 @@ impl Section {
         };
         let (ours, rest) = entries.iter().cloned().partition(|entry| taken(&entry.key));
         let part = |entries| {
-            let node = Node { mark: self.node.mark.clone(), content: Content::Map(entries) };
+            let node = Node {
+                mark: self.node.mark.clone(),
+                content: Content::Map(entries),
+                referenced: None,
+            };
             Self { node, path: self.path.clone() }
         };
         (part(rest), part(ours))

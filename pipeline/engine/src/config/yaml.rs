@@ -134,7 +134,7 @@ impl Builder {
                     && span.start.col() + length == span.end.col();
                 let begins = is_same.then_some(quote as u32);
                 let content = Content::Scalar(Scalar { text: text.into_owned(), plain, begins });
-                self.place(Node { mark, content }, anchor, 1)
+                self.place(Node { mark, content, referenced: None }, anchor, 1)
             }
             Event::SequenceStart(_, anchor, _) => self.begin(mark, Content::List(vec![]), anchor),
             Event::MappingStart(_, anchor, _) => self.begin(mark, Content::Map(vec![]), anchor),
@@ -163,7 +163,7 @@ impl Builder {
             return Err(self.error(&mark, "a key must be a word, not a list or a map"));
         }
         self.open.push(Open {
-            node: Node { mark, content },
+            node: Node { mark, content, referenced: None },
             anchor,
             key: None,
             merges: Vec::new(),

@@ -13,6 +13,7 @@
 
 mod output;
 mod read;
+mod surrogates;
 mod write;
 
 pub(super) use read::to_protobuf;

@@ -8,6 +8,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Seq
 
 use super::camel_case;
 use super::output::Output;
+use super::surrogates;
 use crate::otlp::budget::Room;
 use crate::otlp::error::DecodeError;
 use crate::otlp::schema::{self, Field, Kind, Message};
@@ -37,6 +38,10 @@ fn read(json: &[u8], out: &mut Output<'_>) -> Result<(), serde_json::Error> {
     // A text with escapes is copied, into a buffer that doubles, and once more if it is base64.
     out.ask::<serde_json::Error>(longest_text(json).saturating_mul(3))?;
     out.spare::<serde_json::Error>(json.len() / 4)?;
+    if surrogates::is_needed(json) {
+        out.ask::<serde_json::Error>(json.len())?;
+    }
+    let json = &*surrogates::mended(json);
     let mut deserializer = serde_json::Deserializer::from_slice(json);
     MessageSeed { message: &schema::REQUEST, out }.deserialize(&mut deserializer)?;
     deserializer.end()
