@@ -1,5 +1,6 @@
 //! The `profpipe` program: reads the command line, runs one command, sets the exit code.
 
+mod account;
 mod cli;
 mod commands;
 mod files;

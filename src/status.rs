@@ -12,6 +12,7 @@ use profpipe::metric_names::{file, overhead};
 use profpipe::telemetry::{Metrics, names};
 use tracing_subscriber::fmt::MakeWriter;
 
+use crate::account::Waiting;
 use crate::usage::Usage;
 
 /// How often the line on a terminal is renewed.
@@ -101,6 +102,8 @@ pub(crate) struct Status {
     started: Instant,
     usage: Usage,
     last: Reading,
+    /// What waits in queues on disk at the end, for people.
+    waiting: Option<String>,
 }
 
 /// The counters at one moment.
@@ -116,7 +119,7 @@ impl Status {
         let mut usage = Usage::new();
         let now = Instant::now();
         let last = Reading { at: now, samples: 0, cpu: usage.read().cpu };
-        Self { screen, metrics, destination, started: now, usage, last }
+        Self { screen, metrics, destination, started: now, usage, last, waiting: None }
     }
 
     /// Tells for ever.
@@ -141,6 +144,17 @@ impl Status {
         self.destination = destination;
     }
 
+    /// What waits in queues on disk at the end.
+    pub(crate) fn leaves(&mut self, queues: &Waiting) {
+        let of_place = queues.iter().flat_map(|(_, destinations)| destinations);
+        let records: u64 = of_place.map(|(_, pending)| pending.records).sum();
+        if records > 0 {
+            let plural = if records == 1 { "" } else { "es" };
+            self.waiting =
+                Some(format!("{records} batch{plural} wait in queues for the next start"));
+        }
+    }
+
     /// Takes the line away and says how it went.
     pub(crate) fn finish(&self) {
         if self.screen.is_terminal() {
@@ -156,6 +170,9 @@ impl Status {
         );
         if let Some(destination) = &self.destination {
             line.push_str(&format!(" in {destination}"));
+        }
+        if let Some(waiting) = &self.waiting {
+            line.push_str(&format!("; {waiting}"));
         }
         tracing::info!("{line}");
     }

@@ -294,3 +294,52 @@ fn queues_outlive_reloads() {
     sink.end();
     check(&seen, &arrived(&out));
 }
+
+/// Scenario: a reload that changes the level and the encoding of the log, and removes an exporter that has
+/// delivered.
+/// Guarantees: the level changes; it is said that the encoding waits for a restart; the series of the
+/// exporter are gone.
+#[test]
+fn what_a_reload_can_and_cannot_do_is_said() {
+    let directory = tempfile::tempdir().unwrap();
+    let (to, metrics) = (free_address(), free_address());
+    let config = |exporter: &str, logs: &str| {
+        format!(
+            "receivers: {{otlp: {{protocols: {{http: {{endpoint: '{to}'}}}}}}}}\n\
+             exporters: {{file/{exporter}: {{path: {exporter}, format: otlp}}}}\n\
+             service: {{telemetry: {{logs: {{{logs}}}, metrics: {{readers: [{{pull: {{exporter: \
+             {{prometheus: {{host: 127.0.0.1, port: {}}}}}}}}}]}}}}, pipelines: {{profiles: \
+             {{receivers: [otlp], exporters: [file/{exporter}]}}}}}}\n",
+            metrics.port()
+        )
+    };
+    let file = directory.path().join("gateway.yaml");
+    std::fs::write(&file, config("one", "level: info")).unwrap();
+    let mut gateway = Running::start(directory.path(), "gateway.yaml");
+    assert_eq!(send(to, &request(7)), Answer::Taken);
+    std::fs::write(&file, config("two", "level: warn, encoding: json")).unwrap();
+    gateway.signal(Signal::HUP);
+    gateway.read_until("a change of encoding needs a restart");
+    // A line of the old level is not there any more; what is wrong still is.
+    std::fs::write(&file, "receivers: {otlp: {protocol: }}").unwrap();
+    gateway.signal(Signal::HUP);
+    let mut said = String::new();
+    while !said.contains("the new configuration is not used") {
+        assert!(gateway.1.read_line(&mut said).unwrap() > 0, "it ended: {said}");
+    }
+    assert!(!said.contains("Ctrl-C stops"), "{said}");
+    let series = || {
+        let mut stream = TcpStream::connect(metrics).unwrap();
+        let request = "GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while series().contains("file/one") && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let now = series();
+    assert!(now.contains("file/two") && !now.contains("file/one"), "{now}");
+}

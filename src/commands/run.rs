@@ -5,6 +5,7 @@
 //! the new one starts, on the same sockets and durable queues, while the old one delivers what it
 //! still holds in the background. So no sender is refused, and nothing is lost.
 
+use std::collections::BTreeSet;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -18,11 +19,12 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 
 use super::validate;
+use crate::account;
 use crate::cli;
 use crate::memory;
 use crate::mistake::Mistake;
 use crate::status::{Screen, Status};
-use crate::telemetry::{self, Endpoints};
+use crate::telemetry::{self, Endpoints, Log};
 
 /// The built-in agent.
 const AGENT: &str = include_str!("../../config-examples/agent.yaml");
@@ -55,7 +57,7 @@ pub(crate) fn run(arguments: cli::Run) -> anyhow::Result<ExitCode> {
     };
     memory::give_back_large_buffers();
     let screen = Screen::new();
-    telemetry::log_to(&screen, &plan.telemetry)?;
+    let mut log = telemetry::log_to(&screen, &plan.telemetry)?;
     warn_about(&plan);
     if arguments.config.is_empty() && plan.components().any(|(_, _, name)| name == "governor") {
         let cpu = plan.setting(Kind::Processor, "governor", "cpu").unwrap_or_default();
@@ -70,7 +72,7 @@ pub(crate) fn run(arguments: cli::Run) -> anyhow::Result<ExitCode> {
     // Processors and the sampler have threads of their own: two workers carry the rest.
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let result = runtime.block_on(run_until_stopped(&arguments, &services, plan, status));
+    let result = runtime.block_on(run_until_stopped(&arguments, &services, plan, status, &mut log));
     // A component that hangs must not keep the program alive.
     runtime.shutdown_background();
     result
@@ -106,8 +108,11 @@ async fn run_until_stopped(
     services: &Services,
     mut plan: Plan,
     mut status: Status,
+    log: &mut Log,
 ) -> anyhow::Result<ExitCode> {
     let mut stops = Stops::new()?;
+    // Where a file may not grow, a write is to fail, not to end the program.
+    let _file_too_large = signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?;
     let mut reloads = Reloads::new(arguments)?;
     let mut endpoints = Endpoints::new(services);
     endpoints.serve(&plan.telemetry)?;
@@ -132,6 +137,7 @@ async fn run_until_stopped(
                         if let Err(error) = endpoints.serve(&next.telemetry) {
                             tracing::error!("service::telemetry::metrics: {}", error.chain());
                         }
+                        log.follow(&next.telemetry);
                         plan = next;
                         status.redirect(destination(&plan));
                     }
@@ -153,6 +159,9 @@ async fn run_until_stopped(
                 anyhow::bail!("stopped at once by a second signal; what was not written is lost");
             }
         };
+        let queues = services.queues.destinations();
+        account::say(&services.metrics, &queues, |_| true);
+        status.leaves(&queues);
         // Notes how far each destination has come, so that the next start sends nothing twice.
         let _ = tokio::time::timeout(CLOSE, services.queues.close()).await;
         status.finish();
@@ -202,6 +211,12 @@ async fn replace(
         leaving.join_next().await;
     }
     let left = engine.hand_over(GRACE).await;
+    let ids = |plan: &Plan| -> BTreeSet<String> {
+        plan.components().map(|(_, id, _)| id.to_owned()).collect()
+    };
+    let gone: BTreeSet<String> = ids(old).difference(&ids(new)).cloned().collect();
+    let (metrics, carried) = (Arc::clone(&services.metrics), Arc::clone(&services.carried));
+    let queues = Arc::clone(&services.queues);
     let started = match prepared {
         Some(prepared) => prepared.start(),
         None => prepare(arguments, services, new).and_then(Prepared::start),
@@ -210,6 +225,14 @@ async fn replace(
         if let Err(error) = left.finish().await {
             tracing::warn!("{error}");
         }
+        // Series and state end with the component that they are of, and its account is closed.
+        let is_gone = |component: &str| {
+            let id = component.split_once("::").map_or(component, |(_, id)| id);
+            !component.starts_with("pipelines::") && gone.contains(id)
+        };
+        account::say(&metrics, &queues.destinations(), is_gone);
+        metrics.forget_components(is_gone);
+        carried.forget(is_gone);
     });
     match started {
         Ok(engine) => {

@@ -24,28 +24,77 @@ use crate::status::{LogLine, Screen};
 ///
 /// # Errors
 /// If a file of the log cannot be opened.
-pub(crate) fn log_to(screen: &Screen, telemetry: &Telemetry) -> anyhow::Result<()> {
-    let level = telemetry.level.as_deref().unwrap_or("info");
-    let filter = EnvFilter::try_from_env("PROFPIPE_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+pub(crate) fn log_to(screen: &Screen, telemetry: &Telemetry) -> anyhow::Result<Log> {
+    let filter = filter(telemetry);
     let outputs = Outputs::open(screen, &telemetry.output_paths)?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter);
-    match telemetry.format {
+    let builder = tracing_subscriber::fmt();
+    let set: SetFilter = match telemetry.format {
         LogFormat::Console => {
             let to_screen = telemetry.output_paths.iter().all(|path| path == "stderr");
             let wanted = std::env::var_os("NO_COLOR").is_none();
             let colours = to_screen && screen.is_terminal() && wanted;
-            builder.with_ansi(colours).with_writer(outputs).with_target(false).init();
+            let builder = builder.with_ansi(colours).with_writer(outputs).with_target(false);
+            let builder = builder.with_env_filter(filter).with_filter_reloading();
+            let handle = builder.reload_handle();
+            builder.init();
+            Box::new(move |filter| handle.reload(filter).is_ok())
         }
         LogFormat::Json => {
             let fields = telemetry.initial_fields.clone().into_iter().collect();
-            builder.event_format(Json { fields }).with_writer(outputs).init();
+            let builder = builder.event_format(Json { fields }).with_writer(outputs);
+            let builder = builder.with_env_filter(filter).with_filter_reloading();
+            let handle = builder.reload_handle();
+            builder.init();
+            Box::new(move |filter| handle.reload(filter).is_ok())
         }
-    }
+    };
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
         tracing::error!("a bug in profpipe at {place}: {}", panic.payload_as_str().unwrap_or("?"));
     }));
-    Ok(())
+    Ok(Log { set, telemetry: telemetry.clone() })
+}
+
+/// What is logged: of libraries from `info` on only, because their details are theirs.
+fn filter(telemetry: &Telemetry) -> EnvFilter {
+    let level = telemetry.level.as_deref().unwrap_or("info");
+    EnvFilter::try_from_env("PROFPIPE_LOG").unwrap_or_else(|_| match level {
+        "debug" => EnvFilter::new("info,profpipe=debug"),
+        level => EnvFilter::new(level),
+    })
+}
+
+type SetFilter = Box<dyn Fn(EnvFilter) -> bool>;
+
+/// The log of this program, whose level may change.
+pub(crate) struct Log {
+    set: SetFilter,
+    /// As what it was begun.
+    telemetry: Telemetry,
+}
+
+impl Log {
+    /// Logs at the level that a new configuration wants, and says what of it waits for a restart.
+    pub(crate) fn follow(&mut self, wanted: &Telemetry) {
+        if wanted.level != self.telemetry.level && (self.set)(filter(wanted)) {
+            self.telemetry.level.clone_from(&wanted.level);
+        }
+        let now = &self.telemetry;
+        let waiting = [
+            ("level", now.level != wanted.level),
+            ("encoding", now.format != wanted.format),
+            ("initial_fields", now.initial_fields != wanted.initial_fields),
+            ("output_paths", now.output_paths != wanted.output_paths),
+        ];
+        let waiting: Vec<&str> =
+            waiting.iter().filter(|(_, changed)| *changed).map(|(key, _)| *key).collect();
+        if !waiting.is_empty() {
+            tracing::warn!(
+                "service::telemetry::logs: a change of {} needs a restart; the log goes on as it is",
+                waiting.join(", ")
+            );
+        }
+    }
 }
 
 /// Where lines go.

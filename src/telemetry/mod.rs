@@ -6,4 +6,4 @@ mod log;
 mod push;
 
 pub(crate) use endpoint::Endpoints;
-pub(crate) use log::log_to;
+pub(crate) use log::{Log, log_to};

@@ -17,6 +17,7 @@ use opentelemetry_proto::tonic::metrics::v1::{
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use profpipe::pipeline::component::{Error, Extensions};
 use profpipe::pipeline::engine::OtlpPush;
+use profpipe::pipeline::settings::ShownAddress;
 use profpipe::telemetry::{Family, MetricKind};
 use profpipe_network::client::{Client, Endpoint, Request};
 use profpipe_network::http_client_config;
@@ -48,7 +49,8 @@ impl Push {
         let endpoint = Endpoint::http(&settings.endpoint).map_err(of)?;
         let path = if endpoint.path().trim_matches('/').is_empty() { PATH } else { "" };
         let uri = endpoint.uri(path).map_err(|cause| {
-            Error::with_source(format!("`{}` is not an address", settings.endpoint), cause)
+            let shown = ShownAddress::of(&settings.endpoint);
+            Error::with_source(format!("`{shown}` is not an address"), cause)
         })?;
         let mut connecting = Connecting::default().client();
         connecting.endpoint = settings.endpoint.clone();

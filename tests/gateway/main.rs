@@ -5,10 +5,10 @@
 //! Layout: `payload` is what is sent, a function of a number; `ledger` remembers what was answered
 //! and what arrived, and compares; `sender` makes load, `http` carries it; `sink` is a backend that
 //! misbehaves on demand; `attack` are senders that do; `process` runs the program; `delivered` reads
-//! what the `file` exporter wrote. The rest are tests: `kill`, `backend`, `disk`, `limits`, `tiers`, `restart`.
+//! what the `file` exporter wrote. The rest are tests: `accounts`, `kill`, `backend`, `disk`, `limits`, `tiers`, `restart`.
 //!
 //! Longer runs, in the environment: `PROFPIPE_KILL_ROUNDS=1000` for [`kill`],
-//! `PROFPIPE_QUEUE_MIB=1024` for [`restart`], `PROFPIPE_GOODPUT=1` for the paired measurement in
+//! `PROFPIPE_ACCOUNT_SEEDS=100` for [`accounts`], `PROFPIPE_QUEUE_MIB=1024` for [`restart`], `PROFPIPE_GOODPUT=1` for the paired measurement in
 //! [`limits`].
 //!
 //! Not proved here: what a power cut leaves, for which the log has a simulated file system.
@@ -21,6 +21,7 @@
     reason = "a test fails by panicking, and prints what it measured or skipped"
 )]
 
+mod accounts;
 mod attack;
 mod backend;
 mod delivered;

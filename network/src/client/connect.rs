@@ -15,6 +15,7 @@ use futures_util::future::BoxFuture;
 use http::{HeaderValue, Uri};
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
+use profpipe_engine::settings::ShownAddress;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
@@ -93,7 +94,7 @@ pub(super) enum ConnectError {
     #[error("no connection to {host} within {CONNECT_TIMEOUT:?}")]
     Timeout { host: String },
     #[error("{0} has no host")]
-    NoHost(Uri),
+    NoHost(ShownAddress),
 }
 
 impl tower_service::Service<Uri> for Connector {
@@ -115,7 +116,8 @@ impl Connector {
     async fn connect(self, uri: Uri) -> Result<HyperConnection, ConnectError> {
         let deadline = Instant::now() + CONNECT_TIMEOUT;
         let tls = uri.scheme_str() == Some("https");
-        let host = uri.host().map(bare).ok_or_else(|| ConnectError::NoHost(uri.clone()))?;
+        let host =
+            uri.host().map(bare).ok_or_else(|| ConnectError::NoHost(ShownAddress::of(&uri)))?;
         let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
         let connecting = async {
             let stream = match &self.proxy {

@@ -19,6 +19,7 @@ mod request;
 mod socket;
 mod stream;
 mod tls;
+mod told;
 
 pub use crate::endpoint::{Endpoint, Proxy, parse_proxy};
 pub use body::Payload;

@@ -18,6 +18,7 @@ use super::body::Payload;
 use super::connect::{AddressPolicy, ConnectError, Connector, Resolver};
 use super::error::{ClientError, ErrorKind};
 use super::tls::Trust;
+use super::told::{Told, without_login};
 use crate::endpoint::{Endpoint, Proxy, is_loopback, parse_proxy};
 use crate::settings::{ClientSettings, Compression};
 
@@ -252,10 +253,15 @@ impl Client {
         let (timeout, max_response) = (request.timeout, request.max_response);
         let host = request.uri.host().unwrap_or_default().to_owned();
         let request = self.prepare(request)?;
+        let told = Told::of(&request);
         let answer = async {
             let response = self.0.http.request(request).await;
             let response = response.map_err(|error| no_answer(error, &host))?;
-            read(response, max_response, &host).await
+            let mut response = read(response, max_response, &host).await?;
+            if !response.is_success() {
+                response.body = told.taken_out_of(response.body);
+            }
+            Ok(response)
         };
         let Some(timeout) = timeout else { return answer.await };
         tokio::time::timeout(timeout, answer).await.unwrap_or_else(|_| {
@@ -283,8 +289,12 @@ impl Client {
                 headers.insert(name, value);
             }
         }
-        let open = request.uri.scheme_str() != Some("https");
-        let host = request.uri.host().map(crate::endpoint::bare).unwrap_or_default();
+        let (uri, login) = without_login(request.uri)?;
+        if let Some(login) = login.filter(|_| !headers.contains_key(AUTHORIZATION)) {
+            headers.insert(AUTHORIZATION, login);
+        }
+        let open = uri.scheme_str() != Some("https");
+        let host = uri.host().map(crate::endpoint::bare).unwrap_or_default();
         let credentials = inner.auth.is_some() || headers.contains_key(AUTHORIZATION);
         if open && credentials && !inner.insecure && !is_loopback(host) {
             let problem = format!("credentials are not sent to {host} without TLS");
@@ -297,7 +307,7 @@ impl Client {
         }
         headers.remove(HOST);
         *made.headers_mut() = headers;
-        *made.uri_mut() = request.uri;
+        *made.uri_mut() = uri;
         Ok(made)
     }
 }

@@ -37,5 +37,5 @@ pub use graph::{
     PrometheusEndpoint, RunningEngine, Telemetry,
 };
 pub use sender::{Closed, Sender};
-pub use services::{Haste, Health, Listeners, Services, WorkerCommand};
+pub use services::{CarriedState, Haste, Health, Listeners, Services, WorkerCommand};
 pub use storage::OpenQueues;

@@ -92,6 +92,10 @@ pub mod names {
     pub const EXPORTER_RETRIES: &str = "profpipe_exporter_retries_total";
     /// 1 while a destination refuses us (edge, a gauge).
     pub const EXPORTER_HELD: &str = "profpipe_exporter_held";
+    /// Batches that wait for an exporter that the configuration does not have (edge, a gauge).
+    pub const EXPORTER_LEFT_BEHIND_BATCHES: &str = "profpipe_exporter_left_behind_batches";
+    /// Samples that wait for an exporter that the configuration does not have (edge, a gauge).
+    pub const EXPORTER_LEFT_BEHIND_SAMPLES: &str = "profpipe_exporter_left_behind_samples";
     /// Frames that got a name (processor).
     pub const FRAMES_NAMED: &str = "profpipe_symbolize_frames_named_total";
     /// Frames that got none, by reason (processor).
@@ -192,6 +196,36 @@ impl Metrics {
         labels.sort_unstable();
         let mut counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
         counters.entry((name, component.to_owned(), labels)).or_default().clone()
+    }
+
+    /// Forgets a counter that nobody holds any more: what it described is over.
+    pub fn forget(&self, name: &'static str, component: &str, labels: &[(&'static str, &str)]) {
+        let mut labels: Labels =
+            labels.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+        labels.sort_unstable();
+        let mut counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (name, component.to_owned(), labels);
+        if counters.get(&key).is_some_and(|counter| Arc::strong_count(&counter.0) == 1) {
+            counters.remove(&key);
+        }
+    }
+
+    /// Forgets all counters of these names.
+    pub(crate) fn forget_named(&self, names: &[&str]) {
+        let mut counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
+        counters.retain(|(name, _, _), _| !names.contains(name));
+    }
+
+    /// Forgets the counters that nobody holds any more, of components for which `is_gone` is true;
+    /// but not what says that something waits for them.
+    pub fn forget_components(&self, is_gone: impl Fn(&str) -> bool) {
+        let left = [names::EXPORTER_LEFT_BEHIND_BATCHES, names::EXPORTER_LEFT_BEHIND_SAMPLES];
+        let mut counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
+        counters.retain(|(name, component, _), counter| {
+            Arc::strong_count(&counter.0) > 1 || left.contains(name) || !is_gone(component)
+        });
+        drop(counters);
+        self.histograms.hide(is_gone);
     }
 
     /// The sum over all components of the counters of this name.

@@ -8,7 +8,7 @@ use std::fs::{DirBuilder, File};
 use std::io::{self, IoSlice};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{AtFlags, CWD, FallocateFlags, FlockOperation, Mode, OFlags};
@@ -24,6 +24,8 @@ const PARTS: usize = 1024;
 #[derive(Debug)]
 pub(super) struct Disk {
     directory: OwnedFd,
+    /// Where it was opened.
+    path: PathBuf,
     lock: Mutex<Option<OwnedFd>>,
 }
 
@@ -40,7 +42,8 @@ impl Disk {
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = rustix::fs::openat(CWD, path, flags, Mode::empty())?;
-        Ok(Self { directory, lock: Mutex::default() })
+        let path = std::path::absolute(path)?;
+        Ok(Self { directory, path, lock: Mutex::default() })
     }
 
     /// Whether some process has the lock. Changes nothing.
@@ -143,6 +146,18 @@ impl Storage for Disk {
         })
     }
 
+    fn is_in_place(&self) -> io::Result<()> {
+        let ours = rustix::fs::fstat(&self.directory)?;
+        let there = rustix::fs::stat(&self.path);
+        if there.is_ok_and(|there| (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)) {
+            return Ok(());
+        }
+        let path = self.path.display();
+        Err(io::Error::other(format!(
+            "{path} was moved or removed, or something else is there; put it back, or restart"
+        )))
+    }
+
     fn lock(&self) -> io::Result<()> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mode = Mode::RUSR | Mode::WUSR;
@@ -181,6 +196,13 @@ impl Disk {
 struct DiskFile(File);
 
 impl StoredFile for DiskFile {
+    fn is_there(&self) -> io::Result<()> {
+        if rustix::fs::fstat(&self.0)?.st_nlink > 0 {
+            return Ok(());
+        }
+        Err(io::Error::other("a file of the queue was removed"))
+    }
+
     fn length(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len())
     }

@@ -31,6 +31,12 @@ pub(crate) trait Storage: Debug + Send + Sync {
     /// How much room there is.
     fn room(&self) -> io::Result<Room>;
 
+    /// Fails if the directory is not where it was opened any more: what is written to it then would not
+    /// be found again.
+    fn is_in_place(&self) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Takes the directory for this process alone.
     fn lock(&self) -> io::Result<()>;
 
@@ -43,6 +49,11 @@ pub(crate) trait Storage: Debug + Send + Sync {
 
 /// A file of the log.
 pub(crate) trait StoredFile: Debug + Send + Sync {
+    /// Fails if the file was removed: what is written to it is lost when it is closed.
+    fn is_there(&self) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Its length in bytes.
     fn length(&self) -> io::Result<u64>;
 

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Uri;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use profpipe_engine::component::{Error, Setup};
-use profpipe_network::client::{AddressPolicy, Client, Request, Resolver};
+use profpipe_network::client::{AddressPolicy, Client, Request, Resolver, Response, decompress};
+use profpipe_network::settings::Compression;
 
 use super::config::Config;
 use super::target::{Source, escaped, may_connect};
@@ -28,6 +29,31 @@ pub(super) struct HttpResponse {
     pub(super) content_type: String,
     /// The whole body.
     pub(super) body: Bytes,
+}
+
+/// The body without what a proxy has packed it in, asked or not: at most `max` bytes. A profile that
+/// is packed itself stays so.
+fn plain(response: &Response, max: usize) -> Result<Bytes, Error> {
+    let mut body = response.body.clone();
+    let codings = response.headers.get_all(CONTENT_ENCODING).iter();
+    let codings: Vec<&str> =
+        codings.flat_map(|list| list.to_str().unwrap_or("?").split(',')).collect();
+    // What was done last is undone first; more than a few is not honest.
+    for coding in codings.iter().rev().map(|coding| coding.trim().to_ascii_lowercase()).take(4) {
+        let how = match coding.as_str() {
+            "" | "identity" => continue,
+            "gzip" | "x-gzip" => Compression::Gzip,
+            "zstd" => Compression::Zstd,
+            other => {
+                let other = escaped(other);
+                return Err(Error::new(format!("the response has the content coding `{other}`")));
+            }
+        };
+        body = decompress(&body, how, max).map_err(|cause| {
+            Error::with_source(format!("the response cannot be unpacked as {coding}"), cause)
+        })?;
+    }
+    Ok(body)
 }
 
 impl Fetcher {
@@ -91,6 +117,7 @@ impl Fetcher {
         }
         let content_type = response.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
         let content_type = content_type.unwrap_or_default().to_ascii_lowercase();
-        Ok(HttpResponse { content_type, body: response.body })
+        let body = plain(&response, max)?;
+        Ok(HttpResponse { content_type, body })
     }
 }

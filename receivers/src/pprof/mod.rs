@@ -16,7 +16,8 @@ mod status;
 mod target;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use profpipe_engine::Sender;
@@ -32,6 +33,7 @@ pub use config::{
 pub use profiles::{ProfileConfig, ProfilesConfig};
 pub use relabel::{Action, RelabelConfig};
 
+use delta::Baseline;
 use discovery::Update;
 use fetch::Fetcher;
 use relabel::Rule;
@@ -49,8 +51,28 @@ pub const FACTORY: Factory = Factory::receiver::<Config>(
 /// Profiles of targets that are asked for (gauge).
 const TARGETS: &str = "profpipe_pprof_targets";
 
+/// How long what was known of targets before a reload waits for them to be told again.
+const CARRIED_FOR: Duration = Duration::from_secs(600);
+
+/// The last counts of targets, by their keys: they outlive a reload.
+#[derive(Debug, Default)]
+struct Baselines(std::sync::Mutex<HashMap<String, Arc<Mutex<Baseline>>>>);
+
+impl Baselines {
+    fn of(&self, key: &str) -> Arc<Mutex<Baseline>> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(known.entry(key.to_owned()).or_default())
+    }
+
+    fn retain(&self, keep: impl Fn(&str) -> bool) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|key, _| keep(key));
+    }
+}
+
 struct PprofReceiver {
     id: String,
+    baselines: Arc<Baselines>,
     job: String,
     config: Config,
     rules: Vec<Rule>,
@@ -67,6 +89,7 @@ impl PprofReceiver {
             job: job.clone(),
             rules: config.relabel_configs.iter().cloned().filter_map(Rule::new).collect(),
             fetcher: Fetcher::new(&config, setup)?,
+            baselines: setup.services.carried.of(&format!("receivers::{}", setup.id)),
             metrics: Arc::clone(&setup.services.metrics),
             targets: setup.services.metrics.counter(TARGETS, &setup.id),
             config,
@@ -109,6 +132,7 @@ impl Receiver for PprofReceiver {
         let mut known = BTreeMap::new();
         let mut scrapers = JoinSet::new();
         let mut running: HashMap<String, AbortHandle> = HashMap::new();
+        let started = Instant::now();
         let mut measuring: HashMap<String, Arc<Mutex<()>>> = HashMap::new();
         loop {
             let update = tokio::select! {
@@ -127,9 +151,13 @@ impl Receiver for PprofReceiver {
                 let stays = targets.contains_key(key);
                 if !stays {
                     task.abort();
+                    self.baselines.retain(|known| known != key);
                 }
                 stays
             });
+            if started.elapsed() > CARRIED_FOR {
+                self.baselines.retain(|key| targets.contains_key(key));
+            }
             measuring.retain(|_, lock| Arc::strong_count(lock) > 1);
             for (key, target) in targets {
                 if running.contains_key(&key) {
@@ -143,6 +171,7 @@ impl Receiver for PprofReceiver {
                     fetcher: self.fetcher.clone(),
                     out: out.clone(),
                     measuring: Arc::clone(lock),
+                    baseline: self.baselines.of(&key),
                     status: Status::new(&self.metrics, &self.id, &target),
                     target,
                 };

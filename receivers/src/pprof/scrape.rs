@@ -28,13 +28,17 @@ pub(super) struct Scraper {
     pub(super) out: Sender,
     /// Held while the host and port measures: a program can take only one CPU profile at a time.
     pub(super) measuring: Arc<Mutex<()>>,
+    /// The last counts of the target.
+    pub(super) baseline: Arc<Mutex<Baseline>>,
     pub(super) status: Status,
 }
 
 impl Scraper {
     /// Scrapes until aborted, or until the pipeline is gone.
     pub(super) async fn run(mut self) {
-        let mut baseline = Baseline::default();
+        let baseline = Arc::clone(&self.baseline);
+        // Nobody else has it: a receiver ends before the next one of its id starts.
+        let mut baseline = baseline.lock().await;
         let first = tokio::time::Instant::now() + self.interval.mul_f64(self.target.phase());
         let mut ticks = tokio::time::interval_at(first, self.interval);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);

@@ -1,8 +1,10 @@
 //! How a target does: counters, and complaints that do not flood the log.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use profpipe_engine::component::Error;
+use profpipe_engine::settings::ShownAddress;
 use profpipe_engine::telemetry::{Counter, Metrics};
 
 use super::target::Target;
@@ -34,10 +36,14 @@ pub(super) struct Status {
     restarts: Counter,
     complained: Option<Instant>,
     unsaid: u64,
+    metrics: Arc<Metrics>,
+    /// The labels of the counters.
+    instance: String,
+    profile: String,
 }
 
 impl Status {
-    pub(super) fn new(metrics: &Metrics, receiver: &str, target: &Target) -> Self {
+    pub(super) fn new(metrics: &Arc<Metrics>, receiver: &str, target: &Target) -> Self {
         let instance = target.labels.get("instance").map(String::as_str).unwrap_or_default();
         let labels = [("instance", instance), ("profile", target.profile.as_str())];
         let counter = |name| metrics.labelled(name, receiver, &labels);
@@ -51,6 +57,9 @@ impl Status {
             restarts: counter(RESTARTS),
             complained: None,
             unsaid: 0,
+            metrics: Arc::clone(metrics),
+            instance: instance.to_owned(),
+            profile: target.profile.clone(),
         }
     }
 
@@ -82,13 +91,27 @@ impl Status {
             more => format!(" (and {more} times more since the last message)"),
         };
         self.complained = Some(Instant::now());
-        tracing::warn!("receivers::{}: {}: {}{more}", self.receiver, target.url, error.chain());
+        let shown = ShownAddress::of(&target.url);
+        tracing::warn!("receivers::{}: {shown}: {}{more}", self.receiver, error.chain());
     }
 }
 
 impl Drop for Status {
     fn drop(&mut self) {
-        // A target that is gone is not up.
+        // A target that is gone is not up. Its series end with it, unless another has the same.
         self.up.set(0);
+        let all = [
+            (SCRAPES, &mut self.scrapes),
+            (FAILED, &mut self.failed),
+            (UP, &mut self.up),
+            (DURATION, &mut self.duration),
+            (SAMPLES, &mut self.samples),
+            (RESTARTS, &mut self.restarts),
+        ];
+        let labels = [("instance", self.instance.as_str()), ("profile", self.profile.as_str())];
+        for (name, counter) in all {
+            drop(std::mem::take(counter));
+            self.metrics.forget(name, &self.receiver, &labels);
+        }
     }
 }

@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 
 use http::Uri;
+use profpipe_engine::settings::ShownAddress;
 
 use super::config::{Config, Scheme};
 use super::profiles::Kind;
@@ -106,7 +107,8 @@ pub(super) fn targets(
         let path = format!("{}{}", text("__profile_path_prefix__"), text("__profile_path__"));
         let query = query(config, &labels);
         let url = format!("{}://{address}{path}{query}", scheme.text());
-        let url: Uri = url.parse().map_err(|_| format!("`{url}` is not an address"))?;
+        let url: Uri =
+            url.parse().map_err(|_| format!("`{}` is not an address", ShownAddress::of(&url)))?;
         if !labels.contains_key("instance") {
             labels.insert("instance".into(), address.clone());
         }

@@ -154,7 +154,7 @@ async fn authorities_as_servers() {
     }
     let ours = Authority::new("ours");
     let is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let signed = ours.sign("localhost", |params| params.is_ca = is_ca.clone());
+    let signed = ours.sign("localhost", |params| params.is_ca = is_ca);
     let server = serve(&signed, None, rustls::ALL_VERSIONS).await;
     assert_eq!(problem(trusting(&ours), &server, "localhost").await, None);
     let theirs = Authority::new("ours");
@@ -169,7 +169,7 @@ async fn authorities_as_servers() {
         assert!(server.seen().is_empty());
     }
     let mut params = CertificateParams::new(Vec::new()).unwrap();
-    params.is_ca = is_ca.clone();
+    params.is_ca = is_ca;
     params.name_constraints = Some(rcgen::NameConstraints {
         permitted_subtrees: vec![rcgen::GeneralSubtree::DnsName("example.com".to_owned())],
         excluded_subtrees: Vec::new(),

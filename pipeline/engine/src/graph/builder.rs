@@ -1,6 +1,6 @@
 //! From a plan to a running engine.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, mpsc};
 use std::time::Instant;
 
@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use super::catalog::{Catalog, section_of};
 use super::chain::{Chain, Inbox, Message, ProcessorNode};
 use super::export::{Destination, ExportContext, ways};
+use super::left_behind;
 use super::log_rate_limit::LogRateLimit;
 use super::plan::Plan;
 use super::running::{ChainHandle, ExporterHandle, RunningEngine, extend, receive};
@@ -281,6 +282,10 @@ impl Builder {
                 .map_err(|cause| EngineError::Build { id: format!("exporters::{id}"), cause })?;
             destinations.insert(id, destination);
         }
+        let served: BTreeSet<_> = destinations
+            .iter()
+            .filter_map(|(id, destination)| Some((destination.place()?, id.clone())))
+            .collect();
         let mut chains = Vec::new();
         let mut inboxes = Vec::new();
         for (pipeline, processors) in plan.pipelines.iter().zip(parts.processors) {
@@ -342,6 +347,7 @@ impl Builder {
             let sender = Sender::wired(Arc::new(outlet));
             receivers.spawn(receive(id, receiver, sender, life));
         }
+        left_behind::report(&served, &self.services, &self.extensions);
         self.services.health.set(true);
         Ok(RunningEngine {
             health: Arc::clone(&self.services.health),

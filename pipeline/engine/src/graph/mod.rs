@@ -38,6 +38,7 @@ mod chain;
 mod check;
 mod dot;
 mod export;
+mod left_behind;
 mod log_rate_limit;
 mod plan;
 mod references;

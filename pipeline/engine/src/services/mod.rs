@@ -1,5 +1,6 @@
 //! What the host program offers to components.
 
+mod carried;
 mod haste;
 mod health;
 mod listeners;
@@ -7,6 +8,7 @@ mod listeners;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+pub use self::carried::CarriedState;
 pub use self::haste::Haste;
 pub use self::health::Health;
 pub use self::listeners::Listeners;
@@ -25,6 +27,8 @@ pub struct Services {
     pub metrics: Arc<Metrics>,
     /// Sockets that stay open while a new configuration takes over.
     pub listeners: Arc<Listeners>,
+    /// What components know and the next ones of their ids are to know, too.
+    pub carried: Arc<CarriedState>,
     /// Durable queues that stay open while a new configuration takes over.
     pub queues: Arc<OpenQueues>,
     /// The memory that batches may take, shared by an engine and the one that takes over from it.
@@ -45,6 +49,7 @@ impl Default for Services {
             modules: Arc::default(),
             metrics: Arc::default(),
             listeners: Arc::default(),
+            carried: Arc::default(),
             queues: Arc::default(),
             budget: Budget::new(DEFAULT_BYTES),
             health: Arc::default(),

@@ -1,10 +1,12 @@
 //! Value types that configurations share.
 
+mod address;
 mod duration;
 mod percent;
 mod secret;
 mod size;
 
+pub use address::ShownAddress;
 pub use duration::Duration;
 pub use percent::Percent;
 pub use secret::Secret;

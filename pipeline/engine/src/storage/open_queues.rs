@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::StoragePlace;
-use profpipe_queue::{Destination, Log, LogSettings, QueueError};
+use profpipe_queue::{Destination, Log, LogSettings, Pending, QueueError};
 
 /// The durable queues of a program.
 ///
@@ -54,6 +54,12 @@ impl OpenQueues {
         Ok(entry)
     }
 
+    /// The directories that are open, and everybody that something waits for there.
+    pub fn destinations(&self) -> Vec<(PathBuf, Vec<(String, Pending)>)> {
+        let open = lock(&self.0);
+        open.iter().map(|(place, entry)| (place.clone(), entry.log.destinations())).collect()
+    }
+
     /// Closes every queue: what was delivered is noted, what waits stays. To be called once no
     /// engine runs any more; queues that are dropped without it deliver again what was delivered
     /// last.
@@ -73,6 +79,11 @@ impl OpenQueue {
         let first = lock(&self.destinations).counted.insert(id.to_owned());
         let waiting = if first { destination.pending().samples } else { 0 };
         Ok((destination, waiting))
+    }
+
+    /// How much it may hold, in bytes.
+    pub(crate) fn max_bytes(&self) -> u64 {
+        settings(&self.place).max_bytes
     }
 
     /// To be held while consuming.

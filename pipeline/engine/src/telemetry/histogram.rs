@@ -4,8 +4,9 @@
 //! that nothing runs while nobody asks, and sums are cumulative since the start. The one label is
 //! the id of a component: a sender cannot make a series.
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use opentelemetry::KeyValue;
@@ -93,6 +94,8 @@ pub struct Buckets {
 pub(super) struct Histograms {
     provider: SdkMeterProvider,
     reader: Reader,
+    /// Exporters by id, and whether they are there: the SDK cannot forget those that are gone.
+    shown: Mutex<BTreeMap<String, bool>>,
 }
 
 impl fmt::Debug for Histograms {
@@ -105,18 +108,30 @@ impl Default for Histograms {
     fn default() -> Self {
         let reader = Reader(Arc::new(ManualReader::default()));
         let provider = SdkMeterProvider::builder().with_reader(reader.clone()).build();
-        Self { provider, reader }
+        Self { provider, reader, shown: Mutex::default() }
     }
 }
 
 impl Histograms {
     /// The distribution of this component.
     pub(super) fn of(&self, spec: &HistogramSpec, id: &str) -> Histogram {
+        self.shown().insert(id.to_owned(), true);
         let meter = self.provider.meter("profpipe");
         let instrument = meter.f64_histogram(spec.name).with_boundaries(spec.bounds.to_vec());
         Histogram {
             instrument: instrument.build(),
             labels: [KeyValue::new(spec.label, id.to_owned())],
+        }
+    }
+
+    fn shown(&self) -> MutexGuard<'_, BTreeMap<String, bool>> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Shows those of these exporters no more, until they are there again.
+    pub(super) fn hide(&self, is_gone: impl Fn(&str) -> bool) {
+        for (id, shown) in self.shown().iter_mut() {
+            *shown &= !is_gone(&format!("exporters::{id}"));
         }
     }
 
@@ -126,6 +141,7 @@ impl Histograms {
         if self.reader.collect(&mut collected).is_err() {
             return Vec::new();
         }
+        let shown = self.shown();
         let metrics: Vec<_> = collected.scope_metrics().flat_map(|scope| scope.metrics()).collect();
         let family = |spec: &&HistogramSpec| {
             let metric = metrics.iter().find(|metric| metric.name() == spec.name)?;
@@ -134,6 +150,11 @@ impl Histograms {
             };
             let mut points: Vec<Point> = histogram
                 .data_points()
+                .filter(|point| {
+                    point
+                        .attributes()
+                        .all(|label| shown.get(&*label.value.as_str()) != Some(&false))
+                })
                 .map(|point| Point {
                     labels: point
                         .attributes()

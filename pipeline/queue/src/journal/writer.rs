@@ -239,6 +239,12 @@ impl Journal {
             let error = AppendError::Sync(Arc::new(error));
             return Err(FailedWrite { error, usable: false });
         }
+        // What is synced into a file that nobody finds again is not kept.
+        if let Err(error) = active.file.is_there().and_then(|()| self.storage.is_in_place()) {
+            let _ = active.file.truncate(active.length);
+            let error = AppendError::Write(Arc::new(error));
+            return Err(FailedWrite { error, usable: false });
+        }
         Ok(length)
     }
 

@@ -21,7 +21,9 @@ use crate::journal::Journal;
 use crate::journal::recover::Mode;
 use crate::journal::writer::Prepared;
 use crate::storage::Storage;
-use crate::{AppendError, DestinationId, Durability, LogSettings, QueueError, Record, Stats};
+use crate::{
+    AppendError, DestinationId, Durability, LogSettings, Pending, QueueError, Record, Stats,
+};
 
 /// How often cursors are written.
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_millis(200);
@@ -82,6 +84,14 @@ impl Log {
         let known = state.readers.get(reader);
         let known = known.ok_or(QueueError::DestinationId { bytes: id.len() })?;
         Ok(Destination::new(Arc::clone(self), reader, known))
+    }
+
+    /// Everybody it holds something for, and how much that is.
+    pub fn destinations(&self) -> Vec<(String, Pending)> {
+        let state = self.journal.state();
+        let readers = state.readers.iter().enumerate();
+        let all = readers.map(|(index, reader)| (reader.id.to_string(), state.pending(index)));
+        all.filter(|(_, pending)| pending.records > 0).collect()
     }
 
     /// Keeps a record for these destinations; returns when it is kept as safely as was asked for.

@@ -295,3 +295,40 @@ async fn tools_show_verify_and_replay() {
     let damaged = tools::verify(path).unwrap();
     assert_eq!(damaged.damage.len(), 1, "{:?}", damaged.damage);
 }
+
+/// Scenario: the directory of a log is moved away and back, then its files are removed, then all of it.
+/// Guarantees: what would not be found again is refused, and its sender may try again; what was
+/// acknowledged before the directory moved is delivered; it goes on as soon as it can.
+#[tokio::test]
+async fn what_vanishes_is_noticed() {
+    let home = tempfile::tempdir().unwrap();
+    let (path, aside) = (home.path().join("queue"), home.path().join("aside"));
+    let log = open(&path);
+    let a = log.destination("a").unwrap();
+    log.append(record("one"), &[a.id()]).await.unwrap();
+    std::fs::rename(&path, &aside).unwrap();
+    for _ in 0..2 {
+        let refused = log.append(record("lost"), &[a.id()]).await.unwrap_err();
+        assert!(refused.is_retryable() && refused.to_string().contains("was moved"), "{refused}");
+    }
+    std::fs::create_dir(&path).unwrap();
+    assert!(log.append(record("elsewhere"), &[a.id()]).await.is_err());
+    std::fs::remove_dir(&path).unwrap();
+    std::fs::rename(&aside, &path).unwrap();
+    log.append(record("two"), &[a.id()]).await.unwrap();
+    assert_eq!((next(&a).await, next(&a).await), ("one".into(), "two".into()));
+    assert_eq!(a.pending().records, 0);
+    for entry in std::fs::read_dir(&path).unwrap() {
+        let file = entry.unwrap().path();
+        if file.is_file() {
+            std::fs::remove_file(file).unwrap();
+        }
+    }
+    let refused = log.append(record("three"), &[a.id()]).await.unwrap_err();
+    assert!(refused.is_retryable() && refused.to_string().contains("was removed"), "{refused}");
+    log.append(record("three"), &[a.id()]).await.unwrap();
+    assert_eq!(next(&a).await, "three");
+    std::fs::remove_dir_all(&path).unwrap();
+    assert!(log.append(record("four"), &[a.id()]).await.unwrap_err().is_retryable());
+    assert_eq!(log.destinations(), []);
+}

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::Metadata;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -24,7 +24,8 @@ pub(super) async fn watch(
     updates: mpsc::Sender<Update>,
     id: String,
 ) {
-    let mut known: BTreeMap<PathBuf, (Stamp, Vec<Labels>)> = BTreeMap::new();
+    let mut known = Known::new();
+    let mut problems = Problems::new();
     let mut read_all = Instant::now();
     let mut told = false;
     loop {
@@ -35,11 +36,20 @@ pub(super) async fn watch(
         let files = config.files.clone();
         let before = std::mem::take(&mut known);
         let looked = tokio::task::spawn_blocking(move || look(&files, before, again)).await;
-        let Ok((now, changed, problems)) = looked else { return };
+        let Ok((now, changed, wrong)) = looked else { return };
         known = now;
-        for problem in problems {
-            tracing::warn!("receivers::{id}: {problem}; going on with the targets from before");
+        for (file, problem) in &wrong {
+            // One line for each state of a file, not for each time it is looked at.
+            if problems.get(file) != Some(problem) {
+                tracing::warn!("receivers::{id}: {}: {problem}", file.display());
+            }
         }
+        for file in problems.keys().filter(|file| known.contains_key(*file)) {
+            if !wrong.contains_key(file) {
+                tracing::info!("receivers::{id}: {}: it is read again", file.display());
+            }
+        }
+        problems = wrong;
         if changed || !told {
             told = true;
             let targets = known.values().flat_map(|(_, targets)| targets.clone()).collect();
@@ -59,11 +69,14 @@ type Stamp = (Option<SystemTime>, u64);
 
 type Known = BTreeMap<PathBuf, (Stamp, Vec<Labels>)>;
 
+/// What is wrong with files, and what that means for their targets.
+type Problems = BTreeMap<PathBuf, String>;
+
 /// Reads the files that look different, or all. Returns what is known now, whether that has
-/// changed, and what went wrong.
-fn look(patterns: &[PathBuf], mut before: Known, again: bool) -> (Known, bool, Vec<String>) {
+/// changed, and what went wrong. The targets of a file that is gone are gone.
+fn look(patterns: &[PathBuf], mut before: Known, again: bool) -> (Known, bool, Problems) {
     let mut now = Known::new();
-    let (mut changed, mut problems) = (false, Vec::new());
+    let (mut changed, mut problems) = (false, Problems::new());
     for file in patterns.iter().flat_map(|pattern| matching(pattern)) {
         let old = before.remove(&file);
         let stamp = std::fs::metadata(&file).map(stamp).ok();
@@ -77,10 +90,15 @@ fn look(patterns: &[PathBuf], mut before: Known, again: bool) -> (Known, bool, V
                 changed |= old.as_ref().is_none_or(|(_, known)| *known != targets);
                 now.insert(file, (stamp.unwrap_or_default(), targets));
             }
-            Err(error) => {
-                problems.push(format!("{}: {}", file.display(), error.chain()));
+            Err(ReadError::Gone) => {
+                changed |= old.is_some();
+                let problem = "it is not there, and so has no targets".to_owned();
+                problems.insert(file, problem);
+            }
+            Err(ReadError::Other(error)) => {
+                let problem = format!("{}; going on with the targets from before", error.chain());
+                problems.insert(file.clone(), problem);
                 if let Some((_, targets)) = old {
-                    // Told once for each state of the file.
                     now.insert(file, (stamp.unwrap_or_default(), targets));
                 }
             }
@@ -93,15 +111,26 @@ fn stamp(metadata: Metadata) -> Stamp {
     (metadata.modified().ok(), metadata.len())
 }
 
-fn read(file: &Path) -> Result<Vec<Labels>, Error> {
-    let cannot = |cause| Error::with_source("cannot read it", cause);
+/// Why there are no targets in a file.
+enum ReadError {
+    /// There is no file.
+    Gone,
+    Other(Error),
+}
+
+fn read(file: &Path) -> Result<Vec<Labels>, ReadError> {
+    let cannot = |cause: io::Error| match cause.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => ReadError::Gone,
+        _ => ReadError::Other(Error::with_source("cannot read it", cause)),
+    };
     let file = std::fs::File::open(file).map_err(cannot)?;
     let mut text = String::new();
     file.take(MAX_LIST as u64 + 1).read_to_string(&mut text).map_err(cannot)?;
     if text.len() > MAX_LIST {
-        return Err(Error::new(format!("it is larger than {MAX_LIST} bytes")));
+        let error = Error::new(format!("it is larger than {MAX_LIST} bytes"));
+        return Err(ReadError::Other(error));
     }
-    parse(&text)
+    parse(&text).map_err(ReadError::Other)
 }
 
 /// The files that a path stands for: itself, or those of its directory that match its `*`.

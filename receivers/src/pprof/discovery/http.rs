@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use profpipe_engine::component::Error;
+use profpipe_engine::settings::ShownAddress;
 
 use super::{MAX_LIST, parse};
 use crate::pprof::config::HttpConfig;
@@ -26,7 +27,7 @@ pub(super) async fn list(config: &HttpConfig, fetcher: &Fetcher) -> Result<Vec<L
         .map_err(|_| Error::new("the response is not UTF-8 text"))?;
     let mut targets = parse(text)?;
     for labels in &mut targets {
-        labels.insert("__meta_url".into(), config.url.clone());
+        labels.insert("__meta_url".into(), ShownAddress::of(&config.url).to_string());
     }
     Ok(targets)
 }

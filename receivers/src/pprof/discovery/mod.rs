@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use profpipe_engine::component::Error;
 use profpipe_engine::config::Section;
-use profpipe_engine::settings;
+use profpipe_engine::settings::{self, ShownAddress};
 use tokio::sync::mpsc;
 
 use super::config::{Config, StaticConfig};
@@ -50,7 +50,8 @@ pub(super) fn start(config: &Config, fetcher: &Fetcher, id: &str) -> mpsc::Recei
         Poll { who, interval: interval.0, source, updates: updates.clone() }
     };
     for service in &config.http_sd_configs {
-        let poll = poll(format!("http_sd {}", service.url), service.refresh_interval);
+        let poll =
+            poll(format!("http_sd {}", ShownAddress::of(&service.url)), service.refresh_interval);
         let asked = Arc::new((service.clone(), fetcher.clone()));
         tokio::spawn(poll.run(move || {
             let asked = Arc::clone(&asked);
@@ -93,9 +94,22 @@ impl Poll {
     ) {
         let Self { who, interval, source, updates } = self;
         let mut told: Option<Vec<Labels>> = None;
+        let mut problem: Option<String> = None;
         loop {
             let next = Instant::now() + interval.max(Duration::from_secs(1));
-            match list().await {
+            let listed = list().await;
+            let failed = listed.as_ref().err().map(Error::chain);
+            if failed != problem {
+                // One line for each state, not for each time it is seen.
+                match &failed {
+                    Some(why) => {
+                        tracing::warn!("{who}: {why}; going on with the targets from before");
+                    }
+                    None => tracing::info!("{who}: it tells targets again"),
+                }
+                problem = failed;
+            }
+            match listed {
                 Ok(targets) if told.as_ref() == Some(&targets) => {}
                 Ok(targets) => {
                     told = Some(targets.clone());
@@ -104,10 +118,7 @@ impl Poll {
                         return;
                     }
                 }
-                Err(error) => tracing::warn!(
-                    "{who}: {}; going on with the targets from before",
-                    error.chain()
-                ),
+                Err(_) => {}
             }
             tokio::select! {
                 () = tokio::time::sleep_until(next.into()) => {}

@@ -239,6 +239,126 @@ async fn targets_in_files() {
     }
 }
 
+/// Scenario: a file that is named as it is holds a target, and is deleted.
+/// Guarantees: the target goes with it, and so do its series.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn targets_of_a_deleted_file() {
+    let service = serve(Arc::new(|_| (200, "application/octet-stream", profile())));
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("shop.json");
+    std::fs::write(&file, format!(r#"[{{"targets": ["{}"]}}]"#, service.address)).unwrap();
+    let mut config = only("goroutine");
+    let never = directory.path().join("never.json");
+    config.file_sd_configs = vec![super::super::config::FileConfig {
+        files: vec![never, file.clone()],
+        ..Default::default()
+    }];
+    let services = Services::default();
+    let (mut batches, _stopper) = start(config, &services);
+    next(&mut batches).await;
+    let series = || {
+        let of_target = |reading: &profpipe_engine::telemetry::Reading| {
+            reading.labels.iter().any(|(name, _)| *name == "instance")
+        };
+        services.metrics.readings().iter().filter(|reading| of_target(reading)).count()
+    };
+    assert_eq!(series(), 6);
+    std::fs::remove_file(&file).unwrap();
+    let gone = async {
+        while services.metrics.total("profpipe_pprof_targets") > 0 || series() > 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), gone).await.unwrap();
+}
+
+/// A profile of a program that has allocated so much since its start.
+fn allocated(bytes: i64) -> Vec<u8> {
+    let mut profiles = folded::decode(format!("main;work {bytes}").as_bytes()).unwrap();
+    let strings = &mut profiles.dictionary.strings;
+    let (kind, unit) = (strings.intern("alloc_space"), strings.intern("bytes"));
+    for profile in profiles.profiles_mut() {
+        profile.sample_type = profpipe_profile::ValueType { kind, unit };
+    }
+    pprof::encode(&profiles).unwrap()
+}
+
+/// Scenario: a receiver asks a program that counts from its start, is replaced by a reload, and the
+/// next one asks it.
+/// Guarantees: what was counted between the two is told once: the sum of all is what the program
+/// counted since the first answer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn counts_go_on_after_a_reload() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    let service = serve(Arc::new(move |_| {
+        let before = count.fetch_add(1, Ordering::SeqCst) as i64;
+        (200, "application/octet-stream", allocated(1000 + 10 * before))
+    }));
+    let services = Services::default();
+    let mut sum = 0;
+    for _ in 0..3 {
+        let receiver = at(only("memory"), service.address);
+        let receiver = receiver.build(&Setup::new("pprof", services.clone())).unwrap();
+        let (out, mut batches) = Sender::detached(100);
+        let (stopper, life) = Lifecycle::new();
+        let running = tokio::spawn(receiver.run(out, life));
+        let mut taken = 0;
+        while taken < 2 {
+            let batch = next(&mut batches).await;
+            sum += weight(&batch);
+            taken += 1;
+        }
+        stopper.stop(Duration::from_secs(5));
+        running.await.unwrap().unwrap();
+        while let Some(batch) = batches.recv().await {
+            sum += weight(&batch);
+        }
+    }
+    // An answer that was on its way when a receiver ended is told with the next one.
+    let asked = asked.load(Ordering::SeqCst) as i64;
+    assert!(sum >= 60 && (sum == 10 * (asked - 1) || sum == 10 * (asked - 2)), "{sum} of {asked}");
+}
+
+fn weight(batch: &Batch) -> i64 {
+    let profiles = batch.shared().unwrap();
+    profiles.iter().flat_map(|(_, _, profile)| profile.samples.iter()).map(|it| it.weight()).sum()
+}
+
+/// Scenario: a proxy between packs the answer, a profile that is packed already, once and twice; or says
+/// that it did something that is not known.
+/// Guarantees: the profile arrives; the last is an error that names it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn answers_that_a_proxy_packed() {
+    let kinds: [&'static str; 4] = [
+        "application/octet-stream\r\ncontent-encoding: gzip",
+        "application/octet-stream\r\ncontent-encoding: gzip, gzip",
+        "application/octet-stream\r\ncontent-encoding: identity",
+        "application/octet-stream\r\ncontent-encoding: br",
+    ];
+    let service = serve(Arc::new(move |path| {
+        let at: usize = path.trim_start_matches('/').parse().unwrap();
+        let gzip = profpipe_network::settings::Compression::Gzip;
+        let pack = |body: Vec<u8>, _| {
+            profpipe_network::client::compress(&body.into(), gzip, 1).unwrap().to_vec()
+        };
+        (200, kinds[at], (0..[1, 2, 0, 0][at]).fold(profile(), pack))
+    }));
+    let config = at(only("goroutine"), service.address);
+    let fetcher = Fetcher::new(&config, &Setup::new("pprof", Services::default())).unwrap();
+    for at in 0..4 {
+        let url = format!("http://{}/{at}", service.address);
+        let got = fetcher.get(&url, Source::Local, Duration::from_secs(30), 1 << 20).await;
+        match got {
+            Ok(response) => assert_eq!(pprof::decode(&response.body).unwrap().sample_count(), 2),
+            Err(error) => {
+                assert_eq!(at, 3);
+                assert_eq!(error.chain(), "the response has the content coding `br`");
+            }
+        }
+    }
+}
+
 /// Scenario: an HTTP service that tells a target on this host, and one elsewhere.
 /// Guarantees: it is asked; what it tells is never this host, which it might want to reach through us.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]

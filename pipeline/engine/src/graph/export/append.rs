@@ -22,6 +22,8 @@ pub(super) struct Depth {
     pub(super) destination: Destination,
     pub(super) counters: Arc<Counters>,
     sizer: Sizer,
+    /// What the size is shown in: as the limit is, if that is the storage's.
+    shown: Sizer,
     capacity: Option<u64>,
     block: bool,
     /// Told when something is delivered.
@@ -41,6 +43,7 @@ impl Depth {
             destination,
             counters,
             sizer: settings.sizer,
+            shown: settings.capacity.map_or(Sizer::Bytes, |_| settings.sizer),
             capacity: settings.capacity,
             block: settings.block_on_overflow,
             freed: Notify::new(),
@@ -54,7 +57,7 @@ impl Depth {
     pub(super) fn update(&self) {
         let pending = self.destination.pending();
         self.counters.pending.set(pending.samples);
-        self.counters.queue_size.set(match self.sizer {
+        self.counters.queue_size.set(match self.shown {
             Sizer::Requests => pending.records,
             Sizer::Items => pending.samples,
             Sizer::Bytes => pending.bytes,

@@ -23,6 +23,7 @@ mod tests;
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -117,7 +118,8 @@ impl Destination {
     ) -> Result<Self, Error> {
         let id: Arc<str> = id.into();
         let label = format!("exporters::{id}");
-        let capacity = delivery.queue.capacity;
+        let storage = log.as_ref().map(|log| log.max_bytes());
+        let capacity = delivery.queue.capacity.or(storage);
         let counters = Arc::new(Counters::new(&around.metrics, &label, capacity));
         let policy = delivery.retry.unwrap_or_default();
         let stop = around.stop.clone();
@@ -157,6 +159,14 @@ impl Destination {
             batching,
         };
         Ok(Self { consumer, queue, consumers, around: around.clone() })
+    }
+
+    /// The directory of its queue, if that is durable.
+    pub(super) fn place(&self) -> Option<PathBuf> {
+        match &self.queue {
+            Queue::Memory(_) => None,
+            Queue::Durable(log, _) => Some(log.place.directory.clone()),
+        }
     }
 
     /// Runs until every way in is gone and everything is sent, or until the engine's last instant.

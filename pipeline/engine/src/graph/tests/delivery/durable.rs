@@ -269,6 +269,37 @@ async fn full_durable_queues_say_so() {
     services.queues.close().await;
 }
 
+/// Scenario: what waits for an exporter, when the next engine has another one with its queue there, none
+/// with a queue, and the old one again.
+/// Guarantees: metrics say how much is left behind for whom, until its exporter is there again and has it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_left_behind_is_told() {
+    let (directory, services) = (tempfile::tempdir().unwrap(), Services::default());
+    let backend = Backend::new("durable-left", |_| retry("down"));
+    let old = config(directory.path(), "name: durable-left", "");
+    let (engine, sender) = open(&old, &services);
+    assert_eq!(outcomes(send_numbers(&sender, 0..3)).await, durable(3));
+    engine.stop(GRACE).await.unwrap();
+    services.queues.close().await;
+    let left = |services: &Services| {
+        let batches = count_of(&services.metrics, names::EXPORTER_LEFT_BEHIND_BATCHES);
+        (batches, count_of(&services.metrics, names::EXPORTER_LEFT_BEHIND_SAMPLES))
+    };
+    assert_eq!(left(&services), (0, 0));
+    let renamed = old.replace("{to: {", "{to/new: {").replace("[to]", "[to/new]");
+    let unused = old.replace("storage: keep", "enabled: false");
+    for (next, wanted) in [(&renamed, (3, 3)), (&unused, (3, 3)), (&old, (0, 0))] {
+        let (engine, _sender) = open(next, &services);
+        assert_eq!(left(&services), wanted, "{next}");
+        if *next == old {
+            backend.set(|_| Ok(()));
+            until(|| backend.count() == 3).await;
+        }
+        engine.stop(GRACE).await.unwrap();
+        services.queues.close().await;
+    }
+}
+
 /// Scenario: the storage has room for 64 KiB, and the destination is down; later it is back.
 /// Guarantees: senders are told to try later once it is full; what was acknowledged arrives, and
 /// nothing else; then there is room again.
@@ -293,6 +324,10 @@ async fn full_storages_say_so() {
         assert!(number < 10_000, "it is never full");
     }
     assert!(kept.len() > 50, "{}", kept.len());
+    // Both in bytes: the storage's limit is this queue's.
+    assert_eq!(count_of(&services.metrics, names::EXPORTER_QUEUE_CAPACITY), 65536);
+    let size = count_of(&services.metrics, names::EXPORTER_QUEUE_SIZE);
+    assert!(size > 1000 && size <= 65536, "{size}");
     assert_eq!(count_of(&services.metrics, names::EXPORTER_ENQUEUE_FAILED_SAMPLES), 1);
     backend.set(|_| Ok(()));
     until(|| backend.count() == kept.len()).await;
