@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use profpipe_engine::overhead::checkpoint;
+use profpipe_formats::pprof::file_order;
 use profpipe_profile::attribute_names::{PROFILE_CUMULATIVE, PROFILE_NAME};
 use profpipe_profile::{
     AttributeIx, Dictionary, Index, LinkIx, Profile, Profiles, ScopeProfiles, StackIx, Value,
@@ -122,9 +123,11 @@ impl<'a> Table<'a> {
         labels: &Labels,
         config: &Config,
     ) {
-        let named: Vec<_> = scope
-            .profiles
-            .iter()
+        // Columns stand as in the file that the profiles came from, if they came from one.
+        let order = file_order(scope).unwrap_or_else(|| (0..scope.profiles.len()).collect());
+        let named: Vec<_> = order
+            .into_iter()
+            .filter_map(|at| scope.profiles.get(at))
             .map(|profile| (profile, Named::of(dictionary, profile, config)))
             .collect();
         // Intervals in which CPU time is there itself: it is not computed from samples again.

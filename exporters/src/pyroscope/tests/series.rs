@@ -93,6 +93,24 @@ fn types_are_written_as_pyroscope_writes_them() {
     assert_eq!(of(&batch), ("own".to_owned(), "itimer:ns:itimer:ns".to_owned()));
 }
 
+/// Scenario: a pprof file of several types, read and sent on.
+/// Guarantees: its columns are in the order of the file.
+#[test]
+fn columns_stand_as_in_the_file() {
+    use profpipe_formats::{pprof, report::sample_types};
+    let mut batch = Profiles::new();
+    let types = [["contentions", "count"], ["delay", "nanoseconds"]];
+    let profiles = types.map(|[kind, unit]| {
+        profile(&mut batch, [kind, unit, "contentions", "count"], 1, &[(&["a"], &[], 3)])
+    });
+    resource(&mut batch, &[], profiles.to_vec());
+    let read = pprof::decode(&pprof::encode(&batch).unwrap()).unwrap();
+    let built = build(&read, &Config::default());
+    let sent = pprof::decode(&built.pushes[0].profile).unwrap();
+    assert_eq!(sample_types(&sent), sample_types(&read));
+    assert_eq!(sample_types(&sent).len(), 2);
+}
+
 /// Scenario: labels of samples: wanted ones, too many different ones, links, one that the series has.
 /// Guarantees: series stay few, values are kept, the labels of the series win.
 #[test]

@@ -38,7 +38,7 @@ pub(crate) fn of_scope<'a>(scope: &'a Scope, name: &str) -> Option<&'a Value> {
 
 /// The positions of a scope's profiles, in the order of the pprof file they came from, if the scope
 /// says that they came from one and still has all of them. Without sample types it is empty.
-pub(crate) fn file_order(scope: &ScopeProfiles) -> Option<Vec<usize>> {
+pub fn file_order(scope: &ScopeProfiles) -> Option<Vec<usize>> {
     let Value::Array(order) = of_scope(&scope.scope, PPROF_SAMPLE_TYPE_ORDER)? else {
         return None;
     };

@@ -53,7 +53,8 @@ use profpipe_profile::Profiles;
 
 pub use wire::Writer;
 
-pub(crate) use attributes::{file_order, find as find_attribute, text as attribute_text};
+pub use attributes::file_order;
+pub(crate) use attributes::{find as find_attribute, text as attribute_text};
 pub(crate) use decode::{foreign_text, inflate, top_fields};
 pub(crate) use default_type::default_type;
 
