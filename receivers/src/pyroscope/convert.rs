@@ -65,14 +65,13 @@ pub(super) fn push(
             .map_err(|Malformed(what)| ConvertError::Invalid(within(what)))?;
         for profile in one.profiles {
             let decoded =
-                pprof(&profile, left, limit, false, pay).map_err(|refused| match refused {
+                pprof(&profile, &mut left, limit, false, pay).map_err(|refused| match refused {
                     ConvertError::Invalid(what) => ConvertError::Invalid(within(what)),
                     ConvertError::TooLarge(what) => ConvertError::TooLarge(within(what)),
                     ConvertError::Unsupported(what) => ConvertError::Unsupported(within(what)),
                     ConvertError::Busy => ConvertError::Busy,
                 })?;
             let Some(mut decoded) = decoded else { continue };
-            left = left.saturating_sub(decoded_bytes(&decoded));
             identity.put_on(&mut decoded);
             all.push(decoded);
         }
@@ -121,7 +120,8 @@ pub(super) fn ingest(
         Format::Pprof => (body.clone(), SampleTypes::usual()),
     };
     let is_dotnet = sample_types.is_dotnet(&query.spy);
-    let Some(mut profiles) = pprof(&profile, limit.0, limit, is_dotnet, pay)? else {
+    let mut left = limit.0;
+    let Some(mut profiles) = pprof(&profile, &mut left, limit, is_dotnet, pay)? else {
         return Ok(Profiles::new());
     };
     if is_dotnet {
@@ -142,10 +142,11 @@ pub(super) fn ingest(
     Ok(profiles)
 }
 
-/// One profile; nothing for no bytes, which some agents send when nothing happened.
+/// One profile; nothing for no bytes, which some agents send when nothing happened. `left` is how many
+/// bytes it may have once it is decompressed, and then how many are left.
 fn pprof(
     profile: &[u8],
-    left: u64,
+    left: &mut u64,
     limit: ByteSize,
     is_dotnet: bool,
     pay: Pay<'_>,
@@ -153,7 +154,9 @@ fn pprof(
     if profile.is_empty() {
         return Ok(None);
     }
-    let mut plain = decompress(profile, left, limit, pay)?;
+    let allowed = *left;
+    let mut plain = decompress(profile, allowed, limit, pay)?;
+    *left = left.saturating_sub(plain.len() as u64);
     if is_dotnet {
         if !pay(plain.len()) {
             return Err(ConvertError::Busy);
@@ -166,10 +169,13 @@ fn pprof(
     if !pay(plain.len()) {
         return Err(ConvertError::Busy);
     }
-    match pprof::decode_bounded(&plain, usize::try_from(left).unwrap_or(usize::MAX)) {
+    match pprof::decode_bounded(&plain, usize::try_from(allowed).unwrap_or(usize::MAX)) {
         Ok(profiles) => Ok(Some(profiles)),
         Err(DecodeError::Empty) => Ok(None),
         Err(DecodeError::TooLarge { .. }) => Err(ConvertError::TooLarge(too_large(limit))),
+        Err(error @ DecodeError::TooMuchMemory { .. }) => {
+            Err(ConvertError::TooLarge(error.to_string()))
+        }
         Err(error) => {
             let cause = std::error::Error::source(&error);
             let cause = cause.map(|cause| format!(": {cause}")).unwrap_or_default();
@@ -217,11 +223,6 @@ fn merged(mut all: Vec<Profiles>) -> Profiles {
         1 => all.pop().unwrap_or_default(),
         _ => merge(all),
     }
-}
-
-fn decoded_bytes(profiles: &Profiles) -> u64 {
-    let cells = profiles.sample_count() * 32;
-    (profiles.dictionary.strings.bytes() + cells) as u64
 }
 
 /// Who is profiled, by a query.

@@ -225,6 +225,34 @@ async fn bombs_are_refused() {
     assert_eq!(answer.status, StatusCode::OK, "nothing is stored and nothing is wrong");
 }
 
+/// Scenario: two profiles in one request that take less than what is allowed, with so many samples that
+/// their rows in memory take more; and the same with one byte less allowed.
+/// Guarantees: taken, as only decompressed bytes count; refused for good.
+#[tokio::test]
+async fn the_limit_counts_decompressed_bytes() {
+    let mut profiles = profpipe_formats::folded::decode(b"a;b 1\n").unwrap();
+    for profile in profiles.profiles_mut() {
+        let row = profile.samples.get(0).stack;
+        for value in 0..5000_i64 {
+            let values = &[value][..];
+            profile.samples.push(profpipe_profile::SampleRef {
+                stack: row,
+                values,
+                ..Default::default()
+            });
+        }
+    }
+    let plain = profpipe_formats::pprof::encode_plain(&profiles).unwrap();
+    let body = series(&[("__name__", "process_cpu")], &[&gzip(&plain), &gzip(&plain)]);
+    for (limit, status) in
+        [(2 * plain.len(), StatusCode::OK), (2 * plain.len() - 1, StatusCode::PAYLOAD_TOO_LARGE)]
+    {
+        let running = start(&format!("max_decompressed_size: {limit}"), Outcome::Delivered);
+        let answer = post(running.at, PUSH, &[PROTOBUF], &body).await;
+        assert_eq!(answer.status, status, "{limit} of {}", plain.len());
+    }
+}
+
 /// Scenario: a trusted header, and none.
 /// Guarantees: it becomes the batch's tenant only if the configuration says so.
 #[tokio::test]
