@@ -12,10 +12,10 @@ use serde_json::json;
 
 use crate::collector::{self, Collector};
 use crate::fixture::Fixture;
-use crate::gateway::Sinks;
+use crate::gateway::{self, Sinks};
 use crate::http;
 use crate::oracles::Oracles;
-use crate::process::free_address;
+use crate::process::{eventually, free_address};
 use crate::pyroscope::{CPU, Pyroscope, SAMPLES};
 use crate::rules;
 use crate::serve::Server;
@@ -85,6 +85,43 @@ fn pyroscope() {
     let mut expected = folded.totals();
     expected.retain(|(kind, _), _| kind == "cpu");
     sinks.receive(&folded.service, &expected, &[("zone", "north")]);
+}
+
+/// Scenario: requests that name the version of the profiles signal, as the Collector does from 0.163 on:
+/// rightly, not at all, twice, and with versions that nobody speaks.
+/// Guarantees: profpipe and the Collector answer alike; what a Collector sends says the version that both
+/// take.
+#[test]
+fn versions() {
+    const HEADER: &str = "otlp-profiles-development-version";
+    let wire = Server::start(|_, _| (200, Vec::new()));
+    let exporter = format!("otlp_http: {{ endpoint: 'http://{}' }}", wire.address);
+    let Some(collector) = Collector::sending(&exporter) else { return };
+    let http = free_address();
+    let config = format!(
+        "receivers:\n  otlp: {{ protocols: {{ http: {{ endpoint: '{http}' }} }} }}\nexporters:\n  nop: {{}}\n\
+         service:\n  pipelines:\n    profiles: {{ receivers: [otlp], exporters: [nop] }}\n"
+    );
+    let directory = tempfile::tempdir().unwrap();
+    let _gateway = gateway::run(&config, directory.path(), &[http]);
+    let body = Fixture::new("versions").otlp().encode_to_vec();
+    for (versions, status) in [
+        (&[][..], 200),
+        (&["1"], 200),
+        (&["2"], 400),
+        (&["01"], 400),
+        (&["1, 1"], 400),
+        (&["1", "1"], 400),
+    ] {
+        let mut headers = vec![("content-type", "application/x-protobuf")];
+        headers.extend(versions.iter().map(|version| (HEADER, *version)));
+        for (name, server) in [("profpipe", http), ("the Collector", collector.http)] {
+            let answer = http::request(server, "POST", "/v1development/profiles", &headers, &body);
+            assert_eq!(answer.expect(name).status, status, "{versions:?} to {name}");
+        }
+    }
+    let sent = eventually("a request of the Collector", || wire.seen().first().cloned());
+    assert_eq!(sent.header(HEADER), Some("1"));
 }
 
 fn push(address: SocketAddr, fixture: &Fixture) {

@@ -5,11 +5,23 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// A request as it came, decompressed.
+/// A request as it came.
 #[derive(Debug, Clone)]
 pub(crate) struct Request {
     pub(crate) path: String,
+    /// Names in lower case, values as they came.
+    pub(crate) headers: Vec<(String, String)>,
+    /// Decompressed.
     pub(crate) body: Vec<u8>,
+    /// As it came, in one piece.
+    pub(crate) raw: Vec<u8>,
+}
+
+impl Request {
+    /// The first value of a header; `name` in lower case.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(given, _)| given == name).map(|(_, value)| value.as_str())
+    }
 }
 
 /// A server for as long as the test runs.
@@ -70,13 +82,14 @@ fn read(stream: &TcpStream) -> Option<Request> {
     reader.read_line(&mut line).ok()?;
     let path = line.split_ascii_whitespace().nth(1)?.to_owned();
     let (mut length, mut chunked, mut gzip) = (0_u64, false, false);
+    let mut headers = Vec::new();
     loop {
         line.clear();
         reader.read_line(&mut line).ok()?;
-        let lower = line.trim().to_ascii_lowercase();
-        let Some((name, value)) = lower.split_once(':') else { break };
-        match name {
-            "content-length" => length = value.trim().parse().ok()?,
+        let Some((name, value)) = line.trim().split_once(':') else { break };
+        let (name, value) = (name.to_ascii_lowercase(), value.trim().to_owned());
+        match name.as_str() {
+            "content-length" => length = value.parse().ok()?,
             "transfer-encoding" => chunked = value.contains("chunked"),
             "content-encoding" => gzip = value.contains("gzip"),
             "expect" => {
@@ -85,6 +98,7 @@ fn read(stream: &TcpStream) -> Option<Request> {
             }
             _ => {}
         }
+        headers.push((name, value));
     }
     let mut body = Vec::new();
     if chunked {
@@ -101,10 +115,11 @@ fn read(stream: &TcpStream) -> Option<Request> {
     } else {
         reader.take(length).read_to_end(&mut body).ok()?;
     }
+    let raw = body.clone();
     if gzip {
         let mut plain = Vec::new();
         flate2::read::MultiGzDecoder::new(body.as_slice()).read_to_end(&mut plain).ok()?;
         body = plain;
     }
-    Some(Request { path, body })
+    Some(Request { path, headers, body, raw })
 }
