@@ -24,22 +24,55 @@ pub(crate) fn peer(name: &str) -> Option<PathBuf> {
     }
 }
 
+/// Where an SDK lies that `tests/peers/build` installs.
+#[track_caller]
+pub(crate) fn sdk(name: &str) -> Option<PathBuf> {
+    match find_sdk(name) {
+        Ok(directory) => Some(directory),
+        Err(why) => {
+            profpipe_testing::skip!("{why}; run tests/peers/build, which says what it needs")
+        }
+    }
+}
+
+fn find_sdk(name: &str) -> Result<PathBuf, String> {
+    let files: &[&str] = match name {
+        "python" => &["requirements.txt"],
+        "nodejs" => &["package.json", "package-lock.json"],
+        "java" => &["pom.xml", "Work.java"],
+        _ => return Err(format!("nothing pins an SDK {name}")),
+    };
+    let bin = bin()?;
+    let stamp = std::fs::read_to_string(bin.join(format!("{name}.source")))
+        .map_err(|_| format!("Pyroscope's SDK for {name} is not installed"))?;
+    if stamp.trim_end() != pinned(name, files)?.trim_end() {
+        return Err(format!("Pyroscope's SDK for {name} is of another version"));
+    }
+    Ok(bin.with_file_name(name))
+}
+
+/// The files of a directory of tests/peers that pin a peer, one after the other.
+fn pinned(directory: &str, files: &[&str]) -> Result<String, String> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers").join(directory);
+    let mut all = String::new();
+    for file in files {
+        match std::fs::read_to_string(directory.join(file)) {
+            Ok(text) => all.push_str(&text),
+            Err(_) if *file == "main.go" => {}
+            Err(error) => return Err(format!("{}: {error}", directory.join(file).display())),
+        }
+    }
+    Ok(all)
+}
+
 fn find(name: &str) -> Result<PathBuf, String> {
     let program = bin()?.join(name);
     if !program.exists() {
         return Err(format!("the peer {name} is not built"));
     }
     // The stamp holds what the program was built from, as tests/peers/build wrote it.
-    let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/go").join(name);
     let stamp = std::fs::read_to_string(program.with_extension("source")).unwrap_or_default();
-    let mut source = String::new();
-    for file in ["go.mod", "go.sum", "main.go"] {
-        match std::fs::read_to_string(module.join(file)) {
-            Ok(text) => source.push_str(&text),
-            Err(_) if file == "main.go" => {}
-            Err(error) => return Err(format!("{}: {error}", module.join(file).display())),
-        }
-    }
+    let source = pinned(&format!("go/{name}"), &["go.mod", "go.sum", "main.go"])?;
     if stamp.trim_end() == source.trim_end() {
         return Ok(program);
     }

@@ -88,10 +88,9 @@ impl Collector {
     /// Waits until what has arrived of the service amounts to `expected`.
     #[track_caller]
     pub(crate) fn receives(&self, service: &str, expected: &Totals) -> Labels {
-        let count = |totals: &Totals| totals.values().map(|column| column.total).sum::<i64>();
         let (totals, labels) = eventually(&format!("{service} at the Collector"), || {
             let found = totals::of_otlp(&self.arrived(), service);
-            (count(&found.0) >= count(expected)).then_some(found)
+            (totals::count(&found.0) >= totals::count(expected)).then_some(found)
         });
         assert_eq!(&totals, expected, "{service}, at the Collector");
         labels

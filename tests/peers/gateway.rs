@@ -95,10 +95,9 @@ impl Sinks {
                 assert!(there, "{label:?} is not at the Collector by {name}: {found:?}");
             }
         }
-        let count = |totals: &Totals| totals.values().map(|column| column.total).sum::<i64>();
         let files = eventually("the files", || {
             let found = totals::of_otlp(&self.files(), service).0;
-            (count(&found) >= count(expected)).then_some(found)
+            (totals::count(&found) >= totals::count(expected)).then_some(found)
         });
         assert_eq!(&files, expected, "{service}, in the files");
         for data in self.sent().iter().chain(&self.files()) {
@@ -137,22 +136,25 @@ impl Sinks {
     }
 
     fn files(&self) -> Vec<ProfilesData> {
-        let mut found = Vec::new();
-        let mut directories = vec![self.directory.path().join("files")];
-        while let Some(directory) = directories.pop() {
-            for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
-                let path = entry.path();
-                if path.is_dir() {
-                    directories.push(path);
-                } else if path.extension().is_some_and(|extension| extension == "otlp") {
-                    found.push(
-                        ProfilesData::decode(std::fs::read(path).unwrap().as_slice()).unwrap(),
-                    );
-                }
+        written(&self.directory.path().join("files"))
+    }
+}
+
+/// What the exporter `file` has written as OTLP into a directory.
+pub(crate) fn written(directory: &Path) -> Vec<ProfilesData> {
+    let mut found = Vec::new();
+    let mut directories = vec![directory.to_owned()];
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                directories.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "otlp") {
+                found.push(ProfilesData::decode(std::fs::read(path).unwrap().as_slice()).unwrap());
             }
         }
-        found
     }
+    found
 }
 
 /// `profpipe run` with a configuration, waited for until it listens.

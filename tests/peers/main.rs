@@ -6,7 +6,8 @@
 //! Layout: `oracles` builds the tools; `go/` pins their versions and holds `agree`, which asks
 //! google/pprof's reader; `rules` is profcheck's list of rules in Rust. `collector`, `pyroscope` and
 //! `target` are running peers, which `build` builds; `gateway` is profpipe between them;
-//! `fixture` is what is sent, `totals` what is compared.
+//! `fixture` is what is sent, `totals` what is compared. `sdks` are Pyroscope's SDKs, whose programs lie in
+//! `go/target`, `python`, `nodejs` and `java`; `relay` knows what they sent.
 
 #![allow(
     clippy::unwrap_used,
@@ -28,7 +29,9 @@ mod pprof;
 #[allow(dead_code, reason = "shared with benches/gateway, which uses other parts of it")]
 mod process;
 mod pyroscope;
+mod relay;
 mod rules;
+mod sdks;
 mod serve;
 mod target;
 mod totals;

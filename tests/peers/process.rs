@@ -28,6 +28,18 @@ pub(crate) fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T
     }
 }
 
+/// Asks again and again until the answer is right; gives the last one, right or not, to be compared.
+pub(crate) fn settled<T>(mut ask: impl FnMut() -> T, right: impl Fn(&T) -> bool) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let answer = ask();
+        if right(&answer) || Instant::now() >= deadline {
+            return answer;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
 /// A program that is ended when this is dropped. What it says is kept in a file.
 #[derive(Debug)]
 pub(crate) struct Running {
@@ -54,6 +66,11 @@ impl Running {
     /// What it has said so far.
     pub(crate) fn said(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Closes its standard input.
+    pub(crate) fn end_input(&mut self) {
+        drop(self.child.stdin.take());
     }
 
     /// Waits until it is ready; fails with what it said where it ended instead.

@@ -1,9 +1,10 @@
 //! The real Grafana Pyroscope, all in one process on loopback, data in memory and a temporary
 //! directory; and the questions that tell what it has stored.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
@@ -12,7 +13,7 @@ use crate::built;
 use crate::http;
 use crate::pprof;
 use crate::process::{Running, eventually, free_address};
-use crate::totals::{self, Column, Totals};
+use crate::totals::{self, Totals};
 
 pub(crate) const CPU: &str = "process_cpu:cpu:nanoseconds:cpu:nanoseconds";
 pub(crate) const SAMPLES: &str = "process_cpu:samples:count:cpu:nanoseconds";
@@ -21,13 +22,28 @@ pub(crate) const SAMPLES: &str = "process_cpu:samples:count:cpu:nanoseconds";
 #[derive(Debug)]
 pub(crate) struct Pyroscope {
     pub(crate) address: SocketAddr,
-    _running: Running,
-    _directory: tempfile::TempDir,
+    /// Whose profiles are asked for.
+    tenant: &'static str,
+    _running: Arc<(Running, tempfile::TempDir)>,
 }
+
+/// The header that says whose a request is.
+pub(crate) const TENANT: &str = "X-Scope-OrgID";
 
 impl Pyroscope {
     /// `None`, told, where Pyroscope is not there.
     pub(crate) fn start() -> Option<Self> {
+        Self::with("")
+    }
+
+    /// One that keeps tenants apart, and what two of them have.
+    pub(crate) fn of_tenants(tenants: [&'static str; 2]) -> Option<[Self; 2]> {
+        let one = Self::with(tenants[0])?;
+        let other = Self { tenant: tenants[1], _running: Arc::clone(&one._running), ..one };
+        Some([one, other])
+    }
+
+    fn with(tenant: &'static str) -> Option<Self> {
         let program = built::peer("pyroscope")?;
         let directory = tempfile::tempdir().unwrap();
         let (http, grpc, gossip) = (free_address(), free_address(), free_address());
@@ -59,12 +75,13 @@ impl Pyroscope {
         command.arg(format!("-server.http-listen-port={}", http.port()));
         command.arg(format!("-server.grpc-listen-port={}", grpc.port()));
         command.arg(format!("-memberlist.bind-port={}", gossip.port()));
+        command.arg(format!("-auth.multitenancy-enabled={}", !tenant.is_empty()));
         let mut running = Running::start("pyroscope", &mut command, directory.path());
         running.ready(|_| {
             let ready = http::get(http, "/ready").is_some_and(|answer| answer.status == 200);
             (ready && http::get(http, "/ring")?.text().contains("ACTIVE")).then_some(())
         });
-        Some(Self { address: http, _running: running, _directory: directory })
+        Some(Self { address: http, tenant, _running: Arc::new((running, directory)) })
     }
 
     fn ask(&self, method: &str, mut question: Value, accept: &str) -> http::Answer {
@@ -73,7 +90,12 @@ impl Pyroscope {
         question["start"] = around(Duration::from_secs(3600)).into();
         question["end"] = (now + Duration::from_secs(60)).as_millis().to_string().into();
         let path = format!("/querier.v1.QuerierService/{method}");
-        http::post(self.address, &path, accept, question.to_string().as_bytes())
+        let mut headers = vec![("content-type", accept)];
+        if !self.tenant.is_empty() {
+            headers.push((TENANT, self.tenant));
+        }
+        http::request(self.address, "POST", &path, &headers, question.to_string().as_bytes())
+            .expect("an answer of Pyroscope")
     }
 
     /// What it has stored of a service under a profile type; empty where nothing.
@@ -92,43 +114,38 @@ impl Pyroscope {
     pub(crate) fn receives(&self, profile_type: &str, service: &str, expected: &Totals) {
         let mut parts = profile_type.split(':').skip(1).map(String::from);
         let key = (parts.next().unwrap(), parts.next().unwrap());
-        let expected = &without_type_parameters(&expected[&key]);
+        let expected = &expected[&key].without_type_parameters();
         let found = eventually(&format!("{profile_type} of {service} at Pyroscope"), || {
             let column = self.totals(profile_type, service).into_values().next()?;
             (column.total >= expected.total).then_some(column)
         });
-        let found = &without_type_parameters(&found);
+        let found = &found.without_type_parameters();
         assert_eq!(found, expected, "{profile_type} of {service}, at Pyroscope");
     }
 
     /// The labels of the series of a service.
     #[track_caller]
     pub(crate) fn labels(&self, service: &str) -> BTreeSet<(String, String)> {
+        self.series(service).into_iter().flatten().collect()
+    }
+
+    /// The series of a service, each with its labels.
+    #[track_caller]
+    pub(crate) fn series(&self, service: &str) -> BTreeSet<BTreeMap<String, String>> {
         let question = json!({ "matchers": [format!("{{service_name=\"{service}\"}}")] });
         let answer = self.ask("Series", question, "application/json").good();
         let answer: Value = serde_json::from_slice(&answer).unwrap();
         let series = answer["labelsSet"].as_array().cloned().unwrap_or_default();
-        let labels = series.iter().flat_map(|series| series["labels"].as_array().cloned().unwrap());
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        labels.map(|label| (text(&label["name"]), text(&label["value"]))).collect()
-    }
-}
-
-/// Functions as Pyroscope calls them: of generic Go functions it leaves out what they are for
-/// (`slices.Sort[go.shape.int]`), and which of them it does that to depends on who sent them.
-fn without_type_parameters(column: &Column) -> Column {
-    let mut short = Column { total: column.total, ..Column::default() };
-    for (name, sums) in &column.functions {
-        let (start, end) = (name.find("[go.shape."), name.rfind(']'));
-        let name = match (start, end) {
-            (Some(start), Some(end)) if start < end => [&name[..start], &name[end + 1..]].concat(),
-            _ => name.clone(),
+        let labels = |series: &Value| series["labels"].as_array().cloned().unwrap();
+        let labels = |series| {
+            labels(series)
+                .iter()
+                .map(|label| (text(&label["name"]), text(&label["value"])))
+                .collect()
         };
-        let all = short.functions.entry(name).or_default();
-        all.own += sums.own;
-        all.total += sums.total;
+        series.iter().map(labels).collect()
     }
-    short
 }
 
 /// A pprof profile in protobuf's JSON: 64-bit numbers are strings, zeros are left out.

@@ -29,6 +29,8 @@ impl Request {
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     seen: Arc<Mutex<Vec<Request>>>,
+    /// Shared with each connection that is served.
+    open: Arc<()>,
 }
 
 impl Server {
@@ -37,15 +39,26 @@ impl Server {
         answer: impl Fn(&Request, usize) -> (u16, Vec<u8>) + Send + Sync + 'static,
     ) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let server = Self { address: listener.local_addr().unwrap(), seen: Arc::default() };
+        let address = listener.local_addr().unwrap();
+        let server = Self { address, seen: Arc::default(), open: Arc::default() };
         let (seen, answer) = (Arc::clone(&server.seen), Arc::new(answer));
+        let open = Arc::downgrade(&server.open);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let (seen, answer) = (Arc::clone(&seen), Arc::clone(&answer));
-                std::thread::spawn(move || serve(&stream, &seen, &*answer));
+                let open = open.upgrade();
+                std::thread::spawn(move || {
+                    serve(&stream, &seen, &*answer);
+                    drop(open);
+                });
             }
         });
         server
+    }
+
+    /// Whether nothing is served right now.
+    pub(crate) fn is_idle(&self) -> bool {
+        Arc::strong_count(&self.open) == 1
     }
 
     /// What was sent so far.

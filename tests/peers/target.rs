@@ -24,9 +24,9 @@ impl Target {
         Self { address, running, _directory: directory }
     }
 
-    /// Waits until the SDK has sent all it had.
-    pub(crate) fn pushed(&mut self) {
-        self.running.ready(|said| said.contains("pushed").then_some(()));
+    /// Waits until the SDK has sent all it had; gives the CPU seconds of the process until then.
+    pub(crate) fn pushed(&mut self) -> f64 {
+        self.running.ready(|said| said.split_once("pushed ")?.1.split_once('\n')?.0.parse().ok())
     }
 
     /// What a pull gets.

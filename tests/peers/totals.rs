@@ -42,6 +42,30 @@ impl Column {
             }
         }
     }
+
+    /// Functions as Pyroscope calls them: of generic Go functions it leaves out what they are for
+    /// (`slices.Sort[go.shape.int]`), and which of them it does that to depends on who sent them.
+    pub(crate) fn without_type_parameters(&self) -> Self {
+        let mut short = Self { total: self.total, ..Self::default() };
+        for (name, sums) in &self.functions {
+            let (start, end) = (name.find("[go.shape."), name.rfind(']'));
+            let name = match (start, end) {
+                (Some(start), Some(end)) if start < end => {
+                    [&name[..start], &name[end + 1..]].concat()
+                }
+                _ => name.clone(),
+            };
+            let all = short.functions.entry(name).or_default();
+            all.own += sums.own;
+            all.total += sums.total;
+        }
+        short
+    }
+}
+
+/// All types together, to see whether something is still missing.
+pub(crate) fn count(totals: &Totals) -> i64 {
+    totals.values().map(|column| column.total).sum()
 }
 
 /// The resource attributes of what a service sent, and the attributes of its samples.
@@ -51,8 +75,41 @@ pub(crate) struct Labels {
     pub(crate) samples: BTreeSet<(String, String)>,
 }
 
+/// Adds what another profile says.
+pub(crate) fn add(totals: &mut Totals, other: Totals) {
+    for (key, column) in other {
+        let sum = totals.entry(key).or_default();
+        sum.total += column.total;
+        for (name, sums) in column.functions {
+            let all = sum.functions.entry(name).or_default();
+            all.own += sums.own;
+            all.total += sums.total;
+        }
+    }
+}
+
+/// Without the functions and the types that amount to nothing: a pprof profile writes down zeros where one
+/// of its types has a value, which others need not.
+pub(crate) fn without_zeros(totals: &Totals) -> Totals {
+    let mut kept = totals.clone();
+    for column in kept.values_mut() {
+        column.functions.retain(|_, sums| *sums != Sums::default());
+    }
+    kept.retain(|_, column| *column != Column::default());
+    kept
+}
+
+/// What the requests say, of whatever service.
+pub(crate) fn of_all_otlp(requests: &[ProfilesData]) -> Totals {
+    of_those(requests, |_| true).0
+}
+
 /// What the requests say of the service.
 pub(crate) fn of_otlp(requests: &[ProfilesData], service: &str) -> (Totals, Labels) {
+    of_those(requests, |name| name.unwrap_or("unknown_service") == service)
+}
+
+fn of_those(requests: &[ProfilesData], is: impl Fn(Option<&str>) -> bool) -> (Totals, Labels) {
     let (mut totals, mut labels) = (Totals::new(), Labels::default());
     let none = ProfilesDictionary::default();
     for request in requests {
@@ -62,7 +119,7 @@ pub(crate) fn of_otlp(requests: &[ProfilesData], service: &str) -> (Totals, Labe
             let attributes = resource.resource.iter().flat_map(|resource| &resource.attributes);
             let attributes: BTreeMap<_, _> =
                 attributes.map(|attribute| pair(attribute, dictionary)).collect();
-            if attributes.get("service.name").map(String::as_str) != Some(service) {
+            if !is(attributes.get("service.name").map(String::as_str)) {
                 continue;
             }
             labels.resource.extend(attributes);

@@ -1,10 +1,11 @@
 // A service as people run them: net/http/pprof on a loopback port, and work whose shape is known.
 //
-//	target [-push http://127.0.0.1:4040 -name SERVICE -for 3s]
+//	target [-push http://127.0.0.1:4040 -name SERVICE -for 3s -everything]
 //
 // Prints the address it listens on, then works until its standard input closes. With -push it also
-// sends CPU and allocation profiles with Pyroscope's Go SDK, a window every second; after -for it
-// flushes and prints "pushed".
+// sends CPU and allocation profiles with Pyroscope's Go SDK (-everything: all that it has but leaks),
+// a window every second; after -for it flushes and prints "pushed" and the CPU seconds of the process,
+// by getrusage.
 package main
 
 import (
@@ -18,8 +19,8 @@ import (
 	_ "net/http/pprof"
 	"os"
 	"runtime"
-	"runtime/pprof"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/grafana/pyroscope-go"
@@ -79,7 +80,7 @@ func work(stop <-chan struct{}) {
 		}
 	}()
 	route := func(name string, serve func(int) uint64) {
-		pprof.Do(context.Background(), pprof.Labels("route", name), func(context.Context) {
+		pyroscope.TagWrapper(context.Background(), pyroscope.Labels("route", name), func(context.Context) {
 			sink += serve(1_000_000)
 		})
 	}
@@ -96,10 +97,19 @@ func work(stop <-chan struct{}) {
 	}
 }
 
+func cpuSeconds() float64 {
+	var used syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
+		log.Fatal(err)
+	}
+	return float64(used.Utime.Nano()+used.Stime.Nano()) / 1e9
+}
+
 func main() {
 	push := flag.String("push", "", "where to push with Pyroscope's SDK")
 	name := flag.String("name", "target", "the service's name, for -push")
 	lasting := flag.Duration("for", 3*time.Second, "how long to push")
+	everything := flag.Bool("everything", false, "push all profiles, not only CPU and allocations")
 	flag.Parse()
 	runtime.SetMutexProfileFraction(1)
 	runtime.SetBlockProfileRate(1)
@@ -118,13 +128,28 @@ func main() {
 		close(stop)
 	}()
 	if *push != "" {
+		types := []pyroscope.ProfileType{pyroscope.ProfileCPU, pyroscope.ProfileAllocSpace}
+		if *everything {
+			types = []pyroscope.ProfileType{
+				pyroscope.ProfileCPU,
+				pyroscope.ProfileAllocObjects,
+				pyroscope.ProfileAllocSpace,
+				pyroscope.ProfileInuseObjects,
+				pyroscope.ProfileInuseSpace,
+				pyroscope.ProfileGoroutines,
+				pyroscope.ProfileMutexCount,
+				pyroscope.ProfileMutexDuration,
+				pyroscope.ProfileBlockCount,
+				pyroscope.ProfileBlockDuration,
+			}
+		}
 		go func() {
 			profiler, err := pyroscope.Start(pyroscope.Config{
 				ApplicationName: *name,
 				ServerAddress:   *push,
 				UploadRate:      time.Second,
 				Tags:            map[string]string{"zone": "north"},
-				ProfileTypes:    []pyroscope.ProfileType{pyroscope.ProfileCPU, pyroscope.ProfileAllocSpace},
+				ProfileTypes:    types,
 			})
 			if err != nil {
 				log.Fatal(err)
@@ -132,7 +157,7 @@ func main() {
 			time.Sleep(*lasting)
 			profiler.Flush(true)
 			profiler.Stop()
-			fmt.Println("pushed")
+			fmt.Println("pushed", cpuSeconds())
 		}()
 	}
 	work(stop)
