@@ -9,7 +9,7 @@
 //!
 //! Formats: Linux Standard Base, "Exception Frames"; DWARF 5, 6.4.2 and 2.5.
 
-use super::rules::SEARCH_FORM;
+use super::sections::SEARCH_FORM;
 
 /// The most bytes of instructions in one entry; real ones have some dozens.
 const MAX_INSTRUCTIONS: usize = 1 << 14;

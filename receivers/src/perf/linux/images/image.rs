@@ -16,7 +16,7 @@ use super::code::{self, AROUND, Code};
 use super::frame_table::FrameTable;
 use super::go;
 use super::loader::ReadTables;
-use super::rules::Sections;
+use super::sections::Sections;
 use profpipe_host::content::Content as _;
 use profpipe_host::elf::{Identity, Segment};
 

@@ -18,7 +18,7 @@ use super::cfi::{self, Kind};
 use super::frame_table::{self, FrameTable, Search, Storage};
 use super::go;
 use super::image::{FileKey, Image, ImageIx};
-use super::rules::Sections;
+use super::sections::Sections;
 use profpipe_host::content::Content;
 use profpipe_host::elf::{Identity, htlhash};
 use profpipe_host::{hex, proc};

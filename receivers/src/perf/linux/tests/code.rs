@@ -14,7 +14,7 @@ use super::super::images::cfi::Kind;
 use super::super::images::code::{After, Before, Code, keeps_frame_pointer};
 use super::super::images::frame_rules::{FrameAddress, FrameRules};
 use super::super::images::frame_table::{FrameTable, Search, Storage, search};
-use super::super::images::rules::Sections;
+use super::super::images::sections::Sections;
 
 fn before(code: &[u8]) -> Before {
     Code::read(code, &[0x90], 0x1000).before

@@ -7,7 +7,7 @@ use profpipe_host::proc;
 use proptest::prelude::*;
 
 use super::super::events::tasks::parse_cpus;
-use super::super::images::rules::Sections;
+use super::super::images::sections::Sections;
 use super::super::images::{cfi, go};
 use super::super::processes::perf_map::PerfMapPlace;
 
