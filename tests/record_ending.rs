@@ -110,6 +110,7 @@ fn a_second_interrupt_ends_the_recording() {
     let is_alive = !is_gone(&command);
     let _ = kill_process(Pid::from_raw(command.parse().unwrap()).unwrap(), Signal::KILL);
     assert!(is_alive && recording.said.contains(&format!("kill {command} ends it")));
+    assert!(!recording.said.contains("has started"), "it has started none: {}", recording.said);
     let out = recording.home.path().join("out.pb.gz");
     assert!(pprof::decode(&fs::read(out).unwrap()).unwrap().sample_count() > 0);
 }

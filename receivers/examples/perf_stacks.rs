@@ -7,7 +7,7 @@
     reason = "an example prints and ends when something is wrong"
 )]
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use object::{Object, ObjectSymbol};
@@ -61,10 +61,13 @@ async fn main() {
     let mut totals: Vec<_> = totals.into_iter().collect();
     totals.sort_by_key(|(_, total)| std::cmp::Reverse(total.samples));
     for (name, total) in totals {
-        let Totals { samples, nanoseconds, truncated, broken, .. } = total;
+        let Totals { samples, nanoseconds, states, .. } = total;
+        let states: Vec<_> =
+            states.iter().map(|(state, count)| format!("{count} {state}")).collect();
         println!(
-            "{name}: {samples} samples, {:.3} s, {truncated} truncated, {broken} broken",
-            nanoseconds as f64 / 1e9
+            "{name}: {samples} samples, {:.3} s, {}",
+            nanoseconds as f64 / 1e9,
+            states.join(", ")
         );
         for (what, ends) in
             [("ends", total.ends), ("BROKEN at", total.broken_ends), ("callers", total.callers)]
@@ -91,8 +94,8 @@ async fn main() {
 struct Totals {
     samples: i64,
     nanoseconds: i64,
-    truncated: i64,
-    broken: i64,
+    /// Samples by how far their stacks go.
+    states: BTreeMap<String, i64>,
     ends: HashMap<String, i64>,
     broken_ends: HashMap<String, i64>,
     callers: HashMap<String, i64>,
@@ -122,11 +125,7 @@ fn add(profiles: &Profiles, symbols: &mut Symbols, totals: &mut HashMap<String, 
                 *total.callers.entry(callers.join(" < ")).or_default() += weight;
             }
             let mut end = symbols.name(dictionary, *stack.last().unwrap());
-            match state {
-                Some("truncated") => total.truncated += weight,
-                Some(_) => total.broken += weight,
-                None => {}
-            }
+            *total.states.entry(state.unwrap_or("complete").to_owned()).or_default() += weight;
             if let Some(state) = state {
                 end = stack
                     .iter()

@@ -9,19 +9,11 @@ use profpipe_profile::Profiles;
 use profpipe_profile::attribute_names::{PPROF_DEFAULT_SAMPLE_TYPE, PPROF_SAMPLE_TYPE_ORDER};
 
 use crate::files::{FileFormat, Output};
-use crate::mistake::Mistake;
 use crate::{cli, files};
 
 pub(crate) fn run(arguments: cli::Convert) -> anyhow::Result<ExitCode> {
     // Before reading: the wrong name of the output is the first thing to tell.
-    let format = match arguments.format {
-        Some(format) => format,
-        None if arguments.output.as_os_str() == "-" => {
-            let what = "standard output has no name that says which format to write; add --format";
-            return Err(Mistake(what.to_owned()).into());
-        }
-        None => FileFormat::to_write(&arguments.output)?,
-    };
+    let format = FileFormat::chosen(arguments.format, &arguments.output)?;
     let mut input = files::read(&arguments.input)?;
     let wanted = arguments.choice.sample_type.as_deref();
     if let Some(wanted) = wanted {

@@ -32,14 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(30 * 60);
 const GRACE: Duration = Duration::from_secs(60);
 
 pub(crate) fn run(arguments: cli::Symbolize) -> anyhow::Result<ExitCode> {
-    let format = match arguments.format {
-        Some(format) => format,
-        None if arguments.output.as_os_str() == "-" => {
-            let what = "standard output has no name that says which format to write; add --format";
-            return Err(Mistake(what.to_owned()).into());
-        }
-        None => FileFormat::to_write(&arguments.output)?,
-    };
+    let format = FileFormat::chosen(arguments.format, &arguments.output)?;
     let output = Output::of_format(&arguments.output, format)?;
     let mut input = files::read(&arguments.input)?;
     let before = Frames::of(&mut input.profiles);

@@ -72,6 +72,22 @@ impl FileFormat {
             Mistake(format!("{path}: the name of an output must end with {WRITABLE}")).into()
         })
     }
+
+    /// The format that was asked for, or else the one that the name of the output stands for.
+    ///
+    /// # Errors
+    /// If neither says one: wrong usage.
+    pub(crate) fn chosen(asked: Option<Self>, path: &Path) -> anyhow::Result<Self> {
+        match asked {
+            Some(format) => Ok(format),
+            None if is_standard(path) => {
+                let what =
+                    "standard output has no name that says which format to write; add --format";
+                Err(Mistake(what.to_owned()).into())
+            }
+            None => Self::to_write(path),
+        }
+    }
 }
 
 fn name(path: &Path) -> Option<String> {

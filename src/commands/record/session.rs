@@ -130,9 +130,11 @@ pub(super) async fn run(
         (End::Left, Some(command)) => {
             let (name, pid) = (&command.name, command.member.pid);
             say!("profpipe: {name} does not end by Ctrl-C and goes on; kill {pid} ends it");
+            // It is one of those that go on, and has been told.
+            let others = observed.map(|count| count.saturating_sub(1));
             Some(Ending {
                 code: 128 + libc::SIGINT as u8,
-                survivors: describe_survivors(&command, &profiles, observed),
+                survivors: describe_survivors(&command, &profiles, others),
             })
         }
         // The sampler is gone, but the command is not ours to stop for that.

@@ -51,6 +51,19 @@ pub(super) enum Unwound {
     Broken,
 }
 
+impl Unwound {
+    /// What a stack says of itself; a complete one says nothing.
+    pub(super) fn state(self) -> Option<&'static str> {
+        match self {
+            Self::Complete => None,
+            Self::Guessed => Some("guessed"),
+            Self::Truncated => Some("truncated"),
+            Self::Switched => Some("switched"),
+            Self::Broken => Some("broken"),
+        }
+    }
+}
+
 /// A message to the aggregation thread.
 #[derive(Debug)]
 pub(super) enum Message {

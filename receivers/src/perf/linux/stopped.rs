@@ -8,7 +8,6 @@ use perf_event_open_sys::bindings::PERF_CONTEXT_USER;
 use profpipe_engine::overhead::Overhead;
 use profpipe_engine::telemetry::Counter;
 
-use super::handoff::Unwound;
 use super::images::loader::Loader;
 use super::processes::host::ThisHost;
 use super::processes::process::Processes;
@@ -73,13 +72,7 @@ impl StoppedProcesses {
             let process = self.processes.sampled(pid, pid, &mut self.host)?;
             let unwound = self.unwinding.unwind(&sample, process, &mut self.host.images)?;
             if !self.unwinding.waiting || Instant::now() > deadline {
-                let state = match unwound {
-                    Unwound::Complete => "complete",
-                    Unwound::Guessed => "guessed",
-                    Unwound::Truncated => "truncated",
-                    Unwound::Switched => "switched",
-                    Unwound::Broken => "broken",
-                };
+                let state = unwound.state().unwrap_or("complete");
                 return Some(StoppedStack { frames: self.unwinding.addresses().collect(), state });
             }
             std::thread::sleep(Duration::from_millis(1));

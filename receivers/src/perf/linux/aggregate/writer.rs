@@ -16,7 +16,7 @@ use profpipe_profile::{
 };
 
 use super::{Aggregation, Key, Row, Sum};
-use crate::perf::linux::handoff::{FileFacts, Frame, KERNEL_ROW, RowIx, Source, Unwound};
+use crate::perf::linux::handoff::{FileFacts, Frame, KERNEL_ROW, RowIx, Source};
 use crate::perf::linux::thread;
 use crate::scope::own_scope;
 
@@ -30,8 +30,6 @@ pub(crate) struct Writer<'a> {
     used: HashSet<RowIx>,
     kernel: AttributeIx,
     native: AttributeIx,
-    /// How far a stack goes, if it is not complete: guessed, truncated, switched, broken.
-    states: [AttributeIx; 4],
     samples: Profile,
     cpu: Profile,
     lost: u64,
@@ -46,12 +44,9 @@ impl<'a> Writer<'a> {
     pub(crate) fn new(from: &'a Aggregation, start: u64, end: u64, lost: u64) -> Self {
         let mut profiles = Profiles::new();
         let frame_type = profiles.dictionary.strings.intern(FRAME_TYPE);
-        let state = profiles.dictionary.strings.intern(STACK_STATE);
         let attributes = &mut profiles.dictionary.attributes;
         let kernel = attributes.intern(frame_type, "kernel".into(), StringIx::NONE);
         let native = attributes.intern(frame_type, "native".into(), StringIx::NONE);
-        let states = ["guessed", "truncated", "switched", "broken"]
-            .map(|name| attributes.intern(state, name.into(), StringIx::NONE));
         let strings = &mut profiles.dictionary.strings;
         let mut kind =
             |kind, unit| ValueType { kind: strings.intern(kind), unit: strings.intern(unit) };
@@ -71,7 +66,6 @@ impl<'a> Writer<'a> {
             used: HashSet::new(),
             kernel,
             native,
-            states,
             samples: Profile { sample_type: kind("samples", "count"), ..template.clone() },
             cpu: Profile { sample_type: cpu_time, ..template },
             profiles,
@@ -99,14 +93,8 @@ impl<'a> Writer<'a> {
             let thread_id = self.attribute(THREAD_ID, i64::from(first.tid).into());
             for (key, sum) in of_thread {
                 let stack = self.stack(key.stack);
-                let [guessed, truncated, switched, broken] = self.states;
-                let state = match key.unwound {
-                    Unwound::Complete => None,
-                    Unwound::Guessed => Some(guessed),
-                    Unwound::Truncated => Some(truncated),
-                    Unwound::Switched => Some(switched),
-                    Unwound::Broken => Some(broken),
-                };
+                let state =
+                    key.unwound.state().map(|name| self.attribute(STACK_STATE, name.into()));
                 let attributes = [thread_name, thread_id, state.unwrap_or(AttributeIx::NONE)];
                 let attributes = attributes.get(..2 + usize::from(state.is_some()));
                 let sample = SampleRef {

@@ -10,9 +10,12 @@ use std::sync::Arc;
 
 use framehop::{CacheNative, ExplicitModuleSectionInfo, MayAllocateDuringUnwind, Module};
 use framehop::{Unwinder as _, UnwinderNative};
+use gimli::UnwindContext;
 
 use super::bytes::Bytes;
+use super::cfi::Kind;
 use super::code::{self, AROUND, Code};
+use super::frame_rules::FrameRules;
 use super::frame_table::FrameTable;
 use super::go;
 use super::loader::ReadTables;
@@ -89,6 +92,22 @@ pub(crate) struct Tables {
     pub(super) frames: Vec<FrameTable>,
     /// The functions of a Go program.
     pub(crate) go: Option<go::Functions>,
+}
+
+impl Tables {
+    /// The rules of the frame at an instruction; none if no table covers it.
+    pub(super) fn rules(
+        &self,
+        address: u64,
+        buffer: &mut Vec<u8>,
+        context: &mut UnwindContext<usize>,
+    ) -> Option<FrameRules> {
+        self.frames.iter().find_map(|table| {
+            let entry = table.entry(address, buffer)?;
+            let is_framehops = self.unwinder.is_some() && entry.kind == Kind::EhFrame;
+            FrameRules::read(&entry, address, is_framehops, context)
+        })
+    }
 }
 
 /// Unwinding rules with a cache.

@@ -7,13 +7,12 @@
 use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use gimli::UnwindContext;
 use hashbrown::{HashMap, HashSet};
 
-use super::cfi::Kind;
-use super::frame_rules::FrameRules;
 use super::image::{FileKey, Image, ImageIx, Rules, Tables};
 use super::loader::{FileMapping, LoadRequest, LoadResponse, Loader};
 use super::places::{At, Place, Places};
@@ -216,18 +215,18 @@ impl Images {
             return None;
         }
         let code = image.code(at.address);
-        let mut rules = None;
-        if let Rules::Ready(tables) = &image.rules {
-            let address = at.instruction();
-            for table in &tables.frames {
-                let Some(entry) = table.entry(address, &mut self.buffer) else { continue };
-                let is_framehops = tables.unwinder.is_some() && entry.kind == Kind::EhFrame;
-                rules = FrameRules::read(&entry, address, is_framehops, &mut self.context);
-                if rules.is_some() {
-                    break;
-                }
+        let rules = match &image.rules {
+            Rules::Ready(tables) => {
+                let (buffer, context) = (&mut self.buffer, &mut self.context);
+                // The tables come from others. Whatever they make their reader do, it ends here.
+                catch_unwind(AssertUnwindSafe(|| tables.rules(at.instruction(), buffer, context)))
             }
-        }
+            _ => Ok(None),
+        };
+        let Ok(rules) = rules else {
+            self.distrust(at.image);
+            return Some(Arc::new(Place { rules: None, code }));
+        };
         let place = Arc::new(Place { rules, code });
         self.places.insert(at, Arc::clone(&place));
         Some(place)

@@ -193,7 +193,6 @@ impl Unwinding {
                 return Some(Unwound::Broken);
             }
             let step = surroundings.step(&spot, &registers);
-            let here = spot.clone();
             self.walk.push(spot);
             if self.walk.len() >= MAX_FRAMES && !matches!(step, Step::Root) {
                 return Some(Unwound::Truncated);
@@ -221,7 +220,8 @@ impl Unwinding {
                         cut(&surroundings.stack, address, switched, STACK_SPAN)
                     };
                     let Some(position) = position else { return Some(end) };
-                    let sure = here.frame_pointer(surroundings.images) == FramePointer::Sure;
+                    let last = self.walk.last().map(|last| last.frame_pointer(surroundings.images));
+                    let sure = last == Some(FramePointer::Sure);
                     return Some(self.follow(position, guessed || !sure, end, surroundings));
                 }
             };

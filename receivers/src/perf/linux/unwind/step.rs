@@ -14,6 +14,7 @@ use super::registers::RegisterSet;
 use super::stack::Stack;
 use crate::perf::linux::handoff::Unwound;
 use crate::perf::linux::images::code::{After, Before};
+use crate::perf::linux::images::frame_rules::FrameRules;
 use crate::perf::linux::images::go::GoFrame;
 use crate::perf::linux::images::image::ImageIx;
 use crate::perf::linux::images::places::{At, Place};
@@ -123,9 +124,14 @@ impl Spot {
 
     /// Whether stacks end here, by the rules or by what the code is.
     pub(super) fn is_root(&self, images: &mut Images) -> bool {
-        if let Some((frame, _)) = self.go(images) {
-            return matches!(frame, GoFrame::Root | GoFrame::Start);
+        match self.go(images) {
+            Some((frame, _)) => matches!(frame, GoFrame::Root | GoFrame::Start),
+            None => self.is_native_root(images),
         }
+    }
+
+    /// The same of code that is not Go's.
+    fn is_native_root(&self, images: &Images) -> bool {
         match self.place.as_deref() {
             Some(Place { code, .. }) if code.after == After::StackStart => true,
             Some(Place { rules: Some(rules), .. }) => rules.is_end(),
@@ -226,7 +232,7 @@ impl Surroundings<'_> {
             if let Some((frame, depth)) = spot.go(self.images) {
                 return self.go(spot, frame, depth, registers);
             }
-            if spot.is_root(self.images) {
+            if spot.is_native_root(self.images) {
                 return Step::Root;
             }
             if place.rules.is_some() {
@@ -240,13 +246,30 @@ impl Surroundings<'_> {
         Spot::called(address, self.process, self.images)
     }
 
+    /// By the rules of a frame, with all registers.
+    fn by_evaluation(
+        &mut self,
+        spot: &Spot,
+        rules: &FrameRules,
+        registers: &RegisterSet,
+    ) -> Result<RegisterSet, Fault> {
+        // The rules come from others. Whatever they make the evaluation do, it ends here.
+        let guarded = AssertUnwindSafe(|| evaluate::caller(rules, registers, &self.stack));
+        catch_unwind(guarded).unwrap_or_else(|_| {
+            if let Some((image, ..)) = spot.in_image() {
+                self.images.distrust(image);
+            }
+            Err(Fault::Invalid)
+        })
+    }
+
     /// By the rules of the frame.
     fn by_rules(&mut self, spot: &Spot, place: &Place, registers: &RegisterSet) -> Step {
         let Some(rules) = &place.rules else { return Step::Unknown };
         let found = if self.fast && rules.plain {
-            self.by_framehop(spot, registers)
+            self.by_framehop(spot, rules, registers)
         } else {
-            evaluate::caller(rules, registers, &self.stack)
+            self.by_evaluation(spot, rules, registers)
         };
         let next = match found {
             Ok(next) => next,
@@ -280,13 +303,17 @@ impl Surroundings<'_> {
     }
 
     /// By `framehop`, which has its own cache of what it does at an address.
-    fn by_framehop(&mut self, spot: &Spot, registers: &RegisterSet) -> Result<RegisterSet, Fault> {
+    fn by_framehop(
+        &mut self,
+        spot: &Spot,
+        rules: &FrameRules,
+        registers: &RegisterSet,
+    ) -> Result<RegisterSet, Fault> {
         let (image, _, address) = spot.in_image().ok_or(Fault::Invalid)?;
         let mut state = arch::to_framehop(registers).ok_or(Fault::Unknown)?;
         let Some(unwinder) = self.images.tables(image).and_then(|it| it.unwinder.as_mut()) else {
             // Its tables were dropped, and what is known of the address suffices.
-            let rules = spot.place.as_ref().and_then(|place| place.rules.as_ref());
-            return evaluate::caller(rules.ok_or(Fault::Invalid)?, registers, &self.stack);
+            return self.by_evaluation(spot, rules, registers);
         };
         let frame_address = if spot.exact {
             FrameAddress::from_instruction_pointer(address)
@@ -313,10 +340,9 @@ impl Surroundings<'_> {
             Err(Error::ReturnAddressIsNull) => Ok(arch::of_framehop(&state, 0)),
             Err(Error::CouldNotReadStack(address)) => Err(Fault::Unreadable(address)),
             // It refuses frames that are below, which those of another stack may be.
-            _ => match (unread, spot.place.as_ref().and_then(|place| place.rules.as_ref())) {
-                (Some(address), _) => Err(Fault::Unreadable(address)),
-                (None, Some(rules)) => evaluate::caller(rules, registers, &self.stack),
-                (None, None) => Err(Fault::Invalid),
+            _ => match unread {
+                Some(address) => Err(Fault::Unreadable(address)),
+                None => self.by_evaluation(spot, rules, registers),
             },
         }
     }
