@@ -30,6 +30,9 @@ use target::Target;
 /// The fastest that anybody may ask for; the kernel may allow less.
 const MAX_FREQUENCY: u32 = 10_000;
 
+/// Looks at waiting threads in a second, where nothing is said.
+const LOOKS: u32 = 400;
+
 /// What to record, checked.
 struct Recording {
     frequency: u32,
@@ -84,16 +87,12 @@ impl Recording {
                 arguments.frequency
             )));
         }
-        let event = |name: &String| {
-            serde_json::from_value(serde_json::Value::from(name.as_str())).map_err(|_| {
-                wrong(format!("-e {name}: there is no such event here; `cpu` is the one there is"))
-            })
-        };
-        let mut events = Vec::new();
-        for name in &arguments.event {
-            let event: perf::Event = event(name)?;
-            if !events.contains(&event) {
-                events.push(event);
+        let mut events: Vec<perf::Event> = Vec::new();
+        for text in &arguments.event {
+            let event =
+                perf::Event::parse(text).map_err(|error| wrong(format!("-e {text}: {error}")))?;
+            if !events.iter().any(|known| known.name() == event.name()) {
+                events.push(for_a_recording(event));
             }
         }
         let duration = arguments.duration.map(|seconds| {
@@ -109,6 +108,21 @@ impl Recording {
             output: Output::create(&arguments.output)?,
             path: arguments.output.clone(),
         })
+    }
+}
+
+/// An event with what is best for a recording where nothing was said: more looks than an agent takes, and
+/// no thread is left out that waits from the beginning to the end.
+fn for_a_recording(event: perf::Event) -> perf::Event {
+    let more = |options: perf::OffCpu| perf::OffCpu {
+        rate: options.rate.or(Some(LOOKS)),
+        parked: options.parked.or(Some(perf::Parked::Keep)),
+        ..options
+    };
+    match event {
+        perf::Event::OffCpu(options) => perf::Event::OffCpu(more(options)),
+        perf::Event::Wall(options) => perf::Event::Wall(more(options)),
+        event => event,
     }
 }
 

@@ -29,6 +29,9 @@ pub const CPU_LOGICAL_NUMBER: &str = "cpu.logical_number";
 /// How far the stack was unwound, where it is not complete: `truncated` (it ended above the root)
 /// or `broken` (no unwinding rule applied) (sample).
 pub const STACK_STATE: &str = "profpipe.stack.state";
+/// What a thread that does not run waits for: `lock`, `futex`, `poll`, `sleep`, `read`, `write`, `sync`,
+/// `connect`, `accept`, `process`, `signal`, `fault` or `other` (sample).
+pub const WAIT: &str = "profpipe.wait";
 /// Samples that the kernel or the agent lost in this profile's interval (profile, int).
 pub const SAMPLES_LOST: &str = "profpipe.samples.lost";
 /// How the samples of a downsampled profile were chosen: `varopt-cube` or `varopt-systematic`

@@ -6,6 +6,8 @@ use profpipe_engine::settings::{ByteSize, Duration};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::event::Event;
+
 /// The native sampler: what every CPU of this host, or of some processes, is busy with.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -14,7 +16,7 @@ pub struct Config {
     pub frequency: u32,
     /// The length of a window: one batch is sent at the end of each.
     pub interval: Duration,
-    /// What to sample.
+    /// What to sample: names, or `{ name: { options } }`.
     pub events: Vec<Event>,
     /// How user stacks are unwound.
     pub unwind: Unwind,
@@ -37,14 +39,6 @@ pub struct Config {
     /// Whether the time of every sample is kept: 8 bytes and its weight for each, and rows of equal
     /// stacks still become one.
     pub timestamps: bool,
-}
-
-/// What to sample.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Event {
-    /// Where CPU time goes.
-    Cpu,
 }
 
 /// How user stacks are unwound.
@@ -100,6 +94,13 @@ impl ComponentConfig for Config {
         }
         if self.events.is_empty() {
             problems.push("events", "names no event; write `[cpu]`");
+        }
+        for (at, event) in self.events.iter().enumerate() {
+            event.validate(at, problems);
+            if self.events.iter().take(at).any(|before| before.name() == event.name()) {
+                let text = format!("names `{event}` twice");
+                problems.push("events", text);
+            }
         }
         if self.stack_size.0 > 65_528 || self.stack_size.0 < 512 {
             problems.push("stack_size", "must be between 512 and 65528 bytes");

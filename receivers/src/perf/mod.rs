@@ -5,6 +5,7 @@
 //! configuration is the same everywhere, so that a file can be validated on any machine.
 
 mod config;
+mod event;
 
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod linux;
@@ -17,7 +18,8 @@ use elsewhere as linux;
 #[cfg(test)]
 mod tests;
 
-pub use config::{Config, Event, Scope, Unwind};
+pub use config::{Config, Scope, Unwind};
+pub use event::{Event, Every, Faults, OffCpu, PageFaults, Parked};
 pub use finding::{Finding, Level};
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 #[doc(hidden)]
@@ -30,6 +32,9 @@ use profpipe_engine::component::{Error, Factory, Receiver, ReceiverConfig, Setup
 /// Processes that the kernel does not let this user profile: they execute a program that has rights
 /// which the user lacks.
 pub const HIDDEN_PROCESSES: &str = "profpipe_perf_processes_hidden_total";
+
+/// Whether an event that was asked for can be had here: 1, or 0; labelled with its name.
+pub const EVENT_AVAILABLE: &str = "profpipe_perf_event_available";
 
 /// How the component is registered.
 pub const FACTORY: Factory = Factory::receiver::<Config>(

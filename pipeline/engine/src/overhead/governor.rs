@@ -258,7 +258,8 @@ impl Governor {
         self.law.observe(&observation);
         let levers = self.law.plan();
         let total = observation.total();
-        self.count(&observation, total);
+        let looks = by_stage.get(Stage::Look as usize).copied().unwrap_or(0) as f64;
+        self.count(&observation, total, looks);
         let balance = self.law.balance();
         tracing::debug!(?observation, ?levers, balance, ?by_stage, "window");
         self.lately.push((total, seconds));
@@ -276,14 +277,15 @@ impl Governor {
         levers
     }
 
-    fn count(&self, window: &Observation, total: f64) {
+    /// Adds a window to the metrics; `looks` is what no one has claimed but who looks at threads.
+    fn count(&self, window: &Observation, total: f64, looks: f64) {
         let meters = &self.meters;
         let ledger = self.overhead.ledger();
         for (stage, counter) in &meters.stages {
             counter.set(ledger.of(*stage));
         }
         let whole = |nanoseconds: f64| nanoseconds.max(0.0) as u64;
-        meters.base.add(whole(window.user - window.sampling - window.deferrable));
+        meters.base.add(whole(window.user - window.sampling - window.deferrable - looks));
         meters.kernel.add(whole(total - window.user));
         meters.windows.add(1);
         let budget = self.law.limits().nanoseconds(Duration::from_secs_f64(window.seconds));

@@ -27,11 +27,13 @@ pub enum Stage {
     Send,
     /// Measuring what a sample costs the kernel.
     Calibrate,
+    /// Looking at threads that wait.
+    Look,
 }
 
 impl Stage {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Drain,
         Self::Discover,
         Self::Load,
@@ -40,6 +42,7 @@ impl Stage {
         Self::Process,
         Self::Send,
         Self::Calibrate,
+        Self::Look,
     ];
 
     /// As a label.
@@ -53,13 +56,14 @@ impl Stage {
             Self::Process => "process",
             Self::Send => "send",
             Self::Calibrate => "calibrate",
+            Self::Look => "look",
         }
     }
 
     /// Whether the work can wait, so that the [pacer](super::Pacer) decides when it is done. The
-    /// others follow from the number of samples.
+    /// others follow from the number of samples, or keep to a share of the budget by themselves.
     pub fn is_deferrable(self) -> bool {
-        !matches!(self, Self::Drain)
+        !matches!(self, Self::Drain | Self::Look)
     }
 
     /// Whether profiles cannot leave without the work.
@@ -78,6 +82,7 @@ impl Stage {
             Self::Process => "processing",
             Self::Send => "sending",
             Self::Calibrate => "measuring",
+            Self::Look => "waiting threads",
         }
     }
 }

@@ -10,10 +10,17 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use profpipe_engine::overhead::WaitingWindow;
 
+use super::looks::wait::Wait;
+
 /// The row of kernel code.
 pub(super) const KERNEL_ROW: RowIx = 0;
 /// No mapping: nothing known is at the address.
 pub(super) const NO_ROW: RowIx = RowIx::MAX;
+
+/// Not a mapping: the address is the number of a name, and nothing else is known of the function.
+pub(super) const NAMED_ROW: RowIx = RowIx::MAX - 1;
+/// No thread: what is told of a process as a whole.
+pub(super) const NO_THREAD: u32 = 0;
 
 /// Windows without samples after which the aggregation thread forgets a process.
 pub(super) const REMEMBERED: u64 = 30;
@@ -64,15 +71,47 @@ impl Unwound {
     }
 }
 
+/// The number of an event of the receiver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct EventIx(pub(super) u8);
+
+impl EventIx {
+    /// The first of them.
+    pub(super) const FIRST: Self = Self(0);
+
+    /// Where it is in a list of all.
+    pub(super) fn at(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+/// A sample that was unwound.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Counted {
+    pub(super) event: EventIx,
+    /// What the thread waited for.
+    pub(super) wait: Option<Wait>,
+    pub(super) process: u32,
+    pub(super) tid: u32,
+    pub(super) stack: u32,
+    pub(super) unwound: Unwound,
+    /// What it stands for, in the unit of its event.
+    pub(super) weight: u64,
+    /// In nanoseconds of the monotonic clock.
+    pub(super) time: u64,
+}
+
 /// A message to the aggregation thread.
 #[derive(Debug)]
 pub(super) enum Message {
-    /// A sample, at a time in nanoseconds of the monotonic clock.
-    Sample { process: u32, tid: u32, stack: u32, unwound: Unwound, weight: u64, time: u64 },
+    /// A sample.
+    Sample(Counted),
     /// The frames of a stack, leaf first.
     Stack(u32, Arc<[Frame]>),
     /// The name of a thread, which it has had since a time of the monotonic clock.
     Thread { process: u32, tid: u32, name: Arc<str>, since: u64 },
+    /// A name that stands for a function.
+    Name(u32, Arc<str>),
     /// A process.
     Process(Box<ProcessFacts>),
     /// A mapping row.
@@ -84,7 +123,24 @@ pub(super) enum Message {
     /// No sample after this is of these processes.
     ForgetProcesses(Vec<u32>),
     /// A window ends; times are in nanoseconds of the monotonic clock.
-    Window { start: u64, end: u64, lost: u64, waiting: Option<WaitingWindow> },
+    Window {
+        start: u64,
+        end: u64,
+        lost: u64,
+        /// What was counted exactly of events of which only some were sampled.
+        totals: Vec<Total>,
+        waiting: Option<WaitingWindow>,
+    },
+}
+
+/// What was counted exactly in a window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Total {
+    pub(super) event: EventIx,
+    /// The process that it is of; none: of all together.
+    pub(super) process: Option<u32>,
+    /// In the unit of the event.
+    pub(super) value: u64,
 }
 
 /// What the drain thread knows of a process.

@@ -6,6 +6,7 @@
 //! - [`records`]: what they write into rings, in the order of time.
 //! - [`processes`]: whose sample it is.
 //! - [`images`]: the files whose code runs, with their unwinding tables, read by a thread.
+//! - [`looks`]: threads that wait, which write no records.
 //! - [`unwind`]: from registers and a copy of the stack to frames.
 //! - [`handoff`]: what is handed from the thread that unwinds to the one that adds up.
 //! - [`aggregate`]: the thread that adds up and writes profiles.
@@ -19,6 +20,7 @@ mod events;
 mod governed;
 mod handoff;
 mod images;
+mod looks;
 mod processes;
 mod records;
 mod stopped;
@@ -41,7 +43,8 @@ use ringbuf::HeapRb;
 use ringbuf::traits::Split;
 use tokio::sync::mpsc;
 
-use super::{Config, Unwind};
+use super::{Config, Parked, Unwind};
+use aggregate::types::SampleTypes;
 pub(super) use events::probe::probe;
 use events::session::Session;
 use events::sys;
@@ -97,11 +100,18 @@ impl Receiver for Perf {
         };
         let (producer, consumer) = HeapRb::new(MAX_MESSAGES).split();
         let (batches, mut finished) = mpsc::channel(MAX_BATCHES);
+        let available = |name, is_there: bool| {
+            let gauge = services.metrics.labelled(super::EVENT_AVAILABLE, &id, &[("event", name)]);
+            gauge.set(u64::from(is_there));
+        };
+        for event in &config.events {
+            available(event.name(), !session.chosen.missing.contains(&event.name()));
+        }
         let aggregation = aggregate::Setup {
             messages: consumer,
             out: batches,
             modules: Arc::clone(&services.modules),
-            frequency: config.frequency,
+            types: SampleTypes::new(&session.chosen, config.frequency),
             timestamps: config.timestamps,
             service: config.service_name.clone(),
             contexts: config.process_context.then(|| {
@@ -126,9 +136,26 @@ impl Receiver for Perf {
         let waker = waker.map(Arc::new);
         let end = Stop { flag: Arc::clone(&stop), waker: waker.clone() };
         let governed = session
-            .governed
+            .is_governed()
             .then(|| govern::Governed::new(&config, &session, &services, &id))
             .flatten();
+        let looks = session.chosen.off_cpu.map(|options| {
+            let available = [("event", if session.chosen.wall { "wall" } else { "off_cpu" })];
+            looks::Setup {
+                scope: session.looked_at(),
+                rate: options.rate.unwrap_or(looks::DEFAULT_RATE),
+                parked: options.parked.unwrap_or(Parked::Sum),
+                stack: config.stack_size.0 as usize,
+                overhead: Arc::clone(&services.overhead),
+                counters: looks::Counters {
+                    looks: metric(LOOKS),
+                    torn: metric(LOOKS_TORN),
+                    lost: metric(LOOKS_LOST),
+                    delay: metric(LOOK_DELAY),
+                    available: services.metrics.labelled(super::EVENT_AVAILABLE, &id, &available),
+                },
+            }
+        });
         let draining = drain::Setup {
             loader: loader::Loader::start(
                 match governed {
@@ -151,6 +178,7 @@ impl Receiver for Perf {
             stop: Arc::clone(&stop),
             waker,
             governed,
+            looks,
         };
         let _drain = std::thread::Builder::new()
             .name("perf-drain".into())
@@ -202,6 +230,13 @@ impl Drop for Stop {
     }
 }
 
+/// Looks at waiting threads; of these, at threads that went on meanwhile, and that nobody had the time
+/// to unwind.
+const LOOKS: &str = "profpipe_perf_looks_total";
+const LOOKS_TORN: &str = "profpipe_perf_looks_torn_total";
+const LOOKS_LOST: &str = "profpipe_perf_looks_lost_total";
+/// How late looks are in the mean, in nanoseconds.
+const LOOK_DELAY: &str = "profpipe_perf_look_delay_nanoseconds";
 /// CPU time of the drain thread in nanoseconds.
 const DRAIN_CPU: &str = "profpipe_perf_drain_cpu_nanoseconds";
 /// CPU time of the loader thread in nanoseconds.

@@ -2,12 +2,14 @@
 //!
 //! It adds up weights by process, thread and stack, and at the end of a window writes them as
 //! tables. It also does what may take time: it describes processes, opens the symbol files of
-//! just-in-time compilers and publishes modules. [`writer`] writes the tables; [`stacks`] numbers
-//! stacks on the other side of the handoff, so that a sample is one small message. Whose
+//! just-in-time compilers and publishes modules. [`types`] says what profiles there are, [`totals`] makes
+//! them as large as what was counted, [`writer`] writes the tables; [`stacks`] numbers stacks on the other side of the handoff, so that a sample is one small message. Whose
 //! sample it is and how it unwinds is left to the drain thread.
 
 pub(super) mod stacks;
 mod threads;
+mod totals;
+pub(super) mod types;
 mod writer;
 
 use std::sync::Arc;
@@ -23,10 +25,14 @@ use ringbuf::traits::Consumer;
 use tokio::sync::mpsc;
 
 use self::threads::ThreadNames;
+use self::totals::Totals;
+use self::types::SampleTypes;
 use self::writer::Writer;
 use crate::perf::linux::handoff::{
-    Frame, KERNEL_ROW, Message, ProcessFacts, REMEMBERED, RowFacts, RowIx, Source, Unwound, shrink,
+    Counted, EventIx, Frame, KERNEL_ROW, Message, ProcessFacts, REMEMBERED, RowFacts, RowIx,
+    Source, Total, Unwound, shrink,
 };
+use crate::perf::linux::looks::wait::Wait;
 use crate::perf::linux::processes::contexts::Contexts;
 use crate::perf::linux::processes::perf_map::PerfMapPlace;
 use crate::perf::linux::processes::resource;
@@ -47,7 +53,7 @@ pub(crate) struct Setup {
     pub(crate) messages: HeapCons<Message>,
     pub(crate) out: mpsc::Sender<Finished>,
     pub(crate) modules: Arc<ModuleStore>,
-    pub(crate) frequency: u32,
+    pub(crate) types: SampleTypes,
     /// The time of every sample is kept.
     pub(crate) timestamps: bool,
     pub(crate) service: Option<String>,
@@ -59,18 +65,9 @@ pub(crate) struct Setup {
 
 /// Runs until the drain thread is gone and everything it sent is passed on.
 pub(crate) fn run(setup: Setup) {
-    let Setup {
-        mut messages,
-        out,
-        modules,
-        frequency,
-        timestamps,
-        service,
-        contexts,
-        cpu,
-        overhead,
-    } = setup;
-    let mut aggregation = Aggregation::new(modules, frequency, service, contexts);
+    let Setup { mut messages, out, modules, types, timestamps, service, contexts, cpu, overhead } =
+        setup;
+    let mut aggregation = Aggregation::new(modules, types, service, contexts);
     aggregation.timestamps = timestamps;
     if overhead.limits().is_some() {
         aggregation.warm_up();
@@ -83,7 +80,7 @@ pub(crate) fn run(setup: Setup) {
         let is_wanted = work.run(|| {
             while let Some(message) = messages.try_pop() {
                 // What takes longer than adding up, one by one as there is budget for it.
-                if !matches!(message, Message::Sample { .. }) {
+                if !matches!(message, Message::Sample(_)) {
                     checkpoint();
                 }
                 if let Some(finished) = aggregation.take(message)
@@ -112,7 +109,8 @@ pub(crate) fn run(setup: Setup) {
 
 pub(crate) struct Aggregation {
     modules: Arc<ModuleStore>,
-    frequency: u32,
+    types: SampleTypes,
+    totals: Totals,
     timestamps: bool,
     service: Option<String>,
     contexts: Option<Contexts>,
@@ -124,6 +122,8 @@ pub(crate) struct Aggregation {
     forgotten_rows: Vec<RowIx>,
     forgotten_processes: Vec<u32>,
     processes: HashMap<u32, Process>,
+    /// Names that stand for functions; the other thread bounds them.
+    names: HashMap<u32, Arc<str>>,
     sums: HashMap<Key, Sum, foldhash::fast::RandomState>,
     windows: u64,
 }
@@ -151,6 +151,8 @@ struct Process {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 struct Key {
     process: u32,
+    event: EventIx,
+    wait: Option<Wait>,
     tid: u32,
     /// The number of the name that the thread had then.
     name: u32,
@@ -170,13 +172,14 @@ impl Aggregation {
     /// With nothing known.
     pub(crate) fn new(
         modules: Arc<ModuleStore>,
-        frequency: u32,
+        types: SampleTypes,
         service: Option<String>,
         contexts: Option<Contexts>,
     ) -> Self {
         Self {
             modules,
-            frequency,
+            types,
+            totals: Totals::default(),
             timestamps: false,
             service,
             contexts,
@@ -187,6 +190,7 @@ impl Aggregation {
             forgotten_rows: Vec::new(),
             forgotten_processes: Vec::new(),
             processes: HashMap::new(),
+            names: HashMap::new(),
             sums: HashMap::default(),
             windows: 0,
         }
@@ -197,7 +201,7 @@ impl Aggregation {
     fn warm_up(&self) {
         let (pid, tid, stack) = (std::process::id(), 0, 0);
         let executable = std::env::current_exe().ok();
-        let mut apart = Self::new(Arc::default(), self.frequency, self.service.clone(), None);
+        let mut apart = Self::new(Arc::default(), self.types.clone(), self.service.clone(), None);
         let facts = RowFacts {
             source: Source::Kernel,
             memory_start: 0,
@@ -218,15 +222,17 @@ impl Aggregation {
             Message::Row(KERNEL_ROW, Box::new(facts)),
             Message::Process(Box::new(process)),
             Message::Stack(stack, frames.into()),
-            Message::Sample {
+            Message::Sample(Counted {
+                event: EventIx::FIRST,
+                wait: None,
                 process: pid,
                 tid,
                 stack,
                 unwound: Unwound::Complete,
                 weight: 1,
                 time: 0,
-            },
-            Message::Window { start: 0, end: 1, lost: 0, waiting: None },
+            }),
+            Message::Window { start: 0, end: 1, lost: 0, totals: Vec::new(), waiting: None },
         ] {
             apart.take(message);
         }
@@ -234,11 +240,12 @@ impl Aggregation {
 
     pub(crate) fn take(&mut self, message: Message) -> Option<Finished> {
         match message {
-            Message::Sample { process, tid, stack, unwound, weight, time } => {
+            Message::Sample(counted) => {
+                let Counted { event, wait, process, tid, stack, unwound, weight, time } = counted;
                 let threads = self.processes.get(&process).map(|process| &process.threads);
                 let names = threads.and_then(|threads| threads.get(&tid));
                 let name = names.map_or(0, |names| names.at(time));
-                let key = Key { process, tid, name, stack, unwound };
+                let key = Key { process, event, wait, tid, name, stack, unwound };
                 let sum = self.sums.entry(key).or_default();
                 sum.samples += 1;
                 sum.weight = sum.weight.saturating_add(weight);
@@ -258,6 +265,9 @@ impl Aggregation {
                     names.rename(name, since);
                 }
             }
+            Message::Name(number, name) => {
+                self.names.insert(number, name);
+            }
             Message::Process(facts) => self.add_process(&facts),
             Message::Row(row, facts) => {
                 self.rows
@@ -267,8 +277,8 @@ impl Aggregation {
             Message::ForgetStacks(stacks) => self.forgotten.extend(stacks),
             Message::ForgetRows(rows) => self.forgotten_rows.extend(rows),
             Message::ForgetProcesses(processes) => self.forgotten_processes.extend(processes),
-            Message::Window { start, end, lost, waiting } => {
-                return Some((self.end_window(start, end, lost)?, waiting));
+            Message::Window { start, end, lost, totals, waiting } => {
+                return Some((self.end_window(start, end, lost, &totals)?, waiting));
             }
         }
         None
@@ -300,7 +310,13 @@ impl Aggregation {
         self.processes.insert(facts.id, process);
     }
 
-    fn end_window(&mut self, start: u64, end: u64, lost: u64) -> Option<Profiles> {
+    fn end_window(
+        &mut self,
+        start: u64,
+        end: u64,
+        lost: u64,
+        totals: &[Total],
+    ) -> Option<Profiles> {
         self.windows += 1;
         let sums = std::mem::take(&mut self.sums);
         let mut sums: Vec<_> = sums.into_iter().collect();
@@ -309,6 +325,7 @@ impl Aggregation {
             sum.times.sort_unstable();
         }
         sums.sort_unstable_by_key(|(key, _)| *key);
+        self.totals.apply(totals, &mut sums);
         let nothing = sums.is_empty() && lost == 0;
         let profiles = (!nothing).then(|| self.write(&sums, start, end, lost));
         self.forget(&sums);

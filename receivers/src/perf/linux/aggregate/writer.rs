@@ -8,15 +8,19 @@ use profpipe_engine::modules::{JIT, KERNEL, VDSO};
 use profpipe_engine::overhead::checkpoint;
 use profpipe_profile::attribute_names::{
     BUILD_ID_GNU, BUILD_ID_GO, BUILD_ID_HTLHASH, FRAME_TYPE, PROCESS_PID, SAMPLES_LOST,
-    STACK_STATE, THREAD_ID, THREAD_NAME,
+    STACK_STATE, THREAD_ID, THREAD_NAME, WAIT,
 };
 use profpipe_profile::{
-    AttributeIx, LocationIx, LocationRef, MappingIx, MappingRef, Profile, Profiles, Resource,
-    ResourceProfiles, SampleRef, ScopeProfiles, StackIx, StringIx, Value, ValueType,
+    AttributeIx, Function, Line, LocationIx, LocationRef, MappingIx, MappingRef, Profile, Profiles,
+    Resource, ResourceProfiles, SampleRef, ScopeProfiles, StackIx, StringIx, Value,
 };
 
+use super::threads::ThreadNames;
+use super::types::{Measure, SampleType};
 use super::{Aggregation, Key, Row, Sum};
-use crate::perf::linux::handoff::{FileFacts, Frame, KERNEL_ROW, RowIx, Source};
+use crate::perf::linux::handoff::{
+    FileFacts, Frame, KERNEL_ROW, NAMED_ROW, NO_THREAD, RowIx, Source,
+};
 use crate::perf::linux::thread;
 use crate::scope::own_scope;
 
@@ -30,14 +34,17 @@ pub(crate) struct Writer<'a> {
     used: HashSet<RowIx>,
     kernel: AttributeIx,
     native: AttributeIx,
-    samples: Profile,
-    cpu: Profile,
+    /// Each sample type with a profile that has no samples.
+    types: Vec<(SampleType, Profile)>,
     lost: u64,
-    /// The start of the window by the monotonic clock.
+    /// The window by the monotonic clock, and by that of the day.
     start: u64,
-    /// Room for the times of a row, and for the values of both profiles.
+    began: u64,
+    length: u64,
+    /// Room for the times of a row, and for its values of both measures.
     times: Vec<u64>,
     values: [Vec<i64>; 2],
+    attributes: Vec<AttributeIx>,
 }
 
 impl<'a> Writer<'a> {
@@ -47,17 +54,9 @@ impl<'a> Writer<'a> {
         let attributes = &mut profiles.dictionary.attributes;
         let kernel = attributes.intern(frame_type, "kernel".into(), StringIx::NONE);
         let native = attributes.intern(frame_type, "native".into(), StringIx::NONE);
-        let strings = &mut profiles.dictionary.strings;
-        let mut kind =
-            |kind, unit| ValueType { kind: strings.intern(kind), unit: strings.intern(unit) };
-        let cpu_time = kind("cpu", "nanoseconds");
-        let template = Profile {
-            time_unix_nano: to_unix(start),
-            duration_nano: end.saturating_sub(start),
-            period_type: cpu_time,
-            period: 1_000_000_000 / i64::from(from.frequency.max(1)),
-            ..Profile::default()
-        };
+        let (began, length) = (to_unix(start), end.saturating_sub(start));
+        let shared = Profile { time_unix_nano: began, duration_nano: length, ..Profile::default() };
+        let types = from.types.profiles(&mut profiles.dictionary.strings, &shared);
         Self {
             from,
             rows: HashMap::new(),
@@ -66,13 +65,15 @@ impl<'a> Writer<'a> {
             used: HashSet::new(),
             kernel,
             native,
-            samples: Profile { sample_type: kind("samples", "count"), ..template.clone() },
-            cpu: Profile { sample_type: cpu_time, ..template },
+            types,
             profiles,
             lost,
             start,
+            began,
+            length,
             times: Vec::new(),
             values: [Vec::new(), Vec::new()],
+            attributes: Vec::new(),
         }
     }
 
@@ -82,34 +83,62 @@ impl<'a> Writer<'a> {
         let from = self.from;
         let Some((first, _)) = sums.first() else { return };
         let Some(process) = from.processes.get(&first.process) else { return };
-        let (mut samples, mut cpu) = (self.samples.clone(), self.cpu.clone());
-        samples.samples.reserve(sums.len());
-        cpu.samples.reserve(sums.len());
-        for of_thread in sums.chunk_by(|(a, _), (b, _)| (a.tid, a.name) == (b.tid, b.name)) {
-            let Some((first, _)) = of_thread.first() else { continue };
-            let names = process.threads.get(&first.tid);
-            let name = names.map_or("", |names| names.name(first.name));
-            let thread_name = self.attribute(THREAD_NAME, name.into());
-            let thread_id = self.attribute(THREAD_ID, i64::from(first.tid).into());
-            for (key, sum) in of_thread {
-                let stack = self.stack(key.stack);
-                let state =
-                    key.unwound.state().map(|name| self.attribute(STACK_STATE, name.into()));
-                let attributes = [thread_name, thread_id, state.unwrap_or(AttributeIx::NONE)];
-                let attributes = attributes.get(..2 + usize::from(state.is_some()));
-                let sample = SampleRef {
-                    stack,
-                    attributes: attributes.unwrap_or_default(),
-                    ..SampleRef::default()
-                };
-                self.push_values(sum);
-                let [counts, weights] = &self.values;
-                let sample = SampleRef { timestamps_unix_nano: &self.times, ..sample };
-                samples.samples.push(SampleRef { values: counts, ..sample });
-                cpu.samples.push(SampleRef { values: weights, ..sample });
+        let mut profiles = self.types.clone();
+        for of_event in sums.chunk_by(|(a, _), (b, _)| a.event == b.event) {
+            let Some((Key { event, .. }, _)) = of_event.first() else { continue };
+            let mut of_event_profiles: Vec<_> =
+                profiles.iter_mut().filter(|(of, _)| of.events.contains(event)).collect();
+            for (_, profile) in &mut of_event_profiles {
+                profile.samples.reserve(of_event.len());
+            }
+            for of_thread in of_event.chunk_by(|(a, _), (b, _)| (a.tid, a.name) == (b.tid, b.name))
+            {
+                self.thread(of_thread, &process.threads, &mut of_event_profiles);
             }
         }
-        self.push(process.resource.clone(), samples, cpu);
+        let profiles = profiles.into_iter().map(|(_, profile)| profile);
+        // What did not happen is not said of every process; time on CPUs is, as it always was.
+        let profiles = profiles.filter(|profile| !profile.samples.is_empty()).collect();
+        self.push(process.resource.clone(), profiles);
+    }
+
+    /// Writes the sums of one thread and event.
+    fn thread(
+        &mut self,
+        sums: &[(Key, Sum)],
+        threads: &HashMap<u32, ThreadNames>,
+        profiles: &mut [&mut (SampleType, Profile)],
+    ) {
+        let Some((first, _)) = sums.first() else { return };
+        let name = threads.get(&first.tid).map_or("", |names| names.name(first.name));
+        let thread = (first.tid != NO_THREAD).then(|| {
+            [
+                self.attribute(THREAD_NAME, name.into()),
+                self.attribute(THREAD_ID, i64::from(first.tid).into()),
+            ]
+        });
+        for (key, sum) in sums {
+            let stack = self.stack(key.stack);
+            let state = key.unwound.state().map(|name| self.attribute(STACK_STATE, name.into()));
+            let wait = key.wait.map(|wait| self.attribute(WAIT, wait.name().into()));
+            self.attributes.clear();
+            self.attributes.extend(thread.iter().flatten().copied().chain(state).chain(wait));
+            self.push_values(sum);
+            let sample = SampleRef {
+                stack,
+                attributes: &self.attributes,
+                timestamps_unix_nano: &self.times,
+                ..SampleRef::default()
+            };
+            let [counts, weights] = &self.values;
+            for (of, profile) in &mut *profiles {
+                let values = match of.measure {
+                    Measure::Samples => counts,
+                    Measure::Weight => weights,
+                };
+                profile.samples.push(SampleRef { values, ..sample });
+            }
+        }
     }
 
     /// Fills the values of a row, and its times if they are kept.
@@ -124,7 +153,7 @@ impl<'a> Writer<'a> {
             weights.push(weight(sum.weight));
             return;
         }
-        let (began, length) = (self.cpu.time_unix_nano, self.cpu.duration_nano);
+        let (began, length) = (self.began, self.length);
         for (time, of_sample) in &sum.times {
             // A sample may have come a little before or after the window that it was counted in.
             let since = time.saturating_sub(self.start).min(length.saturating_sub(1));
@@ -134,17 +163,15 @@ impl<'a> Writer<'a> {
         }
     }
 
-    fn push(&mut self, resource: Resource, mut samples: Profile, mut cpu: Profile) {
+    fn push(&mut self, resource: Resource, mut profiles: Vec<Profile>) {
         // Losses are those of the host: the ring does not say whose samples it had no room for.
         let lost = std::mem::take(&mut self.lost);
         if lost > 0 {
             let lost = self.attribute(SAMPLES_LOST, i64::try_from(lost).unwrap_or(i64::MAX).into());
-            samples.attributes.push(lost);
-            cpu.attributes.push(lost);
+            profiles.iter_mut().for_each(|profile| profile.attributes.push(lost));
         }
         let scope = own_scope();
-        let scopes =
-            vec![ScopeProfiles { scope, profiles: vec![samples, cpu], ..Default::default() }];
+        let scopes = vec![ScopeProfiles { scope, profiles, ..Default::default() }];
         self.profiles.resources.push(ResourceProfiles { resource, scopes, ..Default::default() });
     }
 
@@ -153,8 +180,8 @@ impl<'a> Writer<'a> {
             // Everything was lost: say so on a profile of the host.
             let mut resource = Resource::default();
             resource.set(profpipe_profile::attribute_names::HOST_NAME, &*self.from.host);
-            let (samples, cpu) = (self.samples.clone(), self.cpu.clone());
-            self.push(resource, samples, cpu);
+            let profiles = self.types.iter().map(|(_, profile)| profile.clone()).collect();
+            self.push(resource, profiles);
         }
         (self.profiles, self.used)
     }
@@ -181,6 +208,11 @@ impl<'a> Writer<'a> {
         if let Some(location) = self.locations.get(&frame) {
             return *location;
         }
+        if frame.row == NAMED_ROW {
+            let location = self.named(frame.address as u32);
+            self.locations.insert(frame, location);
+            return location;
+        }
         let mapping = self.mapping(frame.row);
         let kind = if frame.row == KERNEL_ROW { self.kernel } else { self.native };
         let location = self.profiles.dictionary.locations.intern(LocationRef {
@@ -191,6 +223,25 @@ impl<'a> Writer<'a> {
         });
         self.locations.insert(frame, location);
         location
+    }
+
+    /// A function of the kernel that is known by its name, or what stands for one.
+    fn named(&mut self, number: u32) -> LocationIx {
+        let from = self.from;
+        let name = from.names.get(&number).map_or("", |name| name);
+        let is_kernel = !name.starts_with('[');
+        let mapping = if is_kernel { self.mapping(KERNEL_ROW) } else { MappingIx::NONE };
+        let dictionary = &mut self.profiles.dictionary;
+        let name = dictionary.strings.intern(name);
+        let function = dictionary.functions.intern(Function { name, ..Function::default() });
+        let lines = [Line { function, ..Line::default() }];
+        let attributes = [self.kernel];
+        dictionary.locations.intern(LocationRef {
+            mapping,
+            address: 0,
+            lines: &lines,
+            attributes: if is_kernel { &attributes } else { &[] },
+        })
     }
 
     fn mapping(&mut self, row: RowIx) -> MappingIx {

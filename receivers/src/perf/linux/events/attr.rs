@@ -1,23 +1,42 @@
 //! What we ask of the kernel: the attributes of the events, and the layout of records that follows
 //! from them.
 //!
-//! All events have the same record layout, so that a record needs no event id to be read.
+//! Several events write into one ring. Every record begins or ends with the number that the kernel gave
+//! its event, whatever else it holds, so that it can be told whose it is before it is read.
 
 use perf_event_open_sys::bindings as perf;
 
 use super::sys::Attr;
-use crate::perf::Unwind;
 use crate::perf::linux::records::arch;
 use crate::perf::linux::records::record::Layout;
+use crate::perf::{Faults, Unwind};
 
-/// What the fields of a sample are, in the order in which the kernel writes them: instruction
-/// pointer, thread, time, CPU, period, call chain, user registers, user stack.
-const SAMPLE: u32 = perf::PERF_SAMPLE_IP
+/// What the fields of a sample are, in the order in which the kernel writes them: event, instruction
+/// pointer, thread, time, CPU, period (of a clock only), call chain, user registers, user stack.
+const SAMPLE: u32 = perf::PERF_SAMPLE_IDENTIFIER
+    | perf::PERF_SAMPLE_IP
     | perf::PERF_SAMPLE_TID
     | perf::PERF_SAMPLE_TIME
     | perf::PERF_SAMPLE_CPU
-    | perf::PERF_SAMPLE_PERIOD
     | perf::PERF_SAMPLE_CALLCHAIN;
+
+/// What a sampling event counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Time on a CPU, by the clock of the [`Choices`].
+    Cpu,
+    /// Page faults, a sample for so many.
+    PageFaults { kind: Faults, every: u64 },
+    /// Nothing: the event is there for what it reports.
+    Nothing,
+}
+
+impl Kind {
+    /// The layout of its samples.
+    pub(crate) fn layout(self, choices: &Choices) -> Layout {
+        Layout { registers: choices.stack > 0, period: self == Self::Cpu }
+    }
+}
 
 /// What ticks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +66,7 @@ pub(crate) struct Choices {
     pub(crate) lost: bool,
     /// Children are sampled too.
     pub(crate) inherit: bool,
-    /// The event itself reports mappings, names, forks and exits.
+    /// The sampling events themselves report mappings, names, forks and exits.
     pub(crate) sideband: bool,
     /// Bytes in the ring that wake the reader.
     pub(crate) watermark: u32,
@@ -66,14 +85,35 @@ impl Choices {
         self
     }
 
-    /// The layout of the records.
-    pub(crate) fn layout(&self) -> Layout {
-        Layout { registers: self.stack > 0 }
+    /// The attributes of a sampling event. The first of several reports mappings and forks, if the
+    /// choices say so.
+    pub(crate) fn sampling(&self, kind: Kind, is_first: bool) -> Attr {
+        let mut attr = self.common();
+        match kind {
+            Kind::Cpu => self.add_clock(&mut attr),
+            Kind::PageFaults { kind, every } => {
+                attr.type_ = perf::PERF_TYPE_SOFTWARE;
+                attr.config = u64::from(match kind {
+                    Faults::All => perf::PERF_COUNT_SW_PAGE_FAULTS,
+                    Faults::Major => perf::PERF_COUNT_SW_PAGE_FAULTS_MAJ,
+                });
+                // With its period in the samples every single fault would make one.
+                attr.__bindgen_anon_1.sample_period = every.max(1);
+            }
+            Kind::Nothing => {
+                attr.type_ = perf::PERF_TYPE_SOFTWARE;
+                attr.config = u64::from(perf::PERF_COUNT_SW_DUMMY);
+            }
+        }
+        attr.set_exclude_callchain_user(u64::from(!self.user_chain));
+        attr.set_exclude_callchain_kernel(u64::from(!self.kernel));
+        if self.sideband && is_first {
+            self.add_sideband(&mut attr);
+        }
+        attr
     }
 
-    /// The attributes of the sampling event.
-    pub(crate) fn sampling(&self) -> Attr {
-        let mut attr = self.common();
+    fn add_clock(&self, attr: &mut Attr) {
         match self.clock {
             Clock::Cycles => {
                 attr.type_ = perf::PERF_TYPE_HARDWARE;
@@ -84,16 +124,11 @@ impl Choices {
                 attr.config = u64::from(perf::PERF_COUNT_SW_CPU_CLOCK);
             }
         }
+        attr.sample_type |= u64::from(perf::PERF_SAMPLE_PERIOD);
         attr.set_freq(1);
         attr.__bindgen_anon_1.sample_freq = u64::from(self.frequency);
         // Without this an idle CPU gives as many samples as a busy one.
         attr.set_exclude_idle(1);
-        attr.set_exclude_callchain_user(u64::from(!self.user_chain));
-        attr.set_exclude_callchain_kernel(u64::from(!self.kernel));
-        if self.sideband {
-            self.add_sideband(&mut attr);
-        }
-        attr
     }
 
     /// The attributes of the event that reports mappings, names, forks and exits, and owns a ring.

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use profpipe_engine::overhead::monotonic;
 
-use super::attr::{Choices, Clock};
+use super::attr::{Choices, Clock, Kind};
 use super::sys;
 use crate::perf::linux::records::ring::{Records, Ring};
 
@@ -51,7 +51,7 @@ impl Calibration {
             watermark: (RING_BYTES / 2) as u32,
             ..*choices
         };
-        let mut attr = choices.sampling();
+        let mut attr = choices.sampling(Kind::Cpu, true);
         attr.set_freq(0);
         attr.__bindgen_anon_1.sample_period = PERIOD_NANOS;
         let event = sys::open_event(&attr, 0, -1).ok()?;

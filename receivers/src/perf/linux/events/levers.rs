@@ -8,7 +8,7 @@ use std::os::fd::AsFd;
 use profpipe_engine::component::Error;
 use profpipe_engine::overhead::Rung;
 
-use super::attr::{Choices, Clock};
+use super::attr::{Choices, Clock, Kind};
 use super::session::{REPORT, Session, unusable};
 use super::sys;
 use crate::perf::linux::records::ring::Ring;
@@ -67,7 +67,7 @@ impl Session {
     /// Opens the sampling events again for a rung of quality; they do not run yet.
     pub(crate) fn reopen(&mut self, wanted: &Choices, rung: Rung, hertz: f64) -> Result<(), Error> {
         let choices = at_rung(*wanted, rung);
-        let mut attr = choices.sampling();
+        let mut attr = choices.sampling(Kind::Cpu, true);
         if choices.clock == Clock::Timer {
             attr.set_freq(0);
             attr.__bindgen_anon_1.sample_period = period(hertz);

@@ -1,16 +1,19 @@
 //! The start of a sample's way: perf events, and what is asked of the kernel.
 //!
-//! Says with which attributes events are opened ([`attr`]), opens them and keeps them open
-//! ([`session`]) with their [`rings`], for the [`tasks`] there are as far as [`descriptors`] allow,
-//! changes them while they run ([`levers`]), measures what they cost
-//! ([`calibrate`]) and finds out what this host allows ([`mod@probe`], [`permission`]). What a host does not allow is
+//! Says which events there are ([`chosen`]) and with which attributes they are opened ([`attr`]), opens
+//! them and keeps them open ([`session`]) with their [`rings`], for the [`tasks`] there are as far as
+//! [`descriptors`] allow, changes them while they run ([`levers`]; those that are not clocks, as often as
+//! [`every`] says; [`counts`] is how many there were), measures what they cost ([`calibrate`]) and finds out what this host allows ([`mod@probe`], [`permission`]). What a host does not allow is
 //! left out, and said; a session that was opened samples until it is dropped. What the events write
 //! is read in `records`; when levers are moved is decided in `governed`. `unsafe` is in [`sys`]
 //! only.
 
 pub(super) mod attr;
 pub(super) mod calibrate;
+pub(super) mod chosen;
+mod counts;
 pub(super) mod descriptors;
+pub(super) mod every;
 pub(super) mod levers;
 pub(super) mod permission;
 pub(super) mod probe;

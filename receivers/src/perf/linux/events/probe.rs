@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 
-use super::attr::{Choices, Clock};
+use super::attr::{Choices, Clock, Kind};
 use super::permission::{self, Capability, GRANT_ALL, has, setting};
 use super::sys;
 use crate::perf::linux::processes::namespace::View;
@@ -109,7 +109,9 @@ fn choices(clock: Clock, kernel: bool) -> Choices {
 }
 
 fn events() -> Vec<Finding> {
-    let open = |choices: Choices, pid| sys::open_event(&choices.sampling(), pid, 0).map(drop);
+    let open = |choices: Choices, pid| {
+        sys::open_event(&choices.sampling(Kind::Cpu, true), pid, 0).map(drop)
+    };
     let report = |name, result: io::Result<()>, level, cost, grant| match result {
         Ok(()) => good(name, "available"),
         Err(error) => lacking(name, level, error.to_string(), cost, grant),

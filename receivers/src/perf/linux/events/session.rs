@@ -12,16 +12,18 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hashbrown::HashSet;
+use hashbrown::{HashMap, HashSet};
 use profpipe_engine::component::Error;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::attr::{Choices, Clock};
+use super::attr::{Choices, Clock, Kind};
+use super::chosen::Chosen;
 use super::descriptors::Descriptors;
 use super::permission;
 use super::rings::Rings;
 use super::sys;
 use super::tasks::{online_cpus, processes_of, threads_of, tree_of};
+use crate::perf::linux::handoff::EventIx;
 use crate::perf::linux::processes::namespace::View;
 use crate::perf::linux::records::ring::Ring;
 use crate::perf::{Config, Scope};
@@ -42,10 +44,20 @@ pub(crate) struct Session {
     /// The events that report mappings and forks into rings of their own, where there is a budget;
     /// otherwise the owners report them too.
     pub(crate) reporters: Vec<OwnedFd>,
-    /// The sampling events of the whole host.
+    /// The clocks of the whole host, one for each CPU.
     pub(crate) samplers: Vec<OwnedFd>,
-    /// The sampling events of threads; one for each CPU.
-    threads: Vec<(u32, Vec<OwnedFd>)>,
+    /// Its other sampling events, in the order of their numbers.
+    pub(super) others: Vec<HostEvents>,
+    /// The sampling events of threads.
+    pub(super) threads: Vec<ThreadEvents>,
+    /// What there is to sample.
+    pub(crate) chosen: Chosen,
+    /// The kernel's numbers of events that were opened, and of those closed in this and in the last
+    /// round, until they are told.
+    pub(super) opened: Vec<(u64, EventIx)>,
+    pub(super) closed: [Vec<u64>; 2],
+    /// What events counted that were closed since.
+    pub(super) counted_before: HashMap<EventIx, u64>,
     /// Threads that are sampled: attached to, or children of such.
     covered: HashSet<u32>,
     /// Threads that were not covered when last looked for.
@@ -54,8 +66,8 @@ pub(crate) struct Session {
     pub(crate) cpus: Vec<i32>,
     /// Samples lost by samplers that were closed since.
     pub(crate) lost_before: u64,
-    /// There is a budget: samplers run on credits.
-    pub(crate) governed: bool,
+    /// There is a budget, as a share of a core: samplers run on credits.
+    pub(crate) budget: Option<f64>,
     scope: Scope,
     /// The whole host is sampled for this process and its descendants alone.
     pub(crate) only: Option<u32>,
@@ -66,6 +78,23 @@ pub(crate) struct Session {
     pub(crate) choices: Choices,
     /// What the user should know about the choices.
     pub(crate) remarks: Vec<String>,
+}
+
+/// Sampling events of the whole host.
+#[derive(Debug)]
+pub(super) struct HostEvents {
+    pub(super) event: EventIx,
+    /// One for each CPU.
+    pub(super) descriptors: Vec<OwnedFd>,
+}
+
+/// The sampling events of a thread.
+#[derive(Debug)]
+pub(super) struct ThreadEvents {
+    /// Of each event one for each CPU; never empty.
+    pub(super) descriptors: Vec<(EventIx, OwnedFd)>,
+    /// The kernel's numbers of those that are not the first event.
+    numbers: Vec<u64>,
 }
 
 impl Session {
@@ -80,6 +109,7 @@ impl Session {
         if !matches!(config.scope, Scope::Pid(_)) {
             remarks.extend(view.limit().map(str::to_owned));
         }
+        let mut chosen = Chosen::new(&config.events);
         let wanted = Choices {
             clock: Clock::Cycles,
             frequency: config.frequency,
@@ -96,7 +126,12 @@ impl Session {
         if config.scope == Scope::System {
             match negotiate(wanted, -1, &cpus) {
                 Ok(choices) => {
-                    return Self::open_rings(config, choices, cpus, remarks, budget)?.sample_host();
+                    let cpu = cpus.first().copied().unwrap_or(0);
+                    chosen.leave_out_missing(&choices, -1, cpu, &mut remarks)?;
+                    // It is kept by what a clock has seen.
+                    let budget = budget.filter(|_| chosen.has_cpu());
+                    let session = Self::open_rings(config, chosen, choices, cpus, remarks, budget)?;
+                    return session.sample_host();
                 }
                 Err(error) if is_denied(&error) => remarks.push(format!(
                     "profiling the whole host is not permitted here{}: only the processes of this \
@@ -128,8 +163,8 @@ impl Session {
                      whole host is sampled and what is not of the process is dropped"
                 ));
                 let host = Config { scope: Scope::System, ..config.clone() };
-                let mut session =
-                    Self::open_rings(&host, choices, cpus, remarks, None)?.sample_host()?;
+                let session = Self::open_rings(&host, chosen, choices, cpus, remarks, None)?;
+                let mut session = session.sample_host()?;
                 session.only = Some(pid);
                 return Ok(session);
             }
@@ -149,6 +184,7 @@ impl Session {
             }
             other => other.map_err(|error| unusable(&error))?,
         };
+        chosen.leave_out_missing(&choices, 0, cpus.first().copied().unwrap_or(0), &mut remarks)?;
         let scope = match config.scope {
             Scope::System => Scope::User,
             scope => scope,
@@ -160,13 +196,14 @@ impl Session {
                     .into(),
             );
         }
-        let mut session = Self::open_rings(&config, choices, cpus, remarks, None)?;
+        let mut session = Self::open_rings(&config, chosen, choices, cpus, remarks, None)?;
         session.attach_all()?;
         Ok(session)
     }
 
     fn open_rings(
         config: &Config,
+        chosen: Chosen,
         mut choices: Choices,
         cpus: Vec<i32>,
         mut remarks: Vec<String>,
@@ -180,10 +217,15 @@ impl Session {
             rings,
             owners,
             reporters,
-            governed: budget.is_some(),
+            budget,
             lost_before: 0,
             samplers: Vec::new(),
+            others: Vec::new(),
             threads: Vec::new(),
+            chosen,
+            opened: Vec::new(),
+            closed: Default::default(),
+            counted_before: HashMap::new(),
             covered: HashSet::new(),
             candidates: HashSet::new(),
             next_look: Instant::now() + THREADS_INTERVAL,
@@ -199,19 +241,32 @@ impl Session {
 
     /// Opens the sampling events of the whole host.
     fn sample_host(mut self) -> Result<Self, Error> {
-        let attr = self.choices.sampling();
-        for (cpu, owner) in self.cpus.iter().zip(&self.owners) {
-            let event = sys::open_event(&attr, -1, *cpu).map_err(|error| unusable(&error))?;
-            sys::set_output(event.as_fd(), owner.as_fd()).map_err(|error| unusable(&error))?;
-            self.samplers.push(event);
+        for (event, kind) in self.chosen.clone().numbered() {
+            let attr = self.choices.sampling(kind, event == EventIx::FIRST);
+            let mut descriptors = Vec::with_capacity(self.cpus.len());
+            for (cpu, owner) in self.cpus.iter().zip(&self.owners) {
+                let sampler = sys::open_event(&attr, -1, *cpu).map_err(|error| unusable(&error))?;
+                sys::set_output(sampler.as_fd(), owner.as_fd())
+                    .map_err(|error| unusable(&error))?;
+                let number = sys::number(sampler.as_fd()).map_err(|error| unusable(&error))?;
+                self.opened.push((number, event));
+                descriptors.push(sampler);
+            }
+            match kind {
+                Kind::Cpu => self.samplers = descriptors,
+                Kind::PageFaults { .. } | Kind::Nothing => {
+                    self.others.push(HostEvents { event, descriptors });
+                }
+            }
         }
         Ok(self)
     }
 
     /// Starts sampling, where that did not happen when a thread was attached.
     pub(crate) fn start(&self) -> Result<(), Error> {
-        let samplers = if self.governed { &[][..] } else { &self.samplers };
-        for event in self.owners.iter().chain(&self.reporters).chain(samplers) {
+        let clocks = if self.is_governed() { &[][..] } else { &self.samplers };
+        let others = self.others.iter().flat_map(|it| &it.descriptors);
+        for event in self.owners.iter().chain(&self.reporters).chain(clocks).chain(others) {
             sys::enable(event.as_fd()).map_err(|error| unusable(&error))?;
         }
         Ok(())
@@ -263,7 +318,8 @@ impl Session {
         if self.covered.contains(&tid) {
             return Ok(());
         }
-        if self.threads.len() >= MAX_THREADS || !self.descriptors.take(self.cpus.len()) {
+        let needed = self.cpus.len() * self.chosen.kinds.len();
+        if self.threads.len() >= MAX_THREADS || !self.descriptors.take(needed) {
             self.unattached += 1;
             return Err(io::Error::from_raw_os_error(libc::EMFILE));
         }
@@ -271,11 +327,11 @@ impl Session {
         match opened {
             Ok(events) => {
                 self.covered.insert(tid);
-                self.threads.push((tid, events));
+                self.threads.push(events);
                 Ok(())
             }
             Err(error) => {
-                self.descriptors.give_back(self.cpus.len());
+                self.descriptors.give_back(needed);
                 let is_shortage = matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE));
                 self.unattached += u64::from(is_shortage);
                 Err(error)
@@ -283,18 +339,41 @@ impl Session {
         }
     }
 
-    fn open_thread(&self, tid: u32) -> io::Result<Vec<OwnedFd>> {
-        let attr = self.choices.sampling();
-        let mut events = Vec::with_capacity(self.cpus.len());
-        for (cpu, owner) in self.cpus.iter().zip(&self.owners) {
-            let event = sys::open_event(&attr, tid.cast_signed(), *cpu)?;
-            sys::set_output(event.as_fd(), owner.as_fd())?;
-            events.push(event);
+    fn open_thread(&mut self, tid: u32) -> io::Result<ThreadEvents> {
+        let mut descriptors = Vec::with_capacity(self.cpus.len() * self.chosen.kinds.len());
+        let mut numbers = Vec::new();
+        for (event, kind) in self.chosen.numbered() {
+            let attr = self.choices.sampling(kind, event == EventIx::FIRST);
+            for (cpu, owner) in self.cpus.iter().zip(&self.owners) {
+                let sampler = sys::open_event(&attr, tid.cast_signed(), *cpu)?;
+                sys::set_output(sampler.as_fd(), owner.as_fd())?;
+                if event != EventIx::FIRST {
+                    let number = sys::number(sampler.as_fd())?;
+                    self.opened.push((number, event));
+                    numbers.push(number);
+                }
+                descriptors.push((event, sampler));
+            }
         }
-        for event in &events {
+        for (_, event) in &descriptors {
             sys::enable(event.as_fd())?;
         }
-        Ok(events)
+        Ok(ThreadEvents { descriptors, numbers })
+    }
+
+    /// Whether there is a budget.
+    pub(crate) fn is_governed(&self) -> bool {
+        self.budget.is_some()
+    }
+
+    /// Whether the events are those of the whole host, and not of threads.
+    pub(crate) fn is_of_host(&self) -> bool {
+        self.scope == Scope::System
+    }
+
+    /// Whose threads are looked at.
+    pub(crate) fn looked_at(&self) -> Scope {
+        self.only.map_or(self.scope, Scope::Pid)
     }
 
     /// How long a ring takes to fill while its CPU is busy, about.
@@ -330,20 +409,6 @@ impl Session {
         }
     }
 
-    /// The samples lost since the beginning, if the kernel counts them for every event.
-    pub(crate) fn lost_samples(&self) -> Option<u64> {
-        // Children's losses are not in their parents' counts.
-        if !self.choices.lost || self.choices.inherit {
-            return None;
-        }
-        let lost = |event: &OwnedFd| {
-            let mut values = [0; 16];
-            rustix::io::read(event, &mut values).ok().filter(|read| *read == 16)?;
-            values.get(8..16)?.try_into().ok().map(u64::from_ne_bytes)
-        };
-        Some(self.lost_before + self.samplers.iter().filter_map(lost).sum::<u64>())
-    }
-
     /// Threads began that are sampled because their parents are.
     pub(crate) fn inherited(&mut self, began: &[u32], ended: &[u32]) {
         if self.scope != Scope::System {
@@ -360,23 +425,30 @@ impl Session {
         if self.threads.is_empty() {
             return matches!(self.scope, Scope::Pid(_));
         }
-        let first = |(_, events): &(u32, Vec<OwnedFd>)| events.first().map(AsFd::as_fd).is_some();
-        self.threads.retain(first);
         let mut ended: Vec<bool> = Vec::with_capacity(self.threads.len());
         {
-            let events = self.threads.iter().filter_map(|(_, events)| events.first());
+            let events = self.threads.iter().filter_map(|it| it.descriptors.first());
             // The kernel reports a hang-up when the thread and all who inherited are gone.
             let mut watched: Vec<_> =
-                events.map(|event| PollFd::new(event, PollFlags::empty())).collect();
+                events.map(|(_, event)| PollFd::new(event, PollFlags::empty())).collect();
             if poll(&mut watched, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_err() {
                 return false;
             }
             ended.extend(watched.iter().map(|fd| fd.revents().contains(PollFlags::HUP)));
         }
         let mut ended = ended.into_iter();
-        let before = self.threads.len();
-        self.threads.retain(|_| !ended.next().unwrap_or(false));
-        self.descriptors.give_back((before - self.threads.len()) * self.cpus.len());
+        let gone = self.threads.extract_if(.., |_| ended.next().unwrap_or(false));
+        for ThreadEvents { descriptors, numbers } in gone {
+            for (event, descriptor) in &descriptors {
+                if *event != EventIx::FIRST || !self.chosen.has_cpu() {
+                    let count = sys::count(descriptor.as_fd()).unwrap_or(0);
+                    *self.counted_before.entry(*event).or_default() += count;
+                }
+            }
+            self.descriptors.give_back(descriptors.len());
+            let [now, _] = &mut self.closed;
+            now.extend(numbers);
+        }
         self.threads.is_empty() && matches!(self.scope, Scope::Pid(_))
     }
 
@@ -448,7 +520,7 @@ fn few_descriptors(missing: u64, descriptors: &Descriptors) -> String {
 fn negotiate(mut choices: Choices, pid: i32, cpus: &[i32]) -> io::Result<Choices> {
     let cpu = cpus.first().copied().unwrap_or(0);
     loop {
-        let error = match sys::open_event(&choices.sampling(), pid, cpu)
+        let error = match sys::open_event(&choices.sampling(Kind::Cpu, true), pid, cpu)
             .and_then(|_| sys::open_event(&choices.reporting(true), pid, cpu))
         {
             Ok(_) => return Ok(choices),

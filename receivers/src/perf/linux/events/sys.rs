@@ -51,6 +51,22 @@ pub(crate) fn set_period(event: BorrowedFd<'_>, mut period: u64) -> io::Result<(
     done(unsafe { sys::ioctls::PERIOD(event.as_raw_fd(), address) })
 }
 
+/// The number of an event, which its records have.
+pub(crate) fn number(event: BorrowedFd<'_>) -> io::Result<u64> {
+    let mut number = 0;
+    // SAFETY: the request writes a number of 64 bits, which outlives the call.
+    done(unsafe { sys::ioctls::ID(event.as_raw_fd(), &raw mut number) })?;
+    Ok(number)
+}
+
+/// How often an event has happened since it was opened.
+pub(crate) fn count(event: BorrowedFd<'_>) -> Option<u64> {
+    let mut values = [0; 16];
+    // Behind it, where it was asked for, is how many samples were lost.
+    let read = rustix::io::read(event, &mut values).ok()?;
+    values.get(..read)?.first_chunk().map(|bytes| u64::from_ne_bytes(*bytes))
+}
+
 /// Sends the records of `event` into the ring of `target`.
 pub(crate) fn set_output(event: BorrowedFd<'_>, target: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: this request takes a descriptor, not a pointer.

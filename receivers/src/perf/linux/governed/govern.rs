@@ -16,9 +16,10 @@ use super::exposure::Exposure;
 use crate::perf::Config;
 use crate::perf::linux::events::attr::Choices;
 use crate::perf::linux::events::calibrate::Calibration;
+use crate::perf::linux::events::every::uniform;
 use crate::perf::linux::events::levers::period;
 use crate::perf::linux::events::session::Session;
-use crate::perf::linux::handoff::{Message, Unwound};
+use crate::perf::linux::handoff::Counted;
 use crate::perf::linux::processes::process::Processes;
 use crate::perf::linux::records::record::Sample;
 use crate::perf::linux::thread::now;
@@ -41,24 +42,6 @@ const MIN_PERIODS_BETWEEN_CHANGES: u64 = 4;
 /// How far the period differs from window to window, in either direction, so that no work that
 /// repeats itself keeps step with it.
 const JITTER: f64 = 0.1;
-
-/// A sample that was unwound.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Counted {
-    pub(crate) process: u32,
-    pub(crate) tid: u32,
-    pub(crate) stack: u32,
-    pub(crate) unwound: Unwound,
-    pub(crate) weight: u64,
-    pub(crate) time: u64,
-}
-
-impl From<Counted> for Message {
-    fn from(counted: Counted) -> Self {
-        let Counted { process, tid, stack, unwound, weight, time } = counted;
-        Self::Sample { process, tid, stack, unwound, weight, time }
-    }
-}
 
 /// Whether finding out about a process is affordable now.
 pub(crate) enum Discovery {
@@ -204,6 +187,11 @@ impl Governed {
         }
     }
 
+    /// A sample of an event that is not a clock has interrupted the profiled, too.
+    pub(crate) fn count_other(&mut self) {
+        self.samples += 1;
+    }
+
     pub(crate) fn begin_record(&mut self) {
         self.record = thread_cpu();
         self.discovery = 0;
@@ -220,6 +208,12 @@ impl Governed {
             self.sideband += 1;
             self.overhead.spend(Stage::Discover, took);
         }
+    }
+
+    /// A look was taken in.
+    pub(crate) fn end_look(&mut self) {
+        let took = thread_cpu().saturating_sub(self.record);
+        self.overhead.ledger().add(Stage::Look, took.saturating_sub(self.discovery));
     }
 
     /// Samples were tried again.
@@ -395,14 +389,6 @@ impl Governed {
             }
         }
     }
-}
-
-/// A number between 0 and 1 for a time: the low digits of a clock, well mixed.
-fn uniform(time: u64) -> f64 {
-    let mut mixed = time.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    mixed ^= mixed >> 29;
-    mixed = mixed.wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    (mixed >> 11) as f64 / (1_u64 << 53) as f64
 }
 
 /// How much of the work is on a CPU, by its last window.

@@ -66,6 +66,12 @@ pub(crate) fn keeps_frame_pointer(code: &[u8]) -> bool {
     processor::keeps_frame_pointer(code)
 }
 
+/// How far the stack pointer is below the place where it keeps its caller's frame pointer, in a function
+/// that begins like this and is behind what it begins with; none if that cannot be told.
+pub(crate) fn frame_size(code: &[u8]) -> Option<u64> {
+    processor::frame_size(code)
+}
+
 #[cfg(target_arch = "x86_64")]
 mod processor {
     use super::{After, Before};
@@ -138,6 +144,30 @@ mod processor {
         })
     }
 
+    pub(super) fn frame_size(code: &[u8]) -> Option<u64> {
+        let code = code.strip_prefix(ENDBR).unwrap_or(code);
+        let mut rest = PROLOGUES.iter().find_map(|prologue| code.strip_prefix(*prologue))?;
+        let mut size = 0;
+        loop {
+            rest = match rest {
+                // push of rbx, or of r12 to r15
+                [0x53, rest @ ..] | [0x41, 0x54..=0x57, rest @ ..] => {
+                    size += 8;
+                    rest
+                }
+                // sub $byte, %rsp; sub $word, %rsp
+                [0x48, 0x83, 0xec, less @ 0..=0x7f, ..] => return Some(size + u64::from(*less)),
+                [0x48, 0x81, 0xec, a, b, c, d @ 0..=0x7f, ..] => {
+                    return Some(size + u64::from(u32::from_le_bytes([*a, *b, *c, *d])));
+                }
+                // A move between registers, or of a number into one, as they are mixed in.
+                [0x48 | 0x49 | 0x4c | 0x4d, 0x89, 0xc0..=0xff, rest @ ..] => rest,
+                [0x89 | 0x31, 0xc0..=0xff, rest @ ..] => rest,
+                _ => return Some(size),
+            };
+        }
+    }
+
     pub(super) fn keeps_frame_pointer(code: &[u8]) -> bool {
         let code = code.strip_prefix(ENDBR).unwrap_or(code);
         PROLOGUES.iter().any(|prologue| code.starts_with(prologue)) && !code.contains(&RETURN)
@@ -182,6 +212,11 @@ mod processor {
         words
             .map(|bytes| u32::from_le_bytes(*bytes))
             .any(|it| it & 0xffff_fc1f == 0x9100_001f && it >> 5 & 0x1f != 29)
+    }
+
+    /// Its frame pointer is in the same register as others are at a call, and is searched for.
+    pub(super) fn frame_size(_: &[u8]) -> Option<u64> {
+        None
     }
 
     /// `stp x29, x30, [sp, …]!`, perhaps after a landing pad or a signature.

@@ -46,6 +46,8 @@ pub(crate) enum Rule {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct FrameRules {
     pub(crate) address: FrameAddress,
+    /// Where the code that the rules are of begins, in most cases a function.
+    pub(crate) function: u64,
     /// The registers that have a rule.
     pub(crate) registers: Box<[(u16, Rule)]>,
     /// The frame is one that the kernel made for a signal handler: its caller was interrupted.
@@ -121,9 +123,10 @@ impl FrameRules {
             return None;
         }
         let signal = frame.is_signal_trampoline();
+        let function = frame.initial_address();
         let row = frame.unwind_info_for_address(section, bases, context, address).ok()?;
         let mut rules = Self::from_row(section, row)?;
-        rules.signal = signal;
+        (rules.signal, rules.function) = (signal, function);
         rules.plain = is_framehops && !signal && rules.is_plain();
         Some(rules)
     }
@@ -155,7 +158,8 @@ impl FrameRules {
             };
             registers.push((register.0, rule));
         }
-        Some(Self { address, registers: registers.into(), signal: false, plain: false })
+        let registers = registers.into();
+        Some(Self { address, function: 0, registers, signal: false, plain: false })
     }
 
     /// What `framehop` takes without losing anything: the frame address by the stack pointer, or

@@ -35,6 +35,8 @@ pub(super) fn stamp(file: &File) -> Option<(u64, i64, i64)> {
 /// bytes.
 pub(crate) const UNWINDER_BYTES: usize = 34 << 10;
 
+/// The bytes at the beginning of a function that tell how large its frame is.
+const MAX_PROLOGUE: usize = 64;
 /// How much code is looked at to find out whether it is one function.
 const MAX_FUNCTION: u64 = 4096;
 
@@ -200,6 +202,15 @@ impl Image {
         }
         let mut bytes = vec![0; length as usize];
         self.read_code(code.start, &mut bytes) == bytes.len() && code::keeps_frame_pointer(&bytes)
+    }
+
+    /// How far the stack pointer is below the saved frame pointer at an address of a function.
+    pub(super) fn frame_size(&self, function: u64, address: u64) -> Option<u64> {
+        let length = address.checked_sub(function)?;
+        let mut bytes = [0; MAX_PROLOGUE];
+        let most = usize::try_from(length).map_or(MAX_PROLOGUE, |length| length.min(MAX_PROLOGUE));
+        let bytes = bytes.get_mut(..most)?;
+        (self.read_code(function, bytes) == most).then(|| code::frame_size(bytes)).flatten()
     }
 
     /// Whether an address is in the code of the file.

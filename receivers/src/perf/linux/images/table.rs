@@ -238,6 +238,11 @@ impl Images {
         self.images.get(&image).is_some_and(|image| image.keeps_frame_pointer(code))
     }
 
+    /// See [`Image::frame_size`].
+    pub(crate) fn frame_size(&self, image: ImageIx, function: u64, address: u64) -> Option<u64> {
+        self.images.get(&image)?.frame_size(function, address)
+    }
+
     /// Whether an address of a file is in its code.
     pub(crate) fn has_code(&self, image: ImageIx, address: u64) -> bool {
         self.images.get(&image).is_some_and(|image| image.has_code(address))

@@ -4,15 +4,55 @@
 //! at the wrong place is not, and names and stacks come from other programs. Nothing here panics
 //! or allocates.
 
+use hashbrown::HashMap;
 use perf_event_open_sys::bindings as perf;
 
-use super::arch::{REGISTERS, Registers};
+use super::arch::{self, REGISTERS, Registers};
+use crate::perf::linux::handoff::EventIx;
+use crate::perf::linux::unwind::registers::RegisterSet;
 
 /// Which optional fields a sample record has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Layout {
+    /// The number of events since the sample before.
+    pub(crate) period: bool,
     /// User registers and a copy of the user stack.
     pub(crate) registers: bool,
+}
+
+/// The events that write into rings, and which of them has which number of the kernel's.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Layouts {
+    events: Vec<Layout>,
+    /// What is not in here is the first event: there is one on every CPU or thread.
+    others: HashMap<u64, EventIx>,
+}
+
+impl Layouts {
+    /// Of these events; samples are of the first one until others are told.
+    pub(crate) fn new(events: Vec<Layout>) -> Self {
+        Self { events, others: HashMap::new() }
+    }
+
+    /// This number of the kernel's is that of an event.
+    pub(crate) fn insert(&mut self, number: u64, event: EventIx) {
+        if event != EventIx::FIRST {
+            self.others.insert(number, event);
+        }
+    }
+
+    /// No record has this number any more.
+    pub(crate) fn remove(&mut self, number: u64) {
+        self.others.remove(&number);
+    }
+
+    fn find(&self, number: u64) -> Option<(EventIx, Layout)> {
+        let event = match self.others.is_empty() {
+            true => EventIx::FIRST,
+            false => self.others.get(&number).copied().unwrap_or(EventIx::FIRST),
+        };
+        Some((event, *self.events.get(event.at())?))
+    }
 }
 
 /// A record that is of use to us.
@@ -43,6 +83,8 @@ pub(crate) enum Record<'a> {
 /// Where a thread was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Sample<'a> {
+    /// What happened.
+    pub(crate) event: EventIx,
     pub(crate) pid: u32,
     pub(crate) tid: u32,
     /// In nanoseconds of the monotonic clock.
@@ -51,11 +93,11 @@ pub(crate) struct Sample<'a> {
     pub(crate) cpu: u32,
     /// The instruction pointer.
     pub(crate) instruction: u64,
-    /// The number of clock events since the sample before.
+    /// The number of events since the sample before; 0 if the record does not say.
     pub(crate) period: u64,
     chain: &'a [u8],
-    /// The user registers, if the thread has a user half and it is a 64-bit one.
-    pub(crate) registers: Option<Registers>,
+    /// The user registers that are known, if the thread has a user half and it is a 64-bit one.
+    pub(crate) registers: Option<RegisterSet>,
     /// The start of the user stack, from the stack pointer up.
     pub(crate) stack: &'a [u8],
 }
@@ -77,9 +119,37 @@ impl<'a> Sample<'a> {
         stack: &'a [u8],
         chain: &'a [u8],
     ) -> Self {
-        let (tid, registers) = (pid, Some(registers));
-        Self { pid, tid, time: 0, cpu: 0, instruction: 0, period: 0, chain, registers, stack }
+        let registers = Some(arch::register_set(&registers));
+        let sample = Self { pid, tid: pid, registers, stack, ..Self::EMPTY };
+        Self { chain, ..sample }
     }
+
+    /// What a sample of a thread that was found waiting would be.
+    pub(crate) fn found(
+        event: EventIx,
+        (pid, tid): (u32, u32),
+        time: u64,
+        registers: RegisterSet,
+        stack: &'a [u8],
+    ) -> Self {
+        let instruction = registers.instruction();
+        let registers = Some(registers);
+        Self { event, pid, tid, time, instruction, registers, stack, ..Self::EMPTY }
+    }
+
+    /// A sample of nobody.
+    const EMPTY: Self = Self {
+        event: EventIx::FIRST,
+        pid: 0,
+        tid: 0,
+        time: 0,
+        cpu: 0,
+        instruction: 0,
+        period: 0,
+        chain: &[],
+        registers: None,
+        stack: &[],
+    };
 
     /// The call chain that the kernel walked, leaf first.
     pub(crate) fn chain(&self) -> impl Iterator<Item = (Half, u64)> + 'a {
@@ -131,9 +201,9 @@ pub(crate) struct Malformed(u32);
 pub(crate) fn time(record: &[u8]) -> u64 {
     let mut fields = Fields(record);
     let at = match fields.u32() {
-        Some(perf::PERF_RECORD_SAMPLE) => Some(24),
-        // The trailer is thread, time, CPU.
-        Some(_) => record.len().checked_sub(16),
+        Some(perf::PERF_RECORD_SAMPLE) => Some(32),
+        // The trailer is thread, time, CPU, event.
+        Some(_) => record.len().checked_sub(24),
         None => None,
     };
     at.and_then(|at| Fields(record.get(at..)?).u64()).unwrap_or_default()
@@ -145,14 +215,14 @@ pub(crate) fn is_sample(record: &[u8]) -> bool {
 }
 
 /// Reads a record, header included.
-pub(crate) fn parse<'a>(record: &'a [u8], layout: Layout) -> Result<Record<'a>, Malformed> {
+pub(crate) fn parse<'a>(record: &'a [u8], layouts: &Layouts) -> Result<Record<'a>, Malformed> {
     let mut fields = Fields(record);
     let kind = fields.u32().ok_or(Malformed(0))?;
     let mut read = || {
         let misc = u32::from(fields.u16()?);
         fields.u16()?;
         match kind {
-            perf::PERF_RECORD_SAMPLE => sample(fields, layout).map(Record::Sample),
+            perf::PERF_RECORD_SAMPLE => sample(fields, layouts).map(Record::Sample),
             perf::PERF_RECORD_MMAP2 => map(fields, misc).map(Record::Map),
             perf::PERF_RECORD_COMM => {
                 let (pid, tid) = (fields.u32()?, fields.u32()?);
@@ -178,16 +248,17 @@ pub(crate) fn parse<'a>(record: &'a [u8], layout: Layout) -> Result<Record<'a>, 
     read().ok_or(Malformed(kind))
 }
 
-fn sample<'a>(mut fields: Fields<'a>, layout: Layout) -> Option<Sample<'a>> {
+fn sample<'a>(mut fields: Fields<'a>, layouts: &Layouts) -> Option<Sample<'a>> {
+    let (event, layout) = layouts.find(fields.u64()?)?;
     let instruction = fields.u64()?;
     let (pid, tid) = (fields.u32()?, fields.u32()?);
     let time = fields.u64()?;
     let (cpu, _) = (fields.u32()?, fields.u32()?);
-    let period = fields.u64()?;
+    let period = if layout.period { fields.u64()? } else { 0 };
     let length = usize::try_from(fields.u64()?).ok()?.checked_mul(8)?;
     let chain = fields.bytes(length)?;
     let mut sample =
-        Sample { pid, tid, time, cpu, instruction, period, chain, registers: None, stack: &[] };
+        Sample { event, pid, tid, time, cpu, instruction, period, chain, ..Sample::EMPTY };
     if !layout.registers {
         return Some(sample);
     }
@@ -198,7 +269,8 @@ fn sample<'a>(mut fields: Fields<'a>, layout: Layout) -> Option<Sample<'a>> {
             *register = fields.u64()?;
         }
         // A 32-bit program has another stack layout, which the unwinder does not know.
-        sample.registers = (abi == u64::from(perf::PERF_SAMPLE_REGS_ABI_64)).then_some(registers);
+        sample.registers = (abi == u64::from(perf::PERF_SAMPLE_REGS_ABI_64))
+            .then(|| arch::register_set(&registers));
     }
     let dump = usize::try_from(fields.u64()?).ok()?;
     if dump > 0 {
@@ -257,5 +329,5 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// The bytes of thread, time and CPU at the end of every record but samples.
-const TRAILER: usize = 24;
+/// The bytes of thread, time, CPU and event at the end of every record but samples.
+const TRAILER: usize = 32;

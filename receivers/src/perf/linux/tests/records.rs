@@ -2,12 +2,18 @@
 
 use proptest::prelude::*;
 
+use super::super::handoff::EventIx;
 use super::super::records::merge::Merge;
-use super::super::records::record::{self, FileId, Half, Layout, Record};
+use super::super::records::record::{self, FileId, Half, Layout, Layouts, Record};
 use super::super::records::ring::{Records, next_record};
 
-const FULL: Layout = Layout { registers: true };
-const PLAIN: Layout = Layout { registers: false };
+const FULL: Layout = Layout { period: true, registers: true };
+const PLAIN: Layout = Layout { period: true, registers: false };
+
+/// Records of one event with a layout.
+fn parse(bytes: &[u8], layout: Layout) -> Result<Record<'_>, record::Malformed> {
+    record::parse(bytes, &Layouts::new(vec![layout]))
+}
 
 /// A record of the given type from its body.
 fn frame(kind: u32, misc: u16, body: &[u8]) -> Vec<u8> {
@@ -26,13 +32,16 @@ fn pair(low: u32, high: u32) -> u64 {
     u64::from(low) | u64::from(high) << 32
 }
 
-/// The trailer of every record but samples: thread, time, CPU.
-fn trailer(pid: u32, tid: u32, time: u64) -> [u64; 3] {
-    [pair(pid, tid), time, 0]
+/// The number of the event of all records here.
+const NUMBER: u64 = 77;
+
+/// The trailer of every record but samples: thread, time, CPU, event.
+fn trailer(pid: u32, tid: u32, time: u64) -> [u64; 4] {
+    [pair(pid, tid), time, 0, NUMBER]
 }
 
 fn sample(time: u64, chain: &[u64], stack: Option<(&[u8], usize)>) -> Vec<u8> {
-    let mut body = words(&[0x4000, pair(7, 8), time, 0, 10_101_010, chain.len() as u64]);
+    let mut body = words(&[NUMBER, 0x4000, pair(7, 8), time, 0, 10_101_010, chain.len() as u64]);
     body.extend(words(chain));
     if let Some((bytes, copied)) = stack {
         body.extend(words(&[2]));
@@ -54,7 +63,7 @@ fn reads_a_sample() {
     let stack = [1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 9, 9, 9, 9, 9];
     let bytes = sample(42, &chain, Some((&stack, 8)));
     assert_eq!(record::time(&bytes), 42);
-    let Record::Sample(sample) = record::parse(&bytes, FULL).unwrap() else { panic!("no sample") };
+    let Record::Sample(sample) = parse(&bytes, FULL).unwrap() else { panic!("no sample") };
     assert_eq!((sample.pid, sample.tid, sample.period), (7, 8, 10_101_010));
     let chain: Vec<_> = sample.chain().collect();
     let expected =
@@ -64,16 +73,46 @@ fn reads_a_sample() {
     assert!(sample.registers.is_some());
 }
 
+/// Scenario: samples of a clock and of an event that is counted, in one ring, with numbers that were told
+/// and one that was not; the second event has no period in its samples.
+/// Guarantees: each is read by the layout of its event, and says which it is; a number that is not known is
+/// that of the first event, and one that was taken back too.
+#[test]
+fn several_events_share_a_ring() {
+    let counted = Layout { period: false, registers: false };
+    let mut layouts = Layouts::new(vec![PLAIN, counted]);
+    layouts.insert(5, EventIx(0));
+    layouts.insert(6, EventIx(1));
+    let clock = |number| {
+        let mut body = words(&[number, 0x4000, pair(7, 8), 41, 0, 123, 1]);
+        body.extend(words(&[0x5001]));
+        frame(9, 2, &body)
+    };
+    let mut body = words(&[6, 0x4001, pair(7, 9), 42, 0, 1]);
+    body.extend(words(&[0x5002]));
+    let fault = frame(9, 2, &body);
+    for (bytes, event, tid, period) in
+        [(clock(5), 0, 8, 123), (fault.clone(), 1, 9, 0), (clock(99), 0, 8, 123)]
+    {
+        let Ok(Record::Sample(sample)) = record::parse(&bytes, &layouts) else { panic!() };
+        assert_eq!((sample.event, sample.tid, sample.period), (EventIx(event), tid, period));
+        assert_eq!(record::time(&bytes), if event == 0 { 41 } else { 42 });
+    }
+    layouts.remove(6);
+    // Read as what it is not, it is cut off.
+    assert!(record::parse(&fault, &layouts).is_err());
+}
+
 /// Scenario: a sample of a kernel thread (register ABI 0) and one of a 32-bit program (ABI 1).
 /// Guarantees: neither has registers to unwind with, and both are read to the end.
 #[test]
 fn samples_without_a_64_bit_user_half_have_no_registers() {
     for (abi, registers) in [(0_u64, 0), (1, super::super::records::arch::REGISTERS)] {
-        let mut body = words(&[0x4000, pair(7, 8), 1, 0, 1, 0, abi]);
+        let mut body = words(&[NUMBER, 0x4000, pair(7, 8), 1, 0, 1, 0, abi]);
         body.extend(words(&vec![1; registers]));
         body.extend(words(&[0]));
         let bytes = frame(9, 1, &body);
-        let Record::Sample(sample) = record::parse(&bytes, FULL).unwrap() else { panic!() };
+        let Record::Sample(sample) = parse(&bytes, FULL).unwrap() else { panic!() };
         assert_eq!(sample.registers, None);
         assert!(sample.stack.is_empty());
     }
@@ -98,7 +137,7 @@ fn reads_both_forms_of_a_mapping() {
     identity[4..7].copy_from_slice(&[0xaa, 0xbb, 0xcc]);
     let bytes = mapping(1 << 14, &identity, b"/usr/lib/libc.so.6");
     assert_eq!(record::time(&bytes), 99);
-    let Record::Map(map) = record::parse(&bytes, FULL).unwrap() else { panic!("no mapping") };
+    let Record::Map(map) = parse(&bytes, FULL).unwrap() else { panic!("no mapping") };
     assert_eq!((map.start, map.length, map.offset), (0x1000, 0x2000, 0x3000));
     assert_eq!(map.file, FileId::Build(&[0xaa, 0xbb, 0xcc]));
     assert!(map.executable);
@@ -109,7 +148,7 @@ fn reads_both_forms_of_a_mapping() {
     identity[4] = 1;
     identity[8] = 77;
     let bytes = mapping(0, &identity, b"/bin/true");
-    let Record::Map(map) = record::parse(&bytes, FULL).unwrap() else { panic!("no mapping") };
+    let Record::Map(map) = parse(&bytes, FULL).unwrap() else { panic!("no mapping") };
     assert_eq!(map.file, FileId::Inode { major: 8, minor: 1, inode: 77 });
 }
 
@@ -122,17 +161,17 @@ fn reads_the_side_band() {
     name.extend(words(&trailer(7, 9, 5)));
     let bytes = frame(3, 1 << 13, &name);
     let expected = Record::Name { pid: 7, tid: 9, exec: true, name: b"worker" };
-    assert_eq!(record::parse(&bytes, PLAIN), Ok(expected));
+    assert_eq!(parse(&bytes, PLAIN), Ok(expected));
 
     let mut task = words(&[pair(8, 7), pair(8, 7), 5]);
     task.extend(words(&trailer(7, 7, 5)));
     let expected = Record::Fork { pid: 8, tid: 8, parent: 7, parent_tid: 7 };
-    assert_eq!(record::parse(&frame(7, 0, &task), PLAIN), Ok(expected));
-    assert_eq!(record::parse(&frame(4, 0, &task), PLAIN), Ok(Record::Exit { pid: 8, tid: 8 }));
+    assert_eq!(parse(&frame(7, 0, &task), PLAIN), Ok(expected));
+    assert_eq!(parse(&frame(4, 0, &task), PLAIN), Ok(Record::Exit { pid: 8, tid: 8 }));
 
     let lost = words(&[1, 23, pair(0, 0), 5, 0]);
-    assert_eq!(record::parse(&frame(2, 0, &lost), PLAIN), Ok(Record::Lost { records: 23 }));
-    assert_eq!(record::parse(&frame(99, 0, &lost), PLAIN), Ok(Record::Other));
+    assert_eq!(parse(&frame(2, 0, &lost), PLAIN), Ok(Record::Lost { records: 23 }));
+    assert_eq!(parse(&frame(99, 0, &lost), PLAIN), Ok(Record::Other));
 }
 
 /// The records of a test, each a vector.
@@ -190,7 +229,7 @@ proptest! {
             head.copy_from_slice(&kind.to_ne_bytes());
         }
         let _ = record::time(&bytes);
-        if let Ok(Record::Sample(sample)) = record::parse(&bytes, Layout { registers }) {
+        if let Ok(Record::Sample(sample)) = parse(&bytes, Layout { period: true, registers }) {
             prop_assert!(sample.chain().count() * 8 <= bytes.len());
             prop_assert!(sample.stack.len() <= bytes.len());
         }
@@ -202,7 +241,7 @@ proptest! {
     fn a_cut_sample_is_an_error(cut in 8_usize..150) {
         let whole = sample(42, &[1, 2, 3], Some((&[7; 16], 16)));
         let cut = cut.min(whole.len() - 1);
-        prop_assert!(record::parse(&whole[..cut], FULL).is_err());
+        prop_assert!(parse(&whole[..cut], FULL).is_err());
     }
 
     /// Scenario: records of arbitrary sizes lie in a ring and wrap around its end anywhere.

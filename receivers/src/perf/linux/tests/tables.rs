@@ -13,8 +13,11 @@ use profpipe_profile::attribute_names::THREAD_NAME;
 
 use super::super::aggregate::Aggregation;
 use super::super::aggregate::stacks::{GENERATION, MAX_FRAMES, MAX_STACKS, Stacks};
+use super::super::aggregate::types::SampleTypes;
+use super::super::events::chosen::Chosen;
 use super::super::handoff::{
-    FileFacts, Frame, KERNEL_ROW, Message, ProcessFacts, REMEMBERED, RowFacts, Source, Unwound,
+    Counted, EventIx, FileFacts, Frame, KERNEL_ROW, Message, ProcessFacts, REMEMBERED, RowFacts,
+    Source, Unwound,
 };
 use super::super::images::image::{FileKey, UNWINDER_BYTES};
 use super::super::images::loader::{FileMapping, Loader};
@@ -22,6 +25,7 @@ use super::super::images::table::{BUDGET, MAX_UNMAPPED};
 use super::super::processes::host::ThisHost;
 use super::super::processes::process::{Announced, Processes};
 use super::super::records::record::{FileId, Map};
+use crate::perf::Event;
 
 /// The pids of the kernel end below.
 const NOBODY: u32 = 5_000_000;
@@ -288,11 +292,22 @@ fn row(source: Source) -> Box<RowFacts> {
     Box::new(RowFacts { source, memory_start: 0, memory_limit: 1 << 20, file_offset: 0 })
 }
 
-fn sample(process: u32, stack: u32) -> Message {
-    Message::Sample { process, tid: process, stack, unwound: Unwound::Complete, weight: 1, time: 5 }
+fn counted(process: u32, tid: u32, stack: u32, time: u64) -> Message {
+    let (event, unwound) = (EventIx::FIRST, Unwound::Complete);
+    Message::Sample(Counted { event, wait: None, process, tid, stack, unwound, weight: 1, time })
 }
 
-const WINDOW: Message = Message::Window { start: 0, end: 1, lost: 0, waiting: None };
+/// The types of time on CPUs.
+fn types() -> SampleTypes {
+    SampleTypes::new(&Chosen::new(&[Event::Cpu]), 99)
+}
+
+fn sample(process: u32, stack: u32) -> Message {
+    counted(process, process, stack, 5)
+}
+
+const WINDOW: Message =
+    Message::Window { start: 0, end: 1, lost: 0, totals: Vec::new(), waiting: None };
 
 /// Scenario: 100,000 processes, each with a file, a stack and a thread of its own, in windows of a
 /// hundred; the drain thread takes them back in the window of their samples already. One process
@@ -301,7 +316,7 @@ const WINDOW: Message = Message::Window { start: 0, end: 1, lost: 0, waiting: No
 /// large as before, and no file is held.
 #[test]
 fn the_aggregation_forgets_with_the_drain() {
-    let mut aggregation = Aggregation::new(Arc::default(), 99, None, None);
+    let mut aggregation = Aggregation::new(Arc::default(), types(), None, None);
     let file = Arc::new(File::open("/dev/null").unwrap());
     let facts = |number: u32| {
         row(Source::File(FileFacts {
@@ -359,7 +374,7 @@ fn the_aggregation_forgets_with_the_drain() {
 #[test]
 fn a_symbol_file_is_published_again_after_a_rest() {
     let pid = NOBODY + 1;
-    let mut aggregation = Aggregation::new(Arc::default(), 99, None, None);
+    let mut aggregation = Aggregation::new(Arc::default(), types(), None, None);
     aggregation.take(Message::Row(5, row(Source::Jit { pid })));
     aggregation.take(process(5, pid));
     aggregation.take(Message::Stack(5, [frame(5, 0x1000)].into()));
@@ -399,17 +414,14 @@ fn names_of_threads_are_told_again_after_a_rest() {
 /// Guarantees: every sample has the name that the thread had when it was taken.
 #[test]
 fn a_sample_has_the_name_of_its_time() {
-    let mut aggregation = Aggregation::new(Arc::default(), 99, None, None);
+    let mut aggregation = Aggregation::new(Arc::default(), types(), None, None);
     aggregation.take(process(1, NOBODY));
     aggregation.take(Message::Stack(1, [frame(KERNEL_ROW, 1)].into()));
     for (name, since) in [("first", 10), ("second", 20), ("second", 25), ("third", 30)] {
         let name = name.into();
         aggregation.take(Message::Thread { process: 1, tid: 7, name, since });
     }
-    let at = |time| {
-        let unwound = Unwound::Complete;
-        Message::Sample { process: 1, tid: 7, stack: 1, unwound, weight: 1, time }
-    };
+    let at = |time| counted(1, 7, 1, time);
     let mut names_of = |times: &[u64]| {
         times.iter().for_each(|time| assert!(aggregation.take(at(*time)).is_none()));
         let (profiles, _) = aggregation.take(WINDOW).unwrap();

@@ -1,10 +1,10 @@
 //! Weights under a changing rate: simulated timers, and the kernel's own.
 
-use super::super::events::attr::{Choices, Clock};
+use super::super::events::attr::{Choices, Clock, Kind};
 use super::super::events::calibrate::upper;
 use super::super::events::sys;
 use super::super::governed::exposure::Exposure;
-use super::super::records::record::{self, Record};
+use super::super::records::record::{self, Layouts, Record};
 use super::super::records::ring::{Records, Ring};
 use crate::perf::Unwind;
 
@@ -147,7 +147,8 @@ fn the_kernel_keeps_to_its_credits() {
         watermark: 4096,
     }
     .unwinding(Unwind::FramePointers, 0);
-    let mut attr = choices.sampling();
+    let mut attr = choices.sampling(Kind::Cpu, true);
+    let layouts = Layouts::new(vec![Kind::Cpu.layout(&choices)]);
     attr.set_freq(0);
     attr.__bindgen_anon_1.sample_period = SECOND / 1000;
     let event = match sys::open_event(&attr, 0, -1) {
@@ -164,7 +165,7 @@ fn the_kernel_keeps_to_its_credits() {
         let mut scratch = Vec::new();
         let mut times = Vec::new();
         while let Some(bytes) = ring.peek(&mut scratch) {
-            if let Ok(Record::Sample(sample)) = record::parse(bytes, choices.layout()) {
+            if let Ok(Record::Sample(sample)) = record::parse(bytes, &layouts) {
                 times.push(sample.time);
             }
             let length = bytes.len();

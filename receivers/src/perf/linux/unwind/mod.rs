@@ -4,11 +4,13 @@
 //! is some, with `framehop` where the stack pointer and the frame pointer suffice and with all
 //! [`registers`] where not ([`evaluate`]); by Go's own tables in Go; along frame pointers in code
 //! without either, which marks the stack. Where the copy of the [`stack`] ends, the
-//! [`kernel_chain`] may continue it. What is not code of the process behind a call is no frame, so
+//! [`kernel_chain`] may continue it. Of
+//! threads that were found waiting the [`frame_pointer`] has to be found first. What is not code of the process behind a call is no frame, so
 //! nothing of the stack but return addresses leaves here; and a stack is complete only if a place
 //! where stacks begin was reached.
 
 mod evaluate;
+mod frame_pointer;
 mod kernel_chain;
 pub(super) mod registers;
 mod stack;
@@ -100,8 +102,7 @@ impl Unwinding {
                 _ => {}
             }
         }
-        let set = sample.registers.as_ref().map(arch::register_set);
-        let leaf = match &set {
+        let leaf = match &sample.registers {
             Some(set) => Some(set.instruction()),
             None => self.chain.first().copied(),
         };
@@ -119,7 +120,7 @@ impl Unwinding {
                 self.walk.push(leaf);
                 Some(Unwound::Truncated)
             }
-            Some((_, Some(leaf))) => Some(match &set {
+            Some((_, Some(leaf))) => Some(match &sample.registers {
                 Some(set) if self.use_rules && (!self.chain_only || self.chain.is_empty()) => {
                     self.user_half(&leaf, set, sample.stack, process, images)
                 }
@@ -152,7 +153,9 @@ impl Unwinding {
         images: &mut Images,
     ) -> Unwound {
         let stack = Stack::new(registers.stack_pointer(), stack);
-        let mut surroundings = Surroundings { stack, process, images, fast: true };
+        // `framehop` cannot do without that register.
+        let fast = registers.frame_pointer().is_some();
+        let mut surroundings = Surroundings { stack, process, images, fast };
         loop {
             self.walk.clear();
             if let Some(unwound) = self.walk(leaf.clone(), *registers, &mut surroundings) {

@@ -84,7 +84,7 @@ impl Spot {
     }
 
     /// The file, the distance of its addresses from those in memory, and its own address.
-    fn in_image(&self) -> Option<(ImageIx, u64, u64)> {
+    pub(super) fn in_image(&self) -> Option<(ImageIx, u64, u64)> {
         match self.code {
             Some(Code::Image { image, bias, .. }) => {
                 Some((image, bias, self.address.wrapping_sub(bias)))
@@ -242,7 +242,7 @@ impl Surroundings<'_> {
         self.without_rules(spot, registers)
     }
 
-    fn caller(&mut self, address: u64) -> Option<Spot> {
+    pub(super) fn caller(&mut self, address: u64) -> Option<Spot> {
         Spot::called(address, self.process, self.images)
     }
 
@@ -266,6 +266,9 @@ impl Surroundings<'_> {
     /// By the rules of the frame.
     fn by_rules(&mut self, spot: &Spot, place: &Place, registers: &RegisterSet) -> Step {
         let Some(rules) = &place.rules else { return Step::Unknown };
+        let recovered = self.recover_frame_pointer(spot, rules, registers);
+        let is_guess = recovered.as_ref().is_some_and(|it| it.is_guess);
+        let registers = recovered.as_ref().map_or(registers, |it| &it.registers);
         let found = if self.fast && rules.plain {
             self.by_framehop(spot, rules, registers)
         } else {
@@ -297,6 +300,7 @@ impl Surroundings<'_> {
             return Step::Unknown;
         }
         match self.caller(next.instruction()) {
+            Some(caller) if is_guess => Step::Guess(caller, next),
             Some(caller) => Step::Caller(caller, next),
             None => Step::Unknown,
         }

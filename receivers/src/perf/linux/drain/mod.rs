@@ -2,32 +2,41 @@
 //!
 //! It keeps the table of processes, unwinds and interns stacks and hands numbers on. It never
 //! symbolizes and never waits for anybody: when the aggregation thread falls behind, samples are
-//! counted as lost.
+//! counted as lost. What looks at waiting threads have found comes in between in the order of time
+//! ([`looked`]); what has to wait for unwinding tables is kept ([`deferred`]); what is done at the end of a
+//! window is in [`window`].
+
+mod deferred;
+mod looked;
+mod window;
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::Thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use profpipe_engine::overhead::Overhead;
 use profpipe_engine::telemetry::Counter;
 use ringbuf::HeapProd;
 use ringbuf::traits::{Observer, Producer};
 
+use self::deferred::Deferred;
 use super::aggregate::stacks::Stacks;
 use super::events::attr::Clock;
+use super::events::every::EveryMeter;
 use super::events::session::Session;
 use super::events::tasks;
 use super::governed::ages::{Ages, Meters};
-use super::governed::govern::{Counted, Discovery, Governed};
-use super::handoff::{Message, ProcessFacts, RowIx, Unwound};
+use super::governed::govern::{Discovery, Governed};
+use super::handoff::{Counted, EventIx, Message, ProcessFacts, RowIx, Unwound};
 use super::images::loader::Loader;
+use super::looks::{self, Look, Looks};
 use super::processes::host::ThisHost;
-use super::processes::process::Processes;
+use super::processes::process::{Process, Processes};
 use super::processes::selection::Selection;
 use super::records::merge::Merge;
-use super::records::record::{self, Layout, Record, Sample};
+use super::records::record::{self, Layouts, Record, Sample};
 use super::thread::{self, now};
 use super::unwind::Unwinding;
 
@@ -37,10 +46,6 @@ const MAX_DEFERRED: usize = 256;
 const MAX_DEFERRED_GOVERNED: usize = 64;
 /// How long samples that were put off are left alone after they were tried, in nanoseconds.
 const RETRY_PAUSE_NANOS: u64 = 90_000_000;
-/// How long the end waits for files that are being read.
-const LAST_WAIT: Duration = Duration::from_secs(2);
-/// How often it looks whether they are.
-const LAST_PAUSE: Duration = Duration::from_millis(2);
 /// How much younger than the last look at the rings a record may be; see [`Merge`].
 const HORIZON_NANOS: u64 = 5_000_000;
 /// How often the rings are looked at, at least.
@@ -88,6 +93,8 @@ pub(super) struct Setup {
     pub(super) waker: Option<Arc<OwnedFd>>,
     /// What keeps the budget, if there is one.
     pub(super) governed: Option<Governed>,
+    /// What looks at threads that wait, if that is wanted.
+    pub(super) looks: Option<looks::Setup>,
 }
 
 /// Runs until it is stopped, or until every process of the session has ended.
@@ -107,11 +114,23 @@ pub(super) fn run(setup: Setup) {
         stop,
         waker,
         governed,
+        looks,
     } = setup;
+    let looks = looks.and_then(|setup| match Looks::start(setup) {
+        Ok(looks) => Some(looks),
+        Err(error) => {
+            tracing::warn!("perf: no thread to look at waiting threads ({error}): no `off_cpu`");
+            None
+        }
+    });
     let choices = session.choices;
     let interval = interval.as_nanos() as u64;
     let mut drain = Drain {
-        layout: choices.layout(),
+        layouts: Layouts::new(
+            session.chosen.kinds.iter().map(|kind| kind.layout(&choices)).collect(),
+        ),
+        meters: window::meters(&session),
+        counted: Vec::new(),
         fixed_weight: (choices.clock == Clock::Cycles)
             .then(|| 1_000_000_000 / u64::from(choices.frequency)),
         processes: Processes::default(),
@@ -121,6 +140,8 @@ pub(super) fn run(setup: Setup) {
         forgotten_rows: Vec::new(),
         out: messages,
         deferred: Vec::new(),
+        clock: session.chosen.has_cpu().then_some(EventIx::FIRST),
+        looked: looked::Looked::new(session.chosen.off_cpu_number(), looks),
         loader_responses: 0,
         retried: 0,
         began: Vec::new(),
@@ -141,7 +162,7 @@ pub(super) fn run(setup: Setup) {
         // Those that began until now are listed, the others will be in records.
         selection: session.only.map(|pid| Selection::new(tasks::tree_of(pid))),
         is_over: false,
-        looked: now(),
+        searched: now(),
     };
     if let Some(governed) = &mut drain.governed {
         governed.start(&mut session, &mut drain.unwinding);
@@ -153,27 +174,40 @@ pub(super) fn run(setup: Setup) {
         let last = stop.load(Ordering::Acquire) || session.is_over() || drain.is_over;
         let horizon = if last { u64::MAX } else { now().saturating_sub(HORIZON_NANOS) };
         // Asking interrupts the CPU that an event is bound to: not more often than it is reported.
-        if (last || horizon >= drain.window + drain.length)
-            && let Some(lost) = session.lost_samples()
-        {
-            drain.lost_exactly = lost;
+        if last || horizon >= drain.window + drain.length - drain.early() {
+            drain.lost_exactly = session.lost_samples().unwrap_or(drain.lost_exactly);
+            drain.counted = drain.meters.iter().map(|meter| session.count(meter.event)).collect();
         }
+        session.tell_layouts(&mut drain.layouts);
         session.refresh();
         merge.restart(session.rings.len());
+        if last {
+            drain.looked.stop();
+        }
         let mut since_release = 0;
-        while merge.step(&mut session.rings, horizon, |_, record| drain.take_measured(record)) {
-            since_release += 1;
-            if since_release >= RECORDS_PER_RELEASE {
-                since_release = 0;
-                session.release();
+        loop {
+            // Looks are in the order of time, too.
+            let look = drain.looked.next_time().filter(|time| *time <= horizon);
+            let until = look.unwrap_or(horizon);
+            while merge.step(&mut session.rings, until, |_, record| drain.take_measured(record)) {
+                since_release += 1;
+                if since_release >= RECORDS_PER_RELEASE {
+                    since_release = 0;
+                    session.release();
+                }
+                if drain.is_storm() {
+                    break;
+                }
             }
-            if drain.is_storm() {
+            if look.is_none() {
                 break;
             }
+            drain.take_look();
         }
         session.release();
         let has_sent = drain.govern(&mut session, last);
         drain.end_round(if last { u64::MAX } else { horizon });
+        drain.adapt(&session);
         session.inherited(&drain.began, &drain.ended);
         drain.began.clear();
         drain.ended.clear();
@@ -190,8 +224,33 @@ pub(super) fn run(setup: Setup) {
     consumer.unpark();
 }
 
+/// What is told of a process.
+fn facts(process: &Process) -> ProcessFacts {
+    ProcessFacts {
+        id: process.id,
+        pid: process.pid,
+        parent: process.parent,
+        start_time: process.start_time,
+        name: Arc::clone(&process.name),
+        executable: process.executable.clone(),
+        kernel: process.kernel,
+    }
+}
+
+/// How a sample came here.
+#[derive(Clone, Copy, Default)]
+struct Taken<'a> {
+    weight: u64,
+    /// The look that found it.
+    look: Option<&'a Look>,
+}
+
 struct Drain {
-    layout: Layout,
+    layouts: Layouts,
+    /// The events that are counted.
+    meters: Vec<EveryMeter>,
+    /// What they were counted to lately.
+    counted: Vec<u64>,
     /// The weight of a sample, where the period is not in nanoseconds.
     fixed_weight: Option<u64>,
     processes: Processes,
@@ -202,7 +261,11 @@ struct Drain {
     forgotten_rows: Vec<RowIx>,
     out: HeapProd<Message>,
     /// Samples put off until the rules that they need are read.
-    deferred: Vec<(Box<[u8]>, u64)>,
+    deferred: Vec<Deferred>,
+    /// The clock among the events.
+    clock: Option<EventIx>,
+    /// What looks at threads that wait.
+    looked: looked::Looked,
     /// The responses of the loader that there were when they were last tried.
     loader_responses: u64,
     /// When that was.
@@ -233,12 +296,12 @@ struct Drain {
     selection: Option<Selection>,
     /// None of them is left, and when that was looked at.
     is_over: bool,
-    looked: u64,
+    searched: u64,
 }
 
 impl Drain {
     fn take(&mut self, bytes: &[u8]) {
-        let Ok(record) = record::parse(bytes, self.layout) else {
+        let Ok(record) = record::parse(bytes, &self.layouts) else {
             self.lost_records += 1;
             return;
         };
@@ -248,7 +311,8 @@ impl Drain {
         match record {
             Record::Sample(sample) => {
                 let weight = self.weigh(&sample);
-                self.sample(&sample, weight, Some(bytes));
+                let again = || Deferred::Record { bytes: bytes.into(), weight };
+                self.sample(&sample, Taken { weight, ..Taken::default() }, Some(&again));
             }
             Record::Map(map) => self.processes.map(&map, &mut self.host),
             Record::Name { pid, tid, exec, name } => {
@@ -276,6 +340,12 @@ impl Drain {
 
     /// What a sample stands for, as far as that is known before its window ends.
     fn weigh(&mut self, sample: &Sample<'_>) -> u64 {
+        if let Some(meter) = self.meters.iter_mut().find(|meter| meter.event == sample.event) {
+            if let Some(governed) = &mut self.governed {
+                governed.count_other();
+            }
+            return meter.weigh(sample.time);
+        }
         match &mut self.governed {
             Some(governed) => governed.weigh(sample),
             None => self.fixed_weight.unwrap_or(sample.period),
@@ -302,7 +372,7 @@ impl Drain {
     fn flush_pending_samples(&mut self) {
         let Some(governed) = &mut self.governed else { return };
         for counted in governed.end_exposures(now()) {
-            if self.out.try_push(counted.into()).is_err() {
+            if self.out.try_push(Message::Sample(counted)).is_err() {
                 self.dropped += 1;
             }
         }
@@ -331,15 +401,35 @@ impl Drain {
         }
         let multiple = (change.profile / self.interval.max(1)).max(1);
         self.length = self.interval * multiple;
-        if now + self.interval / 8 >= self.window + self.length {
+        if now + self.early() >= self.window + self.length {
             self.end_window(now);
         }
         true
     }
 
-    /// Counts a sample. `deferrable` are its bytes, if it may be put off until the rules that it
+    /// How much earlier than planned a window may end.
+    fn early(&self) -> u64 {
+        if self.governed.is_some() { self.interval / 8 } else { 0 }
+    }
+
+    /// Samples fewer of the events that are counted, where there are far too many.
+    fn adapt(&mut self, session: &Session) {
+        let now = now();
+        for meter in &mut self.meters {
+            if let Some(every) = meter.end_round(now).or_else(|| meter.take_next(now)) {
+                session.set_every(meter.event, every);
+            }
+        }
+    }
+
+    /// Counts a sample. `deferrable` makes what is kept, if it may be put off until the rules that it
     /// needs are read.
-    fn sample(&mut self, sample: &Sample<'_>, weight: u64, deferrable: Option<&[u8]>) {
+    fn sample(
+        &mut self,
+        sample: &Sample<'_>,
+        taken: Taken<'_>,
+        deferrable: Option<&dyn Fn() -> Deferred>,
+    ) {
         // The idle task, which some clocks count although they are set not to.
         if sample.pid == 0 {
             return;
@@ -377,14 +467,18 @@ impl Drain {
         if let Some(before) = before {
             self.unwinding.only_leaf(before);
         }
-        if let Some(bytes) = deferrable
+        if let Some(again) = deferrable
             && self.unwinding.waiting
             && self.deferred.len()
                 < if self.governed.is_some() { MAX_DEFERRED_GOVERNED } else { MAX_DEFERRED }
         {
-            self.deferred.push((bytes.into(), weight));
+            self.deferred.push(again());
             return;
         }
+        let unwound = match taken.look {
+            Some(look) => self.looked.finish(look, &mut self.unwinding.frames, unwound),
+            None => unwound,
+        };
         self.counters.samples.add(1);
         match unwound {
             Some(Unwound::Complete) => self.counters.complete.add(1),
@@ -403,23 +497,17 @@ impl Drain {
         for (row, facts) in self.host.take_rows() {
             send(Message::Row(row, facts));
         }
-        if !process.announced.process {
-            process.announced.process = true;
-            send(Message::Process(Box::new(ProcessFacts {
-                id: process.id,
-                pid: process.pid,
-                parent: process.parent,
-                start_time: process.start_time,
-                name: Arc::clone(&process.name),
-                executable: process.executable.clone(),
-                kernel: process.kernel,
-            })));
+        if !std::mem::replace(&mut process.announced.process, true) {
+            send(Message::Process(Box::new(facts(process))));
         }
         let id = process.id;
         if process.announced.sampled_thread_in(sample.tid, self.windows) {
             let name = process.thread_name(sample.tid, &mut self.host);
             let (tid, since) = (sample.tid, sample.time);
             send(Message::Thread { process: id, tid, name, since });
+        }
+        for (number, name) in self.looked.take_names() {
+            send(Message::Name(number, name));
         }
         let frames = self.unwinding.frames.as_slice();
         let (stack, new) = self.stacks.intern(frames);
@@ -428,44 +516,22 @@ impl Drain {
         }
         let unwound = unwound.unwrap_or(Unwound::Complete);
         let (tid, time) = (sample.tid, sample.time);
-        let counted = Counted { process: id, tid, stack, unwound, weight, time };
+        let Taken { weight, look } = taken;
+        let (event, wait) = (sample.event, look.map(|look| look.blocked.wait));
+        let counted = Counted { event, wait, process: id, tid, stack, unwound, weight, time };
         match &mut self.governed {
             // Its weight is certain when the window has ended.
-            Some(governed) => governed.keep(sample.cpu, counted),
-            None => send(counted.into()),
+            Some(governed) if self.clock == Some(event) => governed.keep(sample.cpu, counted),
+            _ => send(Message::Sample(counted)),
         }
     }
 
-    /// Tries again what was put off, for the last time what is not to be put off `again`.
-    fn retry(&mut self, again: impl Fn(&Sample<'_>) -> bool) {
-        let records = std::mem::take(&mut self.deferred);
-        if let Some(governed) = &mut self.governed {
-            governed.begin_record();
-        }
-        for (bytes, weight) in &records {
-            if let Ok(Record::Sample(sample)) = record::parse(bytes, self.layout) {
-                self.sample(&sample, *weight, again(&sample).then_some(bytes));
-            }
-        }
-        if let Some(governed) = &mut self.governed {
-            governed.end_retry(records.len() as u64);
-        }
-    }
-
-    /// At the end: waits for what is still being read, as short recordings of new programs have it,
-    /// and tries what was put off with it.
-    fn retry_until_read(&mut self) {
-        let deadline = Instant::now() + LAST_WAIT;
-        self.loader_responses = self.host.images.responses();
-        self.retry(|_| true);
-        while !self.deferred.is_empty() && Instant::now() < deadline {
-            let responses = self.host.images.responses();
-            if responses == self.loader_responses {
-                std::thread::sleep(LAST_PAUSE);
-                continue;
-            }
-            self.loader_responses = responses;
-            self.retry(|_| true);
+    /// Tells of a process that has no sample; there is room for a message.
+    fn announce(&mut self, pid: u32) {
+        let Some(process) = self.processes.unread(pid) else { return };
+        process.announced.sampled_in(self.windows);
+        if !std::mem::replace(&mut process.announced.process, true) {
+            let _ = self.out.try_push(Message::Process(Box::new(facts(process))));
         }
     }
 
@@ -482,10 +548,10 @@ impl Drain {
         self.report_hidden();
         self.counters.drain_cpu.set(thread::thread_cpu_time());
         self.ages.look(&self.counters.ages);
-        if now >= self.looked + SELECTION_INTERVAL_NANOS
+        if now >= self.searched + SELECTION_INTERVAL_NANOS
             && let Some(selection) = &mut self.selection
         {
-            self.looked = now;
+            self.searched = now;
             self.is_over = selection.is_over();
         }
         if horizon == u64::MAX {
@@ -514,57 +580,5 @@ impl Drain {
             );
         }
         self.counters.hidden.add(hidden.len() as u64);
-    }
-
-    fn end_window(&mut self, end: u64) {
-        self.retry(|_| false);
-        let kernel = if self.lost_exactly > 0 { self.lost_exactly } else { self.lost_records };
-        let lost = kernel + self.dropped;
-        let new = lost.saturating_sub(self.lost_reported);
-        self.counters.lost.add(new);
-        let waiting = Some(self.ages.begin(end, self.interval));
-        let message = Message::Window { start: self.window, end, lost: new, waiting };
-        if self.out.try_push(message).is_ok() {
-            self.lost_reported = lost.max(self.lost_reported);
-        }
-        self.window = end;
-        self.windows += 1;
-        self.processes.forget_ended();
-        self.stacks.end_window();
-        if end >= self.swept.saturating_add(SWEEP_INTERVAL_NANOS) || self.host.has_grown() {
-            self.swept = end;
-            if self.sweeps.is_multiple_of(SWEEPS_PER_SEARCH) {
-                self.processes.sweep(&mut self.host);
-            }
-            self.sweeps += 1;
-            self.processes.forget_threads(self.windows);
-            // Stacks with these rows are not seen again.
-            self.forgotten_rows.extend(self.host.sweep(&self.processes));
-        }
-        self.send_forgotten();
-    }
-
-    /// Tells the aggregation thread what is forgotten here; if it has no room, the next time.
-    fn send_forgotten(&mut self) {
-        let stacks = self.stacks.take_forgotten();
-        if !stacks.is_empty()
-            && let Err(Message::ForgetStacks(stacks)) =
-                self.out.try_push(Message::ForgetStacks(stacks))
-        {
-            self.stacks.put_back(stacks);
-        }
-        let rows = std::mem::take(&mut self.forgotten_rows);
-        if !rows.is_empty()
-            && let Err(Message::ForgetRows(rows)) = self.out.try_push(Message::ForgetRows(rows))
-        {
-            self.forgotten_rows = rows;
-        }
-        let processes = self.processes.take_forgotten();
-        if !processes.is_empty()
-            && let Err(Message::ForgetProcesses(processes)) =
-                self.out.try_push(Message::ForgetProcesses(processes))
-        {
-            self.processes.put_back(processes);
-        }
     }
 }

@@ -1,0 +1,329 @@
+//! What the `perf` receiver samples, as users write it: a name, or a name with options.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use profpipe_engine::config::Problems;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::de::{Error, MapAccess, Unexpected, Visitor};
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// The names of events.
+const NAMES: [&str; 4] = ["cpu", "off_cpu", "wall", "page_faults"];
+/// The most looks a second that may be asked for.
+const MAX_RATE: u32 = 2_000;
+
+/// What to sample.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// Where CPU time goes. Type `cpu:nanoseconds`, and `samples:count`.
+    Cpu,
+    /// Where threads wait, and for what. Type `off_cpu:nanoseconds`.
+    OffCpu(OffCpu),
+    /// Both, and their sum besides: `wall:nanoseconds`.
+    Wall(OffCpu),
+    /// Where memory is touched for the first time, or is read from a disk. Type `page_faults:count`, or
+    /// `page_faults_major:count`.
+    PageFaults(PageFaults),
+}
+
+/// Options of `off_cpu` and `wall`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct OffCpu {
+    /// Looks at threads in a second, on this host in all: 1 to 2000. By default 100, and 400 in
+    /// `profpipe record`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate: Option<u32>,
+    /// What becomes of threads that have not run for ten seconds: their time is one row `[parked]` of
+    /// their process (`sum`), they are looked at as others are (`keep`), or left out (`drop`). By default
+    /// `sum`, and `keep` in `profpipe record`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parked: Option<Parked>,
+    /// Whether it is an error that the host does not allow it. By default it is a warning, and the other
+    /// events go on.
+    #[serde(skip_serializing_if = "is_false")]
+    pub required: bool,
+}
+
+/// What becomes of threads that have not run for long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Parked {
+    /// Their time is one row of their process.
+    Sum,
+    /// They are looked at as others are.
+    Keep,
+    /// They are left out.
+    Drop,
+}
+
+/// Options of `page_faults`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct PageFaults {
+    /// A sample for so many faults; `auto` follows how many there are. Best a prime number, so that it
+    /// does not keep step with what is sampled.
+    #[serde(skip_serializing_if = "Every::is_auto")]
+    pub every: Every,
+    /// Which ones.
+    #[serde(skip_serializing_if = "Faults::is_all")]
+    pub kind: Faults,
+    /// Whether it is an error that the host does not allow it.
+    #[serde(skip_serializing_if = "is_false")]
+    pub required: bool,
+}
+
+/// Which page faults.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Faults {
+    /// All of them: most are first touches of memory, each of which makes the process larger by a page.
+    #[default]
+    All,
+    /// Those that had to wait for a disk.
+    Major,
+}
+
+/// How often an event is sampled.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Every {
+    /// As often as is right for how many there are.
+    #[default]
+    Auto,
+    /// Once in so many.
+    Count(u64),
+}
+
+fn is_false(it: &bool) -> bool {
+    !it
+}
+
+impl Faults {
+    fn is_all(&self) -> bool {
+        *self == Self::All
+    }
+}
+
+impl Every {
+    fn is_auto(&self) -> bool {
+        *self == Self::Auto
+    }
+}
+
+impl Event {
+    /// Its name, as users write it.
+    pub fn name(&self) -> &'static str {
+        let [cpu, off_cpu, wall, page_faults] = NAMES;
+        match self {
+            Self::Cpu => cpu,
+            Self::OffCpu(_) => off_cpu,
+            Self::Wall(_) => wall,
+            Self::PageFaults(_) => page_faults,
+        }
+    }
+
+    /// The event of a name, with its defaults.
+    fn of_name(name: &str) -> Option<Self> {
+        let all = [
+            Self::Cpu,
+            Self::OffCpu(OffCpu::default()),
+            Self::Wall(OffCpu::default()),
+            Self::PageFaults(PageFaults::default()),
+        ];
+        all.into_iter().find(|event| event.name() == name)
+    }
+
+    /// Whether it is an error that the host does not allow it.
+    pub fn is_required(&self) -> bool {
+        match self {
+            Self::Cpu => true,
+            Self::OffCpu(options) | Self::Wall(options) => options.required,
+            Self::PageFaults(options) => options.required,
+        }
+    }
+
+    /// Reads `NAME` or `NAME:key=value,…`, as on a command line.
+    ///
+    /// # Errors
+    /// One line that says what is not understood.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let (name, options) = text.split_once(':').unwrap_or((text, ""));
+        let mut map = serde_json::Map::new();
+        for option in options.split(',').filter(|option| !option.is_empty()) {
+            let Some((key, value)) = option.split_once('=') else {
+                return Err(format!("`{option}` is not an option; write key=value"));
+            };
+            let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
+            map.insert(key.to_owned(), value);
+        }
+        let value = match map.is_empty() {
+            true => serde_json::Value::from(name),
+            false => serde_json::json!({ name: map }),
+        };
+        serde_json::from_value(value).map_err(|error| error.to_string())
+    }
+
+    /// What is wrong with its options.
+    pub(super) fn validate(&self, at: usize, problems: &mut Problems) {
+        match self {
+            Self::OffCpu(OffCpu { rate: Some(rate), .. })
+            | Self::Wall(OffCpu { rate: Some(rate), .. })
+                if !(1..=MAX_RATE).contains(rate) =>
+            {
+                let path = format!("events::{at}::{}::rate", self.name());
+                problems.push(&path, "must be between 1 and 2000 looks a second");
+            }
+            _ => {}
+        }
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl Serialize for Event {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if Self::of_name(self.name()).as_ref() == Some(self) {
+            return serializer.serialize_str(self.name());
+        }
+        let mut map = serializer.serialize_map(Some(1))?;
+        match self {
+            Self::Cpu => {}
+            Self::OffCpu(options) | Self::Wall(options) => {
+                map.serialize_entry(self.name(), options)?;
+            }
+            Self::PageFaults(options) => map.serialize_entry(self.name(), options)?,
+        }
+        map.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for Event {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct NameOrMap;
+        impl<'de> Visitor<'de> for NameOrMap {
+            type Value = Event;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the name of an event, or `{ name: { option: value } }`")
+            }
+
+            fn visit_str<E: Error>(self, name: &str) -> Result<Event, E> {
+                Event::of_name(name).ok_or_else(|| E::unknown_variant(name, &NAMES))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Event, A::Error> {
+                let Some(name) = map.next_key::<String>()? else {
+                    return Err(A::Error::invalid_value(Unexpected::Map, &self));
+                };
+                let event = match Event::of_name(&name) {
+                    None => return Err(A::Error::unknown_variant(&name, &NAMES)),
+                    Some(Event::Cpu) => {
+                        map.next_value::<NoOptions>()?;
+                        Event::Cpu
+                    }
+                    Some(Event::OffCpu(_)) => Event::OffCpu(map.next_value()?),
+                    Some(Event::Wall(_)) => Event::Wall(map.next_value()?),
+                    Some(Event::PageFaults(_)) => Event::PageFaults(map.next_value()?),
+                };
+                match map.next_key::<String>()? {
+                    None => Ok(event),
+                    Some(other) => Err(A::Error::custom(format!(
+                        "`{other}` stands in the entry of `{name}`; each event is an entry of its own"
+                    ))),
+                }
+            }
+        }
+        deserializer.deserialize_any(NameOrMap)
+    }
+}
+
+/// The options of an event that has none.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NoOptions {}
+
+/// How an event is described in the schema.
+#[derive(JsonSchema)]
+#[schemars(untagged, rename = "Event")]
+#[allow(dead_code, reason = "the schema is derived from it")]
+enum EventSchema {
+    Name(EventName),
+    WithOptions(EventOptions),
+}
+
+#[derive(JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+#[allow(dead_code, reason = "the schema is derived from it")]
+enum EventName {
+    Cpu,
+    OffCpu,
+    Wall,
+    PageFaults,
+}
+
+#[derive(JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+#[allow(dead_code, reason = "the schema is derived from it")]
+enum EventOptions {
+    OffCpu(OffCpu),
+    Wall(OffCpu),
+    PageFaults(PageFaults),
+}
+
+impl JsonSchema for Event {
+    fn schema_name() -> Cow<'static, str> {
+        EventSchema::schema_name()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        EventSchema::json_schema(generator)
+    }
+}
+
+impl Serialize for Every {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Auto => serializer.serialize_str("auto"),
+            Self::Count(count) => serializer.serialize_u64(*count),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Every {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged, expecting = "`auto`, or a whole number from 1 to 16777216")]
+        enum Text {
+            Count(u64),
+            Name(String),
+        }
+        match Text::deserialize(deserializer)? {
+            Text::Count(count @ 1..=0x0100_0000) => Ok(Self::Count(count)),
+            Text::Name(name) if name == "auto" => Ok(Self::Auto),
+            Text::Count(_) | Text::Name(_) => {
+                Err(D::Error::custom("must be `auto`, or a whole number from 1 to 16777216"))
+            }
+        }
+    }
+}
+
+impl JsonSchema for Every {
+    fn schema_name() -> Cow<'static, str> {
+        "Every".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        schemars::json_schema!({
+            "oneOf": [
+                { "const": "auto" },
+                { "type": "integer", "minimum": 1, "maximum": 16_777_216 },
+            ]
+        })
+    }
+}

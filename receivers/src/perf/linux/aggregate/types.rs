@@ -1,0 +1,90 @@
+//! The sample types of a receiver's profiles, and which events and measures they are made of.
+
+use profpipe_profile::{Profile, Strings, ValueType};
+
+use crate::perf::Faults;
+use crate::perf::linux::events::attr::Kind;
+use crate::perf::linux::events::chosen::Chosen;
+use crate::perf::linux::handoff::EventIx;
+
+/// What a sample type tells of a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Measure {
+    /// How many samples there were.
+    Samples,
+    /// What they stand for.
+    Weight,
+}
+
+/// A sample type.
+#[derive(Debug, Clone)]
+pub(crate) struct SampleType {
+    kind: &'static str,
+    unit: &'static str,
+    pub(crate) measure: Measure,
+    /// The events whose rows it has.
+    pub(crate) events: Vec<EventIx>,
+    /// The time between two samples, in nanoseconds, where a clock makes them.
+    period: Option<i64>,
+}
+
+/// The sample types of a receiver.
+#[derive(Debug, Clone)]
+pub(crate) struct SampleTypes(Vec<SampleType>);
+
+impl SampleTypes {
+    /// Those of these events, where clocks have so many samples a second.
+    pub(crate) fn new(chosen: &Chosen, frequency: u32) -> Self {
+        let mut types = Vec::new();
+        let mut add = |kind, unit, measure, events, period| {
+            types.push(SampleType { kind, unit, measure, events, period });
+        };
+        let period = Some(1_000_000_000 / i64::from(frequency.max(1)));
+        for (event, kind) in chosen.numbered() {
+            match kind {
+                Kind::Cpu => {
+                    add("samples", "count", Measure::Samples, vec![event], period);
+                    add("cpu", "nanoseconds", Measure::Weight, vec![event], period);
+                }
+                Kind::PageFaults { kind, .. } => {
+                    let name = match kind {
+                        Faults::All => "page_faults",
+                        Faults::Major => "page_faults_major",
+                    };
+                    add(name, "count", Measure::Weight, vec![event], None);
+                }
+                Kind::Nothing => {}
+            }
+        }
+        if chosen.off_cpu.is_some() {
+            let event = chosen.off_cpu_number();
+            add("off_cpu", "nanoseconds", Measure::Weight, vec![event], None);
+            if chosen.wall {
+                let both = vec![EventIx::FIRST, event];
+                add("wall", "nanoseconds", Measure::Weight, both, None);
+            }
+        }
+        Self(types)
+    }
+
+    /// Each type, with a profile without samples that has what they share.
+    pub(super) fn profiles(
+        &self,
+        strings: &mut Strings,
+        shared: &Profile,
+    ) -> Vec<(SampleType, Profile)> {
+        let mut value_type =
+            |kind, unit| ValueType { kind: strings.intern(kind), unit: strings.intern(unit) };
+        let cpu_time = value_type("cpu", "nanoseconds");
+        let profile = |of: &SampleType| {
+            let sample_type = value_type(of.kind, of.unit);
+            let (period_type, period) = match of.period {
+                Some(period) => (cpu_time, period),
+                None => (ValueType::default(), 0),
+            };
+            let profile = Profile { sample_type, period_type, period, ..shared.clone() };
+            (of.clone(), profile)
+        };
+        self.0.iter().map(profile).collect()
+    }
+}

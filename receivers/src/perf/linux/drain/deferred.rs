@@ -1,0 +1,64 @@
+//! Samples that wait until the unwinding tables that they need are read.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::{Drain, Taken};
+use crate::perf::linux::looks::Look;
+use crate::perf::linux::records::record::{self, Record, Sample};
+
+/// How long the end waits for files that are being read.
+const LAST_WAIT: Duration = Duration::from_secs(2);
+/// How often it looks whether they are.
+const LAST_PAUSE: Duration = Duration::from_millis(2);
+
+/// A sample that was put off.
+pub(super) enum Deferred {
+    Record { bytes: Box<[u8]>, weight: u64 },
+    Look(Arc<Look>),
+}
+
+impl Drain {
+    /// Tries again what was put off, for the last time what is not to be put off `again`.
+    pub(super) fn retry(&mut self, again: impl Fn(&Sample<'_>) -> bool) {
+        let records = std::mem::take(&mut self.deferred);
+        if let Some(governed) = &mut self.governed {
+            governed.begin_record();
+        }
+        let count = records.len() as u64;
+        for deferred in records {
+            match deferred {
+                Deferred::Record { bytes, weight } => {
+                    let Ok(Record::Sample(sample)) = record::parse(&bytes, &self.layouts) else {
+                        continue;
+                    };
+                    let retry = || Deferred::Record { bytes: bytes.clone(), weight };
+                    let retry: Option<&dyn Fn() -> Deferred> =
+                        if again(&sample) { Some(&retry) } else { None };
+                    self.sample(&sample, Taken { weight, ..Taken::default() }, retry);
+                }
+                Deferred::Look(look) => self.look(look, &again),
+            }
+        }
+        if let Some(governed) = &mut self.governed {
+            governed.end_retry(count);
+        }
+    }
+
+    /// At the end: waits for what is still being read, as short recordings of new programs have it,
+    /// and tries what was put off with it.
+    pub(super) fn retry_until_read(&mut self) {
+        let deadline = Instant::now() + LAST_WAIT;
+        self.loader_responses = self.host.images.responses();
+        self.retry(|_| true);
+        while !self.deferred.is_empty() && Instant::now() < deadline {
+            let responses = self.host.images.responses();
+            if responses == self.loader_responses {
+                std::thread::sleep(LAST_PAUSE);
+                continue;
+            }
+            self.loader_responses = responses;
+            self.retry(|_| true);
+        }
+    }
+}

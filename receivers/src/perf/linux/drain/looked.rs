@@ -1,0 +1,173 @@
+//! Looks at waiting threads, taken in as samples are.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use ringbuf::traits::{Observer, Producer};
+
+use super::deferred::Deferred;
+use super::{Drain, Taken};
+use crate::perf::linux::handoff::{
+    Counted, EventIx, Frame, Message, NAMED_ROW, NO_THREAD, Total, Unwound,
+};
+use crate::perf::linux::looks::{Blocked, Look, Looks};
+use crate::perf::linux::records::arch::{PROGRAM_COUNTER, STACK_POINTER};
+use crate::perf::linux::records::record::Sample;
+use crate::perf::linux::unwind::registers::RegisterSet;
+
+/// The most names of kernel functions; there are some thousands that can be waited in.
+const MAX_NAMES: usize = 1 << 14;
+/// The most places where threads were seen to wait.
+const MAX_PLACES: usize = 2048;
+/// With fewer looks a process has the time that they stand for, and not what it was blocked exactly.
+const MIN_LOOKS: u64 = 30;
+/// The row of a process for the time that its threads were ready and had no CPU.
+const READY: &str = "[runnable]";
+/// The same for threads that have not run for long.
+const PARKED: &str = "[parked]";
+
+/// Where a thread was seen to wait: it, its stack pointer and its instruction.
+type Place = (u32, u64, u64);
+
+/// What looks have found, and what is known of the places.
+pub(super) struct Looked {
+    event: EventIx,
+    looks: Option<Looks>,
+    names: HashMap<Box<str>, u32>,
+    /// Names that the aggregation thread does not know.
+    new_names: Vec<(u32, Arc<str>)>,
+    /// The frames of a thread that waits where it has been seen to wait before.
+    places: HashMap<Place, (Box<[Frame]>, Option<Unwound>)>,
+}
+
+impl Looked {
+    pub(super) fn new(event: EventIx, looks: Option<Looks>) -> Self {
+        Self { event, looks, names: HashMap::new(), new_names: Vec::new(), places: HashMap::new() }
+    }
+
+    /// When the next look was.
+    pub(super) fn next_time(&mut self) -> Option<u64> {
+        self.looks.as_mut()?.next_time()
+    }
+
+    /// No more looks.
+    pub(super) fn stop(&mut self) {
+        if let Some(looks) = &mut self.looks {
+            looks.stop();
+        }
+    }
+
+    /// The frames of a look from what unwinding has made of it: those of the kernel come before. Where the
+    /// thread went on meanwhile, they are those with which it was seen at that place before.
+    pub(super) fn finish(
+        &mut self,
+        look: &Look,
+        frames: &mut Vec<Frame>,
+        unwound: Option<Unwound>,
+    ) -> Option<Unwound> {
+        let Blocked { instruction, stack_pointer, ref kernel, is_torn, .. } = look.blocked;
+        let place = (look.tid, stack_pointer, instruction);
+        if is_torn {
+            if let Some((known, unwound)) = self.places.get(&place) {
+                frames.clear();
+                frames.extend_from_slice(known);
+                return *unwound;
+            }
+            return Some(Unwound::Broken);
+        }
+        let numbers: Vec<_> = kernel.iter().map_while(|name| self.number(name)).collect();
+        let named = numbers.into_iter().map(|number| Frame { row: NAMED_ROW, address: number });
+        frames.splice(0..0, named);
+        if self.places.len() >= MAX_PLACES {
+            self.places.clear();
+        }
+        self.places.insert(place, (frames.as_slice().into(), unwound));
+        unwound
+    }
+
+    fn number(&mut self, name: &str) -> Option<u64> {
+        if let Some(number) = self.names.get(name) {
+            return Some((*number).into());
+        }
+        if self.names.len() >= MAX_NAMES {
+            return None;
+        }
+        let number = self.names.len() as u32;
+        self.names.insert(name.into(), number);
+        self.new_names.push((number, name.into()));
+        Some(number.into())
+    }
+
+    /// The names that are new since this was asked.
+    pub(super) fn take_names(&mut self) -> Vec<(u32, Arc<str>)> {
+        std::mem::take(&mut self.new_names)
+    }
+}
+
+impl Drain {
+    /// Takes the next look, and where there is a budget notes what that took.
+    pub(super) fn take_look(&mut self) {
+        let Some(look) = self.looked.looks.as_mut().and_then(Looks::take) else { return };
+        if let Some(governed) = &mut self.governed {
+            governed.begin_record();
+        }
+        self.look(Arc::new(look), &|_| true);
+        if let Some(governed) = &mut self.governed {
+            governed.end_look();
+        }
+    }
+
+    /// Counts a look; puts it off if the rules that it needs are not read and it may be tried `again`.
+    pub(super) fn look(&mut self, look: Arc<Look>, again: &dyn Fn(&Sample<'_>) -> bool) {
+        let mut registers = RegisterSet::default();
+        registers.set(PROGRAM_COUNTER, look.blocked.instruction);
+        registers.set(STACK_POINTER, look.blocked.stack_pointer);
+        let (event, of) = (self.looked.event, (look.pid, look.tid));
+        let sample = Sample::found(event, of, look.time, registers, &look.blocked.stack);
+        let taken = Taken { weight: look.weight, look: Some(&look) };
+        let retry = || Deferred::Look(Arc::clone(&look));
+        let retry: Option<&dyn Fn() -> Deferred> = if again(&sample) { Some(&retry) } else { None };
+        self.sample(&sample, taken, retry);
+    }
+
+    /// Tells how the processes have spent the time until now that they did not run: rows for what has no
+    /// place, and what the looks at each are to add up to.
+    pub(super) fn tell_times(&mut self, end: u64) -> Vec<Total> {
+        let Some(looks) = &self.looked.looks else { return Vec::new() };
+        let event = self.looked.event;
+        let mut totals = Vec::new();
+        for (pid, times) in looks.take_times() {
+            let Some(process) = self.processes.sampled(pid, pid, &mut self.host) else { continue };
+            let id = process.id;
+            if times.looks >= MIN_LOOKS && process.announced.process {
+                totals.push(Total { event, process: Some(id), value: times.blocked });
+            }
+            for (name, weight) in [(READY, times.ready), (PARKED, times.parked)] {
+                // The process has to be known, and a row without any look is not worth a process of its own.
+                if weight == 0 || self.out.vacant_len() < 16 {
+                    continue;
+                }
+                self.announce(pid);
+                let Some(number) = self.looked.number(name) else { continue };
+                for (number, name) in self.looked.take_names() {
+                    let _ = self.out.try_push(Message::Name(number, name));
+                }
+                let (stack, new) = self.stacks.intern(&[Frame { row: NAMED_ROW, address: number }]);
+                if let Some(frames) = new {
+                    let _ = self.out.try_push(Message::Stack(stack, frames));
+                }
+                let _ = self.out.try_push(Message::Sample(Counted {
+                    event,
+                    wait: None,
+                    process: id,
+                    tid: NO_THREAD,
+                    stack,
+                    unwound: Unwound::Complete,
+                    weight,
+                    time: end,
+                }));
+            }
+        }
+        totals
+    }
+}

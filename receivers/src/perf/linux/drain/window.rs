@@ -1,0 +1,100 @@
+//! The end of a window in the drain thread: what was lost and counted in it is told, and what nobody
+//! needs any more is forgotten.
+
+use ringbuf::traits::Producer;
+
+use super::{Drain, SWEEP_INTERVAL_NANOS, SWEEPS_PER_SEARCH};
+use crate::perf::Every;
+use crate::perf::linux::events::attr::Kind;
+use crate::perf::linux::events::every::EveryMeter;
+use crate::perf::linux::events::session::Session;
+use crate::perf::linux::handoff::{Message, Total};
+use crate::perf::linux::thread::now;
+
+/// The share of a budget that samples of events which are counted may take.
+const COUNTED_SHARE: f64 = 0.1;
+/// What such a sample costs in all, about, in nanoseconds.
+const COUNTED_SAMPLE_NANOS: f64 = 15_000.0;
+
+/// Those of the events that are counted.
+pub(super) fn meters(session: &Session) -> Vec<EveryMeter> {
+    let mut most = f64::from(session.choices.frequency) * session.cpus.len() as f64;
+    if let Some(budget) = session.budget {
+        most = most.min(COUNTED_SHARE * budget * 1e9 / COUNTED_SAMPLE_NANOS);
+    }
+    let is_auto = session.chosen.page_faults.is_some_and(|it| it.every == Every::Auto);
+    let wanted = (is_auto && session.is_of_host()).then_some(most);
+    let counted = session.chosen.numbered().filter_map(|(event, kind)| match kind {
+        Kind::PageFaults { every, .. } => Some((event, every)),
+        Kind::Cpu | Kind::Nothing => None,
+    });
+    counted.map(|(event, every)| EveryMeter::new(event, every, wanted, now())).collect()
+}
+
+impl Drain {
+    /// Ends the window at a time.
+    pub(super) fn end_window(&mut self, end: u64) {
+        self.retry(|_| false);
+        let kernel = if self.lost_exactly > 0 { self.lost_exactly } else { self.lost_records };
+        let lost = kernel + self.dropped;
+        let new = lost.saturating_sub(self.lost_reported);
+        self.counters.lost.add(new);
+        let waiting = Some(self.ages.begin(end, self.interval));
+        let mut totals = self.count_window();
+        totals.extend(self.tell_times(end));
+        let message = Message::Window { start: self.window, end, lost: new, totals, waiting };
+        if self.out.try_push(message).is_ok() {
+            self.lost_reported = lost.max(self.lost_reported);
+        }
+        self.window = end;
+        self.windows += 1;
+        self.processes.forget_ended();
+        self.stacks.end_window();
+        if end >= self.swept.saturating_add(SWEEP_INTERVAL_NANOS) || self.host.has_grown() {
+            self.swept = end;
+            if self.sweeps.is_multiple_of(SWEEPS_PER_SEARCH) {
+                self.processes.sweep(&mut self.host);
+            }
+            self.sweeps += 1;
+            self.processes.forget_threads(self.windows);
+            // Stacks with these rows are not seen again.
+            self.forgotten_rows.extend(self.host.sweep(&self.processes));
+        }
+        self.send_forgotten();
+    }
+
+    /// What was counted in the window that ends.
+    fn count_window(&mut self) -> Vec<Total> {
+        let now = now();
+        let counted = self.meters.iter_mut().zip(&self.counted);
+        let total = |(meter, counted): (&mut EveryMeter, &u64)| {
+            let value = meter.end_window(*counted, now);
+            Total { event: meter.event, process: None, value }
+        };
+        counted.map(total).collect()
+    }
+
+    /// Tells the aggregation thread what is forgotten here; if it has no room, the next time.
+    fn send_forgotten(&mut self) {
+        let stacks = self.stacks.take_forgotten();
+        if !stacks.is_empty()
+            && let Err(Message::ForgetStacks(stacks)) =
+                self.out.try_push(Message::ForgetStacks(stacks))
+        {
+            self.stacks.put_back(stacks);
+        }
+        let rows = std::mem::take(&mut self.forgotten_rows);
+        if !rows.is_empty()
+            && let Err(Message::ForgetRows(rows)) = self.out.try_push(Message::ForgetRows(rows))
+        {
+            self.forgotten_rows = rows;
+        }
+        let processes = self.processes.take_forgotten();
+        if !processes.is_empty()
+            && let Err(Message::ForgetProcesses(processes)) =
+                self.out.try_push(Message::ForgetProcesses(processes))
+        {
+            self.processes.put_back(processes);
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! How many events a sample stands for, for events that are counted and not clocks.
+//!
+//! The number is prime and a little different in every window, so that it does not keep step with what
+//! repeats itself. Where it follows how many events there are, it is raised at once when there are many
+//! more than before, so that a burst costs no more than a moment's samples, and lowered at the end of
+//! a window. What a sample stands for is known by when it was taken, and all of a window are
+//! corrected to what was counted exactly.
+
+use crate::perf::linux::handoff::EventIx;
+
+/// The smallest number that follows how many there are: a burst begins with it.
+const LEAST: u64 = 7;
+/// The largest.
+const MOST: u64 = 1 << 20;
+/// How far the number differs from window to window, in either direction.
+const JITTER: f64 = 0.1;
+/// With so many times the samples that are wanted, the number is raised within a window.
+const TOO_MANY: f64 = 4.0;
+/// The shortest time in which samples are too many, in nanoseconds.
+const MOMENT: u64 = 50_000_000;
+
+/// How many events a sample stands for.
+#[derive(Debug, Clone)]
+pub(crate) struct EveryMeter {
+    pub(crate) event: EventIx,
+    every: u64,
+    /// The number before, and until when it was in force.
+    past: (u64, u64),
+    /// The samples in a second that are wanted; none if the number is given.
+    wanted: Option<f64>,
+    /// What was counted until the last window.
+    counted: u64,
+    /// The samples since, and since when.
+    samples: u64,
+    since: u64,
+    window: u64,
+    /// A number that was decided on and is not in force yet.
+    next: Option<u64>,
+}
+
+impl EveryMeter {
+    /// One that begins now with a number; with as many samples a second as are wanted, if it is to
+    /// follow how many events there are.
+    pub(crate) fn new(event: EventIx, every: u64, wanted: Option<f64>, now: u64) -> Self {
+        Self {
+            event,
+            every,
+            past: (every, 0),
+            wanted,
+            counted: 0,
+            samples: 0,
+            since: now,
+            window: now,
+            next: None,
+        }
+    }
+
+    /// What a sample of this time stands for.
+    pub(crate) fn weigh(&mut self, time: u64) -> u64 {
+        self.samples += 1;
+        let (past, until) = self.past;
+        if time < until { past } else { self.every }
+    }
+
+    /// A round has ended: the number from now on, if there were far too many samples.
+    pub(crate) fn end_round(&mut self, now: u64) -> Option<u64> {
+        let wanted = self.wanted?;
+        let passed = now.saturating_sub(self.since).max(MOMENT);
+        let rate = self.samples as f64 / (passed as f64 / 1e9);
+        if now.saturating_sub(self.since) >= MOMENT {
+            (self.samples, self.since) = (0, now);
+        }
+        if rate < TOO_MANY * wanted || self.every >= MOST {
+            return None;
+        }
+        (self.samples, self.since) = (0, now);
+        Some(self.change((self.every as f64 * rate / wanted) as u64, now))
+    }
+
+    /// A window has ended, until when so many events were counted in all: how many they were in it.
+    pub(crate) fn end_window(&mut self, counted: u64, now: u64) -> u64 {
+        let new = counted.saturating_sub(self.counted);
+        self.counted = counted;
+        let passed = now.saturating_sub(std::mem::replace(&mut self.window, now)).max(1);
+        let Some(wanted) = self.wanted else { return new };
+        let rate = new as f64 / (passed as f64 / 1e9);
+        let jitter = 1.0 + JITTER * (2.0 * uniform(now) - 1.0);
+        // A calm window after a busy one may be followed by another busy one.
+        let next = (rate / wanted).max(self.every as f64 / 16.0) * jitter;
+        self.next = Some(next as u64);
+        new
+    }
+
+    /// The number from now on, if the end of a window has changed it.
+    pub(crate) fn take_next(&mut self, now: u64) -> Option<u64> {
+        let next = self.next.take()?;
+        Some(self.change(next, now))
+    }
+
+    fn change(&mut self, every: u64, now: u64) -> u64 {
+        let next = prime_from(every.clamp(LEAST, MOST));
+        self.past = (self.every, now);
+        self.every = next;
+        self.next = None;
+        next
+    }
+}
+
+/// The first prime number that is not smaller.
+fn prime_from(number: u64) -> u64 {
+    let is_prime = |it: &u64| {
+        *it >= 2 && (2..).take_while(|by| by * by <= *it).all(|by| !it.is_multiple_of(by))
+    };
+    (number..).find(is_prime).unwrap_or(number)
+}
+
+/// A number between 0 and 1 for a time: the low digits of a clock, well mixed.
+pub(crate) fn uniform(time: u64) -> f64 {
+    let mut mixed = time.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    mixed ^= mixed >> 29;
+    mixed = mixed.wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    (mixed >> 11) as f64 / (1_u64 << 53) as f64
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    /// Scenario: windows with few events, a burst in the middle of one, calm after it.
+    /// Guarantees: the number is always prime and differs from window to window; the burst raises it
+    /// within the window; a sample from before a change has the weight of then; what was counted is told
+    /// once.
+    #[test]
+    fn follows_how_many_there_are() {
+        let mut meter = EveryMeter::new(EventIx(1), 61, Some(100.0), 0);
+        assert_eq!(meter.end_window(100_000, 10 * SECOND), 100_000);
+        let first = meter.take_next(10 * SECOND).unwrap();
+        assert_eq!((prime_from(first), meter.take_next(10 * SECOND)), (first, None));
+        // 10,000 a second: a sample for a hundred.
+        assert!((89..=113).contains(&first), "{first}");
+        for at in 0..100 {
+            assert_eq!(meter.weigh(11 * SECOND + at), first);
+        }
+        assert_eq!(meter.weigh(9 * SECOND), 61, "it was taken before the change");
+        assert_eq!(meter.end_round(11 * SECOND), None);
+        for at in 0..1000 {
+            meter.weigh(11 * SECOND + at);
+        }
+        let raised = meter.end_round(11 * SECOND + MOMENT).unwrap();
+        assert!(raised > 100 * first, "{raised}");
+        assert_eq!(meter.end_window(100_000, 20 * SECOND), 0);
+        let next = meter.take_next(20 * SECOND).unwrap();
+        assert!(next < raised / 10, "{next}");
+    }
+
+    /// Scenario: a number that is given, whatever happens.
+    /// Guarantees: it stays.
+    #[test]
+    fn a_given_number_stays() {
+        let mut meter = EveryMeter::new(EventIx(1), 10, None, 0);
+        (0..100_000).for_each(|at| assert_eq!(meter.weigh(at), 10));
+        assert_eq!(meter.end_round(SECOND), None);
+        assert_eq!(meter.end_window(7, 10 * SECOND), 7);
+        assert_eq!(meter.take_next(10 * SECOND), None);
+    }
+}
