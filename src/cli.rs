@@ -135,6 +135,15 @@ pub(crate) struct TypeChoice {
     pub(crate) sample_type: Option<String>,
 }
 
+/// Which of a type's samples to use.
+#[derive(Debug, Args)]
+pub(crate) struct WaitChoice {
+    /// Only threads that waited for this: lock, futex, poll, sleep, read, write, sync, connect, accept,
+    /// process, signal, fault, other. The sample type is off_cpu unless --type says otherwise
+    #[arg(long, value_name = "WHAT")]
+    pub(crate) wait: Option<String>,
+}
+
 /// What `top` sorts by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum SortBy {
@@ -162,6 +171,8 @@ pub(crate) struct Top {
     pub(crate) format: Format,
     #[command(flatten)]
     pub(crate) choice: TypeChoice,
+    #[command(flatten)]
+    pub(crate) waiting: WaitChoice,
 }
 
 /// Arguments of `flamegraph`.
@@ -175,6 +186,8 @@ pub(crate) struct Flamegraph {
     pub(crate) output: PathBuf,
     #[command(flatten)]
     pub(crate) choice: TypeChoice,
+    #[command(flatten)]
+    pub(crate) waiting: WaitChoice,
 }
 
 /// Arguments of `convert`.

@@ -7,11 +7,14 @@ use profpipe_profile::attribute_names::PPROF_DEFAULT_SAMPLE_TYPE;
 use profpipe_profile::{KeyValue, Scope};
 
 /// This program and its version; tools show CPU time first.
-pub(crate) fn own_scope() -> Scope {
+pub(crate) fn own_scope(default_type: &str) -> Scope {
     Scope {
         name: "profpipe".into(),
         version: env!("CARGO_PKG_VERSION").into(),
-        attributes: vec![KeyValue { key: PPROF_DEFAULT_SAMPLE_TYPE.into(), value: "cpu".into() }],
+        attributes: vec![KeyValue {
+            key: PPROF_DEFAULT_SAMPLE_TYPE.into(),
+            value: default_type.into(),
+        }],
         ..Scope::default()
     }
 }

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use super::waits;
 use crate::cli;
 use crate::files::{self, FileFormat, Output};
 use crate::mistake::Mistake;
@@ -15,8 +16,9 @@ pub(crate) fn run(arguments: cli::Flamegraph) -> anyhow::Result<ExitCode> {
             Mistake(format!("{output}: the name of a flame graph must end with .svg")).into()
         );
     }
-    let input = files::read_all(&arguments.files)?;
-    let sample_type = arguments.choice.sample_type.as_deref();
+    let mut input = files::read_all(&arguments.files)?;
+    let choice = arguments.choice.sample_type.as_deref();
+    let sample_type = waits::only(&mut input, arguments.waiting.wait.as_deref(), choice)?;
     Output::of_format(output, FileFormat::Svg)?.write(&input.profiles, sample_type)?;
     input.say_notes();
     input.note_files_left_out(sample_type);

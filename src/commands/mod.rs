@@ -20,6 +20,7 @@ mod symbolize;
 mod symbolizer_worker;
 mod top;
 mod validate;
+mod waits;
 
 /// Runs the command that was typed.
 pub(crate) fn run(command: Command) -> anyhow::Result<ExitCode> {

@@ -12,7 +12,7 @@ use std::path::Path;
 
 use anyhow::Context;
 
-pub(crate) use input::{read, read_all};
+pub(crate) use input::{Input, read, read_all};
 pub(crate) use output::{FileFormat, Output};
 
 /// Whether a path stands for standard input or output.

@@ -9,6 +9,7 @@
 //! | lock | any | `block` |
 //! | goroutine, goroutines | any | `goroutine` |
 //! | off_cpu | any | `off_cpu` |
+//! | page_faults, page_faults_major | any | `page_faults` |
 //! | any other | some | the period type |
 //! | any other | none | the sample type |
 //!
@@ -75,6 +76,7 @@ pub(super) fn name(names: &Names, stated: &str, sample: Type<'_>, period: Type<'
         "lock" => "block",
         "goroutine" | "goroutines" => "goroutine",
         "off_cpu" => "off_cpu",
+        "page_faults" | "page_faults_major" => "page_faults",
         _ if kind.starts_with("alloc_") || kind.starts_with("inuse_") => "memory",
         _ if kind.starts_with("mutex_") => "mutex",
         _ if kind.starts_with("block_") => "block",

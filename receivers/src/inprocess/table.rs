@@ -74,7 +74,7 @@ impl Window {
             ..Profile::default()
         };
         let united = vec![profile(count_type, counts), profile(cpu_type, times)];
-        let scope = own_scope();
+        let scope = own_scope("cpu");
         let scope = ScopeProfiles { scope, profiles: united, ..ScopeProfiles::default() };
         profiles.resources.push(ResourceProfiles {
             resource: resource.clone(),

@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use profpipe_formats::report::{self, Column, Top};
 use profpipe_profile::Profiles;
+use profpipe_profile::attribute_names::WAIT;
 
+/// How many of the things that were waited for are shown.
+const WAITS: usize = 5;
 /// How many functions are shown.
 const FUNCTIONS: usize = 10;
 
@@ -33,6 +36,7 @@ pub(super) fn of(
     } else {
         let top = report::top(profiles, None, Column::Own)?;
         push_quality(&mut text, &top, seconds);
+        push_other_types(&mut text, profiles, &top);
         push_functions(&mut text, &top);
     }
     Ok(text)
@@ -55,6 +59,28 @@ fn push_quality(text: &mut String, top: &Top, seconds: f64) {
     let _ = writeln!(text, "profpipe: {} samples in {seconds:.2} s{cpu}", top.samples);
     let states = top.stacks.named().map(|(name, count)| format!("{count} {name}, "));
     let _ = writeln!(text, "profpipe: stacks: {}{} lost", states.collect::<String>(), top.lost);
+}
+
+/// The sums of the types whose functions are not shown, and what was waited for.
+fn push_other_types(text: &mut String, profiles: &Profiles, shown: &Top) {
+    for (kind, unit) in report::sample_types(profiles) {
+        let total: i64 = report::Choice::new(profiles, Some(kind)).map_or(0, |choice| {
+            let of_profiles = choice.profiles.iter().flat_map(|one| one.profile.samples.iter());
+            of_profiles.fold(0, |sum, sample| sum.saturating_add(sample.weight()))
+        });
+        let waits = report::weights_by_attribute(profiles, kind, WAIT);
+        let is_shown = kind == shown.profile_type;
+        if (kind, unit) == ("samples", "count") || total == 0 || (is_shown && waits.is_empty()) {
+            continue;
+        }
+        let _ = write!(text, "profpipe: {kind}: {}", report::amount(total, unit));
+        for (at, (wait, weight)) in waits.iter().take(WAITS).enumerate() {
+            let before = if at == 0 { ": " } else { ", " };
+            let share = 100.0 * *weight as f64 / total as f64;
+            let _ = write!(text, "{before}{share:.0} % {wait}");
+        }
+        text.push('\n');
+    }
 }
 
 fn push_functions(text: &mut String, top: &Top) {

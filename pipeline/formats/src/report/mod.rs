@@ -10,6 +10,7 @@
 mod absolute;
 mod choice;
 mod frames;
+mod only;
 mod prune;
 mod stacks;
 mod text;
@@ -21,6 +22,7 @@ mod weights;
 mod tests;
 
 pub use choice::{Choice, ChosenProfile, LeftOut, sample_types};
+pub use only::{retain_samples_with, weights_by_attribute};
 pub use stacks::{CollapsedStacks, collapse, collapse_all, collapse_by_process};
 pub use top::{Column, FunctionCost, StackCounts, Top, top};
 pub use units::{amount, percent};

@@ -187,7 +187,14 @@ fn by_size(a: i64, b: i64) -> Ordering {
 
 /// Counts samples by the profiles that say how many they were, of the scopes that have such.
 fn count_samples(profiles: &Profiles, choice: &Choice<'_>) -> (i64, StackCounts) {
-    let counting = Choice::new(profiles, Some("samples/count")).ok();
+    // What counts the samples of a clock says nothing of the types beside it.
+    let counting = Choice::new(profiles, Some("samples/count")).ok().filter(|counting| {
+        let clock = counting
+            .profiles
+            .first()
+            .map_or("", |one| profiles.dictionary.strings.get(one.profile.period_type.kind));
+        clock.is_empty() || [clock, counting.kind].contains(&choice.kind)
+    });
     let counting = counting.as_ref().map(|of| of.profiles.as_slice()).unwrap_or_default();
     let address = |scope: &ScopeProfiles| std::ptr::from_ref(scope).addr();
     let reported: HashSet<_> = choice.profiles.iter().map(|one| address(one.scope)).collect();
@@ -213,7 +220,11 @@ fn count_samples(profiles: &Profiles, choice: &Choice<'_>) -> (i64, StackCounts)
     }
     for one in by_row {
         let rows = one.profile.samples.iter();
-        rows.for_each(|sample| count(sample, i64::from(sample.weight() != 0)));
+        rows.for_each(|sample| {
+            // Each value is of a time of its own.
+            let values = sample.values.iter().filter(|value| **value != 0).count();
+            count(sample, values as i64);
+        });
     }
     (samples, stacks)
 }

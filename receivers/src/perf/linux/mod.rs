@@ -61,7 +61,9 @@ const MAX_BATCHES: usize = 2;
 pub(super) fn build(config: Config, setup: &Setup) -> Result<Box<dyn Receiver>, Error> {
     sys::raise_file_limit();
     let limits = setup.services.overhead.limits();
-    let session = Session::open(&config, limits.map(|limits| limits.cpu))?;
+    let mut session = Session::open(&config, limits.map(|limits| limits.cpu))?;
+    let limit = looks::rights::limit(session.looked_at());
+    session.chosen.leave_out_looks(limit, &mut session.remarks)?;
     for remark in &session.remarks {
         tracing::warn!(receiver = %setup.id, "{remark}");
     }
@@ -112,6 +114,7 @@ impl Receiver for Perf {
             out: batches,
             modules: Arc::clone(&services.modules),
             types: SampleTypes::new(&session.chosen, config.frequency),
+            missing: session.chosen.missing.join(" "),
             timestamps: config.timestamps,
             service: config.service_name.clone(),
             contexts: config.process_context.then(|| {

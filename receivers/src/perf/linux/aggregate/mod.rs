@@ -54,6 +54,8 @@ pub(crate) struct Setup {
     pub(crate) out: mpsc::Sender<Finished>,
     pub(crate) modules: Arc<ModuleStore>,
     pub(crate) types: SampleTypes,
+    /// The names of events that the host does not allow, with blanks between them.
+    pub(crate) missing: String,
     /// The time of every sample is kept.
     pub(crate) timestamps: bool,
     pub(crate) service: Option<String>,
@@ -65,10 +67,20 @@ pub(crate) struct Setup {
 
 /// Runs until the drain thread is gone and everything it sent is passed on.
 pub(crate) fn run(setup: Setup) {
-    let Setup { mut messages, out, modules, types, timestamps, service, contexts, cpu, overhead } =
-        setup;
+    let Setup {
+        mut messages,
+        out,
+        modules,
+        types,
+        missing,
+        timestamps,
+        service,
+        contexts,
+        cpu,
+        overhead,
+    } = setup;
     let mut aggregation = Aggregation::new(modules, types, service, contexts);
-    aggregation.timestamps = timestamps;
+    (aggregation.timestamps, aggregation.missing) = (timestamps, missing);
     if overhead.limits().is_some() {
         aggregation.warm_up();
     }
@@ -111,6 +123,7 @@ pub(crate) struct Aggregation {
     modules: Arc<ModuleStore>,
     types: SampleTypes,
     totals: Totals,
+    missing: String,
     timestamps: bool,
     service: Option<String>,
     contexts: Option<Contexts>,
@@ -180,6 +193,7 @@ impl Aggregation {
             modules,
             types,
             totals: Totals::default(),
+            missing: String::new(),
             timestamps: false,
             service,
             contexts,

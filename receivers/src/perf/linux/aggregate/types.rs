@@ -67,6 +67,12 @@ impl SampleTypes {
         Self(types)
     }
 
+    /// The one that is shown first.
+    pub(super) fn default_type(&self) -> &'static str {
+        let is_shown = |of: &&SampleType| of.measure == Measure::Weight;
+        self.0.iter().find(is_shown).map_or("cpu", |of| of.kind)
+    }
+
     /// Each type, with a profile without samples that has what they share.
     pub(super) fn profiles(
         &self,

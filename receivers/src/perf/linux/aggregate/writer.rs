@@ -7,8 +7,8 @@ use hashbrown::{HashMap, HashSet};
 use profpipe_engine::modules::{JIT, KERNEL, VDSO};
 use profpipe_engine::overhead::checkpoint;
 use profpipe_profile::attribute_names::{
-    BUILD_ID_GNU, BUILD_ID_GO, BUILD_ID_HTLHASH, FRAME_TYPE, PROCESS_PID, SAMPLES_LOST,
-    STACK_STATE, THREAD_ID, THREAD_NAME, WAIT,
+    BUILD_ID_GNU, BUILD_ID_GO, BUILD_ID_HTLHASH, EVENT_MISSING, FRAME_TYPE, PROCESS_PID,
+    SAMPLES_LOST, STACK_STATE, THREAD_ID, THREAD_NAME, WAIT,
 };
 use profpipe_profile::{
     AttributeIx, Function, Line, LocationIx, LocationRef, MappingIx, MappingRef, Profile, Profiles,
@@ -170,7 +170,11 @@ impl<'a> Writer<'a> {
             let lost = self.attribute(SAMPLES_LOST, i64::try_from(lost).unwrap_or(i64::MAX).into());
             profiles.iter_mut().for_each(|profile| profile.attributes.push(lost));
         }
-        let scope = own_scope();
+        if !self.from.missing.is_empty() {
+            let missing = self.attribute(EVENT_MISSING, self.from.missing.as_str().into());
+            profiles.iter_mut().for_each(|profile| profile.attributes.push(missing));
+        }
+        let scope = own_scope(self.from.types.default_type());
         let scopes = vec![ScopeProfiles { scope, profiles, ..Default::default() }];
         self.profiles.resources.push(ResourceProfiles { resource, scopes, ..Default::default() });
     }

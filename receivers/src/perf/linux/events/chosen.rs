@@ -6,6 +6,7 @@ use super::attr::{Choices, Kind};
 use super::session::{is_denied, unusable};
 use super::sys;
 use crate::perf::linux::handoff::EventIx;
+use crate::perf::linux::looks::rights::Limit;
 use crate::perf::{Event, Every, OffCpu, PageFaults};
 
 /// A sample for so many faults where nothing else is said: of chosen processes for good, of the whole
@@ -86,6 +87,30 @@ impl Chosen {
     /// The events with their numbers.
     pub(crate) fn numbered(&self) -> impl Iterator<Item = (EventIx, Kind)> + use<'_> {
         self.kinds.iter().enumerate().map(|(at, kind)| (EventIx(at as u8), *kind))
+    }
+
+    /// Leaves out looks at threads of a scope where the host does not allow them; says so.
+    pub(crate) fn leave_out_looks(
+        &mut self,
+        limit: Option<Limit>,
+        remarks: &mut Vec<String>,
+    ) -> Result<(), Error> {
+        let Some(options) = self.off_cpu else { return Ok(()) };
+        let name =
+            if self.wall { Event::Wall(options).name() } else { Event::OffCpu(options).name() };
+        match limit {
+            None => {}
+            Some(Limit::Less(what)) => remarks.push(format!("`{name}`: {what}")),
+            Some(Limit::Nothing(why)) if options.required => {
+                return Err(Error::new(format!("`{name}` cannot be had here: {why}")));
+            }
+            Some(Limit::Nothing(why)) => {
+                remarks.push(format!("`{name}` cannot be had here and is left out: {why}"));
+                self.missing.push(name);
+                (self.off_cpu, self.wall) = (None, false);
+            }
+        }
+        Ok(())
     }
 
     /// Leaves out what cannot be opened on a process and CPU although the clock can; says so.

@@ -6,12 +6,14 @@ use std::io;
 use super::attr::{Choices, Clock, Kind};
 use super::permission::{self, Capability, GRANT_ALL, has, setting};
 use super::sys;
+use crate::perf::linux::looks::rights::{self, Limit};
 use crate::perf::linux::processes::namespace::View;
-use crate::perf::{Finding, Level, Unwind};
+use crate::perf::{Faults, Finding, Level, Scope, Unwind};
 
 pub(crate) fn probe() -> Vec<Finding> {
     let mut findings = vec![kernel(), namespace(), paranoid()];
     findings.extend(events());
+    findings.extend([waiting_threads(), page_faults()]);
     findings.extend(capabilities());
     findings.extend([hidden_files(), kernel_symbols(), locked_memory(), open_files(), tracefs()]);
     findings
@@ -164,6 +166,48 @@ fn events() -> Vec<Finding> {
             "files replaced while they are mapped may not be recognised",
         ),
     ]
+}
+
+fn waiting_threads() -> Finding {
+    let name = "looking at waiting threads";
+    let cost = "`off_cpu` and `wall` do not show them";
+    match rights::limit(Scope::System) {
+        None => good(name, "of all users"),
+        Some(Limit::Less(text)) => lacking(
+            name,
+            Level::Limited,
+            text,
+            cost,
+            "run as root, or: sudo setcap \
+                cap_sys_ptrace,cap_dac_read_search+ep $(command -v profpipe)",
+        ),
+        Some(Limit::Nothing(text)) => lacking(name, Level::Limited, text, cost, "see there"),
+    }
+}
+
+fn page_faults() -> Finding {
+    let name = "page faults";
+    let kind = Kind::PageFaults { kind: Faults::All, every: 61 };
+    let open = |kernel, pid| {
+        sys::open_event(&choices(Clock::Timer, kernel).sampling(kind, false), pid, 0).is_ok()
+    };
+    match (open(true, -1), open(false, 0)) {
+        (true, _) => good(name, "of the whole host"),
+        (false, true) => lacking(
+            name,
+            Level::Limited,
+            "of own processes, in user mode",
+            "`page_faults` shows neither those of other users nor those that happen in the kernel",
+            GRANT_ALL,
+        ),
+        (false, false) => lacking(
+            name,
+            Level::Limited,
+            "not permitted",
+            "`page_faults` is not there",
+            "sudo sysctl kernel.perf_event_paranoid=1",
+        ),
+    }
 }
 
 fn capabilities() -> Vec<Finding> {

@@ -7,12 +7,13 @@
 //! in all, comes beside it ([`Looks::take_times`]).
 //!
 //! [`mod@look`] is a single look, with the [`memory`] of the thread and what it waits for ([`wait`]);
-//! [`threads`] are those that there are; [`pace`] says when. Under a budget, looks take a share of it and
+//! [`threads`] are those that there are, [`rights`] whose may be seen; [`pace`] says when. Under a budget, looks take a share of it and
 //! become fewer; where that leaves too few, they stop, and it is said.
 
 mod look;
 pub(super) mod memory;
 mod pace;
+pub(super) mod rights;
 mod threads;
 pub(super) mod wait;
 
