@@ -222,6 +222,7 @@ impl Governor {
         let before = std::mem::replace(&mut self.stages, stages);
         let mut by_stage = stages;
         by_stage.iter_mut().zip(before).for_each(|(now, before)| *now -= before);
+        let looks = by_stage.get(Stage::Look as usize).copied().unwrap_or(0) as f64;
         let delivery = Stage::ALL.iter().zip(by_stage).filter(|(stage, _)| stage.is_delivery());
         let delivery = delivery.map(|(_, taken)| taken as f64).sum();
         let age = self.overhead.take_oldest_age(now).as_secs_f64();
@@ -236,6 +237,7 @@ impl Governor {
             seconds,
             user,
             sampling,
+            looks,
             deferrable,
             delivery,
             // Of work that is told now some may have been done, and counted, in the window before.
@@ -258,8 +260,7 @@ impl Governor {
         self.law.observe(&observation);
         let levers = self.law.plan();
         let total = observation.total();
-        let looks = by_stage.get(Stage::Look as usize).copied().unwrap_or(0) as f64;
-        self.count(&observation, total, looks);
+        self.count(&observation, total);
         let balance = self.law.balance();
         tracing::debug!(?observation, ?levers, balance, ?by_stage, "window");
         self.lately.push((total, seconds));
@@ -277,15 +278,14 @@ impl Governor {
         levers
     }
 
-    /// Adds a window to the metrics; `looks` is what no one has claimed but who looks at threads.
-    fn count(&self, window: &Observation, total: f64, looks: f64) {
+    fn count(&self, window: &Observation, total: f64) {
         let meters = &self.meters;
         let ledger = self.overhead.ledger();
         for (stage, counter) in &meters.stages {
             counter.set(ledger.of(*stage));
         }
         let whole = |nanoseconds: f64| nanoseconds.max(0.0) as u64;
-        meters.base.add(whole(window.user - window.sampling - window.deferrable - looks));
+        meters.base.add(whole(window.user - window.sampling - window.deferrable - window.looks));
         meters.kernel.add(whole(total - window.user));
         meters.windows.add(1);
         let budget = self.law.limits().nanoseconds(Duration::from_secs_f64(window.seconds));

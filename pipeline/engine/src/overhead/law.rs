@@ -85,6 +85,8 @@ pub struct Observation {
     pub user: f64,
     /// Of that, what samples took: reading and unwinding them.
     pub sampling: f64,
+    /// Of that, looks at threads that wait, which keep to a share of their own.
+    pub looks: f64,
     /// Of that, work that can wait.
     pub deferrable: f64,
     /// Of that, what profiles cannot leave without: adding up, processing, sending.

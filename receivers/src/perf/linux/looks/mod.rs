@@ -261,9 +261,7 @@ impl Looker {
         let from = if is_resting { &mut self.threads.resting } else { &mut self.threads.active };
         let all = from.len();
         let some = self.random.choose(from, BATCH);
-        let weight = f64::from(moments) * all as f64 * self.pace.mean_gap()
-            / (share * some.len().max(1) as f64);
-        let weight = weight.round() as u64;
+        let weight = self.pace.weight(moments, all, some.len(), share);
         for id in some {
             let (pid, tid) = id;
             self.counters.looks.add(1);

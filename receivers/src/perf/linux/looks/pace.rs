@@ -61,6 +61,13 @@ impl Pace {
         BATCH as f64 * 1e9 / self.possible().max(MIN_RATE.min(self.rate))
     }
 
+    /// What a thread that is found blocked stands for, in nanoseconds: one of `chosen` of `all` threads of
+    /// a kind, which a moment is for with this probability, at what is so many moments.
+    pub(super) fn weight(&self, moments: u32, all: usize, chosen: usize, probability: f64) -> u64 {
+        let of_each = all as f64 / chosen.max(1) as f64 / probability;
+        (f64::from(moments) * self.mean_gap() * of_each).round() as u64
+    }
+
     /// The time until the next moment, in nanoseconds.
     pub(super) fn gap(&self, random: &mut Random) -> u64 {
         // Not all too short, so that many passed ones are few steps.
@@ -152,6 +159,70 @@ mod tests {
         }
         assert!(Pace::new(100, Some(0.0005)).is_off());
         assert!(!Pace::new(2, None).is_off());
+    }
+
+    /// Scenario: 200 recordings of two minutes of made-up time, of twelve threads that are blocked and run
+    /// in turns of very different lengths, and of thirty that never run; every fourth moment is missed and
+    /// made up for by the next one. Seeds are fixed.
+    /// Guarantees: what looks say is in the mean how long each thread was blocked: for every one the mean of
+    /// all recordings is within five standard errors of the truth, also of those that are looked at with a
+    /// tenth of the looks. A right estimator fails once in 40,000 choices of seeds.
+    #[test]
+    fn looks_are_unbiased() {
+        const TIME: u64 = 120_000_000_000;
+        const RUNS: u64 = 200;
+        // Blocked for the first, then running for the second, in nanoseconds.
+        let turn = |thread: usize| {
+            let blocked = 50_000 * 3_u64.pow(thread as u32 % 8);
+            (blocked, blocked / (1 + thread as u64 % 5) + 10_000)
+        };
+        let is_blocked = |thread: usize, time: u64| {
+            let (blocked, running) = turn(thread);
+            (time + 7_919 * thread as u64) % (blocked + running) < blocked
+        };
+        let (mut active, mut resting): (Vec<usize>, Vec<usize>) =
+            ((0..12).collect(), (12..42).collect());
+        let pace = Pace::new(100, None);
+        let mut sums = vec![(0.0, 0.0); 42];
+        for seed in 1..=RUNS {
+            let mut random = Random::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+            let mut found = vec![0_u64; 42];
+            let (mut time, mut moments, mut number) = (0, 0, 0);
+            loop {
+                time += pace.gap(&mut random);
+                if time >= TIME {
+                    break;
+                }
+                moments += 1;
+                number += 1;
+                if number % 4 == 0 {
+                    continue;
+                }
+                let is_resting = random.uniform() < 0.1;
+                let (from, probability) =
+                    if is_resting { (&mut resting, 0.1) } else { (&mut active, 0.9) };
+                let all = from.len();
+                let some = random.choose(from, BATCH);
+                let weight =
+                    pace.weight(std::mem::take(&mut moments), all, some.len(), probability);
+                for thread in some {
+                    if thread >= 12 || is_blocked(thread, time) {
+                        found[thread] += weight;
+                    }
+                }
+            }
+            for (sum, found) in sums.iter_mut().zip(found) {
+                *sum = (sum.0 + found as f64, sum.1 + (found as f64).powi(2));
+            }
+        }
+        for (thread, (sum, squares)) in sums.into_iter().enumerate() {
+            let (blocked, running) = turn(thread);
+            let share = blocked as f64 / (blocked + running) as f64;
+            let truth = if thread < 12 { share * TIME as f64 } else { TIME as f64 };
+            let mean = sum / RUNS as f64;
+            let error = ((squares / RUNS as f64 - mean * mean) / RUNS as f64).sqrt();
+            assert!((mean - truth).abs() < 5.0 * error, "{thread}: {mean} for {truth} ± {error}");
+        }
     }
 
     /// Scenario: a thousand moments; a list from which some are chosen again and again.
