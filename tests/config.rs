@@ -282,7 +282,8 @@ fn senseless_and_unreadable_values_together() {
                 exporters: file\nservice: {pipelines: []}";
     assert_eq!(
         errors_of(text),
-        "c.yaml:1:27: receivers::perf::scope: write exactly one of system, user, pid\n\
+        "c.yaml:1:27: receivers::perf::scope: write exactly one of system, user, pid, cgroup, \
+         container, match\n\
          c.yaml:1:53: receivers::perf::interval: must be at least 100ms\n\
          c.yaml:1:67: receivers::perf::frequency: must be between 1 and 10000 samples a second\n\
          c.yaml:1:78: receivers::perf::events: expected a list, found `x`; write it in brackets\n\

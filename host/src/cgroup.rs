@@ -11,6 +11,11 @@ pub fn container_id(cgroup: &str) -> Option<&str> {
     paths(cgroup).find_map(|path| path.rsplit('/').find_map(container_segment))
 }
 
+/// The container id in the name of one control group.
+pub fn container_id_of(name: &str) -> Option<&str> {
+    container_segment(name)
+}
+
 fn container_segment(segment: &str) -> Option<&str> {
     // `conmon` watches over a container and is not in it.
     if segment.contains("conmon") {

@@ -19,8 +19,9 @@
 )]
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 
 /// Compiles one of the programs; none, said, where nothing can be compiled or sampled.
 fn program(home: &Path, name: &str, options: &[&str]) -> Option<PathBuf> {
@@ -181,6 +182,94 @@ fn check(home: &Path, sum: f64, every: f64) {
         .and_then(|(count, _)| count.parse().ok())
         .unwrap_or_else(|| panic!("{top}"));
     assert!((samples * every / counted - 1.0).abs() < 0.02, "{samples} samples of {counted}");
+}
+
+/// Two control groups of version 2, removed at the end; none, said, where they cannot be made.
+struct Groups {
+    root: PathBuf,
+    names: [String; 2],
+}
+
+impl Groups {
+    fn make() -> Option<Self> {
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let second = mounts.lines().find(|line| line.contains(" - cgroup2 "));
+        let Some(root) = second.and_then(|line| line.split(' ').nth(4)) else {
+            profpipe_testing::skip!("there are no control groups of version 2");
+        };
+        let names = ["a", "b"].map(|name| format!("profpipe-test-{}-{name}", std::process::id()));
+        let groups = Self { root: root.into(), names };
+        for name in &groups.names {
+            if let Err(error) = std::fs::create_dir(groups.root.join(name)) {
+                profpipe_testing::skip!("no control group can be made: {error}");
+            }
+        }
+        Some(groups)
+    }
+
+    /// Runs a command in a group.
+    fn run(&self, group: usize, home: &Path, command: &str) -> Child {
+        let list = self.root.join(&self.names[group]).join("cgroup.procs");
+        let line = format!("echo $$ > {} && exec {command}", list.display());
+        Command::new("sh").current_dir(home).args(["-c", &line]).spawn().unwrap()
+    }
+}
+
+impl Drop for Groups {
+    fn drop(&mut self) {
+        for name in &self.names {
+            // Only an empty one can be removed.
+            let _ = std::fs::remove_dir(self.root.join(name));
+        }
+    }
+}
+
+/// Scenario: the same program runs in two control groups, under two names; one of the groups is profiled,
+/// then processes of a name, with waiting and page faults.
+/// Guarantees: all samples are of that group, or of that name, and none of the others.
+#[test]
+fn only_the_chosen_are_seen() {
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path();
+    let Some(binary) = program(home, "waits.c", &["-O2"]) else { return };
+    let Some(groups) = Groups::make() else { return };
+    for name in ["chosen", "stranger"] {
+        std::fs::copy(&binary, home.join(name)).unwrap();
+    }
+    let scopes =
+        [format!("{{cgroup: /{}}}", groups.names[0]), "{match: {name: 'chos*'}}".to_owned()];
+    for scope in scopes {
+        let programs =
+            [groups.run(0, home, "./chosen 8 truth"), groups.run(1, home, "./stranger 8 other")];
+        let config = format!(
+            "receivers: {{perf: {{interval: 1s, events: [wall, page_faults], scope: {scope}}}}}\n\
+             exporters: {{file: {{path: out, format: folded}}}}\n\
+             service: {{pipelines: {{profiles: {{receivers: [perf], exporters: [file]}}}}}}\n"
+        );
+        std::fs::write(home.join("c.yaml"), config).unwrap();
+        let mut agent = Command::new(env!("CARGO_BIN_EXE_profpipe"))
+            .current_dir(home)
+            .args(["run", "--config", "c.yaml"])
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        for mut program in programs {
+            assert!(program.wait().unwrap().success());
+        }
+        let pid = rustix::process::Pid::from_raw(agent.id().cast_signed()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+        let mut said = String::new();
+        agent.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        assert!(agent.wait().unwrap().success(), "{said}");
+        let files = std::fs::read_dir(home.join("out")).unwrap();
+        let names: Vec<String> =
+            files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+        assert!(names.iter().any(|name| name.contains("off_cpu")), "{scope}: {names:?} {said}");
+        for name in &names {
+            assert!(name.starts_with("chosen"), "{scope}: {names:?} {said}");
+        }
+        std::fs::remove_dir_all(home.join("out")).unwrap();
+    }
 }
 
 /// Scenario: events with options that are wrong, on the command line and in a configuration.

@@ -20,8 +20,9 @@ pub struct Config {
     pub events: Vec<Event>,
     /// How user stacks are unwound.
     pub unwind: Unwind,
-    /// Who is sampled: `system`, `user` (all processes of the user that profpipe runs as), or
-    /// `{ pid: N }` (a process with its threads and its children, those it starts later too). Where
+    /// Who is sampled: `system`, `user` (all processes of the user that profpipe runs as),
+    /// `{ pid: N }` (a process with its threads and its children, those it starts later too),
+    /// `{ cgroup: PATH }`, `{ container: ID }`, or `{ match: { name: NAME, user: USER } }`. Where
     /// `system` is not permitted, `user` is used and a warning says so.
     pub scope: Scope,
     /// How much of a user stack is copied with every sample, up to `65528`. Deeper stacks are
@@ -55,7 +56,7 @@ pub enum Unwind {
 }
 
 /// Who is sampled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Scope {
     /// Every process of the host, and the kernel.
@@ -65,6 +66,26 @@ pub enum Scope {
     /// A process with its threads and its children, those it starts later too. The process may be
     /// one that has not yet called `exec`: it is under observation when the receiver is built.
     Pid(u32),
+    /// What is in a control group and in those below, as `/system.slice/nginx.service`; what is begun
+    /// there later too. The others cost nothing.
+    Cgroup(String),
+    /// What is in a container, by the beginning of its id.
+    Container(String),
+    /// Processes by name and user, and what they start; those that come later are found within two
+    /// seconds.
+    Match(Match),
+}
+
+/// Which processes are sampled; both must hold that are given.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Match {
+    /// The name of the process or of its executable; `*` stands for any text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The user, by name or number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
 }
 
 impl Default for Config {
@@ -107,6 +128,9 @@ impl ComponentConfig for Config {
         }
         if self.buffer_size.0 < 64 << 10 || self.buffer_size.0 > 1 << 30 {
             problems.push("buffer_size", "must be between 64KiB and 1GiB");
+        }
+        if self.scope == Scope::Match(Match::default()) {
+            problems.push("scope::match", "names neither a `name` nor a `user`");
         }
         if self.scope == Scope::Pid(0) {
             problems.push("scope::pid", "0 is not a process");

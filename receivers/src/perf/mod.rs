@@ -18,7 +18,7 @@ use elsewhere as linux;
 #[cfg(test)]
 mod tests;
 
-pub use config::{Config, Scope, Unwind};
+pub use config::{Config, Match, Scope, Unwind};
 pub use event::{Event, Every, Faults, OffCpu, PageFaults, Parked};
 pub use finding::{Finding, Level};
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]

@@ -71,7 +71,7 @@ pub(super) async fn run(
 ) -> anyhow::Result<ExitCode> {
     let collected = Collected::default();
     let services = Services { worker: worker(), ..Services::default() };
-    let mut engine = match start(&recording, target.scope, &collected, &services) {
+    let mut engine = match start(&recording, target.scope.clone(), &collected, &services) {
         Ok(engine) => engine,
         Err(error) => {
             if let Some(command) = target.command {

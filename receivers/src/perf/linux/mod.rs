@@ -62,7 +62,7 @@ pub(super) fn build(config: Config, setup: &Setup) -> Result<Box<dyn Receiver>, 
     sys::raise_file_limit();
     let limits = setup.services.overhead.limits();
     let mut session = Session::open(&config, limits.map(|limits| limits.cpu))?;
-    let limit = looks::rights::limit(session.looked_at());
+    let limit = looks::rights::limit(&session.looked_at());
     session.chosen.leave_out_looks(limit, &mut session.remarks)?;
     for remark in &session.remarks {
         tracing::warn!(receiver = %setup.id, "{remark}");
@@ -145,7 +145,7 @@ impl Receiver for Perf {
         let looks = session.chosen.off_cpu.map(|options| {
             let available = [("event", if session.chosen.wall { "wall" } else { "off_cpu" })];
             looks::Setup {
-                scope: session.looked_at(),
+                target: session.looked_at(),
                 rate: options.rate.unwrap_or(looks::DEFAULT_RATE),
                 parked: options.parked.unwrap_or(Parked::Sum),
                 stack: config.stack_size.0 as usize,

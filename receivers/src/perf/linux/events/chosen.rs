@@ -4,7 +4,7 @@ use profpipe_engine::component::Error;
 
 use super::attr::{Choices, Kind};
 use super::session::{is_denied, unusable};
-use super::sys;
+use super::target::Target;
 use crate::perf::linux::handoff::EventIx;
 use crate::perf::linux::looks::rights::Limit;
 use crate::perf::{Event, Every, OffCpu, PageFaults};
@@ -117,14 +117,14 @@ impl Chosen {
     pub(crate) fn leave_out_missing(
         &mut self,
         choices: &Choices,
-        pid: i32,
+        target: &Target,
         cpu: i32,
         remarks: &mut Vec<String>,
     ) -> Result<(), Error> {
         let Some(options) = self.page_faults else { return Ok(()) };
         let is_faults = |kind: &Kind| matches!(kind, Kind::PageFaults { .. });
         let Some(kind) = self.kinds.iter().copied().find(is_faults) else { return Ok(()) };
-        let Err(error) = sys::open_event(&choices.sampling(kind, false), pid, cpu) else {
+        let Err(error) = target.open(&choices.sampling(kind, false), cpu) else {
             return Ok(());
         };
         if options.required {

@@ -76,7 +76,7 @@ impl Session {
         }
         let mut samplers = Vec::with_capacity(self.cpus.len());
         for (cpu, owner) in self.cpus.iter().zip(&self.owners) {
-            let event = sys::open_event(&attr, -1, *cpu).map_err(|error| unusable(&error))?;
+            let event = self.target.open(&attr, *cpu).map_err(|error| unusable(&error))?;
             sys::set_output(event.as_fd(), owner.as_fd()).map_err(|error| unusable(&error))?;
             samplers.push(event);
         }

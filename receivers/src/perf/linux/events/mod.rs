@@ -1,7 +1,7 @@
 //! The start of a sample's way: perf events, and what is asked of the kernel.
 //!
 //! Says which events there are ([`chosen`]) and with which attributes they are opened ([`attr`]), opens
-//! them and keeps them open ([`session`]) with their [`rings`], for the [`tasks`] there are as far as
+//! them and keeps them open ([`session`]) with their [`rings`], of whom a [`target`] says, for the [`tasks`] there are as far as
 //! [`descriptors`] allow, changes them while they run ([`levers`]; those that are not clocks, as often as
 //! [`every`] says; [`counts`] is how many there were), measures what they cost ([`calibrate`]) and finds out what this host allows ([`mod@probe`], [`permission`]). What a host does not allow is
 //! left out, and said; a session that was opened samples until it is dropped. What the events write
@@ -20,4 +20,5 @@ pub(super) mod probe;
 pub(super) mod rings;
 pub(super) mod session;
 pub(super) mod sys;
+pub(super) mod target;
 pub(super) mod tasks;

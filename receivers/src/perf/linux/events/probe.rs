@@ -6,9 +6,10 @@ use std::io;
 use super::attr::{Choices, Clock, Kind};
 use super::permission::{self, Capability, GRANT_ALL, has, setting};
 use super::sys;
+use super::target::Target;
 use crate::perf::linux::looks::rights::{self, Limit};
 use crate::perf::linux::processes::namespace::View;
-use crate::perf::{Faults, Finding, Level, Scope, Unwind};
+use crate::perf::{Faults, Finding, Level, Unwind};
 
 pub(crate) fn probe() -> Vec<Finding> {
     let mut findings = vec![kernel(), namespace(), paranoid()];
@@ -171,7 +172,7 @@ fn events() -> Vec<Finding> {
 fn waiting_threads() -> Finding {
     let name = "looking at waiting threads";
     let cost = "`off_cpu` and `wall` do not show them";
-    match rights::limit(Scope::System) {
+    match rights::limit(&Target::Host) {
         None => good(name, "of all users"),
         Some(Limit::Less(text)) => lacking(
             name,

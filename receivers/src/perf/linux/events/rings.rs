@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use super::attr::Choices;
 use super::session::{REPORT, unusable};
-use super::sys::{self, Attr};
+use super::sys::Attr;
+use super::target::Target;
 use super::{permission, session};
 use crate::perf::linux::records::ring::Ring;
 use profpipe_engine::component::Error;
@@ -63,7 +64,7 @@ impl Rings {
         choices: &mut Choices,
         cpus: &[i32],
         wanted: usize,
-        (whole_host, budget): (bool, Option<f64>),
+        (target, budget): (&Target, Option<f64>),
         remarks: &mut Vec<String>,
     ) -> Result<Self, Error> {
         let wanted = wanted.max(rustix::param::page_size());
@@ -76,12 +77,12 @@ impl Rings {
                 choices.stack = stack.min(size as u32 / 4);
             }
             choices.watermark = (size / 4) as u32;
-            let owning = choices.reporting(whole_host && budget.is_none());
-            match map_all(&owning, cpus, size, whole_host) {
+            let owning = choices.reporting(target.is_per_cpu() && budget.is_none());
+            match map_all(&owning, cpus, size, target) {
                 Ok(mut mapped) => {
                     if let Some(budget) = budget {
                         let quick = Choices { watermark: side_watermark(budget), ..*choices };
-                        let more = map_all(&quick.reporting(true), cpus, SIDE_RING, true)
+                        let more = map_all(&quick.reporting(true), cpus, SIDE_RING, target)
                             .map_err(|error| error.explain())?;
                         mapped.reporters = more.owners;
                         mapped.rings.extend(more.rings);
@@ -131,11 +132,10 @@ fn remark(size: usize, wanted: usize, stack: Option<u32>) -> String {
 }
 
 /// Opens and maps the ring-owning events. CPUs that went offline are left out.
-fn map_all(attr: &Attr, cpus: &[i32], size: usize, whole_host: bool) -> Result<Rings, RingError> {
-    let pid = if whole_host { -1 } else { 0 };
+fn map_all(attr: &Attr, cpus: &[i32], size: usize, target: &Target) -> Result<Rings, RingError> {
     let mut mapped = Rings::default();
     for cpu in cpus {
-        let event = match sys::open_event(attr, pid, *cpu) {
+        let event = match target.open(attr, *cpu) {
             Err(error) if error.raw_os_error() == Some(libc::ENODEV) => continue,
             other => other.map_err(RingError::Open)?,
         };

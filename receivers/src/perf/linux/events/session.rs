@@ -22,11 +22,12 @@ use super::descriptors::Descriptors;
 use super::permission;
 use super::rings::Rings;
 use super::sys;
-use super::tasks::{online_cpus, processes_of, threads_of, tree_of};
+use super::target::Target;
+use super::tasks::{online_cpus, threads_of, tree_of};
+use crate::perf::Config;
 use crate::perf::linux::handoff::EventIx;
 use crate::perf::linux::processes::namespace::View;
 use crate::perf::linux::records::ring::Ring;
-use crate::perf::{Config, Scope};
 
 /// The bytes of one of its records, about.
 pub(crate) const REPORT: usize = 120;
@@ -68,7 +69,7 @@ pub(crate) struct Session {
     pub(crate) lost_before: u64,
     /// There is a budget, as a share of a core: samplers run on credits.
     pub(crate) budget: Option<f64>,
-    scope: Scope,
+    pub(super) target: Target,
     /// The whole host is sampled for this process and its descendants alone.
     pub(crate) only: Option<u32>,
     descriptors: Descriptors,
@@ -105,8 +106,9 @@ impl Session {
             return Err(Error::new(obstacle));
         }
         let cpus = online_cpus();
+        let mut target = Target::of(&config.scope)?;
         let mut remarks = Vec::new();
-        if !matches!(config.scope, Scope::Pid(_)) {
+        if !matches!(target, Target::Tree(_)) {
             remarks.extend(view.limit().map(str::to_owned));
         }
         let mut chosen = Chosen::new(&config.events);
@@ -123,15 +125,22 @@ impl Session {
             watermark: 0,
         }
         .unwinding(config.unwind, config.stack_size.0);
-        if config.scope == Scope::System {
-            match negotiate(wanted, -1, &cpus) {
+        if target.is_per_cpu() {
+            match negotiate(wanted, &target, &cpus) {
                 Ok(choices) => {
                     let cpu = cpus.first().copied().unwrap_or(0);
-                    chosen.leave_out_missing(&choices, -1, cpu, &mut remarks)?;
+                    chosen.leave_out_missing(&choices, &target, cpu, &mut remarks)?;
                     // It is kept by what a clock has seen.
                     let budget = budget.filter(|_| chosen.has_cpu());
-                    let session = Self::open_rings(config, chosen, choices, cpus, remarks, budget)?;
+                    let session =
+                        Self::open_rings(config, target, chosen, choices, cpus, remarks, budget)?;
                     return session.sample_host();
+                }
+                Err(error) if is_denied(&error) && matches!(target, Target::Cgroup(_)) => {
+                    return Err(Error::new(format!(
+                        "profiling a control group is not permitted here ({error}); {}",
+                        permission::GRANT_ALL
+                    )));
                 }
                 Err(error) if is_denied(&error) => remarks.push(format!(
                     "profiling the whole host is not permitted here{}: only the processes of this \
@@ -145,35 +154,36 @@ impl Session {
                 Err(error) => return Err(unusable(&error)),
             }
         }
-        if let Scope::Pid(pid) = config.scope
+        if let Target::Tree(pid) = target
             && !fs::exists(format!("/proc/{pid}")).unwrap_or(false)
         {
             return Err(Error::new(format!(
                 "process {pid} does not exist; look for it with `ps -e`"
             )));
         }
-        if let Scope::Pid(pid) = config.scope {
+        if let Target::Tree(pid) = target {
             let threads = tree_of(pid).into_iter().map(|pid| threads_of(pid).len()).sum();
             if !has_room(threads, cpus.len(), &Descriptors::now()) {
-                let Ok(choices) = negotiate(wanted, -1, &cpus) else {
+                let Ok(choices) = negotiate(wanted, &Target::Host, &cpus) else {
                     return Err(too_many_threads(pid, threads, cpus.len()));
                 };
                 remarks.push(format!(
                     "process {pid} has {threads} threads, more than there are descriptors for: the \
                      whole host is sampled and what is not of the process is dropped"
                 ));
-                let host = Config { scope: Scope::System, ..config.clone() };
-                let session = Self::open_rings(&host, chosen, choices, cpus, remarks, None)?;
+                let session =
+                    Self::open_rings(config, Target::Host, chosen, choices, cpus, remarks, None)?;
                 let mut session = session.sample_host()?;
                 session.only = Some(pid);
                 return Ok(session);
             }
         }
         let wanted = Choices { inherit: true, sideband: true, ..wanted };
-        let choices = match negotiate(wanted, 0, &cpus) {
+        let choices = match negotiate(wanted, &Target::User, &cpus) {
             Err(error) if is_denied(&error) => {
                 let user = Choices { kernel: false, ..wanted };
-                let choices = negotiate(user, 0, &cpus).map_err(|error| unusable(&error))?;
+                let choices =
+                    negotiate(user, &Target::User, &cpus).map_err(|error| unusable(&error))?;
                 let level = permission::paranoid().unwrap_or_default();
                 remarks.push(format!(
                     "time in the kernel is not permitted to be profiled (kernel.perf_event_paranoid \
@@ -184,35 +194,34 @@ impl Session {
             }
             other => other.map_err(|error| unusable(&error))?,
         };
-        chosen.leave_out_missing(&choices, 0, cpus.first().copied().unwrap_or(0), &mut remarks)?;
-        let scope = match config.scope {
-            Scope::System => Scope::User,
-            scope => scope,
-        };
-        let config = Config { scope, ..config.clone() };
+        if target.is_per_cpu() {
+            target = Target::User;
+        }
+        let cpu = cpus.first().copied().unwrap_or(0);
+        chosen.leave_out_missing(&choices, &target, cpu, &mut remarks)?;
         if budget.is_some() {
             remarks.push(
                 "a budget can be kept for the whole host only: here the frequency stays what it is"
                     .into(),
             );
         }
-        let mut session = Self::open_rings(&config, chosen, choices, cpus, remarks, None)?;
+        let mut session = Self::open_rings(config, target, chosen, choices, cpus, remarks, None)?;
         session.attach_all()?;
         Ok(session)
     }
 
     fn open_rings(
         config: &Config,
+        target: Target,
         chosen: Chosen,
         mut choices: Choices,
         cpus: Vec<i32>,
         mut remarks: Vec<String>,
         budget: Option<f64>,
     ) -> Result<Self, Error> {
-        let whole_host = config.scope == Scope::System;
         let wanted = config.buffer_size.0 as usize;
         let Rings { rings, owners, reporters, cpus } =
-            Rings::map(&mut choices, &cpus, wanted, (whole_host, budget), &mut remarks)?;
+            Rings::map(&mut choices, &cpus, wanted, (&target, budget), &mut remarks)?;
         Ok(Self {
             rings,
             owners,
@@ -230,7 +239,7 @@ impl Session {
             candidates: HashSet::new(),
             next_look: Instant::now() + THREADS_INTERVAL,
             cpus,
-            scope: config.scope,
+            target,
             only: None,
             descriptors: Descriptors::now(),
             unattached: 0,
@@ -245,7 +254,7 @@ impl Session {
             let attr = self.choices.sampling(kind, event == EventIx::FIRST);
             let mut descriptors = Vec::with_capacity(self.cpus.len());
             for (cpu, owner) in self.cpus.iter().zip(&self.owners) {
-                let sampler = sys::open_event(&attr, -1, *cpu).map_err(|error| unusable(&error))?;
+                let sampler = self.target.open(&attr, *cpu).map_err(|error| unusable(&error))?;
                 sys::set_output(sampler.as_fd(), owner.as_fd())
                     .map_err(|error| unusable(&error))?;
                 let number = sys::number(sampler.as_fd()).map_err(|error| unusable(&error))?;
@@ -274,9 +283,9 @@ impl Session {
 
     /// Attaches to every thread of the scope that is not attached to yet.
     fn attach_all(&mut self) -> Result<(), Error> {
-        match self.scope {
-            Scope::System => Ok(()),
-            Scope::Pid(pid) => {
+        match self.target {
+            Target::Host | Target::Cgroup(_) => Ok(()),
+            Target::Tree(pid) => {
                 let mut result = Ok(());
                 for tid in tree_of(pid).into_iter().flat_map(threads_of).collect::<Vec<_>>() {
                     result = self.attach(tid).and(result);
@@ -298,9 +307,8 @@ impl Session {
                 }
                 Ok(())
             }
-            Scope::User => {
-                let own = rustix::process::geteuid().as_raw();
-                for pid in processes_of(own) {
+            Target::User | Target::Matching(_) => {
+                for pid in self.target.processes() {
                     for tid in threads_of(pid) {
                         // A thread that has ended meanwhile, or may not be traced, is left out.
                         let _ = self.attach(tid);
@@ -368,12 +376,12 @@ impl Session {
 
     /// Whether the events are those of the whole host, and not of threads.
     pub(crate) fn is_of_host(&self) -> bool {
-        self.scope == Scope::System
+        self.target.is_per_cpu()
     }
 
     /// Whose threads are looked at.
-    pub(crate) fn looked_at(&self) -> Scope {
-        self.only.map_or(self.scope, Scope::Pid)
+    pub(crate) fn looked_at(&self) -> Target {
+        self.only.map_or_else(|| self.target.clone(), Target::Tree)
     }
 
     /// How long a ring takes to fill while its CPU is busy, about.
@@ -411,7 +419,7 @@ impl Session {
 
     /// Threads began that are sampled because their parents are.
     pub(crate) fn inherited(&mut self, began: &[u32], ended: &[u32]) {
-        if self.scope != Scope::System {
+        if !self.target.is_per_cpu() {
             self.covered.extend(began);
             for tid in ended {
                 self.covered.remove(tid);
@@ -423,7 +431,7 @@ impl Session {
     /// a process and nothing of it is left.
     pub(crate) fn is_over(&mut self) -> bool {
         if self.threads.is_empty() {
-            return matches!(self.scope, Scope::Pid(_));
+            return matches!(self.target, Target::Tree(_));
         }
         let mut ended: Vec<bool> = Vec::with_capacity(self.threads.len());
         {
@@ -449,24 +457,22 @@ impl Session {
             let [now, _] = &mut self.closed;
             now.extend(numbers);
         }
-        self.threads.is_empty() && matches!(self.scope, Scope::Pid(_))
+        self.threads.is_empty() && matches!(self.target, Target::Tree(_))
     }
 
     /// Attaches to threads that have come into the scope in another way than from a parent that is
     /// sampled: of the same user, or begun while their process was being attached to.
     pub(crate) fn follow_new_threads(&mut self) {
         let now = Instant::now();
-        if self.scope == Scope::System || now < self.next_look {
+        if self.target.is_per_cpu() || now < self.next_look {
             return;
         }
         self.next_look = now + THREADS_INTERVAL;
-        let found: Vec<u32> = match self.scope {
-            Scope::System => return,
-            Scope::Pid(pid) => tree_of(pid).into_iter().flat_map(threads_of).collect(),
-            Scope::User => {
-                let own = rustix::process::geteuid().as_raw();
-                processes_of(own).collect()
-            }
+        let found = self.target.processes();
+        let is_tree = matches!(self.target, Target::Tree(_));
+        let found: Vec<u32> = match is_tree {
+            true => found.into_iter().flat_map(threads_of).collect(),
+            false => found,
         };
         let new: HashSet<u32> =
             found.into_iter().filter(|tid| !self.covered.contains(tid)).collect();
@@ -475,7 +481,7 @@ impl Session {
         self.candidates = new;
         let before = self.unattached;
         for tid in certain {
-            if self.scope == Scope::User {
+            if !is_tree {
                 for tid in threads_of(tid) {
                     let _ = self.attach(tid);
                 }
@@ -517,11 +523,12 @@ fn few_descriptors(missing: u64, descriptors: &Descriptors) -> String {
 }
 
 /// Tries on one CPU what the host allows, from the best choices down.
-fn negotiate(mut choices: Choices, pid: i32, cpus: &[i32]) -> io::Result<Choices> {
+fn negotiate(mut choices: Choices, target: &Target, cpus: &[i32]) -> io::Result<Choices> {
     let cpu = cpus.first().copied().unwrap_or(0);
     loop {
-        let error = match sys::open_event(&choices.sampling(Kind::Cpu, true), pid, cpu)
-            .and_then(|_| sys::open_event(&choices.reporting(true), pid, cpu))
+        let error = match target
+            .open(&choices.sampling(Kind::Cpu, true), cpu)
+            .and_then(|_| target.open(&choices.reporting(true), cpu))
         {
             Ok(_) => return Ok(choices),
             Err(error) => error,

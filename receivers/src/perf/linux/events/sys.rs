@@ -11,9 +11,23 @@ pub(crate) type Attr = sys::bindings::perf_event_attr;
 
 /// Opens an event on process `pid` (-1: all) and CPU `cpu`.
 pub(crate) fn open_event(attr: &Attr, pid: i32, cpu: i32) -> io::Result<OwnedFd> {
+    open(attr, pid, cpu, sys::bindings::PERF_FLAG_FD_CLOEXEC)
+}
+
+/// Opens an event on what is in a control group, of which this is the directory, and CPU `cpu`.
+pub(crate) fn open_cgroup_event(
+    attr: &Attr,
+    group: BorrowedFd<'_>,
+    cpu: i32,
+) -> io::Result<OwnedFd> {
+    let flags = sys::bindings::PERF_FLAG_FD_CLOEXEC | sys::bindings::PERF_FLAG_PID_CGROUP;
+    open(attr, group.as_raw_fd(), cpu, flags)
+}
+
+fn open(attr: &Attr, pid: i32, cpu: i32, flags: u32) -> io::Result<OwnedFd> {
     let mut attr = *attr;
     attr.size = size_of::<Attr>() as u32;
-    let flags = u64::from(sys::bindings::PERF_FLAG_FD_CLOEXEC);
+    let flags = u64::from(flags);
     // SAFETY: the struct is initialized and of the size it states; the kernel checks the rest.
     let fd = unsafe { sys::perf_event_open(&raw mut attr, pid, cpu, -1, flags as _) };
     if fd < 0 {

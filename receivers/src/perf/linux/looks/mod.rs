@@ -30,8 +30,9 @@ use profpipe_engine::telemetry::Counter;
 use self::look::Seen;
 use self::pace::{BATCH, Pace, Random};
 use self::threads::Threads;
+use crate::perf::Parked;
+use crate::perf::linux::events::target::Target;
 use crate::perf::linux::thread::{self, now};
-use crate::perf::{Parked, Scope};
 
 pub(super) use self::look::Blocked;
 pub(super) use self::threads::ProcessTime;
@@ -59,7 +60,7 @@ pub(super) struct Look {
 
 /// What the thread is started with.
 pub(super) struct Setup {
-    pub(super) scope: Scope,
+    pub(super) target: Target,
     /// Looks a second.
     pub(super) rate: u32,
     pub(super) parked: Parked,
@@ -107,7 +108,7 @@ impl Looks {
         let looker = Looker {
             found: found_by,
             shared: Arc::clone(&shared),
-            threads: Threads::new(setup.scope, setup.parked),
+            threads: Threads::new(setup.target, setup.parked),
             pace: Pace::new(setup.rate, setup.overhead.limits().map(|limits| limits.cpu)),
             random: Random::new(now()),
             buffer: vec![0; setup.stack],

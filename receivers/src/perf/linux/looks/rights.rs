@@ -3,8 +3,8 @@
 use std::fs;
 
 use super::memory;
-use crate::perf::Scope;
 use crate::perf::linux::events::permission::{Capability, has, setting};
+use crate::perf::linux::events::target::Target;
 
 /// What is not allowed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub(crate) enum Limit {
 const GRANT: &str = "run as root, or with CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH";
 
 /// What keeps this process from looking at the threads of a scope.
-pub(crate) fn limit(scope: Scope) -> Option<Limit> {
+pub(crate) fn limit(target: &Target) -> Option<Limit> {
     if !fs::exists("/proc/self/syscall").unwrap_or(false) {
         let text = "this kernel does not tell where a thread is blocked (/proc/PID/syscall)";
         return Some(Limit::Nothing(text.into()));
@@ -32,13 +32,13 @@ pub(crate) fn limit(scope: Scope) -> Option<Limit> {
                     --security-opt seccomp=unconfined or --cap-add SYS_PTRACE";
         return Some(Limit::Nothing(text.into()));
     }
-    let is_own_child = match scope {
-        Scope::Pid(pid) => profpipe_host::proc::Stat::read(pid)
+    let is_own_child = match target {
+        Target::Tree(pid) => profpipe_host::proc::Stat::read(*pid)
             .is_some_and(|stat| stat.parent == std::process::id()),
-        Scope::System | Scope::User => false,
+        _ => false,
     };
     by_settings(
-        scope,
+        target.is_per_cpu(),
         is_own_child,
         setting("yama/ptrace_scope").unwrap_or(0),
         has(Capability::SysPtrace),
@@ -47,7 +47,7 @@ pub(crate) fn limit(scope: Scope) -> Option<Limit> {
 }
 
 fn by_settings(
-    scope: Scope,
+    is_of_all: bool,
     is_own_child: bool,
     yama: i64,
     traces: bool,
@@ -65,7 +65,7 @@ fn by_settings(
             "kernel.yama.ptrace_scope is 1: this user may look at processes only that profpipe starts, as \
              `profpipe record -- CMD` does; `sudo sysctl kernel.yama.ptrace_scope=0`, or {GRANT}"
         ))),
-        _ if scope == Scope::System && !(traces && reads) => {
+        _ if is_of_all && !(traces && reads) => {
             Some(Limit::Less(format!("threads of other users that wait are not seen; {GRANT}")))
         }
         _ => None,
@@ -82,22 +82,21 @@ mod tests {
     #[test]
     fn says_what_is_refused() {
         let is_nothing = |it: &Option<Limit>| matches!(it, Some(Limit::Nothing(_)));
-        let pid = Scope::Pid(7);
         for yama in 0..=3 {
-            for (scope, is_child) in [(Scope::System, false), (pid, true), (pid, false)] {
-                let without = by_settings(scope, is_child, yama, false, false);
+            for (is_of_all, is_child) in [(true, false), (false, true), (false, false)] {
+                let without = by_settings(is_of_all, is_child, yama, false, false);
                 let expected = match yama {
                     0 => false,
                     1 => !is_child,
                     _ => true,
                 };
-                assert_eq!(is_nothing(&without), expected, "{yama} {scope:?} {is_child}");
-                let with = by_settings(scope, is_child, yama, true, true);
-                assert_eq!(with.is_some(), yama == 3, "{yama} {scope:?}");
+                assert_eq!(is_nothing(&without), expected, "{yama} {is_of_all} {is_child}");
+                let with = by_settings(is_of_all, is_child, yama, true, true);
+                assert_eq!(with.is_some(), yama == 3, "{yama} {is_of_all}");
             }
         }
-        let only_traces = by_settings(Scope::System, false, 0, true, false);
+        let only_traces = by_settings(true, false, 0, true, false);
         assert!(matches!(only_traces, Some(Limit::Less(text)) if text.contains("DAC_READ_SEARCH")));
-        assert_eq!(by_settings(Scope::User, false, 0, false, false), None);
+        assert_eq!(by_settings(false, false, 0, false, false), None);
     }
 }

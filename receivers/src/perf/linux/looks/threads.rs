@@ -10,9 +10,10 @@ use hashbrown::{HashMap, HashSet};
 use profpipe_host::proc::Stat;
 
 use super::look::Schedule;
-use crate::perf::linux::events::tasks::{processes_of, threads_of, tree_of};
+use crate::perf::Parked;
+use crate::perf::linux::events::target::Target;
+use crate::perf::linux::events::tasks::{threads_of, tree_of};
 use crate::perf::linux::thread::now;
-use crate::perf::{Parked, Scope};
 
 /// A thread that has not run for so long is parked, in nanoseconds.
 const PARKED_AFTER: u64 = 10_000_000_000;
@@ -57,7 +58,7 @@ impl Thread {
 
 /// The threads of a scope.
 pub(super) struct Threads {
-    scope: Scope,
+    target: Target,
     parked: Parked,
     /// Processes of a tree that were seen; their children belong to it when they have ended.
     members: HashSet<u32>,
@@ -73,13 +74,13 @@ pub(super) struct Threads {
 }
 
 impl Threads {
-    pub(super) fn new(scope: Scope, parked: Parked) -> Self {
-        let members = match scope {
-            Scope::Pid(pid) => HashSet::from([pid]),
-            Scope::System | Scope::User => HashSet::new(),
+    pub(super) fn new(target: Target, parked: Parked) -> Self {
+        let members = match target {
+            Target::Tree(pid) => HashSet::from([pid]),
+            _ => HashSet::new(),
         };
         Self {
-            scope,
+            target,
             parked,
             members,
             kernel: HashSet::new(),
@@ -158,24 +159,24 @@ impl Threads {
 
     fn processes(&mut self) -> Vec<u32> {
         let own = std::process::id();
-        match self.scope {
-            Scope::Pid(_) => self.tree(),
-            Scope::User => processes_of(rustix::process::geteuid().as_raw())
-                .filter(|pid| *pid != own)
-                .collect(),
-            Scope::System => {
-                let all: Vec<u32> = all_processes().filter(|pid| *pid != own).collect();
-                let known: HashSet<u32> = self.threads.keys().map(|(pid, _)| *pid).collect();
-                self.kernel.retain(|pid| all.contains(pid));
-                let is_kernel = |pid: &u32| Stat::read(*pid).is_some_and(|stat| stat.kernel);
-                for pid in &all {
-                    if !known.contains(pid) && !self.kernel.contains(pid) && is_kernel(pid) {
-                        self.kernel.insert(*pid);
-                    }
-                }
-                all.into_iter().filter(|pid| !self.kernel.contains(pid)).collect()
-            }
+        if let Target::Tree(_) = self.target {
+            return self.tree();
         }
+        let mut all = self.target.processes();
+        all.retain(|pid| *pid != own);
+        if let Target::Host = self.target {
+            let known: HashSet<u32> = self.threads.keys().map(|(pid, _)| *pid).collect();
+            let there: HashSet<u32> = all.iter().copied().collect();
+            self.kernel.retain(|pid| there.contains(pid));
+            let is_kernel = |pid: &u32| Stat::read(*pid).is_some_and(|stat| stat.kernel);
+            for pid in &all {
+                if !known.contains(pid) && !self.kernel.contains(pid) && is_kernel(pid) {
+                    self.kernel.insert(*pid);
+                }
+            }
+            all.retain(|pid| !self.kernel.contains(pid));
+        }
+        all
     }
 
     /// The processes of a tree that are there, with the children of those that were.
@@ -191,11 +192,6 @@ impl Threads {
         self.members.retain(|pid| fs::exists(format!("/proc/{pid}/task")).unwrap_or(false));
         self.members.iter().copied().collect()
     }
-}
-
-fn all_processes() -> impl Iterator<Item = u32> {
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
 /// The children of a process, as the kernel lists them, or by who names it as parent.
