@@ -14,7 +14,11 @@ const LAST_PAUSE: Duration = Duration::from_millis(2);
 
 /// A sample that was put off.
 pub(super) enum Deferred {
-    Record { bytes: Box<[u8]>, weight: u64 },
+    Record {
+        bytes: Box<[u8]>,
+        weight: u64,
+    },
+    /// What its process maps has been read again if that was doubtful.
     Look(Arc<Look>),
 }
 
@@ -37,7 +41,7 @@ impl Drain {
                         if again(&sample) { Some(&retry) } else { None };
                     self.sample(&sample, Taken { weight, ..Taken::default() }, retry);
                 }
-                Deferred::Look(look) => self.look(look, &again),
+                Deferred::Look(look) => self.look(look, true, &again),
             }
         }
         if let Some(governed) = &mut self.governed {

@@ -7,6 +7,7 @@ use ringbuf::traits::{Observer, Producer};
 
 use super::deferred::Deferred;
 use super::{Drain, Taken};
+use crate::perf::linux::events::session::Session;
 use crate::perf::linux::handoff::{
     Counted, EventIx, Frame, Message, NAMED_ROW, NO_THREAD, Total, Unwound,
 };
@@ -33,6 +34,8 @@ type Place = (u32, u64, u64);
 pub(super) struct Looked {
     event: EventIx,
     looks: Option<Looks>,
+    /// No event reports what processes map.
+    is_alone: bool,
     names: HashMap<Box<str>, u32>,
     /// Names that the aggregation thread does not know.
     new_names: Vec<(u32, Arc<str>)>,
@@ -41,8 +44,15 @@ pub(super) struct Looked {
 }
 
 impl Looked {
-    pub(super) fn new(event: EventIx, looks: Option<Looks>) -> Self {
-        Self { event, looks, names: HashMap::new(), new_names: Vec::new(), places: HashMap::new() }
+    pub(super) fn new(session: &Session, looks: Option<Looks>) -> Self {
+        Self {
+            event: session.chosen.off_cpu_number(),
+            looks,
+            is_alone: session.has_no_events(),
+            names: HashMap::new(),
+            new_names: Vec::new(),
+            places: HashMap::new(),
+        }
     }
 
     /// When the next look was.
@@ -55,6 +65,16 @@ impl Looked {
         if let Some(looks) = &mut self.looks {
             looks.stop();
         }
+    }
+
+    /// Whether nothing reports what processes map, and that they end.
+    pub(super) fn is_alone(&self) -> bool {
+        self.is_alone
+    }
+
+    /// Whether a stack may be broken because the process has mapped something since its mappings were read.
+    pub(super) fn doubts(&self, taken: &Taken<'_>) -> bool {
+        self.is_alone && !taken.is_renewed && taken.look.is_some_and(|look| !look.blocked.is_torn)
     }
 
     /// The frames of a look from what unwinding has made of it: those of the kernel come before. Where the
@@ -111,20 +131,26 @@ impl Drain {
         if let Some(governed) = &mut self.governed {
             governed.begin_record();
         }
-        self.look(Arc::new(look), &|_| true);
+        self.look(Arc::new(look), false, &|_| true);
         if let Some(governed) = &mut self.governed {
             governed.end_look();
         }
     }
 
-    /// Counts a look; puts it off if the rules that it needs are not read and it may be tried `again`.
-    pub(super) fn look(&mut self, look: Arc<Look>, again: &dyn Fn(&Sample<'_>) -> bool) {
+    /// Counts a look; puts it off if the rules that it needs are not read and it may be tried `again`. What
+    /// its process maps may be `is_renewed`.
+    pub(super) fn look(
+        &mut self,
+        look: Arc<Look>,
+        is_renewed: bool,
+        again: &dyn Fn(&Sample<'_>) -> bool,
+    ) {
         let mut registers = RegisterSet::default();
         registers.set(PROGRAM_COUNTER, look.blocked.instruction);
         registers.set(STACK_POINTER, look.blocked.stack_pointer);
         let (event, of) = (self.looked.event, (look.pid, look.tid));
         let sample = Sample::found(event, of, look.time, registers, &look.blocked.stack);
-        let taken = Taken { weight: look.weight, look: Some(&look) };
+        let taken = Taken { weight: look.weight, look: Some(&look), is_renewed };
         let retry = || Deferred::Look(Arc::clone(&look));
         let retry: Option<&dyn Fn() -> Deferred> = if again(&sample) { Some(&retry) } else { None };
         self.sample(&sample, taken, retry);

@@ -141,7 +141,7 @@ pub(super) fn run(setup: Setup) {
         out: messages,
         deferred: Vec::new(),
         clock: session.chosen.has_cpu().then_some(EventIx::FIRST),
-        looked: looked::Looked::new(session.chosen.off_cpu_number(), looks),
+        looked: looked::Looked::new(&session, looks),
         loader_responses: 0,
         retried: 0,
         began: Vec::new(),
@@ -243,6 +243,8 @@ struct Taken<'a> {
     weight: u64,
     /// The look that found it.
     look: Option<&'a Look>,
+    /// What its process maps has been read again since.
+    is_renewed: bool,
 }
 
 struct Drain {
@@ -467,8 +469,12 @@ impl Drain {
         if let Some(before) = before {
             self.unwinding.only_leaf(before);
         }
+        let is_doubtful = unwound == Some(Unwound::Broken) && self.looked.doubts(&taken);
+        if is_doubtful {
+            process.doubt();
+        }
         if let Some(again) = deferrable
-            && self.unwinding.waiting
+            && (self.unwinding.waiting || is_doubtful)
             && self.deferred.len()
                 < if self.governed.is_some() { MAX_DEFERRED_GOVERNED } else { MAX_DEFERRED }
         {
@@ -516,7 +522,7 @@ impl Drain {
         }
         let unwound = unwound.unwrap_or(Unwound::Complete);
         let (tid, time) = (sample.tid, sample.time);
-        let Taken { weight, look } = taken;
+        let Taken { weight, look, .. } = taken;
         let (event, wait) = (sample.event, look.map(|look| look.blocked.wait));
         let counted = Counted { event, wait, process: id, tid, stack, unwound, weight, time };
         match &mut self.governed {
@@ -555,6 +561,11 @@ impl Drain {
             self.is_over = selection.is_over();
         }
         if horizon == u64::MAX {
+            if self.looked.is_alone() {
+                // Nobody has reported who has ended.
+                self.processes.sweep(&mut self.host);
+                self.counters.processes.set(self.processes.len() as u64);
+            }
             // There is no window after this one in which they could be sent.
             self.retry_until_read();
             self.retry(|_| false);

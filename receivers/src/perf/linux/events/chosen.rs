@@ -74,6 +74,12 @@ impl Chosen {
         }
     }
 
+    /// Whether there are only looks, which need no event: an event of a thread makes each of its switches
+    /// slower, even one that counts nothing.
+    pub(crate) fn is_without_events(&self) -> bool {
+        self.kinds == [Kind::Nothing]
+    }
+
     /// Whether time on CPUs is sampled.
     pub(crate) fn has_cpu(&self) -> bool {
         self.kinds.first() == Some(&Kind::Cpu)

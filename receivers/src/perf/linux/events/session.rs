@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use hashbrown::{HashMap, HashSet};
 use profpipe_engine::component::Error;
+use profpipe_host::proc::Stat;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::attr::{Choices, Clock, Kind};
@@ -285,6 +286,7 @@ impl Session {
     fn attach_all(&mut self) -> Result<(), Error> {
         match self.target {
             Target::Host | Target::Cgroup(_) => Ok(()),
+            _ if self.has_no_events() => Ok(()),
             Target::Tree(pid) => {
                 let mut result = Ok(());
                 for tid in tree_of(pid).into_iter().flat_map(threads_of).collect::<Vec<_>>() {
@@ -369,6 +371,11 @@ impl Session {
         Ok(ThreadEvents { descriptors, numbers })
     }
 
+    /// Whether threads have no events: nothing reports what they map, begin and end.
+    pub(crate) fn has_no_events(&self) -> bool {
+        self.chosen.is_without_events() && !self.target.is_per_cpu()
+    }
+
     /// Whether there is a budget.
     pub(crate) fn is_governed(&self) -> bool {
         self.budget.is_some()
@@ -430,6 +437,10 @@ impl Session {
     /// Closes the events of threads that have ended with all their children. True if the scope is
     /// a process and nothing of it is left.
     pub(crate) fn is_over(&mut self) -> bool {
+        if self.has_no_events() {
+            let Target::Tree(pid) = self.target else { return false };
+            return Stat::read(pid).is_none_or(|stat| stat.ended) && tree_of(pid).len() <= 1;
+        }
         if self.threads.is_empty() {
             return matches!(self.target, Target::Tree(_));
         }
@@ -464,7 +475,7 @@ impl Session {
     /// sampled: of the same user, or begun while their process was being attached to.
     pub(crate) fn follow_new_threads(&mut self) {
         let now = Instant::now();
-        if self.target.is_per_cpu() || now < self.next_look {
+        if self.target.is_per_cpu() || self.has_no_events() || now < self.next_look {
             return;
         }
         self.next_look = now + THREADS_INTERVAL;

@@ -315,7 +315,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let id = "0123456789abcdef".repeat(4);
         let path = root.path().join("a/b.slice").join(format!("docker-{id}.scope"));
-        std::fs::create_dir_all(&path).unwrap();
+        fs::create_dir_all(&path).unwrap();
         assert_eq!(find_container(root.path(), &id[..12]).unwrap(), path);
         for wrong in ["", "0123", "ffffffffffff", "xyzxyzxyzxyz"] {
             assert_eq!(find_container(root.path(), wrong), None, "{wrong}");

@@ -495,6 +495,11 @@ impl Process {
         (self.threads.len(), self.names.len())
     }
 
+    /// What it maps is read again when it is sampled next.
+    pub(crate) fn doubt(&mut self) {
+        self.complete = false;
+    }
+
     /// Reads all mappings from the host; false if the process is gone.
     fn scan(&mut self, host: &mut impl Host) -> bool {
         // Also if it cannot be read: asking again at every sample would not help.
