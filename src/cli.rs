@@ -103,8 +103,8 @@ pub(crate) struct Record {
     /// Samples a second and CPU
     #[arg(short = 'F', long, value_name = "HZ", default_value_t = 99)]
     pub(crate) frequency: u32,
-    /// What to sample: cpu, off_cpu (waiting), wall (both), page_faults; with options as
-    /// off_cpu:rate=1000,parked=sum. May be given several times
+    /// What to sample: cpu, off_cpu (waiting), wall (both), page_faults, tracepoint:name=…,
+    /// counter:name=…; with options as off_cpu:rate=1000,parked=sum. May be given several times
     #[arg(short, long, value_name = "EVENT", default_values_t = [String::from("cpu")])]
     pub(crate) event: Vec<String>,
     /// Profile this process and its threads and children

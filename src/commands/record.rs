@@ -91,7 +91,7 @@ impl Recording {
         for text in &arguments.event {
             let event =
                 perf::Event::parse(text).map_err(|error| wrong(format!("-e {text}: {error}")))?;
-            if !events.iter().any(|known| known.name() == event.name()) {
+            if !events.iter().any(|known| known.identity() == event.identity()) {
                 events.push(for_a_recording(event));
             }
         }

@@ -272,6 +272,82 @@ fn only_the_chosen_are_seen() {
     }
 }
 
+/// Scenario: in a namespace with tracefs, a command writes 300 times 1000 bytes; its writes are counted, those
+/// of more than 2000 bytes are, and what they return is summed up.
+/// Guarantees: both counts and the sum are exact; a filter or a field that there is not is said, with those
+/// that there are.
+#[test]
+fn tracepoints_count() {
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path();
+    let inside = |script: &str| {
+        let mount = "mount -t tracefs nodev /sys/kernel/tracing 2>/dev/null; \
+                     test -d /sys/kernel/tracing/events/syscalls/sys_exit_write || exit 77; ";
+        let output = Command::new("unshare")
+            .current_dir(home)
+            .args(["--mount", "sh", "-c", &format!("{mount}{script}")])
+            .env("PROFPIPE", env!("CARGO_BIN_EXE_profpipe"))
+            .output();
+        match output {
+            Ok(output) if output.status.code() != Some(77) => Some(output),
+            _ => None,
+        }
+    };
+    let writes = "dd if=/dev/zero of=/dev/null bs=1000 count=300 status=none";
+    let record = |option: &str| {
+        let event = format!("tracepoint:{option}");
+        let script = format!("\"$PROFPIPE\" record -e '{event}' -o t.otlp -- {writes}");
+        let output = inside(&script)?;
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Some(String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let Some(_) = record("name=syscalls:sys_enter_write") else {
+        profpipe_testing::skip!("there are no tracepoints, or no namespace to mount tracefs in");
+    };
+    assert_eq!(all(&stacks(home, "t.otlp", "syscalls:sys_enter_write")), 300.0);
+    record("name=syscalls:sys_exit_write,value=ret,unit=bytes");
+    assert_eq!(all(&stacks(home, "t.otlp", "ret")), 300_000.0);
+    let said = record("name=syscalls:sys_enter_write,filter=count > 2000").unwrap();
+    assert!(said.contains("no samples"), "{said}");
+    let said = record("name=syscalls:sys_enter_write,filter=nothing > 2000").unwrap();
+    assert!(said.contains("does not understand the filter `nothing > 2000`"), "{said}");
+    let said = record("name=syscalls:sys_enter_write,value=nothing").unwrap();
+    assert!(said.contains("it has __syscall_nr, fd, buf, count"), "{said}");
+}
+
+/// Scenario: counters of the kernel and one that a virtual processor does not have, beside CPU time.
+/// Guarantees: what there is is counted, and what there is not is said and does not end the recording, unless
+/// it is required.
+#[test]
+fn counters_count() {
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path();
+    let Some(binary) = program(home, "touches.c", &["-O2"]) else { return };
+    let binary = binary.to_str().unwrap();
+    let mut arguments = vec!["record", "-e", "cpu", "-e", "counter:name=cpu-migrations,every=1"];
+    arguments.extend([
+        "-e",
+        "counter:name=nonsense",
+        "-o",
+        "c.otlp",
+        "--",
+        binary,
+        "10000",
+        "truth",
+    ]);
+    let recorded = profpipe(home, &arguments);
+    let said = String::from_utf8_lossy(&recorded.stderr).into_owned();
+    assert!(said.contains("`nonsense` is not a counter"), "{said}");
+    profpipe(home, &["top", "c.otlp", "--type", "cpu"]);
+    let output = Command::new(env!("CARGO_BIN_EXE_profpipe"))
+        .current_dir(home)
+        .args(["record", "-e", "counter:name=nonsense,required=true", "-o", "x.otlp", "--", "true"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && said.contains("cannot be had here"), "{said}");
+}
+
 /// Scenario: events with options that are wrong, on the command line and in a configuration.
 /// Guarantees: one line that says what and where; nothing is started.
 #[test]
@@ -279,12 +355,17 @@ fn mistakes_are_said() {
     let home = tempfile::tempdir().unwrap();
     let home = home.path();
     for (event, expected) in [
-        ("nonsense", "expected one of `cpu`, `off_cpu`, `wall`, `page_faults`"),
+        (
+            "nonsense",
+            "expected one of `cpu`, `off_cpu`, `wall`, `page_faults`, `tracepoint`, `counter`",
+        ),
         ("off_cpu:rat=3", "unknown field `rat`"),
         ("off_cpu:rate", "`rate` is not an option; write key=value"),
         ("page_faults:every=0", "must be `auto`, or a whole number from 1 to 16777216"),
         ("off_cpu:rate=5000", "must be between 1 and 2000 looks a second"),
         ("cpu:rate=1", "unknown field `rate`"),
+        ("tracepoint", "tracepoint::name: is missing"),
+        ("counter:name=cache-misses,every=0", "must be at least 1"),
     ] {
         let output = Command::new(env!("CARGO_BIN_EXE_profpipe"))
             .current_dir(home)

@@ -32,7 +32,7 @@ pub const STACK_STATE: &str = "profpipe.stack.state";
 /// What a thread that does not run waits for: `lock`, `futex`, `poll`, `sleep`, `read`, `write`, `sync`,
 /// `connect`, `accept`, `process`, `signal`, `fault` or `other` (sample).
 pub const WAIT: &str = "profpipe.wait";
-/// Events that were asked for and that the host does not allow, with blanks between their names (profile).
+/// Events that were asked for and that the host does not allow, with commas between their names (profile).
 pub const EVENT_MISSING: &str = "profpipe.event.missing";
 /// Samples that the kernel or the agent lost in this profile's interval (profile, int).
 pub const SAMPLES_LOST: &str = "profpipe.samples.lost";

@@ -118,7 +118,7 @@ impl ComponentConfig for Config {
         }
         for (at, event) in self.events.iter().enumerate() {
             event.validate(at, problems);
-            if self.events.iter().take(at).any(|before| before.name() == event.name()) {
+            if self.events.iter().take(at).any(|before| before.identity() == event.identity()) {
                 let text = format!("names `{event}` twice");
                 problems.push("events", text);
             }

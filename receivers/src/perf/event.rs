@@ -10,7 +10,7 @@ use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The names of events.
-const NAMES: [&str; 4] = ["cpu", "off_cpu", "wall", "page_faults"];
+const NAMES: [&str; 6] = ["cpu", "off_cpu", "wall", "page_faults", "tracepoint", "counter"];
 /// The most looks a second that may be asked for.
 const MAX_RATE: u32 = 2_000;
 
@@ -26,6 +26,11 @@ pub enum Event {
     /// Where memory is touched for the first time, or is read from a disk. Type `page_faults:count`, or
     /// `page_faults_major:count`.
     PageFaults(PageFaults),
+    /// Where the kernel passes one of its tracepoints. The type is its name in `count`, or one of its
+    /// fields.
+    Tracepoint(Tracepoint),
+    /// Where something happens that the processor or the kernel counts. The type is its name in `count`.
+    Counter(Counter),
 }
 
 /// Options of `off_cpu` and `wall`.
@@ -75,6 +80,46 @@ pub struct PageFaults {
     pub required: bool,
 }
 
+/// Options of `tracepoint`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tracepoint {
+    /// Its name, as `sched:sched_process_exec`.
+    pub name: String,
+    /// Which of its events: an expression in its fields, as the kernel's tracing has it:
+    /// `common_pid != 1 && ret > 0`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub filter: Option<String>,
+    /// The field whose values are summed up; by default events are counted. Values below zero count as
+    /// none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+    /// The unit of that field; by default `count`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
+    /// A sample for so many events; by default for each.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub every: Option<u64>,
+    /// Whether it is an error that the host does not allow it.
+    #[serde(skip_serializing_if = "is_false")]
+    pub required: bool,
+}
+
+/// Options of `counter`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Counter {
+    /// Its name, as `perf list` has it: `cache-misses`, `LLC-load-misses`, `context-switches`, or `r1b0` for
+    /// a number of the processor's manual.
+    pub name: String,
+    /// A sample for so many; by default 100003 of what the processor counts, 61 of what the kernel does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub every: Option<u64>,
+    /// Whether it is an error that the host does not have it.
+    #[serde(skip_serializing_if = "is_false")]
+    pub required: bool,
+}
+
 /// Which page faults.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -115,12 +160,14 @@ impl Every {
 impl Event {
     /// Its name, as users write it.
     pub fn name(&self) -> &'static str {
-        let [cpu, off_cpu, wall, page_faults] = NAMES;
+        let [cpu, off_cpu, wall, page_faults, tracepoint, counter] = NAMES;
         match self {
             Self::Cpu => cpu,
             Self::OffCpu(_) => off_cpu,
             Self::Wall(_) => wall,
             Self::PageFaults(_) => page_faults,
+            Self::Tracepoint(_) => tracepoint,
+            Self::Counter(_) => counter,
         }
     }
 
@@ -131,6 +178,8 @@ impl Event {
             Self::OffCpu(OffCpu::default()),
             Self::Wall(OffCpu::default()),
             Self::PageFaults(PageFaults::default()),
+            Self::Tracepoint(Tracepoint::default()),
+            Self::Counter(Counter::default()),
         ];
         all.into_iter().find(|event| event.name() == name)
     }
@@ -141,6 +190,8 @@ impl Event {
             Self::Cpu => true,
             Self::OffCpu(options) | Self::Wall(options) => options.required,
             Self::PageFaults(options) => options.required,
+            Self::Tracepoint(options) => options.required,
+            Self::Counter(options) => options.required,
         }
     }
 
@@ -165,6 +216,15 @@ impl Event {
         serde_json::from_value(value).map_err(|error| error.to_string())
     }
 
+    /// What tells it from others: there may be several tracepoints and counters.
+    pub fn identity(&self) -> String {
+        match self {
+            Self::Tracepoint(options) => format!("{} {}", self.name(), options.name),
+            Self::Counter(options) => format!("{} {}", self.name(), options.name),
+            _ => self.name().to_owned(),
+        }
+    }
+
     /// What is wrong with its options.
     pub(super) fn validate(&self, at: usize, problems: &mut Problems) {
         match self {
@@ -175,6 +235,16 @@ impl Event {
                 let path = format!("events::{at}::{}::rate", self.name());
                 problems.push(&path, "must be between 1 and 2000 looks a second");
             }
+            Self::Tracepoint(Tracepoint { name, every, .. })
+            | Self::Counter(Counter { name, every, .. }) => {
+                let path = |option| format!("events::{at}::{}::{option}", self.name());
+                if name.is_empty() {
+                    problems.push(&path("name"), "is missing; name what is to be sampled");
+                }
+                if *every == Some(0) {
+                    problems.push(&path("every"), "must be at least 1");
+                }
+            }
             _ => {}
         }
     }
@@ -182,7 +252,7 @@ impl Event {
 
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+        f.write_str(&self.identity())
     }
 }
 
@@ -198,6 +268,8 @@ impl Serialize for Event {
                 map.serialize_entry(self.name(), options)?;
             }
             Self::PageFaults(options) => map.serialize_entry(self.name(), options)?,
+            Self::Tracepoint(options) => map.serialize_entry(self.name(), options)?,
+            Self::Counter(options) => map.serialize_entry(self.name(), options)?,
         }
         map.end()
     }
@@ -230,6 +302,8 @@ impl<'de> Deserialize<'de> for Event {
                     Some(Event::OffCpu(_)) => Event::OffCpu(map.next_value()?),
                     Some(Event::Wall(_)) => Event::Wall(map.next_value()?),
                     Some(Event::PageFaults(_)) => Event::PageFaults(map.next_value()?),
+                    Some(Event::Tracepoint(_)) => Event::Tracepoint(map.next_value()?),
+                    Some(Event::Counter(_)) => Event::Counter(map.next_value()?),
                 };
                 match map.next_key::<String>()? {
                     None => Ok(event),
@@ -274,6 +348,8 @@ enum EventOptions {
     OffCpu(OffCpu),
     Wall(OffCpu),
     PageFaults(PageFaults),
+    Tracepoint(Tracepoint),
+    Counter(Counter),
 }
 
 impl JsonSchema for Event {

@@ -102,19 +102,20 @@ impl Receiver for Perf {
         };
         let (producer, consumer) = HeapRb::new(MAX_MESSAGES).split();
         let (batches, mut finished) = mpsc::channel(MAX_BATCHES);
-        let available = |name, is_there: bool| {
+        let available = |name: &str, is_there: bool| {
             let gauge = services.metrics.labelled(super::EVENT_AVAILABLE, &id, &[("event", name)]);
             gauge.set(u64::from(is_there));
         };
         for event in &config.events {
-            available(event.name(), !session.chosen.missing.contains(&event.name()));
+            let identity = event.identity();
+            available(&identity, !session.chosen.missing.contains(&identity));
         }
         let aggregation = aggregate::Setup {
             messages: consumer,
             out: batches,
             modules: Arc::clone(&services.modules),
             types: SampleTypes::new(&session.chosen, config.frequency),
-            missing: session.chosen.missing.join(" "),
+            missing: session.chosen.missing.join(", "),
             timestamps: config.timestamps,
             service: config.service_name.clone(),
             contexts: config.process_context.then(|| {

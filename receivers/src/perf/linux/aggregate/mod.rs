@@ -54,7 +54,7 @@ pub(crate) struct Setup {
     pub(crate) out: mpsc::Sender<Finished>,
     pub(crate) modules: Arc<ModuleStore>,
     pub(crate) types: SampleTypes,
-    /// The names of events that the host does not allow, with blanks between them.
+    /// The events that the host does not allow, with commas between them.
     pub(crate) missing: String,
     /// The time of every sample is kept.
     pub(crate) timestamps: bool,

@@ -2,10 +2,10 @@
 
 use profpipe_profile::{Profile, Strings, ValueType};
 
-use crate::perf::Faults;
 use crate::perf::linux::events::attr::Kind;
 use crate::perf::linux::events::chosen::Chosen;
 use crate::perf::linux::handoff::EventIx;
+use crate::perf::{Event, Faults};
 
 /// What a sample type tells of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,8 +19,8 @@ pub(crate) enum Measure {
 /// A sample type.
 #[derive(Debug, Clone)]
 pub(crate) struct SampleType {
-    kind: &'static str,
-    unit: &'static str,
+    kind: String,
+    unit: String,
     pub(crate) measure: Measure,
     /// The events whose rows it has.
     pub(crate) events: Vec<EventIx>,
@@ -36,24 +36,34 @@ impl SampleTypes {
     /// Those of these events, where clocks have so many samples a second.
     pub(crate) fn new(chosen: &Chosen, frequency: u32) -> Self {
         let mut types = Vec::new();
-        let mut add = |kind, unit, measure, events, period| {
+        let mut add = |kind: &str, unit: &str, measure, events, period| {
+            let (kind, unit) = (kind.to_owned(), unit.to_owned());
             types.push(SampleType { kind, unit, measure, events, period });
         };
         let period = Some(1_000_000_000 / i64::from(frequency.max(1)));
         for (event, kind) in chosen.numbered() {
-            match kind {
-                Kind::Cpu => {
+            let asked = chosen.ring.get(event.at()).and_then(|it| it.event.as_ref());
+            match (kind, asked) {
+                (Kind::Cpu, _) => {
                     add("samples", "count", Measure::Samples, vec![event], period);
                     add("cpu", "nanoseconds", Measure::Weight, vec![event], period);
                 }
-                Kind::PageFaults { kind, .. } => {
+                (Kind::PageFaults { kind, .. }, _) => {
                     let name = match kind {
                         Faults::All => "page_faults",
                         Faults::Major => "page_faults_major",
                     };
                     add(name, "count", Measure::Weight, vec![event], None);
                 }
-                Kind::Nothing => {}
+                (_, Some(Event::Tracepoint(options))) => {
+                    let name = options.value.as_ref().unwrap_or(&options.name);
+                    let unit = options.unit.as_deref().unwrap_or("count");
+                    add(name, unit, Measure::Weight, vec![event], None);
+                }
+                (_, Some(Event::Counter(options))) => {
+                    add(&options.name, "count", Measure::Weight, vec![event], None);
+                }
+                _ => {}
             }
         }
         if chosen.off_cpu.is_some() {
@@ -68,9 +78,9 @@ impl SampleTypes {
     }
 
     /// The one that is shown first.
-    pub(super) fn default_type(&self) -> &'static str {
+    pub(super) fn default_type(&self) -> &str {
         let is_shown = |of: &&SampleType| of.measure == Measure::Weight;
-        self.0.iter().find(is_shown).map_or("cpu", |of| of.kind)
+        self.0.iter().find(is_shown).map_or("cpu", |of| &of.kind)
     }
 
     /// Each type, with a profile without samples that has what they share.
@@ -79,11 +89,13 @@ impl SampleTypes {
         strings: &mut Strings,
         shared: &Profile,
     ) -> Vec<(SampleType, Profile)> {
-        let mut value_type =
-            |kind, unit| ValueType { kind: strings.intern(kind), unit: strings.intern(unit) };
+        let mut value_type = |kind: &str, unit: &str| ValueType {
+            kind: strings.intern(kind),
+            unit: strings.intern(unit),
+        };
         let cpu_time = value_type("cpu", "nanoseconds");
         let profile = |of: &SampleType| {
-            let sample_type = value_type(of.kind, of.unit);
+            let sample_type = value_type(&of.kind, &of.unit);
             let (period_type, period) = match of.period {
                 Some(period) => (cpu_time, period),
                 None => (ValueType::default(), 0),

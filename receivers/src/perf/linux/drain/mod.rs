@@ -127,7 +127,7 @@ pub(super) fn run(setup: Setup) {
     let interval = interval.as_nanos() as u64;
     let mut drain = Drain {
         layouts: Layouts::new(
-            session.chosen.kinds.iter().map(|kind| kind.layout(&choices)).collect(),
+            session.chosen.numbered().map(|(_, kind)| kind.layout(&choices)).collect(),
         ),
         meters: window::meters(&session),
         counted: Vec::new(),
@@ -346,7 +346,7 @@ impl Drain {
             if let Some(governed) = &mut self.governed {
                 governed.count_other();
             }
-            return meter.weigh(sample.time);
+            return meter.weigh(sample.time, sample.value);
         }
         match &mut self.governed {
             Some(governed) => governed.weigh(sample),

@@ -4,12 +4,12 @@
 use ringbuf::traits::Producer;
 
 use super::{Drain, SWEEP_INTERVAL_NANOS, SWEEPS_PER_SEARCH};
-use crate::perf::Every;
 use crate::perf::linux::events::attr::Kind;
 use crate::perf::linux::events::every::EveryMeter;
 use crate::perf::linux::events::session::Session;
-use crate::perf::linux::handoff::{Message, Total};
+use crate::perf::linux::handoff::{EventIx, Message, Total};
 use crate::perf::linux::thread::now;
+use crate::perf::{Event, Every, PageFaults};
 
 /// The share of a budget that samples of events which are counted may take.
 const COUNTED_SHARE: f64 = 0.1;
@@ -22,13 +22,17 @@ pub(super) fn meters(session: &Session) -> Vec<EveryMeter> {
     if let Some(budget) = session.budget {
         most = most.min(COUNTED_SHARE * budget * 1e9 / COUNTED_SAMPLE_NANOS);
     }
-    let is_auto = session.chosen.page_faults.is_some_and(|it| it.every == Every::Auto);
-    let wanted = (is_auto && session.is_of_host()).then_some(most);
-    let counted = session.chosen.numbered().filter_map(|(event, kind)| match kind {
-        Kind::PageFaults { every, .. } => Some((event, every)),
-        Kind::Cpu | Kind::Nothing => None,
-    });
-    counted.map(|(event, every)| EveryMeter::new(event, every, wanted, now())).collect()
+    let is_auto = |event: EventIx| {
+        let asked = session.chosen.ring.get(event.at()).and_then(|it| it.event.as_ref());
+        matches!(asked, Some(Event::PageFaults(PageFaults { every: Every::Auto, .. })))
+            && session.is_of_host()
+    };
+    let meter = |(event, kind): (EventIx, Kind)| {
+        let every = kind.every()?;
+        let wanted = is_auto(event).then_some(most);
+        Some(EveryMeter::new(event, every, wanted, kind.value().is_some(), now()))
+    };
+    session.chosen.numbered().filter_map(meter).collect()
 }
 
 impl Drain {

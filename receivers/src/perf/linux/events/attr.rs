@@ -6,9 +6,10 @@
 
 use perf_event_open_sys::bindings as perf;
 
+use super::counters::CounterId;
 use super::sys::Attr;
 use crate::perf::linux::records::arch;
-use crate::perf::linux::records::record::Layout;
+use crate::perf::linux::records::record::{Layout, RawField};
 use crate::perf::{Faults, Unwind};
 
 /// What the fields of a sample are, in the order in which the kernel writes them: event, instruction
@@ -27,6 +28,10 @@ pub(crate) enum Kind {
     Cpu,
     /// Page faults, a sample for so many.
     PageFaults { kind: Faults, every: u64 },
+    /// Passing a tracepoint, a sample for so many; a field of it may be what is summed up.
+    Tracepoint { number: u64, every: u64, value: Option<RawField> },
+    /// What the processor or the kernel counts, a sample for so many.
+    Counter { id: CounterId, every: u64, precise: u8 },
     /// Nothing: the event is there for what it reports.
     Nothing,
 }
@@ -34,7 +39,25 @@ pub(crate) enum Kind {
 impl Kind {
     /// The layout of its samples.
     pub(crate) fn layout(self, choices: &Choices) -> Layout {
-        Layout { registers: choices.stack > 0, period: self == Self::Cpu }
+        Layout { registers: choices.stack > 0, period: self == Self::Cpu, raw: self.value() }
+    }
+
+    /// How many events a sample stands for; none of a clock.
+    pub(crate) fn every(self) -> Option<u64> {
+        match self {
+            Self::Cpu | Self::Nothing => None,
+            Self::PageFaults { every, .. }
+            | Self::Tracepoint { every, .. }
+            | Self::Counter { every, .. } => Some(every),
+        }
+    }
+
+    /// The field whose values are summed up.
+    pub(crate) fn value(self) -> Option<RawField> {
+        match self {
+            Self::Tracepoint { value, .. } => value,
+            _ => None,
+        }
     }
 }
 
@@ -99,6 +122,24 @@ impl Choices {
                 });
                 // With its period in the samples every single fault would make one.
                 attr.__bindgen_anon_1.sample_period = every.max(1);
+            }
+            Kind::Tracepoint { number, every, value } => {
+                attr.type_ = perf::PERF_TYPE_TRACEPOINT;
+                attr.config = number;
+                attr.__bindgen_anon_1.sample_period = every.max(1);
+                if value.is_some() {
+                    attr.sample_type |= u64::from(perf::PERF_SAMPLE_RAW);
+                }
+            }
+            Kind::Counter { id, every, precise } => {
+                attr.type_ = id.kind;
+                attr.config = id.config;
+                attr.__bindgen_anon_1.sample_period = every.max(1);
+                attr.set_precise_ip(precise.into());
+                // There may be more events than counters, which then take turns.
+                attr.read_format = u64::from(
+                    perf::PERF_FORMAT_TOTAL_TIME_ENABLED | perf::PERF_FORMAT_TOTAL_TIME_RUNNING,
+                );
             }
             Kind::Nothing => {
                 attr.type_ = perf::PERF_TYPE_SOFTWARE;

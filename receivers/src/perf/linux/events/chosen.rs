@@ -1,98 +1,146 @@
 //! Which events a receiver has: what its configuration asks for and the host allows.
 
+use std::ffi::CString;
+use std::io;
+use std::os::fd::AsFd;
+
 use profpipe_engine::component::Error;
 
 use super::attr::{Choices, Kind};
-use super::session::{is_denied, unusable};
+use super::session::is_denied;
 use super::target::Target;
+use super::{counters, sys, tracefs};
 use crate::perf::linux::handoff::EventIx;
 use crate::perf::linux::looks::rights::Limit;
-use crate::perf::{Event, Every, OffCpu, PageFaults};
+use crate::perf::{Event, Every, OffCpu, PageFaults, Tracepoint};
 
 /// A sample for so many faults where nothing else is said: of chosen processes for good, of the whole
 /// host until it is known how many there are.
 pub(crate) const FIRST_EVERY: u64 = 61;
 
-/// The events of a receiver.
+/// The same of what the kernel and the processor count.
+const OF_KERNEL: u64 = 61;
+const OF_PROCESSOR: u64 = 100_003;
+/// How exactly the processor may say where it counted, the best first.
+const PRECISIONS: [u8; 4] = [3, 2, 1, 0];
+
+/// An event that writes into rings.
 #[derive(Debug, Clone)]
+pub(crate) struct RingEvent {
+    pub(crate) kind: Kind,
+    /// What was asked for; none of one that nobody has asked for.
+    pub(crate) event: Option<Event>,
+}
+
+/// The events of a receiver.
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Chosen {
     /// Those that write into rings, in the order of their numbers; at least one.
-    pub(crate) kinds: Vec<Kind>,
+    pub(crate) ring: Vec<RingEvent>,
     /// What looks at threads that wait, if that is wanted; its number is the next.
     pub(crate) off_cpu: Option<OffCpu>,
     /// The sum of both is wanted, too.
     pub(crate) wall: bool,
-    /// What `page_faults` was told.
-    pub(crate) page_faults: Option<PageFaults>,
-    /// The names of those that the host does not allow.
-    pub(crate) missing: Vec<&'static str>,
+    /// Those that the host does not allow.
+    pub(crate) missing: Vec<String>,
 }
 
 impl Chosen {
-    /// What a configuration asks for.
-    pub(crate) fn new(events: &[Event]) -> Self {
-        let mut chosen = Self {
-            kinds: Vec::new(),
-            off_cpu: None,
-            wall: false,
-            page_faults: None,
-            missing: Vec::new(),
-        };
-        let mut cpu = false;
+    /// What a configuration asks for, as far as this host knows it; what it does not know is said.
+    pub(crate) fn new(events: &[Event], remarks: &mut Vec<String>) -> Result<Self, Error> {
+        let mut chosen = Self::default();
+        let has_cpu = events.iter().any(|it| matches!(it, Event::Cpu | Event::Wall(_)));
+        if has_cpu {
+            // The first: what keeps a budget goes by it.
+            chosen.ring.push(RingEvent { kind: Kind::Cpu, event: Some(Event::Cpu) });
+        }
         for event in events {
-            match event {
-                Event::Cpu => cpu = true,
+            let kind = match event {
+                Event::Cpu => continue,
                 Event::OffCpu(options) => {
                     chosen.off_cpu.get_or_insert(*options);
+                    continue;
                 }
                 Event::Wall(options) => {
-                    cpu = true;
-                    chosen.off_cpu = Some(*options);
-                    chosen.wall = true;
+                    (chosen.off_cpu, chosen.wall) = (Some(*options), true);
+                    continue;
                 }
-                Event::PageFaults(options) => chosen.page_faults = Some(*options),
+                Event::PageFaults(PageFaults { kind, every, .. }) => {
+                    let every = match every {
+                        Every::Auto => FIRST_EVERY,
+                        Every::Count(every) => *every,
+                    };
+                    Ok(Kind::PageFaults { kind: *kind, every })
+                }
+                Event::Tracepoint(options) => {
+                    tracefs::find(&options.name, options.value.as_deref()).map(|found| {
+                        let every = options.every.unwrap_or(1);
+                        Kind::Tracepoint { number: found.number, every, value: found.value }
+                    })
+                }
+                Event::Counter(options) => match counters::find(&options.name) {
+                    Some(id) => {
+                        let usual = if id.is_of_kernel() { OF_KERNEL } else { OF_PROCESSOR };
+                        let every = options.every.unwrap_or(usual);
+                        Ok(Kind::Counter { id, every, precise: 0 })
+                    }
+                    None => Err(format!(
+                        "`{}` is not a counter; `perf list` names them, and r1b0 stands for a number of \
+                         the processor's manual",
+                        options.name
+                    )),
+                },
+            };
+            match kind {
+                Ok(kind) => chosen.ring.push(RingEvent { kind, event: Some(event.clone()) }),
+                Err(why) => chosen.leave_out(event, &why, remarks)?,
             }
         }
-        if cpu {
-            chosen.kinds.push(Kind::Cpu);
-        }
-        if let Some(PageFaults { kind, every, .. }) = chosen.page_faults {
-            let every = match every {
-                Every::Auto => FIRST_EVERY,
-                Every::Count(every) => every,
-            };
-            chosen.kinds.push(Kind::PageFaults { kind, every });
-        }
         chosen.fill();
-        chosen
+        Ok(chosen)
     }
 
     /// Something has to report mappings and forks.
     fn fill(&mut self) {
-        if self.kinds.is_empty() {
-            self.kinds.push(Kind::Nothing);
+        if self.ring.is_empty() {
+            self.ring.push(RingEvent { kind: Kind::Nothing, event: None });
         }
+    }
+
+    /// An event cannot be had.
+    fn leave_out(
+        &mut self,
+        event: &Event,
+        why: &str,
+        remarks: &mut Vec<String>,
+    ) -> Result<(), Error> {
+        if event.is_required() {
+            return Err(Error::new(format!("`{event}` cannot be had here: {why}")));
+        }
+        remarks.push(format!("`{event}` cannot be had here and is left out: {why}"));
+        self.missing.push(event.identity());
+        Ok(())
     }
 
     /// Whether there are only looks, which need no event: an event of a thread makes each of its switches
     /// slower, even one that counts nothing.
     pub(crate) fn is_without_events(&self) -> bool {
-        self.kinds == [Kind::Nothing]
+        matches!(self.ring.as_slice(), [RingEvent { kind: Kind::Nothing, .. }])
     }
 
     /// Whether time on CPUs is sampled.
     pub(crate) fn has_cpu(&self) -> bool {
-        self.kinds.first() == Some(&Kind::Cpu)
+        self.ring.first().is_some_and(|first| first.kind == Kind::Cpu)
     }
 
     /// The number of what looks at waiting threads.
     pub(crate) fn off_cpu_number(&self) -> EventIx {
-        EventIx(self.kinds.len() as u8)
+        EventIx(self.ring.len() as u8)
     }
 
     /// The events with their numbers.
     pub(crate) fn numbered(&self) -> impl Iterator<Item = (EventIx, Kind)> + use<'_> {
-        self.kinds.iter().enumerate().map(|(at, kind)| (EventIx(at as u8), *kind))
+        self.ring.iter().enumerate().map(|(at, it)| (EventIx(at as u8), it.kind))
     }
 
     /// Leaves out looks at threads of a scope where the host does not allow them; says so.
@@ -102,21 +150,18 @@ impl Chosen {
         remarks: &mut Vec<String>,
     ) -> Result<(), Error> {
         let Some(options) = self.off_cpu else { return Ok(()) };
-        let name =
-            if self.wall { Event::Wall(options).name() } else { Event::OffCpu(options).name() };
+        let event = if self.wall { Event::Wall(options) } else { Event::OffCpu(options) };
         match limit {
-            None => {}
-            Some(Limit::Less(what)) => remarks.push(format!("`{name}`: {what}")),
-            Some(Limit::Nothing(why)) if options.required => {
-                return Err(Error::new(format!("`{name}` cannot be had here: {why}")));
+            None => Ok(()),
+            Some(Limit::Less(what)) => {
+                remarks.push(format!("`{event}`: {what}"));
+                Ok(())
             }
             Some(Limit::Nothing(why)) => {
-                remarks.push(format!("`{name}` cannot be had here and is left out: {why}"));
-                self.missing.push(name);
                 (self.off_cpu, self.wall) = (None, false);
+                self.leave_out(&event, &why, remarks)
             }
         }
-        Ok(())
     }
 
     /// Leaves out what cannot be opened on a process and CPU although the clock can; says so.
@@ -127,24 +172,61 @@ impl Chosen {
         cpu: i32,
         remarks: &mut Vec<String>,
     ) -> Result<(), Error> {
-        let Some(options) = self.page_faults else { return Ok(()) };
-        let is_faults = |kind: &Kind| matches!(kind, Kind::PageFaults { .. });
-        let Some(kind) = self.kinds.iter().copied().find(is_faults) else { return Ok(()) };
-        let Err(error) = target.open(&choices.sampling(kind, false), cpu) else {
-            return Ok(());
-        };
-        if options.required {
-            return Err(unusable(&error));
+        for mut one in std::mem::take(&mut self.ring) {
+            let Some(event) = &one.event else { continue };
+            let open = |kind| target.open(&choices.sampling(kind, false), cpu).map(drop);
+            let opened = match one.kind {
+                // That has been tried.
+                Kind::Cpu => Ok(()),
+                Kind::Counter { id, every, .. } if !id.is_of_kernel() => {
+                    let kinds = PRECISIONS.map(|precise| Kind::Counter { id, every, precise });
+                    let found = kinds.into_iter().find(|kind| open(*kind).is_ok());
+                    one.kind = found.unwrap_or(one.kind);
+                    open(one.kind)
+                }
+                kind => open(kind),
+            };
+            let opened = opened.map_err(|error| explain(&error));
+            let opened = opened.and_then(|()| match event {
+                Event::Tracepoint(Tracepoint { filter: Some(filter), .. }) => {
+                    let filtered =
+                        target.open(&choices.sampling(one.kind, false), cpu).and_then(|it| {
+                            sys::set_filter(it.as_fd(), &CString::new(filter.as_str())?)
+                        });
+                    filtered.map_err(|_| {
+                        format!("the kernel does not understand the filter `{filter}`")
+                    })
+                }
+                _ => Ok(()),
+            });
+            match opened {
+                Ok(()) => self.ring.push(one),
+                Err(error) => {
+                    let event = event.clone();
+                    self.leave_out(&event, &error, remarks)?;
+                }
+            }
         }
-        let grant = match is_denied(&error) {
-            true => "; grant it with `sudo sysctl kernel.perf_event_paranoid=1`",
-            false => "",
-        };
-        let name = Event::PageFaults(options).name();
-        remarks.push(format!("`{name}` cannot be sampled here ({error}) and is left out{grant}"));
-        self.missing.push(name);
-        self.kinds.retain(|kind| !is_faults(kind));
         self.fill();
         Ok(())
+    }
+}
+
+/// Why an event cannot be opened, and what grants it.
+fn explain(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(libc::ENOENT | libc::EOPNOTSUPP | libc::ENODEV) => {
+            "this machine does not have it (in most virtual machines the processor counts nothing)"
+                .into()
+        }
+        Some(libc::EBUSY) => {
+            "all counters of the processor are in use: by another profiler, or by the NMI watchdog \
+             (`sudo sysctl kernel.nmi_watchdog=0`)"
+                .into()
+        }
+        _ if is_denied(error) => {
+            format!("not permitted ({error}); run as root or with CAP_PERFMON")
+        }
+        _ => error.to_string(),
     }
 }

@@ -23,6 +23,11 @@ const MOMENT: u64 = 50_000_000;
 #[derive(Debug, Clone)]
 pub(crate) struct EveryMeter {
     pub(crate) event: EventIx,
+    /// A field of the events is summed up, and not how many they are.
+    has_value: bool,
+    /// The events that the samples of this window stand for, and the sum of their fields.
+    weighed: u64,
+    summed: u64,
     every: u64,
     /// The number before, and until when it was in force.
     past: (u64, u64),
@@ -41,9 +46,18 @@ pub(crate) struct EveryMeter {
 impl EveryMeter {
     /// One that begins now with a number; with as many samples a second as are wanted, if it is to
     /// follow how many events there are.
-    pub(crate) fn new(event: EventIx, every: u64, wanted: Option<f64>, now: u64) -> Self {
+    pub(crate) fn new(
+        event: EventIx,
+        every: u64,
+        wanted: Option<f64>,
+        has_value: bool,
+        now: u64,
+    ) -> Self {
         Self {
             event,
+            has_value,
+            weighed: 0,
+            summed: 0,
             every,
             past: (every, 0),
             wanted,
@@ -55,11 +69,15 @@ impl EveryMeter {
         }
     }
 
-    /// What a sample of this time stands for.
-    pub(crate) fn weigh(&mut self, time: u64) -> u64 {
+    /// What a sample of this time stands for, with the value of its field if it has one.
+    pub(crate) fn weigh(&mut self, time: u64, value: Option<u64>) -> u64 {
         self.samples += 1;
         let (past, until) = self.past;
-        if time < until { past } else { self.every }
+        let every = if time < until { past } else { self.every };
+        let weight = every.saturating_mul(value.unwrap_or(1));
+        self.weighed = self.weighed.saturating_add(every);
+        self.summed = self.summed.saturating_add(weight);
+        weight
     }
 
     /// A round has ended: the number from now on, if there were far too many samples.
@@ -77,18 +95,29 @@ impl EveryMeter {
         Some(self.change((self.every as f64 * rate / wanted) as u64, now))
     }
 
-    /// A window has ended, until when so many events were counted in all: how many they were in it.
+    /// A window has ended, until when so many events were counted in all: how many they were in it, or what
+    /// their fields add up to: as far as samples say, and as much more as there were more events.
     pub(crate) fn end_window(&mut self, counted: u64, now: u64) -> u64 {
         let new = counted.saturating_sub(self.counted);
         self.counted = counted;
+        let (weighed, summed) =
+            (std::mem::take(&mut self.weighed), std::mem::take(&mut self.summed));
+        let total = match self.has_value {
+            true if weighed == 0 => 0,
+            true => {
+                let all = u128::from(summed) * u128::from(new) / u128::from(weighed);
+                u64::try_from(all).unwrap_or(u64::MAX)
+            }
+            false => new,
+        };
         let passed = now.saturating_sub(std::mem::replace(&mut self.window, now)).max(1);
-        let Some(wanted) = self.wanted else { return new };
+        let Some(wanted) = self.wanted else { return total };
         let rate = new as f64 / (passed as f64 / 1e9);
         let jitter = 1.0 + JITTER * (2.0 * uniform(now) - 1.0);
         // A calm window after a busy one may be followed by another busy one.
         let next = (rate / wanted).max(self.every as f64 / 16.0) * jitter;
         self.next = Some(next as u64);
-        new
+        total
     }
 
     /// The number from now on, if the end of a window has changed it.
@@ -135,19 +164,19 @@ mod tests {
     /// once.
     #[test]
     fn follows_how_many_there_are() {
-        let mut meter = EveryMeter::new(EventIx(1), 61, Some(100.0), 0);
+        let mut meter = EveryMeter::new(EventIx(1), 61, Some(100.0), false, 0);
         assert_eq!(meter.end_window(100_000, 10 * SECOND), 100_000);
         let first = meter.take_next(10 * SECOND).unwrap();
         assert_eq!((prime_from(first), meter.take_next(10 * SECOND)), (first, None));
         // 10,000 a second: a sample for a hundred.
         assert!((89..=113).contains(&first), "{first}");
         for at in 0..100 {
-            assert_eq!(meter.weigh(11 * SECOND + at), first);
+            assert_eq!(meter.weigh(11 * SECOND + at, None), first);
         }
-        assert_eq!(meter.weigh(9 * SECOND), 61, "it was taken before the change");
+        assert_eq!(meter.weigh(9 * SECOND, None), 61, "it was taken before the change");
         assert_eq!(meter.end_round(11 * SECOND), None);
         for at in 0..1000 {
-            meter.weigh(11 * SECOND + at);
+            meter.weigh(11 * SECOND + at, None);
         }
         let raised = meter.end_round(11 * SECOND + MOMENT).unwrap();
         assert!(raised > 100 * first, "{raised}");
@@ -156,12 +185,25 @@ mod tests {
         assert!(next < raised / 10, "{next}");
     }
 
+    /// Scenario: a field is summed up, of one in ten events, and half of the samples are lost.
+    /// Guarantees: the sum is that of all events, as far as those say that were seen; without samples it is
+    /// nothing.
+    #[test]
+    fn fields_are_summed_up() {
+        let mut meter = EveryMeter::new(EventIx(1), 10, None, true, 0);
+        for value in [100, 300] {
+            assert_eq!(meter.weigh(1, Some(value)), 10 * value);
+        }
+        assert_eq!(meter.end_window(40, SECOND), 8_000);
+        assert_eq!(meter.end_window(90, 2 * SECOND), 0);
+    }
+
     /// Scenario: a number that is given, whatever happens.
     /// Guarantees: it stays.
     #[test]
     fn a_given_number_stays() {
-        let mut meter = EveryMeter::new(EventIx(1), 10, None, 0);
-        (0..100_000).for_each(|at| assert_eq!(meter.weigh(at), 10));
+        let mut meter = EveryMeter::new(EventIx(1), 10, None, false, 0);
+        (0..100_000).for_each(|at| assert_eq!(meter.weigh(at, None), 10));
         assert_eq!(meter.end_round(SECOND), None);
         assert_eq!(meter.end_window(7, 10 * SECOND), 7);
         assert_eq!(meter.take_next(10 * SECOND), None);

@@ -25,10 +25,10 @@ use super::rings::Rings;
 use super::sys;
 use super::target::Target;
 use super::tasks::{online_cpus, threads_of, tree_of};
-use crate::perf::Config;
 use crate::perf::linux::handoff::EventIx;
 use crate::perf::linux::processes::namespace::View;
 use crate::perf::linux::records::ring::Ring;
+use crate::perf::{Config, Event, Tracepoint};
 
 /// The bytes of one of its records, about.
 pub(crate) const REPORT: usize = 120;
@@ -112,7 +112,7 @@ impl Session {
         if !matches!(target, Target::Tree(_)) {
             remarks.extend(view.limit().map(str::to_owned));
         }
-        let mut chosen = Chosen::new(&config.events);
+        let mut chosen = Chosen::new(&config.events, &mut remarks)?;
         let wanted = Choices {
             clock: Clock::Cycles,
             frequency: config.frequency,
@@ -258,13 +258,14 @@ impl Session {
                 let sampler = self.target.open(&attr, *cpu).map_err(|error| unusable(&error))?;
                 sys::set_output(sampler.as_fd(), owner.as_fd())
                     .map_err(|error| unusable(&error))?;
+                self.set_filter(event, &sampler).map_err(|error| unusable(&error))?;
                 let number = sys::number(sampler.as_fd()).map_err(|error| unusable(&error))?;
                 self.opened.push((number, event));
                 descriptors.push(sampler);
             }
             match kind {
                 Kind::Cpu => self.samplers = descriptors,
-                Kind::PageFaults { .. } | Kind::Nothing => {
+                _ => {
                     self.others.push(HostEvents { event, descriptors });
                 }
             }
@@ -328,7 +329,7 @@ impl Session {
         if self.covered.contains(&tid) {
             return Ok(());
         }
-        let needed = self.cpus.len() * self.chosen.kinds.len();
+        let needed = self.cpus.len() * self.chosen.ring.len();
         if self.threads.len() >= MAX_THREADS || !self.descriptors.take(needed) {
             self.unattached += 1;
             return Err(io::Error::from_raw_os_error(libc::EMFILE));
@@ -350,13 +351,14 @@ impl Session {
     }
 
     fn open_thread(&mut self, tid: u32) -> io::Result<ThreadEvents> {
-        let mut descriptors = Vec::with_capacity(self.cpus.len() * self.chosen.kinds.len());
+        let mut descriptors = Vec::with_capacity(self.cpus.len() * self.chosen.ring.len());
         let mut numbers = Vec::new();
         for (event, kind) in self.chosen.numbered() {
             let attr = self.choices.sampling(kind, event == EventIx::FIRST);
             for (cpu, owner) in self.cpus.iter().zip(&self.owners) {
                 let sampler = sys::open_event(&attr, tid.cast_signed(), *cpu)?;
                 sys::set_output(sampler.as_fd(), owner.as_fd())?;
+                self.set_filter(event, &sampler)?;
                 if event != EventIx::FIRST {
                     let number = sys::number(sampler.as_fd())?;
                     self.opened.push((number, event));
@@ -369,6 +371,17 @@ impl Session {
             sys::enable(event.as_fd())?;
         }
         Ok(ThreadEvents { descriptors, numbers })
+    }
+
+    /// Lets a tracepoint that was just opened be passed only by what is meant.
+    fn set_filter(&self, event: EventIx, descriptor: &OwnedFd) -> io::Result<()> {
+        let Some(Event::Tracepoint(Tracepoint { filter: Some(filter), .. })) =
+            self.chosen.ring.get(event.at()).and_then(|it| it.event.as_ref())
+        else {
+            return Ok(());
+        };
+        let filter = std::ffi::CString::new(filter.as_str())?;
+        sys::set_filter(descriptor.as_fd(), &filter)
     }
 
     /// Whether threads have no events: nothing reports what they map, begin and end.

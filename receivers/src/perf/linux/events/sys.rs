@@ -73,12 +73,26 @@ pub(crate) fn number(event: BorrowedFd<'_>) -> io::Result<u64> {
     Ok(number)
 }
 
-/// How often an event has happened since it was opened.
+/// Which events of a tracepoint are meant.
+pub(crate) fn set_filter(event: BorrowedFd<'_>, filter: &std::ffi::CStr) -> io::Result<()> {
+    // SAFETY: the request reads a text that ends with a zero, which outlives the call.
+    done(unsafe { sys::ioctls::SET_FILTER(event.as_raw_fd(), filter.as_ptr().cast_mut().cast()) })
+}
+
+/// How often an event has happened since it was opened; where it had to take turns with others, about.
 pub(crate) fn count(event: BorrowedFd<'_>) -> Option<u64> {
-    let mut values = [0; 16];
-    // Behind it, where it was asked for, is how many samples were lost.
-    let read = rustix::io::read(event, &mut values).ok()?;
-    values.get(..read)?.first_chunk().map(|bytes| u64::from_ne_bytes(*bytes))
+    let mut bytes = [0; 24];
+    let read = rustix::io::read(event, &mut bytes).ok()?;
+    let values = bytes.get(..read)?.as_chunks::<8>().0;
+    let mut values = values.iter().map(|bytes| u64::from_ne_bytes(*bytes));
+    let count = values.next()?;
+    // Two more are for how long it was there and counted; one more, how many samples were lost.
+    match (values.next(), values.next()) {
+        (Some(there), Some(counted)) if counted > 0 && counted < there => {
+            u64::try_from(u128::from(count) * u128::from(there) / u128::from(counted)).ok()
+        }
+        _ => Some(count),
+    }
 }
 
 /// Sends the records of `event` into the ring of `target`.

@@ -18,6 +18,31 @@ pub(crate) struct Layout {
     pub(crate) period: bool,
     /// User registers and a copy of the user stack.
     pub(crate) registers: bool,
+    /// What the event says of itself, of which this field is wanted.
+    pub(crate) raw: Option<RawField>,
+}
+
+/// The place of a number in what an event says of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RawField {
+    pub(crate) offset: u16,
+    /// 1, 2, 4 or 8 bytes.
+    pub(crate) size: u8,
+    pub(crate) signed: bool,
+}
+
+impl RawField {
+    /// The number; none if it is not there, 0 if it is below zero.
+    fn read(self, raw: &[u8]) -> Option<u64> {
+        let (at, size) = (usize::from(self.offset), usize::from(self.size));
+        let bytes = raw.get(at..at.checked_add(size)?)?;
+        let mut wide = [0; 8];
+        let place = if cfg!(target_endian = "little") { 0..size } else { 8 - size..8 };
+        wide.get_mut(place)?.copy_from_slice(bytes);
+        let number = u64::from_ne_bytes(wide);
+        let sign = 1_u64 << (8 * u32::from(self.size) - 1);
+        Some(if self.signed && number & sign != 0 { 0 } else { number })
+    }
 }
 
 /// The events that write into rings, and which of them has which number of the kernel's.
@@ -95,6 +120,8 @@ pub(crate) struct Sample<'a> {
     pub(crate) instruction: u64,
     /// The number of events since the sample before; 0 if the record does not say.
     pub(crate) period: u64,
+    /// The field of the event that was asked for.
+    pub(crate) value: Option<u64>,
     chain: &'a [u8],
     /// The user registers that are known, if the thread has a user half and it is a 64-bit one.
     pub(crate) registers: Option<RegisterSet>,
@@ -146,6 +173,7 @@ impl<'a> Sample<'a> {
         cpu: 0,
         instruction: 0,
         period: 0,
+        value: None,
         chain: &[],
         registers: None,
         stack: &[],
@@ -259,6 +287,11 @@ fn sample<'a>(mut fields: Fields<'a>, layouts: &Layouts) -> Option<Sample<'a>> {
     let chain = fields.bytes(length)?;
     let mut sample =
         Sample { event, pid, tid, time, cpu, instruction, period, chain, ..Sample::EMPTY };
+    if let Some(field) = layout.raw {
+        // Its length is such that what follows is aligned.
+        let length = usize::try_from(fields.u32()?).ok()?;
+        sample.value = Some(field.read(fields.bytes(length)?)?);
+    }
     if !layout.registers {
         return Some(sample);
     }

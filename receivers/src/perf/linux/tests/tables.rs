@@ -299,7 +299,7 @@ fn counted(process: u32, tid: u32, stack: u32, time: u64) -> Message {
 
 /// The types of time on CPUs.
 fn types() -> SampleTypes {
-    SampleTypes::new(&Chosen::new(&[Event::Cpu]), 99)
+    SampleTypes::new(&Chosen::new(&[Event::Cpu], &mut Vec::new()).unwrap(), 99)
 }
 
 fn sample(process: u32, stack: u32) -> Message {
