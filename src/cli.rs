@@ -33,6 +33,8 @@ pub(crate) enum Command {
     Top(Top),
     /// Draw a profile as a flame graph
     Flamegraph(Flamegraph),
+    /// Print the source lines of functions with what they cost
+    List(List),
     /// Convert a profile from one format to another
     Convert(Convert),
     /// Give the frames of a recorded profile their names, from binaries that are here or on a server
@@ -188,6 +190,31 @@ pub(crate) struct Flamegraph {
     pub(crate) choice: TypeChoice,
     #[command(flatten)]
     pub(crate) waiting: WaitChoice,
+}
+
+/// Arguments of `list`.
+#[derive(Debug, Args)]
+pub(crate) struct List {
+    /// The functions: a regular expression that their names match in some part
+    pub(crate) function: String,
+    /// The profile, of any format; - for standard input; several are read as one
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Where to look for source files that the profile names by a relative path, or by one that is not
+    /// here: also in the directories above. By default the current directory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) source: Vec<PathBuf>,
+    /// What to take away from the beginning of paths before they are looked for
+    #[arg(long, value_name = "PREFIX")]
+    pub(crate) trim: Vec<String>,
+    /// A server to ask for sources that are not here, by build id
+    #[arg(long, value_name = "URL")]
+    pub(crate) debuginfod: Vec<String>,
+    /// Print the instructions too, from the binaries that are here
+    #[arg(long)]
+    pub(crate) asm: bool,
+    #[command(flatten)]
+    pub(crate) choice: TypeChoice,
 }
 
 /// Arguments of `convert`.

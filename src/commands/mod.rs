@@ -13,6 +13,7 @@ mod convert;
 mod doctor;
 mod flamegraph;
 mod graph;
+mod list;
 mod queue;
 mod record;
 mod run;
@@ -33,6 +34,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Record(arguments) => record::run(arguments),
         Command::Top(arguments) => top::run(arguments),
         Command::Flamegraph(arguments) => flamegraph::run(arguments),
+        Command::List(arguments) => list::run(&arguments),
         Command::Convert(arguments) => convert::run(arguments),
         Command::Symbolize(arguments) => symbolize::run(arguments),
         Command::Queue(arguments) => queue::run(arguments),

@@ -10,6 +10,7 @@
 mod absolute;
 mod choice;
 mod frames;
+mod listing;
 mod only;
 mod prune;
 mod stacks;
@@ -22,6 +23,7 @@ mod weights;
 mod tests;
 
 pub use choice::{Choice, ChosenProfile, LeftOut, sample_types};
+pub use listing::{InstructionCost, Listing, PlaceCost, Routine, list};
 pub use only::{retain_samples_with, weights_by_attribute};
 pub use stacks::{CollapsedStacks, collapse, collapse_all, collapse_by_process};
 pub use top::{Column, FunctionCost, StackCounts, Top, top};
