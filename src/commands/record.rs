@@ -95,6 +95,13 @@ impl Recording {
                 events.push(for_a_recording(event));
             }
         }
+        let has_time = |it: &perf::Event| matches!(it, perf::Event::Cpu | perf::Event::Wall(_));
+        if events.iter().any(|it| matches!(it, perf::Event::Calls(_)))
+            && !events.iter().any(has_time)
+        {
+            // How long a call takes is what people count calls for.
+            events.push(for_a_recording(perf::Event::Wall(perf::OffCpu::default())));
+        }
         let duration = arguments.duration.map(|seconds| {
             Duration::try_from_secs_f64(seconds)
                 .ok()
@@ -122,6 +129,11 @@ fn for_a_recording(event: perf::Event) -> perf::Event {
     match event {
         perf::Event::OffCpu(options) => perf::Event::OffCpu(more(options)),
         perf::Event::Wall(options) => perf::Event::Wall(more(options)),
+        // Who asks for it now wants it, whatever it takes.
+        perf::Event::Calls(options) => perf::Event::Calls(perf::Calls {
+            max_hits: options.max_hits.or(Some(u64::MAX)),
+            ..options
+        }),
         event => event,
     }
 }

@@ -348,6 +348,96 @@ fn counters_count() {
     assert!(!output.status.success() && said.contains("cannot be had here"), "{said}");
 }
 
+/// Scenario: a program with threads and a child counts its calls of three functions, and so does profpipe;
+/// then the same of an optimised Go program whose stacks grow; then functions that there are not.
+/// Guarantees: all counts are equal, and the programs end as they do without; the summary tells the time of a
+/// call; stacks reach their root; what there is not is said.
+#[test]
+fn calls_are_counted() {
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path();
+    let Some(binary) = program(home, "calls.c", &["-O1"]) else { return };
+    let binary = binary.to_str().unwrap();
+    let functions = ["parse", "recurse", "pointed"];
+    let events: Vec<String> =
+        functions.iter().map(|function| format!("calls={binary}:{function}")).collect();
+    let mut arguments = vec!["record"];
+    events.iter().for_each(|event| arguments.extend(["-e", event]));
+    arguments.extend(["-o", "c.otlp", "--", binary, "3000", "truth"]);
+    let recorded = profpipe(home, &arguments);
+    let said = String::from_utf8_lossy(&recorded.stderr).into_owned();
+    if said.contains("not permitted") || said.contains("no probes of programs") {
+        profpipe_testing::skip!("probes of programs are not permitted");
+    }
+    let truth = truth(home);
+    let found = stacks(home, "c.otlp", "calls");
+    for function in functions {
+        // Of recursion the leaf is meant.
+        let is_of = |frames: &[String]| frames.last().is_some_and(|leaf| leaf == function);
+        let counted: f64 =
+            found.iter().filter(|(frames, _)| is_of(frames)).map(|(_, weight)| weight).sum();
+        assert_eq!(counted, truth[function], "{function}: {said}");
+        assert!(said.contains(&format!("calls of {function}: ")), "{said}");
+    }
+    assert!(weight_of(&found, "work") >= 0.99 * all(&found), "{said}");
+    let output = Command::new(env!("CARGO_BIN_EXE_profpipe"))
+        .current_dir(home)
+        .args(["record", "-e", &format!("calls={binary}:nothing"), "-o", "x.otlp", "--", "true"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("no function `nothing`"), "{said}");
+
+    std::fs::write(home.join("grow.go"), GO).unwrap();
+    let built = Command::new("go")
+        .current_dir(home)
+        .env("GO111MODULE", "off")
+        .args(["build", "-o", "grow", "grow.go"])
+        .output();
+    let Ok(built) = built else {
+        profpipe_testing::skip!("there is no Go");
+    };
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    let go = home.join("grow");
+    let event = format!("calls={}:main.grow", go.display());
+    let output =
+        profpipe(home, &["record", "-e", &event, "-o", "g.otlp", "--", go.to_str().unwrap()]);
+    let counted: f64 = String::from_utf8_lossy(&output.stdout).trim().parse().unwrap();
+    assert_eq!(all(&stacks(home, "g.otlp", "calls")), counted);
+}
+
+/// Counts its calls of a function that needs more and more stack, in goroutines that begin with little.
+const GO: &str = r#"package main
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+)
+
+var calls int64
+
+//go:noinline
+func grow(n int) int {
+	var room [64]int
+	atomic.AddInt64(&calls, 1)
+	if n == 0 {
+		return room[n%64]
+	}
+	return grow(n-1) + room[(n+1)%64]
+}
+
+func main() {
+	var group sync.WaitGroup
+	for i := 0; i < 200; i++ {
+		group.Add(1)
+		go func() { defer group.Done(); grow(300) }()
+	}
+	group.Wait()
+	fmt.Println(calls)
+}
+"#;
+
 /// Scenario: events with options that are wrong, on the command line and in a configuration.
 /// Guarantees: one line that says what and where; nothing is started.
 #[test]
@@ -357,7 +447,7 @@ fn mistakes_are_said() {
     for (event, expected) in [
         (
             "nonsense",
-            "expected one of `cpu`, `off_cpu`, `wall`, `page_faults`, `tracepoint`, `counter`",
+            "expected one of `cpu`, `off_cpu`, `wall`, `page_faults`, `calls`, `tracepoint`, `counter`",
         ),
         ("off_cpu:rat=3", "unknown field `rat`"),
         ("off_cpu:rate", "`rate` is not an option; write key=value"),

@@ -10,7 +10,10 @@ use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The names of events.
-const NAMES: [&str; 6] = ["cpu", "off_cpu", "wall", "page_faults", "tracepoint", "counter"];
+const NAMES: [&str; 7] =
+    ["cpu", "off_cpu", "wall", "page_faults", "calls", "tracepoint", "counter"];
+/// The most functions whose calls are counted: to end that takes the kernel a moment for each.
+const MAX_FUNCTIONS: usize = 16;
 /// The most looks a second that may be asked for.
 const MAX_RATE: u32 = 2_000;
 
@@ -26,6 +29,8 @@ pub enum Event {
     /// Where memory is touched for the first time, or is read from a disk. Type `page_faults:count`, or
     /// `page_faults_major:count`.
     PageFaults(PageFaults),
+    /// How often functions are called, exactly, and from where. Type `calls:count`.
+    Calls(Calls),
     /// Where the kernel passes one of its tracepoints. The type is its name in `count`, or one of its
     /// fields.
     Tracepoint(Tracepoint),
@@ -75,6 +80,26 @@ pub struct PageFaults {
     /// Which ones.
     #[serde(skip_serializing_if = "Faults::is_all")]
     pub kind: Faults,
+    /// Whether it is an error that the host does not allow it.
+    #[serde(skip_serializing_if = "is_false")]
+    pub required: bool,
+}
+
+/// Options of `calls`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Calls {
+    /// The functions, as `./app:parse`, `libz.so.1:inflate` or `/usr/bin/shop:main.checkout`: the file that
+    /// each is in, and its name. At most 16.
+    pub functions: Vec<String>,
+    /// With more calls of a function in a second than this it is no longer counted, and a warning says so:
+    /// each takes the program about half a microsecond, or twenty where the kernel cannot emulate the
+    /// instruction. By default 200000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_hits: Option<u64>,
+    /// A stack for so many calls; by default 61.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub every: Option<u64>,
     /// Whether it is an error that the host does not allow it.
     #[serde(skip_serializing_if = "is_false")]
     pub required: bool,
@@ -160,12 +185,13 @@ impl Every {
 impl Event {
     /// Its name, as users write it.
     pub fn name(&self) -> &'static str {
-        let [cpu, off_cpu, wall, page_faults, tracepoint, counter] = NAMES;
+        let [cpu, off_cpu, wall, page_faults, calls, tracepoint, counter] = NAMES;
         match self {
             Self::Cpu => cpu,
             Self::OffCpu(_) => off_cpu,
             Self::Wall(_) => wall,
             Self::PageFaults(_) => page_faults,
+            Self::Calls(_) => calls,
             Self::Tracepoint(_) => tracepoint,
             Self::Counter(_) => counter,
         }
@@ -178,6 +204,7 @@ impl Event {
             Self::OffCpu(OffCpu::default()),
             Self::Wall(OffCpu::default()),
             Self::PageFaults(PageFaults::default()),
+            Self::Calls(Calls::default()),
             Self::Tracepoint(Tracepoint::default()),
             Self::Counter(Counter::default()),
         ];
@@ -190,16 +217,20 @@ impl Event {
             Self::Cpu => true,
             Self::OffCpu(options) | Self::Wall(options) => options.required,
             Self::PageFaults(options) => options.required,
+            Self::Calls(options) => options.required,
             Self::Tracepoint(options) => options.required,
             Self::Counter(options) => options.required,
         }
     }
 
-    /// Reads `NAME` or `NAME:key=value,…`, as on a command line.
+    /// Reads `NAME`, `NAME:key=value,…` or `calls=FILE:FUNCTION`, as on a command line.
     ///
     /// # Errors
     /// One line that says what is not understood.
     pub fn parse(text: &str) -> Result<Self, String> {
+        if let Some(function) = text.strip_prefix("calls=") {
+            return Ok(Self::Calls(Calls { functions: vec![function.into()], ..Calls::default() }));
+        }
         let (name, options) = text.split_once(':').unwrap_or((text, ""));
         let mut map = serde_json::Map::new();
         for option in options.split(',').filter(|option| !option.is_empty()) {
@@ -219,6 +250,7 @@ impl Event {
     /// What tells it from others: there may be several tracepoints and counters.
     pub fn identity(&self) -> String {
         match self {
+            Self::Calls(options) => format!("{} {}", self.name(), options.functions.join(" ")),
             Self::Tracepoint(options) => format!("{} {}", self.name(), options.name),
             Self::Counter(options) => format!("{} {}", self.name(), options.name),
             _ => self.name().to_owned(),
@@ -234,6 +266,16 @@ impl Event {
             {
                 let path = format!("events::{at}::{}::rate", self.name());
                 problems.push(&path, "must be between 1 and 2000 looks a second");
+            }
+            Self::Calls(Calls { functions, every, .. }) => {
+                let path = |option| format!("events::{at}::calls::{option}");
+                if functions.is_empty() || functions.len() > MAX_FUNCTIONS {
+                    let text = format!("must name between 1 and {MAX_FUNCTIONS} functions");
+                    problems.push(&path("functions"), text);
+                }
+                if *every == Some(0) {
+                    problems.push(&path("every"), "must be at least 1");
+                }
             }
             Self::Tracepoint(Tracepoint { name, every, .. })
             | Self::Counter(Counter { name, every, .. }) => {
@@ -268,6 +310,7 @@ impl Serialize for Event {
                 map.serialize_entry(self.name(), options)?;
             }
             Self::PageFaults(options) => map.serialize_entry(self.name(), options)?,
+            Self::Calls(options) => map.serialize_entry(self.name(), options)?,
             Self::Tracepoint(options) => map.serialize_entry(self.name(), options)?,
             Self::Counter(options) => map.serialize_entry(self.name(), options)?,
         }
@@ -302,6 +345,7 @@ impl<'de> Deserialize<'de> for Event {
                     Some(Event::OffCpu(_)) => Event::OffCpu(map.next_value()?),
                     Some(Event::Wall(_)) => Event::Wall(map.next_value()?),
                     Some(Event::PageFaults(_)) => Event::PageFaults(map.next_value()?),
+                    Some(Event::Calls(_)) => Event::Calls(map.next_value()?),
                     Some(Event::Tracepoint(_)) => Event::Tracepoint(map.next_value()?),
                     Some(Event::Counter(_)) => Event::Counter(map.next_value()?),
                 };
@@ -348,6 +392,7 @@ enum EventOptions {
     OffCpu(OffCpu),
     Wall(OffCpu),
     PageFaults(PageFaults),
+    Calls(Calls),
     Tracepoint(Tracepoint),
     Counter(Counter),
 }

@@ -37,6 +37,7 @@ pub(super) fn of(
         let top = report::top(profiles, None, Column::Own)?;
         push_quality(&mut text, &top, seconds);
         push_other_types(&mut text, profiles, &top);
+        push_calls(&mut text, profiles);
         push_functions(&mut text, &top);
     }
     Ok(text)
@@ -70,7 +71,8 @@ fn push_other_types(text: &mut String, profiles: &Profiles, shown: &Top) {
         });
         let waits = report::weights_by_attribute(profiles, kind, WAIT);
         let is_shown = kind == shown.profile_type;
-        if (kind, unit) == ("samples", "count") || total == 0 || (is_shown && waits.is_empty()) {
+        let is_told = [("samples", "count"), ("calls", "count")].contains(&(kind, unit));
+        if is_told || total == 0 || (is_shown && waits.is_empty()) {
             continue;
         }
         let _ = write!(text, "profpipe: {kind}: {}", report::amount(total, unit));
@@ -81,6 +83,46 @@ fn push_other_types(text: &mut String, profiles: &Profiles, shown: &Top) {
         }
         text.push('\n');
     }
+}
+
+/// How often functions were called, and how long a call took: all time that was spent in them and in what
+/// they call, over how often that began. The time is sampled, and its error is that of so many samples.
+fn push_calls(text: &mut String, profiles: &Profiles) {
+    let Ok(calls) = report::top(profiles, Some("calls"), Column::Own) else { return };
+    let types = report::sample_types(profiles);
+    let timed = ["wall", "cpu"].into_iter().find(|kind| types.iter().any(|(it, _)| it == kind));
+    let timed = timed.and_then(|kind| report::top(profiles, Some(kind), Column::Total).ok());
+    for function in calls.functions.iter().filter(|function| function.own > 0) {
+        let name = printable(&function.name);
+        let _ = write!(text, "profpipe: calls of {name}: {}", grouped(function.own));
+        let total = timed.as_ref().and_then(|timed| {
+            let same = |it: &&report::FunctionCost| {
+                (&it.name, &it.module) == (&function.name, &function.module)
+            };
+            let cost = timed.functions.iter().find(same)?.total;
+            let samples = cost as f64 / timed.total.max(1) as f64 * timed.samples as f64;
+            Some((cost, 100.0 / samples.max(1.0).sqrt(), &timed.profile_type))
+        });
+        if let Some((total, error, kind)) = total {
+            let mean = report::amount(total / function.own, "nanoseconds");
+            let total = report::amount(total, "nanoseconds");
+            let _ = write!(text, ", {mean} each (±{error:.0} %), {total} of {kind} in all");
+        }
+        text.push('\n');
+    }
+}
+
+/// A number with commas between thousands.
+fn grouped(number: i64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
 }
 
 fn push_functions(text: &mut String, top: &Top) {

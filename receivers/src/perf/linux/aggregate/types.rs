@@ -35,10 +35,14 @@ pub(crate) struct SampleTypes(Vec<SampleType>);
 impl SampleTypes {
     /// Those of these events, where clocks have so many samples a second.
     pub(crate) fn new(chosen: &Chosen, frequency: u32) -> Self {
-        let mut types = Vec::new();
-        let mut add = |kind: &str, unit: &str, measure, events, period| {
+        let mut types: Vec<SampleType> = Vec::new();
+        let mut add = |kind: &str, unit: &str, measure, events: Vec<EventIx>, period| {
             let (kind, unit) = (kind.to_owned(), unit.to_owned());
-            types.push(SampleType { kind, unit, measure, events, period });
+            let same = |it: &&mut SampleType| (&it.kind, &it.unit) == (&kind, &unit);
+            match types.iter_mut().find(same) {
+                Some(SampleType { events: known, .. }) => known.extend(events),
+                None => types.push(SampleType { kind, unit, measure, events, period }),
+            }
         };
         let period = Some(1_000_000_000 / i64::from(frequency.max(1)));
         for (event, kind) in chosen.numbered() {
@@ -54,6 +58,9 @@ impl SampleTypes {
                         Faults::Major => "page_faults_major",
                     };
                     add(name, "count", Measure::Weight, vec![event], None);
+                }
+                (_, Some(Event::Calls(_))) => {
+                    add("calls", "count", Measure::Weight, vec![event], None);
                 }
                 (_, Some(Event::Tracepoint(options))) => {
                     let name = options.value.as_ref().unwrap_or(&options.name);

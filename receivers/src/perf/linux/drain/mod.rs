@@ -161,6 +161,7 @@ pub(super) fn run(setup: Setup) {
         ages: Ages::new(overhead, receiver),
         // Those that began until now are listed, the others will be in records.
         selection: session.only.map(|pid| Selection::new(tasks::tree_of(pid))),
+        callers: session.callers(),
         is_over: false,
         searched: now(),
     };
@@ -296,6 +297,8 @@ struct Drain {
     ages: Ages,
     /// The processes that are wanted, where others are sampled too.
     selection: Option<Selection>,
+    /// The processes whose calls are wanted, where those of others are counted too.
+    callers: Option<Selection>,
     /// None of them is left, and when that was looked at.
     is_over: bool,
     searched: u64,
@@ -310,7 +313,13 @@ impl Drain {
         if self.selection.as_mut().is_some_and(|selection| !selection.takes(&record)) {
             return;
         }
+        let is_stranger = self.callers.as_mut().is_some_and(|callers| !callers.takes(&record));
         match record {
+            Record::Sample(sample) if is_stranger => {
+                if let Some(meter) = self.meters.iter_mut().find(|it| it.event == sample.event) {
+                    meter.skip(sample.time);
+                }
+            }
             Record::Sample(sample) => {
                 let weight = self.weigh(&sample);
                 let again = || Deferred::Record { bytes: bytes.into(), weight };
@@ -412,16 +421,6 @@ impl Drain {
     /// How much earlier than planned a window may end.
     fn early(&self) -> u64 {
         if self.governed.is_some() { self.interval / 8 } else { 0 }
-    }
-
-    /// Samples fewer of the events that are counted, where there are far too many.
-    fn adapt(&mut self, session: &Session) {
-        let now = now();
-        for meter in &mut self.meters {
-            if let Some(every) = meter.end_round(now).or_else(|| meter.take_next(now)) {
-                session.set_every(meter.event, every);
-            }
-        }
     }
 
     /// Counts a sample. `deferrable` makes what is kept, if it may be put off until the rules that it

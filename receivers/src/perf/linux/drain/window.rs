@@ -11,6 +11,8 @@ use crate::perf::linux::handoff::{EventIx, Message, Total};
 use crate::perf::linux::thread::now;
 use crate::perf::{Event, Every, PageFaults};
 
+/// The calls in a second that are counted, where nothing is said: a tenth of a core, if they are cheap.
+const MAX_HITS: u64 = 200_000;
 /// The share of a budget that samples of events which are counted may take.
 const COUNTED_SHARE: f64 = 0.1;
 /// What such a sample costs in all, about, in nanoseconds.
@@ -30,7 +32,13 @@ pub(super) fn meters(session: &Session) -> Vec<EveryMeter> {
     let meter = |(event, kind): (EventIx, Kind)| {
         let every = kind.every()?;
         let wanted = is_auto(event).then_some(most);
-        Some(EveryMeter::new(event, every, wanted, kind.value().is_some(), now()))
+        let asked = session.chosen.ring.get(event.at()).and_then(|it| it.event.as_ref());
+        let limit = match asked {
+            Some(Event::Calls(options)) => Some(options.max_hits.unwrap_or(MAX_HITS)),
+            _ => None,
+        };
+        let meter = EveryMeter::new(event, every, wanted, kind.value().is_some(), now());
+        Some(meter.limited(limit))
     };
     session.chosen.numbered().filter_map(meter).collect()
 }
@@ -65,6 +73,20 @@ impl Drain {
             self.forgotten_rows.extend(self.host.sweep(&self.processes));
         }
         self.send_forgotten();
+    }
+
+    /// Samples fewer of the events that are counted where there are far too many, and counts calls no longer
+    /// that are more than was allowed.
+    pub(super) fn adapt(&mut self, session: &Session) {
+        let now = now();
+        for meter in &mut self.meters {
+            if let Some(every) = meter.end_round(now).or_else(|| meter.take_next(now)) {
+                session.set_every(meter.event, every);
+            }
+            if meter.is_over(now) {
+                session.stop_counting(meter.event);
+            }
+        }
     }
 
     /// What was counted in the window that ends.

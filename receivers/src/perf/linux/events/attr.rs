@@ -30,6 +30,9 @@ pub(crate) enum Kind {
     PageFaults { kind: Faults, every: u64 },
     /// Passing a tracepoint, a sample for so many; a field of it may be what is summed up.
     Tracepoint { number: u64, every: u64, value: Option<RawField> },
+    /// Calls of a function, a sample for so many: what probes are to the kernel, the path of the file in our
+    /// memory, where it stays, and the place in the file.
+    Call { probes: u32, path: u64, offset: u64, every: u64 },
     /// What the processor or the kernel counts, a sample for so many.
     Counter { id: CounterId, every: u64, precise: u8 },
     /// Nothing: the event is there for what it reports.
@@ -42,11 +45,17 @@ impl Kind {
         Layout { registers: choices.stack > 0, period: self == Self::Cpu, raw: self.value() }
     }
 
+    /// Whether it is calls of a function.
+    pub(crate) fn is_call(self) -> bool {
+        matches!(self, Self::Call { .. })
+    }
+
     /// How many events a sample stands for; none of a clock.
     pub(crate) fn every(self) -> Option<u64> {
         match self {
             Self::Cpu | Self::Nothing => None,
             Self::PageFaults { every, .. }
+            | Self::Call { every, .. }
             | Self::Tracepoint { every, .. }
             | Self::Counter { every, .. } => Some(every),
         }
@@ -130,6 +139,14 @@ impl Choices {
                 if value.is_some() {
                     attr.sample_type |= u64::from(perf::PERF_SAMPLE_RAW);
                 }
+            }
+            Kind::Call { probes, path, offset, every } => {
+                // See `Target::of_calls`.
+                attr.set_inherit(0);
+                attr.type_ = probes;
+                attr.__bindgen_anon_3.uprobe_path = path;
+                attr.__bindgen_anon_4.probe_offset = offset;
+                attr.__bindgen_anon_1.sample_period = every.max(1);
             }
             Kind::Counter { id, every, precise } => {
                 attr.type_ = id.kind;

@@ -1,18 +1,20 @@
 //! Which events a receiver has: what its configuration asks for and the host allows.
 
 use std::ffi::CString;
+use std::fs;
 use std::io;
 use std::os::fd::AsFd;
 
 use profpipe_engine::component::Error;
 
 use super::attr::{Choices, Kind};
+use super::probe_site::{self, ProbeSite};
 use super::session::is_denied;
 use super::target::Target;
 use super::{counters, sys, tracefs};
 use crate::perf::linux::handoff::EventIx;
 use crate::perf::linux::looks::rights::Limit;
-use crate::perf::{Event, Every, OffCpu, PageFaults, Tracepoint};
+use crate::perf::{Calls, Event, Every, OffCpu, PageFaults, Tracepoint};
 
 /// A sample for so many faults where nothing else is said: of chosen processes for good, of the whole
 /// host until it is known how many there are.
@@ -47,7 +49,11 @@ pub(crate) struct Chosen {
 
 impl Chosen {
     /// What a configuration asks for, as far as this host knows it; what it does not know is said.
-    pub(crate) fn new(events: &[Event], remarks: &mut Vec<String>) -> Result<Self, Error> {
+    pub(crate) fn new(
+        events: &[Event],
+        target: &Target,
+        remarks: &mut Vec<String>,
+    ) -> Result<Self, Error> {
         let mut chosen = Self::default();
         let has_cpu = events.iter().any(|it| matches!(it, Event::Cpu | Event::Wall(_)));
         if has_cpu {
@@ -71,6 +77,10 @@ impl Chosen {
                         Every::Count(every) => *every,
                     };
                     Ok(Kind::PageFaults { kind: *kind, every })
+                }
+                Event::Calls(options) => {
+                    chosen.add_calls(event, options, target, remarks)?;
+                    continue;
                 }
                 Event::Tracepoint(options) => {
                     tracefs::find(&options.name, options.value.as_deref()).map(|found| {
@@ -100,10 +110,51 @@ impl Chosen {
         Ok(chosen)
     }
 
+    /// Adds an event for every place of every function whose calls are to be counted.
+    fn add_calls(
+        &mut self,
+        event: &Event,
+        options: &Calls,
+        target: &Target,
+        remarks: &mut Vec<String>,
+    ) -> Result<(), Error> {
+        let Some(probes) = probe_type() else {
+            return self.leave_out(event, "this kernel has no probes of programs", remarks);
+        };
+        for function in &options.functions {
+            let one = Event::Calls(Calls { functions: vec![function.clone()], ..options.clone() });
+            let sites = match probe_site::find(function, target) {
+                Ok(sites) => sites,
+                Err(why) => {
+                    self.leave_out(&one, &why, remarks)?;
+                    continue;
+                }
+            };
+            if sites.iter().any(|site| !site.is_cheap) {
+                remarks.push(format!(
+                    "`{one}`: the kernel cannot emulate what the function begins with: each call takes it \
+                     about 20 µs"
+                ));
+            }
+            for ProbeSite { file, offset, .. } in sites {
+                let Ok(path) = CString::new(file.into_os_string().into_encoded_bytes()) else {
+                    continue;
+                };
+                // The kernel reads it whenever the event is opened; there are few.
+                let path = Box::leak(path.into_boxed_c_str()).as_ptr().addr() as u64;
+                let every = options.every.unwrap_or(OF_KERNEL);
+                let kind = Kind::Call { probes, path, offset, every };
+                self.ring.push(RingEvent { kind, event: Some(one.clone()) });
+            }
+        }
+        Ok(())
+    }
+
     /// Something has to report mappings and forks.
     fn fill(&mut self) {
-        if self.ring.is_empty() {
-            self.ring.push(RingEvent { kind: Kind::Nothing, event: None });
+        // Calls are counted on the whole host.
+        if self.ring.first().is_none_or(|first| first.kind.is_call()) {
+            self.ring.insert(0, RingEvent { kind: Kind::Nothing, event: None });
         }
     }
 
@@ -143,6 +194,16 @@ impl Chosen {
         self.ring.iter().enumerate().map(|(at, it)| (EventIx(at as u8), it.kind))
     }
 
+    /// Those of them that are opened for each thread, where that is done.
+    pub(crate) fn of_threads(&self) -> impl Iterator<Item = (EventIx, Kind)> + use<'_> {
+        self.numbered().filter(|(_, kind)| !kind.is_call())
+    }
+
+    /// Whether calls are counted.
+    pub(crate) fn has_calls(&self) -> bool {
+        self.numbered().any(|(_, kind)| kind.is_call())
+    }
+
     /// Leaves out looks at threads of a scope where the host does not allow them; says so.
     pub(crate) fn leave_out_looks(
         &mut self,
@@ -174,6 +235,7 @@ impl Chosen {
     ) -> Result<(), Error> {
         for mut one in std::mem::take(&mut self.ring) {
             let Some(event) = &one.event else { continue };
+            let target = if one.kind.is_call() { target.of_calls() } else { target.clone() };
             let open = |kind| target.open(&choices.sampling(kind, false), cpu).map(drop);
             let opened = match one.kind {
                 // That has been tried.
@@ -210,6 +272,12 @@ impl Chosen {
         self.fill();
         Ok(())
     }
+}
+
+/// What probes of programs are to the kernel.
+fn probe_type() -> Option<u32> {
+    let text = fs::read_to_string("/sys/bus/event_source/devices/uprobe/type").ok()?;
+    text.trim().parse().ok()
 }
 
 /// Why an event cannot be opened, and what grants it.

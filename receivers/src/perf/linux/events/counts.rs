@@ -1,11 +1,15 @@
-//! What the open events count, and which of the kernel's numbers are theirs.
+//! What the open events count, of whom, and which of the kernel's numbers are theirs.
 
+use std::ffi::CString;
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use super::session::Session;
 use super::sys;
 use crate::perf::linux::handoff::EventIx;
+use crate::perf::linux::processes::selection::Selection;
 use crate::perf::linux::records::record::Layouts;
+use crate::perf::{Event, Tracepoint};
 
 impl Session {
     /// Tells what the events that were opened write, and that those closed for a round write nothing
@@ -53,5 +57,37 @@ impl Session {
         };
         let others = self.others.iter().flat_map(|it| &it.descriptors);
         Some(self.lost_before + self.samplers.iter().chain(others).filter_map(lost).sum::<u64>())
+    }
+
+    /// Lets a tracepoint that was just opened be passed only by what is meant.
+    pub(super) fn set_filter(&self, event: EventIx, descriptor: &OwnedFd) -> io::Result<()> {
+        let Some(Event::Tracepoint(Tracepoint { filter: Some(filter), .. })) =
+            self.chosen.ring.get(event.at()).and_then(|it| it.event.as_ref())
+        else {
+            return Ok(());
+        };
+        let filter = CString::new(filter.as_str())?;
+        sys::set_filter(descriptor.as_fd(), &filter)
+    }
+
+    /// Whose calls are wanted, where calls are counted of others too.
+    pub(crate) fn callers(&self) -> Option<Selection> {
+        let is_chosen = self.chosen.has_calls() && !self.target.is_per_cpu();
+        is_chosen.then(|| Selection::new(self.target.processes()))
+    }
+
+    /// Counts an event no longer; says so.
+    pub(crate) fn stop_counting(&self, event: EventIx) {
+        for one in self.others.iter().filter(|it| it.event == event) {
+            for descriptor in &one.descriptors {
+                let _ = sys::disable(descriptor.as_fd());
+            }
+        }
+        if let Some(asked) = self.chosen.ring.get(event.at()).and_then(|it| it.event.as_ref()) {
+            tracing::warn!(
+                "perf: `{asked}`: there are more calls than are allowed: they are no longer counted; allow \
+                 more with `max_hits`"
+            );
+        }
     }
 }

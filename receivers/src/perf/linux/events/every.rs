@@ -16,6 +16,8 @@ const MOST: u64 = 1 << 20;
 const JITTER: f64 = 0.1;
 /// With so many times the samples that are wanted, the number is raised within a window.
 const TOO_MANY: f64 = 4.0;
+/// In nanoseconds.
+const SECOND: u64 = 1_000_000_000;
 /// The shortest time in which samples are too many, in nanoseconds.
 const MOMENT: u64 = 50_000_000;
 
@@ -28,6 +30,8 @@ pub(crate) struct EveryMeter {
     /// The events that the samples of this window stand for, and the sum of their fields.
     weighed: u64,
     summed: u64,
+    /// The events of this window that samples of others stand for.
+    strange: u64,
     every: u64,
     /// The number before, and until when it was in force.
     past: (u64, u64),
@@ -39,6 +43,8 @@ pub(crate) struct EveryMeter {
     samples: u64,
     since: u64,
     window: u64,
+    /// The most events in a second that are counted.
+    limit: Option<u64>,
     /// A number that was decided on and is not in force yet.
     next: Option<u64>,
 }
@@ -58,6 +64,7 @@ impl EveryMeter {
             has_value,
             weighed: 0,
             summed: 0,
+            strange: 0,
             every,
             past: (every, 0),
             wanted,
@@ -65,8 +72,29 @@ impl EveryMeter {
             samples: 0,
             since: now,
             window: now,
+            limit: None,
             next: None,
         }
+    }
+
+    /// With the most events in a second that are counted.
+    pub(crate) fn limited(self, limit: Option<u64>) -> Self {
+        Self { limit, ..self }
+    }
+
+    /// Whether there are more events than may be counted; once.
+    pub(crate) fn is_over(&mut self, now: u64) -> bool {
+        let Some(limit) = self.limit else { return false };
+        let passed = now.saturating_sub(self.since).max(SECOND / 5) as f64 / SECOND as f64;
+        let rate = self.samples as f64 * self.every as f64 / passed;
+        if now.saturating_sub(self.since) >= SECOND {
+            (self.samples, self.since) = (0, now);
+        }
+        let is_over = rate > limit as f64;
+        if is_over {
+            self.limit = None;
+        }
+        is_over
     }
 
     /// What a sample of this time stands for, with the value of its field if it has one.
@@ -78,6 +106,13 @@ impl EveryMeter {
         self.weighed = self.weighed.saturating_add(every);
         self.summed = self.summed.saturating_add(weight);
         weight
+    }
+
+    /// A sample of somebody who is not meant, but counted.
+    pub(crate) fn skip(&mut self, time: u64) {
+        self.samples += 1;
+        let (past, until) = self.past;
+        self.strange += if time < until { past } else { self.every };
     }
 
     /// A round has ended: the number from now on, if there were far too many samples.
@@ -100,12 +135,17 @@ impl EveryMeter {
     pub(crate) fn end_window(&mut self, counted: u64, now: u64) -> u64 {
         let new = counted.saturating_sub(self.counted);
         self.counted = counted;
+        let strange = std::mem::take(&mut self.strange);
         let (weighed, summed) =
             (std::mem::take(&mut self.weighed), std::mem::take(&mut self.summed));
         let total = match self.has_value {
             true if weighed == 0 => 0,
             true => {
                 let all = u128::from(summed) * u128::from(new) / u128::from(weighed);
+                u64::try_from(all).unwrap_or(u64::MAX)
+            }
+            false if strange > 0 => {
+                let all = u128::from(new) * u128::from(weighed) / u128::from(weighed + strange);
                 u64::try_from(all).unwrap_or(u64::MAX)
             }
             false => new,
@@ -156,8 +196,6 @@ pub(crate) fn uniform(time: u64) -> f64 {
 mod tests {
     use super::*;
 
-    const SECOND: u64 = 1_000_000_000;
-
     /// Scenario: windows with few events, a burst in the middle of one, calm after it.
     /// Guarantees: the number is always prime and differs from window to window; the burst raises it
     /// within the window; a sample from before a change has the weight of then; what was counted is told
@@ -196,6 +234,20 @@ mod tests {
         }
         assert_eq!(meter.end_window(40, SECOND), 8_000);
         assert_eq!(meter.end_window(90, 2 * SECOND), 0);
+    }
+
+    /// Scenario: calls that are counted with a limit, first fewer, then more, half of them of others.
+    /// Guarantees: the limit is noticed once, when it is passed; what is of others is not in the sum.
+    #[test]
+    fn too_many_calls_are_noticed() {
+        let meter = EveryMeter::new(EventIx(1), 10, None, false, 0);
+        let mut meter = meter.limited(Some(1_000));
+        (0..50).for_each(|at| assert_eq!(meter.weigh(at, None), 10));
+        (0..50).for_each(|at| meter.skip(at));
+        assert!(!meter.is_over(SECOND));
+        assert_eq!(meter.end_window(1_000, SECOND), 500);
+        (0..101).for_each(|at| assert_eq!(meter.weigh(SECOND + at, None), 10));
+        assert!(meter.is_over(2 * SECOND) && !meter.is_over(2 * SECOND));
     }
 
     /// Scenario: a number that is given, whatever happens.

@@ -25,10 +25,10 @@ use super::rings::Rings;
 use super::sys;
 use super::target::Target;
 use super::tasks::{online_cpus, threads_of, tree_of};
+use crate::perf::Config;
 use crate::perf::linux::handoff::EventIx;
 use crate::perf::linux::processes::namespace::View;
 use crate::perf::linux::records::ring::Ring;
-use crate::perf::{Config, Event, Tracepoint};
 
 /// The bytes of one of its records, about.
 pub(crate) const REPORT: usize = 120;
@@ -112,7 +112,7 @@ impl Session {
         if !matches!(target, Target::Tree(_)) {
             remarks.extend(view.limit().map(str::to_owned));
         }
-        let mut chosen = Chosen::new(&config.events, &mut remarks)?;
+        let mut chosen = Chosen::new(&config.events, &target, &mut remarks)?;
         let wanted = Choices {
             clock: Clock::Cycles,
             frequency: config.frequency,
@@ -207,6 +207,7 @@ impl Session {
             );
         }
         let mut session = Self::open_rings(config, target, chosen, choices, cpus, remarks, None)?;
+        session.open_host_events(Kind::is_call)?;
         session.attach_all()?;
         Ok(session)
     }
@@ -251,11 +252,18 @@ impl Session {
 
     /// Opens the sampling events of the whole host.
     fn sample_host(mut self) -> Result<Self, Error> {
-        for (event, kind) in self.chosen.clone().numbered() {
+        self.open_host_events(|_| true)?;
+        Ok(self)
+    }
+
+    /// Opens the events of each CPU of these kinds.
+    fn open_host_events(&mut self, is_wanted: impl Fn(Kind) -> bool) -> Result<(), Error> {
+        for (event, kind) in self.chosen.clone().numbered().filter(|(_, kind)| is_wanted(*kind)) {
+            let target = if kind.is_call() { self.target.of_calls() } else { self.target.clone() };
             let attr = self.choices.sampling(kind, event == EventIx::FIRST);
             let mut descriptors = Vec::with_capacity(self.cpus.len());
             for (cpu, owner) in self.cpus.iter().zip(&self.owners) {
-                let sampler = self.target.open(&attr, *cpu).map_err(|error| unusable(&error))?;
+                let sampler = target.open(&attr, *cpu).map_err(|error| unusable(&error))?;
                 sys::set_output(sampler.as_fd(), owner.as_fd())
                     .map_err(|error| unusable(&error))?;
                 self.set_filter(event, &sampler).map_err(|error| unusable(&error))?;
@@ -270,7 +278,7 @@ impl Session {
                 }
             }
         }
-        Ok(self)
+        Ok(())
     }
 
     /// Starts sampling, where that did not happen when a thread was attached.
@@ -329,7 +337,7 @@ impl Session {
         if self.covered.contains(&tid) {
             return Ok(());
         }
-        let needed = self.cpus.len() * self.chosen.ring.len();
+        let needed = self.cpus.len() * self.chosen.of_threads().count();
         if self.threads.len() >= MAX_THREADS || !self.descriptors.take(needed) {
             self.unattached += 1;
             return Err(io::Error::from_raw_os_error(libc::EMFILE));
@@ -351,9 +359,9 @@ impl Session {
     }
 
     fn open_thread(&mut self, tid: u32) -> io::Result<ThreadEvents> {
-        let mut descriptors = Vec::with_capacity(self.cpus.len() * self.chosen.ring.len());
+        let mut descriptors = Vec::with_capacity(self.cpus.len());
         let mut numbers = Vec::new();
-        for (event, kind) in self.chosen.numbered() {
+        for (event, kind) in self.chosen.of_threads() {
             let attr = self.choices.sampling(kind, event == EventIx::FIRST);
             for (cpu, owner) in self.cpus.iter().zip(&self.owners) {
                 let sampler = sys::open_event(&attr, tid.cast_signed(), *cpu)?;
@@ -371,17 +379,6 @@ impl Session {
             sys::enable(event.as_fd())?;
         }
         Ok(ThreadEvents { descriptors, numbers })
-    }
-
-    /// Lets a tracepoint that was just opened be passed only by what is meant.
-    fn set_filter(&self, event: EventIx, descriptor: &OwnedFd) -> io::Result<()> {
-        let Some(Event::Tracepoint(Tracepoint { filter: Some(filter), .. })) =
-            self.chosen.ring.get(event.at()).and_then(|it| it.event.as_ref())
-        else {
-            return Ok(());
-        };
-        let filter = std::ffi::CString::new(filter.as_str())?;
-        sys::set_filter(descriptor.as_fd(), &filter)
     }
 
     /// Whether threads have no events: nothing reports what they map, begin and end.

@@ -98,6 +98,13 @@ impl Target {
         matches!(self, Self::Host | Self::Cgroup(_))
     }
 
+    /// On whom probes are opened: the kernel reads the path of the file in the memory of whoever begins a
+    /// thread that inherits one, where it is not, and the thread does not begin. So those of threads are
+    /// opened on the whole host.
+    pub(crate) fn of_calls(&self) -> Self {
+        if self.is_per_cpu() { self.clone() } else { Self::Host }
+    }
+
     /// Opens an event on a CPU; where there is one for each thread, on this one.
     pub(crate) fn open(&self, attr: &Attr, cpu: i32) -> io::Result<OwnedFd> {
         match self {

@@ -15,6 +15,7 @@ use super::super::aggregate::Aggregation;
 use super::super::aggregate::stacks::{GENERATION, MAX_FRAMES, MAX_STACKS, Stacks};
 use super::super::aggregate::types::SampleTypes;
 use super::super::events::chosen::Chosen;
+use super::super::events::target::Target;
 use super::super::handoff::{
     Counted, EventIx, FileFacts, Frame, KERNEL_ROW, Message, ProcessFacts, REMEMBERED, RowFacts,
     Source, Unwound,
@@ -299,7 +300,7 @@ fn counted(process: u32, tid: u32, stack: u32, time: u64) -> Message {
 
 /// The types of time on CPUs.
 fn types() -> SampleTypes {
-    SampleTypes::new(&Chosen::new(&[Event::Cpu], &mut Vec::new()).unwrap(), 99)
+    SampleTypes::new(&Chosen::new(&[Event::Cpu], &Target::Host, &mut Vec::new()).unwrap(), 99)
 }
 
 fn sample(process: u32, stack: u32) -> Message {
