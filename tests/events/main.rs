@@ -307,6 +307,17 @@ fn tracepoints_count() {
     assert_eq!(all(&stacks(home, "t.otlp", "syscalls:sys_enter_write")), 300.0);
     record("name=syscalls:sys_exit_write,value=ret,unit=bytes");
     assert_eq!(all(&stacks(home, "t.otlp", "ret")), 300_000.0);
+    // 40 requests of 64 KiB each, past the cache; where the file system can do that.
+    let direct = "dd if=/dev/zero of=direct bs=64k count=40 oflag=direct status=none";
+    let script = format!("\"$PROFPIPE\" record -e block_io -o b.otlp -- {direct}");
+    let output = inside(&script).unwrap();
+    let is_disk = std::fs::metadata(home.join("direct")).is_ok_and(|file| file.len() == 40 << 16);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    if is_disk && said.contains("io_bytes") {
+        let of_program: Vec<_> = stacks(home, "b.otlp", "io_bytes");
+        let direct = weight_of(&of_program, "__GI___libc_write") + weight_of(&of_program, "write");
+        assert!(direct >= f64::from(40 << 16), "{direct}: {said}");
+    }
     let said = record("name=syscalls:sys_enter_write,filter=count > 2000").unwrap();
     assert!(said.contains("no samples"), "{said}");
     let said = record("name=syscalls:sys_enter_write,filter=nothing > 2000").unwrap();
@@ -447,7 +458,7 @@ fn mistakes_are_said() {
     for (event, expected) in [
         (
             "nonsense",
-            "expected one of `cpu`, `off_cpu`, `wall`, `page_faults`, `calls`, `tracepoint`, `counter`",
+            "expected one of `cpu`, `off_cpu`, `wall`, `page_faults`, `calls`, `block_io`, `tracepoint`, `counter`",
         ),
         ("off_cpu:rat=3", "unknown field `rat`"),
         ("off_cpu:rate", "`rate` is not an option; write key=value"),

@@ -10,8 +10,8 @@ use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The names of events.
-const NAMES: [&str; 7] =
-    ["cpu", "off_cpu", "wall", "page_faults", "calls", "tracepoint", "counter"];
+const NAMES: [&str; 8] =
+    ["cpu", "off_cpu", "wall", "page_faults", "calls", "block_io", "tracepoint", "counter"];
 /// The most functions whose calls are counted: to end that takes the kernel a moment for each.
 const MAX_FUNCTIONS: usize = 16;
 /// The most looks a second that may be asked for.
@@ -31,6 +31,8 @@ pub enum Event {
     PageFaults(PageFaults),
     /// How often functions are called, exactly, and from where. Type `calls:count`.
     Calls(Calls),
+    /// Where blocks of disks are read and written. Types `io_bytes:bytes` and `io_requests:count`.
+    BlockIo(BlockIo),
     /// Where the kernel passes one of its tracepoints. The type is its name in `count`, or one of its
     /// fields.
     Tracepoint(Tracepoint),
@@ -98,6 +100,18 @@ pub struct Calls {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_hits: Option<u64>,
     /// A stack for so many calls; by default 61.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub every: Option<u64>,
+    /// Whether it is an error that the host does not allow it.
+    #[serde(skip_serializing_if = "is_false")]
+    pub required: bool,
+}
+
+/// Options of `block_io`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct BlockIo {
+    /// A sample for so many requests; by default for each.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub every: Option<u64>,
     /// Whether it is an error that the host does not allow it.
@@ -185,13 +199,14 @@ impl Every {
 impl Event {
     /// Its name, as users write it.
     pub fn name(&self) -> &'static str {
-        let [cpu, off_cpu, wall, page_faults, calls, tracepoint, counter] = NAMES;
+        let [cpu, off_cpu, wall, page_faults, calls, block_io, tracepoint, counter] = NAMES;
         match self {
             Self::Cpu => cpu,
             Self::OffCpu(_) => off_cpu,
             Self::Wall(_) => wall,
             Self::PageFaults(_) => page_faults,
             Self::Calls(_) => calls,
+            Self::BlockIo(_) => block_io,
             Self::Tracepoint(_) => tracepoint,
             Self::Counter(_) => counter,
         }
@@ -205,6 +220,7 @@ impl Event {
             Self::Wall(OffCpu::default()),
             Self::PageFaults(PageFaults::default()),
             Self::Calls(Calls::default()),
+            Self::BlockIo(BlockIo::default()),
             Self::Tracepoint(Tracepoint::default()),
             Self::Counter(Counter::default()),
         ];
@@ -218,6 +234,7 @@ impl Event {
             Self::OffCpu(options) | Self::Wall(options) => options.required,
             Self::PageFaults(options) => options.required,
             Self::Calls(options) => options.required,
+            Self::BlockIo(options) => options.required,
             Self::Tracepoint(options) => options.required,
             Self::Counter(options) => options.required,
         }
@@ -277,6 +294,9 @@ impl Event {
                     problems.push(&path("every"), "must be at least 1");
                 }
             }
+            Self::BlockIo(BlockIo { every: Some(0), .. }) => {
+                problems.push(&format!("events::{at}::block_io::every"), "must be at least 1");
+            }
             Self::Tracepoint(Tracepoint { name, every, .. })
             | Self::Counter(Counter { name, every, .. }) => {
                 let path = |option| format!("events::{at}::{}::{option}", self.name());
@@ -311,6 +331,7 @@ impl Serialize for Event {
             }
             Self::PageFaults(options) => map.serialize_entry(self.name(), options)?,
             Self::Calls(options) => map.serialize_entry(self.name(), options)?,
+            Self::BlockIo(options) => map.serialize_entry(self.name(), options)?,
             Self::Tracepoint(options) => map.serialize_entry(self.name(), options)?,
             Self::Counter(options) => map.serialize_entry(self.name(), options)?,
         }
@@ -346,6 +367,7 @@ impl<'de> Deserialize<'de> for Event {
                     Some(Event::Wall(_)) => Event::Wall(map.next_value()?),
                     Some(Event::PageFaults(_)) => Event::PageFaults(map.next_value()?),
                     Some(Event::Calls(_)) => Event::Calls(map.next_value()?),
+                    Some(Event::BlockIo(_)) => Event::BlockIo(map.next_value()?),
                     Some(Event::Tracepoint(_)) => Event::Tracepoint(map.next_value()?),
                     Some(Event::Counter(_)) => Event::Counter(map.next_value()?),
                 };
@@ -383,6 +405,7 @@ enum EventName {
     OffCpu,
     Wall,
     PageFaults,
+    BlockIo,
 }
 
 #[derive(JsonSchema)]
@@ -393,6 +416,7 @@ enum EventOptions {
     Wall(OffCpu),
     PageFaults(PageFaults),
     Calls(Calls),
+    BlockIo(BlockIo),
     Tracepoint(Tracepoint),
     Counter(Counter),
 }

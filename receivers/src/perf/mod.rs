@@ -19,7 +19,9 @@ use elsewhere as linux;
 mod tests;
 
 pub use config::{Config, Match, Scope, Unwind};
-pub use event::{Calls, Counter, Event, Every, Faults, OffCpu, PageFaults, Parked, Tracepoint};
+pub use event::{
+    BlockIo, Calls, Counter, Event, Every, Faults, OffCpu, PageFaults, Parked, Tracepoint,
+};
 pub use finding::{Finding, Level};
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 #[doc(hidden)]

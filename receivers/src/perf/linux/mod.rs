@@ -151,6 +151,7 @@ impl Receiver for Perf {
                 parked: options.parked.unwrap_or(Parked::Sum),
                 stack: config.stack_size.0 as usize,
                 overhead: Arc::clone(&services.overhead),
+                waker: waker.clone(),
                 counters: looks::Counters {
                     looks: metric(LOOKS),
                     torn: metric(LOOKS_TORN),

@@ -14,6 +14,8 @@ pub(crate) enum Measure {
     Samples,
     /// What they stand for.
     Weight,
+    /// How many events they stand for, of which each is so many.
+    Events(u64),
 }
 
 /// A sample type.
@@ -61,6 +63,10 @@ impl SampleTypes {
                 }
                 (_, Some(Event::Calls(_))) => {
                     add("calls", "count", Measure::Weight, vec![event], None);
+                }
+                (Kind::Tracepoint { every, .. }, Some(Event::BlockIo(_))) => {
+                    add("io_bytes", "bytes", Measure::Weight, vec![event], None);
+                    add("io_requests", "count", Measure::Events(every), vec![event], None);
                 }
                 (_, Some(Event::Tracepoint(options))) => {
                     let name = options.value.as_ref().unwrap_or(&options.name);

@@ -124,6 +124,7 @@ impl<'a> Writer<'a> {
             self.attributes.clear();
             self.attributes.extend(thread.iter().flatten().copied().chain(state).chain(wait));
             self.push_values(sum);
+            let mut events = Vec::new();
             let sample = SampleRef {
                 stack,
                 attributes: &self.attributes,
@@ -135,6 +136,12 @@ impl<'a> Writer<'a> {
                 let values = match of.measure {
                     Measure::Samples => counts,
                     Measure::Weight => weights,
+                    Measure::Events(every) => {
+                        let every = i64::try_from(every).unwrap_or(i64::MAX);
+                        events.clear();
+                        events.extend(counts.iter().map(|count| count.saturating_mul(every)));
+                        &events
+                    }
                 };
                 profile.samples.push(SampleRef { values, ..sample });
             }

@@ -14,6 +14,7 @@ use super::target::Target;
 use super::{counters, sys, tracefs};
 use crate::perf::linux::handoff::EventIx;
 use crate::perf::linux::looks::rights::Limit;
+use crate::perf::linux::records::record::RawField;
 use crate::perf::{Calls, Event, Every, OffCpu, PageFaults, Tracepoint};
 
 /// A sample for so many faults where nothing else is said: of chosen processes for good, of the whole
@@ -23,6 +24,10 @@ pub(crate) const FIRST_EVERY: u64 = 61;
 /// The same of what the kernel and the processor count.
 const OF_KERNEL: u64 = 61;
 const OF_PROCESSOR: u64 = 100_003;
+/// The tracepoint that a request for blocks passes in whose context it is made, and its length in sectors.
+const REQUESTS: (&str, &str) = ("block:block_bio_queue", "nr_sector");
+/// The bytes of a sector.
+const SECTOR: u16 = 512;
 /// How exactly the processor may say where it counted, the best first.
 const PRECISIONS: [u8; 4] = [3, 2, 1, 0];
 
@@ -81,6 +86,13 @@ impl Chosen {
                 Event::Calls(options) => {
                     chosen.add_calls(event, options, target, remarks)?;
                     continue;
+                }
+                Event::BlockIo(options) => {
+                    tracefs::find(REQUESTS.0, Some(REQUESTS.1)).map(|found| Kind::Tracepoint {
+                        number: found.number,
+                        every: options.every.unwrap_or(1),
+                        value: found.value.map(|field| RawField { factor: SECTOR, ..field }),
+                    })
                 }
                 Event::Tracepoint(options) => {
                     tracefs::find(&options.name, options.value.as_deref()).map(|found| {

@@ -418,6 +418,12 @@ impl Session {
         let time = Timespec { tv_sec: seconds, tv_nsec: i64::from(time.subsec_nanos()) };
         // An interruption or an error makes this round early, no more.
         let _ = poll(&mut watched, Some(&time));
+        let is_woken = waker.is_some()
+            && watched.last().is_some_and(|last| last.revents().contains(PollFlags::IN));
+        if let (true, Some(waker)) = (is_woken, waker) {
+            // Once for each time that somebody asks.
+            let _ = rustix::io::read(&**waker, &mut [0; 8]);
+        }
     }
 
     /// Takes note of what the kernel has written.

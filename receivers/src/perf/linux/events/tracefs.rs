@@ -92,7 +92,8 @@ fn parse(line: &str) -> Option<(&str, RawField)> {
     let is_number =
         matches!(size, 1 | 2 | 4 | 8) && !name.ends_with(']') && !kind.contains("__data_loc");
     let size = u8::try_from(size).ok()?;
-    is_number.then_some((name, RawField { offset, size, signed: value("signed:")? != 0 }))
+    is_number
+        .then_some((name, RawField { offset, size, signed: value("signed:")? != 0, factor: 1 }))
 }
 
 #[cfg(test)]
@@ -115,7 +116,7 @@ mod tests {
     #[test]
     fn finds_fields() {
         let ret = field(FORMAT, "ret").unwrap();
-        assert_eq!(ret, RawField { offset: 16, size: 8, signed: true });
+        assert_eq!(ret, RawField { offset: 16, size: 8, signed: true, factor: 1 });
         assert_eq!(field(FORMAT, "common_pid").unwrap().offset, 4);
         assert_eq!(field(FORMAT, "skbaddr").unwrap().size, 8);
         for missing in ["comm", "comm[16]", "name", "nothing", ""] {

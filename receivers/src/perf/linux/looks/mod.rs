@@ -17,7 +17,8 @@ pub(super) mod rights;
 mod threads;
 pub(super) mod wait;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -67,6 +68,8 @@ pub(super) struct Setup {
     /// The most bytes of a stack.
     pub(super) stack: usize,
     pub(super) overhead: Arc<Overhead>,
+    /// Wakes who unwinds, where many looks wait.
+    pub(super) waker: Option<Arc<OwnedFd>>,
     pub(super) counters: Counters,
 }
 
@@ -88,6 +91,8 @@ pub(super) struct Counters {
 #[derive(Debug, Default)]
 struct Shared {
     times: Mutex<HashMap<u32, ProcessTime>>,
+    /// The looks that wait.
+    waiting: AtomicUsize,
     stop: AtomicBool,
 }
 
@@ -113,6 +118,7 @@ impl Looks {
             random: Random::new(now()),
             buffer: vec![0; setup.stack],
             overhead: setup.overhead,
+            waker: setup.waker,
             counters: setup.counters,
             is_off: false,
         };
@@ -124,14 +130,20 @@ impl Looks {
     /// When the next look was, if there is one.
     pub(super) fn next_time(&mut self) -> Option<u64> {
         if self.next.is_none() {
-            self.next = self.found.try_recv().ok();
+            self.next = self.receive();
         }
         self.next.as_ref().map(|look| look.time)
     }
 
     /// Takes the next look.
     pub(super) fn take(&mut self) -> Option<Look> {
-        self.next.take().or_else(|| self.found.try_recv().ok())
+        self.next.take().or_else(|| self.receive())
+    }
+
+    fn receive(&self) -> Option<Look> {
+        let look = self.found.try_recv().ok()?;
+        self.shared.waiting.fetch_sub(1, Ordering::Relaxed);
+        Some(look)
     }
 
     /// How processes, by their pids, have spent their time since this was asked last.
@@ -165,6 +177,7 @@ struct Looker {
     random: Random,
     buffer: Vec<u8>,
     overhead: Arc<Overhead>,
+    waker: Option<Arc<OwnedFd>>,
     counters: Counters,
     is_off: bool,
 }
@@ -273,8 +286,17 @@ impl Looker {
             self.threads.found(id, weight);
             self.counters.torn.add(u64::from(blocked.is_torn));
             let look = Look { time: now(), pid, tid, weight, blocked };
+            // Before it is there: who takes it counts it off.
+            let waiting = self.shared.waiting.fetch_add(1, Ordering::Relaxed) + 1;
             if let Err(TrySendError::Full(_)) = self.found.try_send(look) {
+                self.shared.waiting.fetch_sub(1, Ordering::Relaxed);
                 self.counters.lost.add(1);
+            }
+            if waiting == MAX_WAITING / 2
+                && let Some(waker) = &self.waker
+            {
+                // Who does not wake up now does so at the end of a window.
+                let _ = rustix::io::write(&**waker, &1_u64.to_ne_bytes());
             }
         }
         let took = thread_cpu().saturating_sub(began);

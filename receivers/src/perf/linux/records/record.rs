@@ -29,6 +29,8 @@ pub(crate) struct RawField {
     /// 1, 2, 4 or 8 bytes.
     pub(crate) size: u8,
     pub(crate) signed: bool,
+    /// What it is multiplied by.
+    pub(crate) factor: u16,
 }
 
 impl RawField {
@@ -41,7 +43,8 @@ impl RawField {
         wide.get_mut(place)?.copy_from_slice(bytes);
         let number = u64::from_ne_bytes(wide);
         let sign = 1_u64 << (8 * u32::from(self.size) - 1);
-        Some(if self.signed && number & sign != 0 { 0 } else { number })
+        let number = if self.signed && number & sign != 0 { 0 } else { number };
+        Some(number.saturating_mul(self.factor.into()))
     }
 }
 
