@@ -76,7 +76,8 @@ fn profiles_tell_what_they_cost() {
     let mut governor = read("cpu: 0.5%").unwrap().build(&setup).unwrap();
     let overhead = &setup.services.overhead;
     let second = Duration::from_secs(1);
-    let target = SamplingTarget { frequency: 99.0, cpus: 2, interval: second, ladder: true };
+    let target =
+        SamplingTarget { frequency: 99.0, cpus: 2, interval: second, ladder: true, looks: 0.0 };
     let _sampler = overhead.govern("perf", target, &setup.services.metrics).unwrap();
     assert!(Arc::clone(overhead).govern("perf/2", target, &setup.services.metrics).is_none());
     let mut pass = |batch| {
@@ -103,7 +104,8 @@ fn profiles_tell_what_they_cost() {
 fn the_start_has_an_allowance() {
     let (metrics, second) =
         (profpipe_engine::telemetry::Metrics::default(), Duration::from_secs(1));
-    let target = SamplingTarget { frequency: 99.0, cpus: 2, interval: second, ladder: true };
+    let target =
+        SamplingTarget { frequency: 99.0, cpus: 2, interval: second, ladder: true, looks: 0.0 };
     for advance in [60, 0] {
         let overhead = Arc::new(Overhead::default());
         let start = Allowance { advance: advance * second, ..Allowance::default() };

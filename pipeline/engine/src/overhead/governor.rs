@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use super::Overhead;
 use super::law::{ControlLaw, Levers, Observation, State};
@@ -59,6 +58,8 @@ pub struct Status {
 pub struct Governor {
     overhead: Arc<Overhead>,
     law: Box<dyn ControlLaw>,
+    /// The budget as a share of a core, with what looks take of it.
+    cpu: f64,
     receiver: Arc<str>,
     /// When the window began, and the ledger then.
     began: u64,
@@ -136,6 +137,7 @@ impl Governor {
     pub(super) fn new(
         overhead: Arc<Overhead>,
         receiver: &str,
+        cpu: f64,
         law: impl FnOnce(f64) -> Box<dyn ControlLaw>,
         metrics: &Metrics,
     ) -> Self {
@@ -144,6 +146,7 @@ impl Governor {
         let ledger = overhead.ledger();
         let mut governor = Self {
             law,
+            cpu,
             receiver: receiver.into(),
             began: monotonic(),
             user: process_cpu() + overhead.worker_cpu(),
@@ -158,14 +161,14 @@ impl Governor {
             meters: Meters::new(metrics, receiver),
             overhead,
         };
-        governor.meters.budget.set(ppm(limits.cpu));
+        governor.meters.budget.set(ppm(cpu));
         let levers = governor.law.plan();
         governor.publish(levers, 0.0, 0.0);
         if !levers.symbols {
             tracing::warn!(
                 "receivers::{receiver}: {} % of a core does not pay for names: have them looked for \
                  at a gateway",
-                limits.cpu * 100.0
+                cpu * 100.0
             );
         }
         let mut shared = governor.overhead.shared();
@@ -215,14 +218,16 @@ impl Governor {
         let stages = Stage::ALL.map(|stage| ledger.of(stage));
         let since = |now: u64, before: &mut u64| now.saturating_sub(std::mem::replace(before, now));
         let seconds = since(now, &mut self.began) as f64 / 1e9;
-        let user = since(user, &mut self.user) as f64;
+        let before = self.stages;
+        let looks = stages.iter().zip(before).nth(Stage::Look as usize);
+        let looks = looks.map_or(0, |(now, before)| now.saturating_sub(before)) as f64;
+        let user = (since(user, &mut self.user) as f64 - looks).max(0.0);
         let sampling = (since(drain, &mut self.drain) as f64).min(user);
         let deferrable = (since(deferrable, &mut self.deferrable) as f64).min(user - sampling);
         let resident = (now - self.looked > LOOK_INTERVAL_NANOS).then(|| self.look(now)).flatten();
         let before = std::mem::replace(&mut self.stages, stages);
         let mut by_stage = stages;
         by_stage.iter_mut().zip(before).for_each(|(now, before)| *now -= before);
-        let looks = by_stage.get(Stage::Look as usize).copied().unwrap_or(0) as f64;
         let delivery = Stage::ALL.iter().zip(by_stage).filter(|(stage, _)| stage.is_delivery());
         let delivery = delivery.map(|(_, taken)| taken as f64).sum();
         let age = self.overhead.take_oldest_age(now).as_secs_f64();
@@ -237,7 +242,6 @@ impl Governor {
             seconds,
             user,
             sampling,
-            looks,
             deferrable,
             delivery,
             // Of work that is told now some may have been done, and counted, in the window before.
@@ -259,7 +263,7 @@ impl Governor {
         };
         self.law.observe(&observation);
         let levers = self.law.plan();
-        let total = observation.total();
+        let total = observation.total() + looks;
         self.count(&observation, total);
         let balance = self.law.balance();
         tracing::debug!(?observation, ?levers, balance, ?by_stage, "window");
@@ -285,10 +289,10 @@ impl Governor {
             counter.set(ledger.of(*stage));
         }
         let whole = |nanoseconds: f64| nanoseconds.max(0.0) as u64;
-        meters.base.add(whole(window.user - window.sampling - window.deferrable - window.looks));
-        meters.kernel.add(whole(total - window.user));
+        meters.base.add(whole(window.user - window.sampling - window.deferrable));
+        meters.kernel.add(whole(window.total() - window.user));
         meters.windows.add(1);
-        let budget = self.law.limits().nanoseconds(Duration::from_secs_f64(window.seconds));
+        let budget = self.cpu * window.seconds * 1e9;
         meters.over.add(u64::from(total > budget));
         meters.capped.add(u64::from(window.capped > 0));
         meters.sent.set(ledger.bytes());
@@ -313,7 +317,7 @@ impl Governor {
     }
 
     fn publish(&mut self, levers: Levers, spent: f64, spent_lately: f64) {
-        let budget = self.law.limits().cpu;
+        let budget = self.cpu;
         let meters = &self.meters;
         meters.spent.set(ppm(spent_lately));
         meters.frequency.set((levers.frequency * 1000.0) as u64);

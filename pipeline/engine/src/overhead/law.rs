@@ -74,6 +74,9 @@ pub struct SamplingTarget {
     pub interval: Duration,
     /// Whether quality can be lowered.
     pub ladder: bool,
+    /// The share of the budget that looks at waiting threads take, which keep to it by themselves; 0
+    /// without such.
+    pub looks: f64,
 }
 
 /// What a window was like.
@@ -81,12 +84,11 @@ pub struct SamplingTarget {
 pub struct Observation {
     /// Its length in seconds.
     pub seconds: f64,
-    /// The CPU time of this process and its worker, in nanoseconds as are all below.
+    /// The CPU time of this process and its worker, without looks at waiting threads, in nanoseconds as are
+    /// all below.
     pub user: f64,
     /// Of that, what samples took: reading and unwinding them.
     pub sampling: f64,
-    /// Of that, looks at threads that wait, which keep to a share of their own.
-    pub looks: f64,
     /// Of that, work that can wait.
     pub deferrable: f64,
     /// Of that, what profiles cannot leave without: adding up, processing, sending.

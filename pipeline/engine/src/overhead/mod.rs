@@ -311,9 +311,12 @@ impl Overhead {
             );
             return None;
         }
+        let cpu = limits.cpu;
+        let limits = Limits { cpu: cpu * (1.0 - target.looks.clamp(0.0, 0.9)), ..limits };
         Some(Governor::new(
             Arc::clone(self),
             receiver,
+            cpu,
             |kernel| law(limits, target, kernel),
             metrics,
         ))

@@ -180,8 +180,7 @@ impl ControlLaw for Controller {
         self.reserve.observe(window, self.pace, budget);
         self.profile.observe(window, budget);
         self.sideband(window, seconds);
-        // Looks become fewer by themselves before they take too much.
-        self.feasibility((base - window.looks / seconds).max(0.0), seconds);
+        self.feasibility(base, seconds);
     }
 
     fn plan(&mut self) -> Levers {

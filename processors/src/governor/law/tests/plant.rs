@@ -166,7 +166,8 @@ pub(super) fn run_on(
     let cpus = 32.0;
     let limits = Limits { cpu, ..Limits::default() };
     let interval = Duration::from_secs(10);
-    let target = SamplingTarget { frequency: 99.0, cpus: cpus as u32, interval, ladder: true };
+    let target =
+        SamplingTarget { frequency: 99.0, cpus: cpus as u32, interval, ladder: true, looks: 0.0 };
     let mut random = Random::new(seed);
     let kernel_at_most = 20_000.0;
     let mut controller = Controller::new(limits, target, kernel_at_most);

@@ -76,6 +76,20 @@ impl Session {
         is_chosen.then(|| Selection::new(self.target.processes()))
     }
 
+    /// Lets events that are not clocks rest, or go on.
+    pub(crate) fn pause_others(&mut self, is_paused: bool) {
+        if std::mem::replace(&mut self.is_paused, is_paused) == is_paused {
+            return;
+        }
+        for event in self.others.iter().flat_map(|it| &it.descriptors) {
+            // One that does not go on is missing until the next pause has ended.
+            let _ = match is_paused {
+                true => sys::disable(event.as_fd()),
+                false => sys::enable(event.as_fd()),
+            };
+        }
+    }
+
     /// Counts an event no longer; says so.
     pub(crate) fn stop_counting(&self, event: EventIx) {
         for one in self.others.iter().filter(|it| it.event == event) {

@@ -50,6 +50,8 @@ pub(crate) struct Session {
     pub(crate) samplers: Vec<OwnedFd>,
     /// Its other sampling events, in the order of their numbers.
     pub(super) others: Vec<HostEvents>,
+    /// They rest.
+    pub(super) is_paused: bool,
     /// The sampling events of threads.
     pub(super) threads: Vec<ThreadEvents>,
     /// What there is to sample.
@@ -232,6 +234,7 @@ impl Session {
             lost_before: 0,
             samplers: Vec::new(),
             others: Vec::new(),
+            is_paused: false,
             threads: Vec::new(),
             chosen,
             opened: Vec::new(),

@@ -20,6 +20,7 @@ use crate::perf::linux::events::every::uniform;
 use crate::perf::linux::events::levers::period;
 use crate::perf::linux::events::session::Session;
 use crate::perf::linux::handoff::Counted;
+use crate::perf::linux::looks::BUDGET_SHARE;
 use crate::perf::linux::processes::process::Processes;
 use crate::perf::linux::records::record::Sample;
 use crate::perf::linux::thread::now;
@@ -120,6 +121,7 @@ impl Governed {
             cpus: session.cpus.len() as u32,
             interval: config.interval.0,
             ladder: true,
+            looks: if session.chosen.off_cpu.is_some() { BUDGET_SHARE } else { 0.0 },
         };
         let overhead = Arc::clone(&services.overhead);
         let mut governor = overhead.govern(id, target, &services.metrics)?;
@@ -297,6 +299,7 @@ impl Governed {
         self.unwinding = 0.0;
         let before = self.levers.rung;
         self.levers = self.governor.window(&sampled);
+        session.pause_others(self.levers.state == State::Stopped);
         let rung = self.levers.rung;
         if rung != before {
             self.change_rung(rung, session, unwinding);

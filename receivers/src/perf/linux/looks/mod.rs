@@ -25,7 +25,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use hashbrown::HashMap;
-use profpipe_engine::overhead::{Overhead, Stage, thread_cpu};
+use profpipe_engine::overhead::{Overhead, Stage, State, thread_cpu};
 use profpipe_engine::telemetry::Counter;
 
 use self::look::Seen;
@@ -36,6 +36,7 @@ use crate::perf::linux::events::target::Target;
 use crate::perf::linux::thread::{self, now};
 
 pub(super) use self::look::Blocked;
+pub(super) use self::pace::BUDGET_SHARE;
 pub(super) use self::threads::ProcessTime;
 
 /// Looks a second, where nothing else is said.
@@ -200,7 +201,11 @@ impl Looker {
                 break;
             }
             if now() >= next_listing {
-                self.list();
+                if self.is_stopped() {
+                    self.threads.forget();
+                } else {
+                    self.list();
+                }
                 next_listing = now() + self.pace.listing_interval();
             }
             let woken = now();
@@ -214,11 +219,18 @@ impl Looker {
                 moments += 1;
                 at += self.pace.gap(&mut self.random);
             }
-            if !self.pace.is_off() {
+            if !self.pace.is_off() && !self.is_stopped() {
                 self.look(moments);
             }
         }
-        self.list();
+        if !self.is_stopped() {
+            self.list();
+        }
+    }
+
+    /// Whether profiling is off for want of a budget.
+    fn is_stopped(&self) -> bool {
+        self.overhead.status().is_some_and(|status| status.levers.state == State::Stopped)
     }
 
     fn is_stopping(&self) -> bool {

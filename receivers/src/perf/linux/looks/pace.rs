@@ -5,7 +5,7 @@ pub(super) const BATCH: usize = 4;
 /// With fewer looks a second there are none.
 pub(super) const MIN_RATE: f64 = 4.0;
 /// The share of a budget that looks, and listing what there is to look at, may take.
-const BUDGET_SHARE: f64 = 0.25;
+pub(crate) const BUDGET_SHARE: f64 = 0.25;
 /// The part of that for listing.
 const LISTING_PART: f64 = 0.3;
 /// The CPU time for listing in a second without a budget, in nanoseconds.

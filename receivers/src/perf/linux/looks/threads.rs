@@ -109,6 +109,13 @@ impl Threads {
         }
     }
 
+    /// Knows of no thread: nothing is looked at for a while, and what passes meanwhile is not told.
+    pub(super) fn forget(&mut self) {
+        self.threads.clear();
+        self.active.clear();
+        self.resting.clear();
+    }
+
     fn visit(&mut self, id: ThreadId) {
         let (pid, tid) = id;
         let Some(schedule) = Schedule::read(pid, tid) else { return };
