@@ -33,7 +33,14 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("pprof", pprof_profile),
     ("process_context", process_context),
     ("queue_segment", queue_segment),
+    ("symbol_table", symbol_table),
 ];
+
+/// Any bytes as a table of a binary's names, and as a block of one: no panic, bounded memory, and what is
+/// said of an address is about that address.
+pub fn symbol_table(bytes: &[u8]) {
+    profpipe_processors::symbolize::tables::try_table(bytes).unwrap();
+}
 
 /// Any text as a configuration: read or refused, never a panic, bounded memory.
 pub fn config(data: &[u8]) {

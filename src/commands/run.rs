@@ -7,6 +7,7 @@
 
 use std::collections::BTreeSet;
 use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -67,7 +68,7 @@ pub(crate) fn run(arguments: cli::Run) -> anyhow::Result<ExitCode> {
              service::pipelines::profiles::processors=[symbolize]`"
         );
     }
-    let services = Services { worker: worker(), ..Services::default() };
+    let services = services();
     let status = Status::new(screen, Arc::clone(&services.metrics), destination(&plan));
     // Processors and the sampler have threads of their own: two workers carry the rest.
     let runtime =
@@ -260,8 +261,28 @@ fn destination(plan: &Plan) -> Option<String> {
     (!paths.is_empty()).then(|| paths.join(", "))
 }
 
+/// Where what is found out once is kept for later processes of this user: where the service manager, the
+/// desktop or custom says.
+pub(super) fn cache_directory() -> Option<PathBuf> {
+    let from = |name: &str| {
+        let value = std::env::var_os(name).map(PathBuf::from);
+        value.filter(|path| path.is_absolute())
+    };
+    from("CACHE_DIRECTORY").or_else(|| {
+        let base = from("XDG_CACHE_HOME");
+        let of_root = || rustix::process::geteuid().is_root().then(|| PathBuf::from("/var/cache"));
+        let base = base.or_else(of_root).or_else(|| Some(from("HOME")?.join(".cache")));
+        Some(base?.join("profpipe"))
+    })
+}
+
+/// What a command offers to components.
+pub(super) fn services() -> Services {
+    Services { worker: worker(), cache: cache_directory(), ..Services::default() }
+}
+
 /// How this program starts itself as the symbolizer's worker.
-pub(super) fn worker() -> Option<WorkerCommand> {
+fn worker() -> Option<WorkerCommand> {
     let program = std::env::current_exe().ok()?;
     Some(WorkerCommand { program, arguments: vec!["symbolizer-worker".into()] })
 }

@@ -10,14 +10,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use profpipe::{Batch, Engine, Exporter, Failure, Lifecycle, Receiver, Sender, Services};
+use profpipe::{Batch, Engine, Exporter, Failure, Lifecycle, Receiver, Sender};
 use profpipe_engine::component::Error;
 use profpipe_host::elf::Identity;
 use profpipe_profile::Profiles;
 use profpipe_profile::attribute_names::UNSYMBOLIZED_REASON;
 use serde_json::json;
 
-use super::run::worker;
+use super::run::services;
 use crate::files::{FileFormat, Output};
 use crate::mistake::Mistake;
 use crate::{cli, files};
@@ -100,7 +100,7 @@ async fn named(
         } } },
     });
     let kept = Kept::default();
-    let services = Services { worker: worker(), ..Services::default() };
+    let services = services();
     let mut engine = Engine::builder()
         .config_yaml(configuration.to_string())
         .receiver("once", Once(profiles))

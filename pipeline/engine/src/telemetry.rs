@@ -113,6 +113,10 @@ pub mod names {
     pub const SYMBOL_CACHE_LOOKUPS: &str = "profpipe_symbolize_cache_lookups_total";
     /// Bytes of the files in the cache on disk (processor, a gauge).
     pub const SYMBOL_CACHE_BYTES: &str = "profpipe_symbolize_cache_bytes";
+    /// Addresses looked up in tables of binaries on disk, by result (processor).
+    pub const SYMBOL_TABLE_LOOKUPS: &str = "profpipe_symbolize_table_lookups_total";
+    /// Bytes of the tables of binaries on disk (processor, a gauge).
+    pub const SYMBOL_TABLE_BYTES: &str = "profpipe_symbolize_table_bytes";
     /// Times the symbolizer's worker process ended unexpectedly (processor).
     pub const WORKER_RESTARTS: &str = "profpipe_symbolize_worker_restarts_total";
     /// Windows whose profiles have not left yet, by what they wait for (receiver, a gauge).

@@ -109,6 +109,27 @@ impl ResolvedAddress {
     }
 }
 
+/// The answers in a response of the worker for ranges from one address on, which follow one another;
+/// none if the response contradicts itself or goes beyond `to`.
+pub(super) fn ranges_from_wire(
+    names: Names,
+    from: u64,
+    to: u64,
+) -> Option<Vec<(Range<u64>, Resolution)>> {
+    let mut at = from;
+    let mut addresses = Vec::with_capacity(names.answers.len());
+    for answer in &names.answers {
+        let next = at.checked_add(answer.after).filter(|next| *next > at && *next <= to)?;
+        if answer.before != 0 {
+            return None;
+        }
+        addresses.push(at);
+        at = next;
+    }
+    let answers = from_wire(names, &addresses)?;
+    Some(answers.into_iter().map(|known| (known.same, known.answer)).collect())
+}
+
 /// The answers in a response of the worker to the question for `addresses`; none if the response
 /// contradicts itself.
 pub(super) fn from_wire(names: Names, addresses: &[u64]) -> Option<Vec<ResolvedAddress>> {

@@ -8,9 +8,9 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use profpipe_engine::WorkerCommand;
@@ -29,6 +29,7 @@ use super::lanes::{self, Lane, Yield};
 use super::protocol::{Limits, MAX_ADDRESSES, Names, Request, Response};
 use super::remote::{FileRequest, Provision, Remote};
 use super::stamp::Stamp;
+use super::tables::{TableUse, Tables};
 
 /// A worker that was not asked for this long is ended, which frees its memory.
 /// Until then it rests with little.
@@ -57,6 +58,8 @@ pub(super) struct Job {
     pub(super) is_fresh: bool,
     /// The answers are what symbol tables say; better ones come from elsewhere.
     pub(super) is_provisional: bool,
+    /// What tables know was looked up.
+    pub(super) is_looked_up: bool,
     /// The module's number.
     pub(super) module: ModuleNumber,
     /// What identifies it.
@@ -122,6 +125,8 @@ pub(super) struct Setup {
     pub(super) overhead: Arc<Overhead>,
     /// Where modules are from.
     pub(super) modules: Arc<ModuleStore>,
+    /// What is kept on disk of binaries.
+    pub(super) tables: Option<Arc<Mutex<Tables>>>,
 }
 
 /// Starts the thread. It ends when it is stopped, or no sender is left.
@@ -151,6 +156,7 @@ fn start_lane(
     progress: Sender<Progress>,
 ) -> io::Result<()> {
     let client = Client {
+        tables: TableUse::new(setup.tables.clone()),
         setup,
         progress,
         child: None,
@@ -189,6 +195,7 @@ pub(super) struct Client {
     waiting: HashMap<u64, (Job, BuildId)>,
     next_wish: u64,
     pub(super) lane: Lane,
+    pub(super) tables: TableUse,
     kernel: Kernel,
     /// The pause after the last death, and when the worker may be started again.
     pause: Duration,
@@ -229,7 +236,7 @@ impl Client {
         let mut queue: VecDeque<Job> = VecDeque::new();
         loop {
             self.lane.has_jobs(queue.len());
-            if queue.is_empty() {
+            if queue.is_empty() && !self.tables.has_work() {
                 match messages.recv_timeout(IDLE_TIMEOUT) {
                     Ok(Message::End) | Err(RecvTimeoutError::Disconnected) => return,
                     Ok(message) => queue.extend(self.job_of(message)),
@@ -244,14 +251,26 @@ impl Client {
                 }
             }
             self.lane.has_jobs(queue.len());
-            let Some(mut job) = lanes::next_job(&mut queue) else { continue };
+            let Some(mut job) = lanes::next_job(&mut queue) else {
+                if self.tables.has_work() {
+                    self.work_ahead();
+                }
+                continue;
+            };
             if let Some(first) = self.lane.yields() {
                 first.wait();
             }
             let begin = Instant::now();
             let mut work = Work::in_turn(&self.setup.overhead, Stage::Symbolize);
+            let known = self.take_known(&mut job, &mut work);
+            let is_done = job.addresses.is_empty();
+            if (is_done || !known.is_empty()) && self.report(&job, known, true, is_done).is_err() {
+                return;
+            }
+            if is_done {
+                continue;
+            }
             let step = self.step(&mut job, &mut work);
-            drop(work);
             let answers = match step {
                 Step::Answers(answers) => answers,
                 Step::Wait(request) => {
@@ -273,17 +292,44 @@ impl Client {
                     job.source.as_deref(),
                     Some(Module { content: Content::PerfMap(_), .. })
                 );
-            let (module, tenant, is_provisional) = (job.module, job.tenant.1, job.is_provisional);
-            let jobs = job.numbers.clone();
-            let progress =
-                Progress { jobs, is_provisional, module, tenant, answers, lasting, done };
-            if self.progress.send(progress).is_err() {
+            if lasting {
+                self.keep_answers(&job, &answers, &mut work);
+            }
+            drop(work);
+            if self.report(&job, answers, lasting, done).is_err() {
                 return;
             }
             if !done {
                 queue.push_back(job);
             }
         }
+    }
+
+    /// Reports answers to a part of a job.
+    fn report(
+        &self,
+        job: &Job,
+        answers: Vec<ResolvedAddress>,
+        lasting: bool,
+        done: bool,
+    ) -> Result<(), ()> {
+        let (module, tenant, is_provisional) = (job.module, job.tenant.1, job.is_provisional);
+        let jobs = job.numbers.clone();
+        let progress = Progress { jobs, is_provisional, module, tenant, answers, lasting, done };
+        self.progress.send(progress).map_err(|_| ())
+    }
+
+    /// Does a piece of what nobody waits for.
+    fn work_ahead(&mut self) {
+        if !self.setup.overhead.allows_symbols() {
+            self.tables.drop_work();
+            return;
+        }
+        if let Some(first) = self.lane.yields() {
+            first.wait();
+        }
+        let _work = Work::in_turn(&self.setup.overhead, Stage::Symbolize);
+        self.make_window();
     }
 
     /// The job that a message is about.
@@ -350,7 +396,8 @@ impl Client {
         }
     }
 
-    fn resolve(&mut self, job: &Job, chunk: &[u64]) -> Result<Vec<ResolvedAddress>, Trouble> {
+    /// Makes sure that the worker has a job's module open.
+    pub(super) fn make_ready(&mut self, job: &Job) -> Result<(), Trouble> {
         self.revive()?;
         // What one tenant was refused may be there for another, and for all after a while.
         let again = |(since, tenant): &(Instant, Arc<str>)| {
@@ -363,6 +410,11 @@ impl Client {
         if !self.opened.contains_key(&job.module) || self.has_changed(job) {
             self.open(job)?;
         }
+        Ok(())
+    }
+
+    fn resolve(&mut self, job: &Job, chunk: &[u64]) -> Result<Vec<ResolvedAddress>, Trouble> {
+        self.make_ready(job)?;
         if self.lane.is_large(job.module) && !job.is_provisional {
             return Err(Trouble::Large);
         }
@@ -372,7 +424,11 @@ impl Client {
         let mut names = self.ask_names(job, &request)?;
         for _ in 0..MAX_SPLIT_ROUNDS {
             let wanted = std::mem::take(&mut names.wanted);
-            if wanted.is_empty() || !self.offer_split(job, wanted)? {
+            if wanted.is_empty() {
+                break;
+            }
+            if !self.offer_split(job, wanted)? {
+                self.tables.note_lacking(job.module);
                 break;
             }
             names = self.ask_names(job, &request)?;
@@ -406,7 +462,7 @@ impl Client {
     }
 
     /// Whether somebody has written to the file of a job's module since the worker has it.
-    fn has_changed(&self, job: &Job) -> bool {
+    pub(super) fn has_changed(&self, job: &Job) -> bool {
         let before = self.opened.get(&job.module).copied().flatten();
         before.zip(stamp_of(job)).is_some_and(|(before, now)| before != now)
     }
@@ -462,13 +518,14 @@ impl Client {
         }
     }
 
-    fn end_worker(&mut self) {
+    pub(super) fn end_worker(&mut self) {
         self.child = None;
         self.opened.clear();
+        self.tables.note_end();
     }
 
     /// Notes that the worker died over a job's module.
-    fn bury(&mut self, job: &Job, error: &io::Error) {
+    pub(super) fn bury(&mut self, job: &Job, error: &io::Error) {
         self.end_worker();
         self.setup.restarts.add(1);
         self.lengthen_pause();

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Symbolize;
 use super::remote::config::{CacheConfig, DebuginfodConfig};
+use super::tables::config::TablesConfig;
 
 /// Gives frames their function names, files and lines.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -29,6 +30,8 @@ pub struct SymbolizeConfig {
     pub debuginfod: DebuginfodConfig,
     /// Where the files from these servers are kept.
     pub cache: CacheConfig,
+    /// Where what was read of binaries is kept, so that it is read once.
+    pub tables: TablesConfig,
     /// Memory that the worker process may use beside mapped files before it forgets the binaries
     /// unused for longest.
     pub worker_memory: ByteSize,
@@ -49,6 +52,7 @@ impl Default for SymbolizeConfig {
             debug_directories: vec!["/usr/lib/debug".into()],
             debuginfod: DebuginfodConfig::default(),
             cache: CacheConfig::default(),
+            tables: TablesConfig::default(),
             worker_memory: ByteSize::mib(256),
             worker_address_space: ByteSize::mib(2048),
             worker_timeout: Duration::from_secs(20),
@@ -72,6 +76,7 @@ impl Config for SymbolizeConfig {
             );
         }
         self.debuginfod.validate(&self.cache, problems);
+        self.tables.validate(problems);
         for (at, directory) in self.debug_directories.iter().enumerate() {
             if !directory.is_absolute() {
                 problems.push(

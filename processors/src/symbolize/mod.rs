@@ -15,6 +15,7 @@
 //!   worker. `lanes`: there are two where there is a budget, so that a large binary holds up nothing
 //!   but its own names.
 //! - `order`: batches of one service go on in the order in which they came.
+//! - `tables`: what is kept on disk of binaries, so that they are read once.
 //! - `describer`: what binaries say of their own making, for others who want to know.
 //! - `build_id`, [`mod@remote`]: files by build id, from a cache on disk and debuginfod servers.
 //! - `protocol`: what the two processes say to each other.
@@ -36,6 +37,7 @@ mod protocol;
 pub mod remote;
 mod rewrite;
 mod stamp;
+pub mod tables;
 #[cfg(test)]
 pub(crate) mod tests;
 mod worker;
@@ -248,6 +250,7 @@ impl Symbolize {
             restarts: metrics.counter(names::WORKER_RESTARTS, &setup.id),
             overhead: Arc::clone(&setup.services.overhead),
             modules: Arc::clone(&setup.services.modules),
+            tables: config.tables.open(setup),
         };
         if let Err(error) = client::start(client, queue, sender) {
             tracing::warn!("symbolize: cannot start a thread, so nothing gets a name: {error}");
@@ -341,6 +344,7 @@ impl Symbolize {
             let job = Job {
                 numbers: vec![number],
                 is_fresh: true,
+                is_looked_up: false,
                 is_provisional: false,
                 module,
                 id,
@@ -519,7 +523,7 @@ impl Processor for Symbolize {
             out.push(batch);
             return Ok(());
         }
-        let bytes = weigh(profiles);
+        let bytes = rewrite::weigh(profiles);
         self.cache.sweep(Instant::now());
         let (plan, jobs) = if is_left { Default::default() } else { self.plan(profiles, &context) };
         if jobs.is_empty() && self.parked.is_empty() {
@@ -584,17 +588,4 @@ impl Processor for Symbolize {
         self.parked_bytes = 0;
         self.counts.parked.set(0);
     }
-}
-
-/// About how many bytes a batch takes.
-fn weigh(profiles: &Profiles) -> usize {
-    let tables = &profiles.dictionary;
-    let frames: usize = tables.stacks.iter().map(<[_]>::len).sum();
-    tables.strings.bytes()
-        + tables.strings.len() * 20
-        + tables.attributes.len() * 64
-        + tables.functions.len() * 36
-        + tables.locations.len() * 64
-        + (tables.stacks.len() * 6 + frames) * 4
-        + profiles.sample_count() * 48
 }

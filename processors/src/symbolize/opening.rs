@@ -21,6 +21,7 @@ use super::companion::CompanionFile;
 use super::protocol::{Facts, Kind, Refusal, Request, Response, Role};
 use super::remote::{FileRequest, Provision};
 use super::stamp::{self, Stamp};
+use super::tables::format::Sources;
 
 /// A file that was fetched, or why there is none.
 type Fetched = Result<Arc<File>, Reason>;
@@ -30,6 +31,7 @@ impl Client {
     pub(super) fn open(&mut self, job: &Job) -> Result<(), Trouble> {
         self.partial.remove(&job.module);
         self.split.remove(&job.module);
+        self.tables.note_owner(job);
         match &job.source {
             Some(source) => self.open_seen(job, source),
             None => self.open_by_identity(job),
@@ -64,6 +66,11 @@ impl Client {
             return Err(Trouble::Module(Reason::WrongBuildId));
         }
         let path = PathBuf::from(&source.path);
+        let mut sources = Sources {
+            has_executable: true,
+            has_debug_info: false,
+            debug_link: facts.debug_link.clone(),
+        };
         if !facts.has_debug_info {
             let build_id = BuildId::from_bytes(&facts.build_id);
             let mut wanted: Vec<_> =
@@ -85,8 +92,10 @@ impl Client {
             let package = vec![CompanionFile::Package(path.clone())];
             self.offer_companions(job.module, Role::Package, package, pid)?;
         }
-        self.offer_supplementary(job, facts, path, pid)?;
+        sources.has_debug_info = facts.has_debug_info;
+        sources.has_debug_info &= self.offer_supplementary(job, facts, path, pid)?;
         self.lane.note(job.module, debug_info_bytes);
+        self.tables.note_sources(job.module, sources);
         self.note_opened(job.module, stamp);
         Ok(())
     }
@@ -99,9 +108,11 @@ impl Client {
         let Some(build_id) = &job.build_id else { return Err(Trouble::Module(Reason::NoBuildId)) };
         let mut reason = Reason::NotFound;
         let mut main = None;
+        let mut has_executable = false;
         for file in self.setup.finder.find(CompanionFile::Executable(build_id.clone()), None) {
             main = self.offer_main(job.module, build_id, file.as_fd(), &mut reason)?;
-            if main.is_some() {
+            has_executable = main.is_some();
+            if has_executable {
                 break;
             }
         }
@@ -111,6 +122,7 @@ impl Client {
         if let Some(provision) = self.provision(job, build_id, executable, debuginfo)? {
             if let (true, Ok(file)) = (executable, &provision.executable) {
                 main = self.offer_main(job.module, build_id, file.as_fd(), &mut reason)?;
+                has_executable = main.is_some();
             }
             if reason == Reason::NotFound {
                 reason = provision.reason();
@@ -132,8 +144,11 @@ impl Client {
             return Err(Trouble::Module(reason));
         };
         let debug_info_bytes = facts.debug_info_bytes;
-        self.offer_supplementary(job, facts, "/".into(), None)?;
+        let mut sources =
+            Sources { has_executable, has_debug_info: facts.has_debug_info, debug_link: None };
+        sources.has_debug_info &= self.offer_supplementary(job, facts, "/".into(), None)?;
         self.lane.note(job.module, debug_info_bytes);
+        self.tables.note_sources(job.module, sources);
         self.note_opened(job.module, None);
         Ok(())
     }
@@ -189,14 +204,15 @@ impl Client {
         Ok(None)
     }
 
+    /// Offers the file that debug information shares with others; false if it is not there.
     fn offer_supplementary(
         &mut self,
         job: &Job,
         facts: Facts,
         path: PathBuf,
         pid: Option<u32>,
-    ) -> Result<(), Trouble> {
-        let Some((name, build_id)) = facts.supplementary else { return Ok(()) };
+    ) -> Result<bool, Trouble> {
+        let Some((name, build_id)) = facts.supplementary else { return Ok(true) };
         let build_id = BuildId::from_bytes(&build_id);
         let mut wanted: Vec<_> = build_id.clone().map(CompanionFile::BuildId).into_iter().collect();
         wanted.push(CompanionFile::Supplementary { name, path });
@@ -204,9 +220,9 @@ impl Client {
         if found.is_none()
             && let Some(build_id) = build_id
         {
-            self.offer_fetched(job, &build_id, Role::Supplementary)?;
+            return Ok(self.offer_fetched(job, &build_id, Role::Supplementary)?.is_some());
         }
-        Ok(())
+        Ok(found.is_some())
     }
 
     /// Offers the files that are found until one is the right one.

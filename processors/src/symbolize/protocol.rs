@@ -35,6 +35,8 @@ const MAX_FRAME: usize = 32 << 20;
 const MAX_DESCRIPTORS: usize = 2;
 /// The most addresses in one request.
 pub(super) const MAX_ADDRESSES: usize = 2048;
+/// The most addresses in one [`Request::Sweep`].
+pub(super) const MAX_SWEEP: u64 = 1 << 20;
 /// The longest name or path that the worker sends; what is longer is cut.
 pub(super) const MAX_NAME: usize = 4096;
 /// The most frames of one address, inlined ones included.
@@ -70,6 +72,17 @@ pub(super) enum Request {
         addresses: Vec<u64>,
         /// By symbol tables only, which are read quickly however large debug information is.
         only_symbols: bool,
+    },
+    /// Name all addresses from one to another. Answered by [`Response::Resolved`] for the first of
+    /// them, range by range: each answer holds for `after` addresses from the end of the one before.
+    /// [`Response::Unknown`] if the module is not loaded any more.
+    Sweep {
+        /// The module's number.
+        module: u32,
+        /// The first address.
+        from: u64,
+        /// The address after the last, at most [`MAX_SWEEP`] further.
+        to: u64,
     },
     /// Say of a file, which comes as descriptor, how it was made. Answered by
     /// [`Response::Described`].

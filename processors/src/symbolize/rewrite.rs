@@ -228,3 +228,16 @@ impl Writer {
         dictionary.mappings = mappings;
     }
 }
+
+/// About how many bytes a batch takes.
+pub(super) fn weigh(profiles: &Profiles) -> usize {
+    let tables = &profiles.dictionary;
+    let frames: usize = tables.stacks.iter().map(<[_]>::len).sum();
+    tables.strings.bytes()
+        + tables.strings.len() * 20
+        + tables.attributes.len() * 64
+        + tables.functions.len() * 36
+        + tables.locations.len() * 64
+        + (tables.stacks.len() * 6 + frames) * 4
+        + profiles.sample_count() * 48
+}

@@ -29,5 +29,7 @@ mod sizeless;
 mod sources;
 mod split;
 pub(crate) mod support;
+mod swept;
+mod tables;
 mod units;
 mod worker;

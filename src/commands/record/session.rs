@@ -24,7 +24,7 @@ use super::signals::Arrived;
 use super::target::{Running, Target};
 use super::tree::{self, Member};
 use super::{Recording, summary};
-use crate::commands::{fail, run::worker};
+use crate::commands::{fail, run::services};
 
 /// How long the last window may take to be named; large programs take their time.
 const GRACE: Duration = Duration::from_secs(60);
@@ -70,7 +70,7 @@ pub(super) async fn run(
     mut signals: UnboundedReceiver<Arrived>,
 ) -> anyhow::Result<ExitCode> {
     let collected = Collected::default();
-    let services = Services { worker: worker(), ..Services::default() };
+    let services = services();
     let mut engine = match start(&recording, target.scope.clone(), &collected, &services) {
         Ok(engine) => engine,
         Err(error) => {

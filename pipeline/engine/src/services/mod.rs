@@ -41,6 +41,9 @@ pub struct Services {
     pub overhead: Arc<Overhead>,
     /// How to start the symbolizer's worker process; without it nothing is symbolized from files.
     pub worker: Option<WorkerCommand>,
+    /// A directory for what is found out once and kept for later processes of this user; components make
+    /// theirs in it. Nothing is kept without.
+    pub cache: Option<PathBuf>,
 }
 
 impl Default for Services {
@@ -56,6 +59,7 @@ impl Default for Services {
             haste: Arc::default(),
             overhead: Arc::default(),
             worker: None,
+            cache: None,
         }
     }
 }

@@ -75,6 +75,7 @@ fn job(number: u64, module: u32, addresses: &[u64]) -> Job {
     Job {
         id: profpipe_engine::modules::ModuleId::Kernel,
         numbers: vec![number],
+        is_looked_up: false,
         is_fresh: true,
         is_provisional: false,
         module,

@@ -14,7 +14,7 @@ const OTHER: &str = "int wrong(int a) { int b = 0; while (a) b += a--; return b;
                      int main(int n, char **v) { (void)v; return wrong(n); }\n";
 
 /// Publishes a file as the sampler does, under what it is now; the attributes of its mappings.
-fn publish(bench: &Bench, program: &Path) -> Vec<(&'static str, String)> {
+pub(super) fn publish(bench: &Bench, program: &Path) -> Vec<(&'static str, String)> {
     let file = std::fs::File::open(program).unwrap();
     let hash = htlhash(&file).unwrap();
     let build_id = profpipe_host::elf::Identity::read(&file).unwrap().build_id;
@@ -45,7 +45,7 @@ fn names_are_of_what_was_mapped() {
         run(Command::new("cc").args(["-O1", flag, "-o"]).arg(&other).arg(source)).unwrap();
         let Some(functions) = functions(&program) else { return };
         let (outer, main) = (functions["outer"].0, functions["main"].0);
-        let mut bench = Bench::new();
+        let mut bench = Bench::without_tables();
         let attributes = publish(&bench, &program);
         let attributes: Vec<_> = attributes.iter().map(|(key, id)| (*key, id.as_str())).collect();
         let path = program.to_str().unwrap();

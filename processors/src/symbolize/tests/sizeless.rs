@@ -6,7 +6,7 @@ use super::support::*;
 
 /// Two labels of an assembler, the first with an entry in the unwinding table, and what a compiler
 /// puts behind them.
-const SOURCE: &str = "__asm__(\".text\\n.globl ruled\\nruled:\\n.cfi_startproc\\nnop\\nnop\\nret\\n\
+pub(super) const SOURCE: &str = "__asm__(\".text\\n.globl ruled\\nruled:\\n.cfi_startproc\\nnop\\nnop\\nret\\n\
     .cfi_endproc\\n.globl plain\\nplain:\\nnop\\nnop\\nret\\n.balign 16\\n\");\n\
     __attribute__((noinline, used)) static int hidden(int a)\n\
     { volatile int b = a; return b + 1; }\n\

@@ -202,6 +202,8 @@ pub(super) struct Bench {
     pub(super) processor: Symbolize,
     config: SymbolizeConfig,
     pub(super) services: Services,
+    /// Where tables are, unless a test says otherwise.
+    cache: Arc<tempfile::TempDir>,
 }
 
 impl Bench {
@@ -209,33 +211,51 @@ impl Bench {
         Self::with(|_| {})
     }
 
+    /// One that keeps nothing on disk: what it says is of the file as it is now.
+    pub(super) fn without_tables() -> Self {
+        Self::with(|config| config.tables.max_bytes.0 = 0)
+    }
+
     pub(super) fn with(change: impl FnOnce(&mut SymbolizeConfig)) -> Self {
-        let services = Services { worker: Some(worker_command("worker")), ..Services::default() };
+        let cache = Arc::new(tempfile::tempdir().unwrap());
+        let services = Services {
+            worker: Some(worker_command("worker")),
+            cache: Some(cache.path().to_owned()),
+            ..Services::default()
+        };
         let mut config = SymbolizeConfig {
             timeout: profpipe_engine::settings::Duration::from_secs(120),
             worker_timeout: profpipe_engine::settings::Duration::from_secs(60),
             ..SymbolizeConfig::default()
         };
         change(&mut config);
-        Self::build(config, services)
+        Self::build(config, services, cache)
     }
 
-    fn build(config: SymbolizeConfig, services: Services) -> Self {
+    fn build(config: SymbolizeConfig, services: Services, cache: Arc<tempfile::TempDir>) -> Self {
         let setup = Setup::new("symbolize", services.clone());
-        Self { processor: Symbolize::new(config.clone(), &setup).unwrap(), config, services }
+        let processor = Symbolize::new(config.clone(), &setup).unwrap();
+        Self { processor, config, services, cache }
+    }
+
+    /// Another one after it, with the same settings and tables, and with this worker.
+    pub(super) fn next(&self, worker: Option<WorkerCommand>) -> Self {
+        let services =
+            Services { worker, cache: self.services.cache.clone(), ..Services::default() };
+        Self::build(self.config.clone(), services, Arc::clone(&self.cache))
     }
 
     /// The same with a worker of another mode.
     pub(super) fn with_worker(mut self, mode: &str) -> Self {
         self.services.worker = Some(worker_command(mode));
-        Self::build(self.config, self.services)
+        Self::build(self.config, self.services, self.cache)
     }
 
     /// The same with another program as worker.
     pub(super) fn with_program(mut self, program: Option<&str>) -> Self {
         self.services.worker =
             program.map(|program| WorkerCommand { program: program.into(), arguments: Vec::new() });
-        Self::build(self.config, self.services)
+        Self::build(self.config, self.services, self.cache)
     }
 
     /// How long batches wait from now on.

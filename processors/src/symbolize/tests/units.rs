@@ -26,7 +26,7 @@ fn compare(files: &Files, program: &Path, step: usize) {
     assert!(lines > 20, "{lines} answers");
 }
 
-const PARTS: [(&str, &str); 3] = [
+pub(super) const PARTS: [(&str, &str); 3] = [
     ("one.c", "int two(int); int main(int argc, char **argv) { return two(argc) + 1; }"),
     (
         "two.c",

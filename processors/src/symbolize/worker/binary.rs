@@ -35,32 +35,32 @@ impl Family for BinaryFamily {
 
 /// A module's files and, once asked, what was read from them.
 pub(super) struct Binary<'a> {
-    main: Elf<'a>,
-    debug: Option<Elf<'a>>,
+    pub(super) main: Elf<'a>,
+    pub(super) debug: Option<Elf<'a>>,
     supplementary: Option<Elf<'a>>,
     package: Option<Elf<'a>>,
     split: Vec<Elf<'a>>,
-    tables: Option<Tables<'a>>,
+    pub(super) tables: Option<Tables<'a>>,
 }
 
 /// What answers questions.
 #[derive(Default)]
-struct Tables<'a> {
+pub(super) struct Tables<'a> {
     /// Where code is.
-    code: Vec<(u64, u64)>,
+    pub(super) code: Vec<(u64, u64)>,
     /// The small symbol table inside the file.
-    small: Option<Elf<'a>>,
+    pub(super) small: Option<Elf<'a>>,
     /// Where functions are by the unwinding table; read with the first symbols.
-    functions: Option<Option<Functions<'a>>>,
+    pub(super) functions: Option<Option<Functions<'a>>>,
     /// Read when an address is in one.
-    stubs: Option<Stubs<'a>>,
-    go: Option<GoTable<'a>>,
+    pub(super) stubs: Option<Stubs<'a>>,
+    pub(super) go: Option<GoTable<'a>>,
     /// Read when an address first needs it; the outer `None` means not yet.
-    debug: Option<Option<Units<'a>>>,
+    pub(super) debug: Option<Option<Units<'a>>>,
     /// Functions that are in files of their own, read with it.
-    splits: Splits<'a>,
+    pub(super) splits: Splits<'a>,
     /// What sections may still be inflated to.
-    budget: u64,
+    pub(super) budget: u64,
 }
 
 /// The most files that compilers left which are used for one module.
@@ -81,6 +81,8 @@ macro_rules! with_elf {
         }
     };
 }
+
+pub(super) use with_elf;
 
 impl<'a> Elf<'a> {
     /// Reads the headers.
@@ -153,7 +155,7 @@ impl<'a> Elf<'a> {
     }
 
     /// Where functions are by the unwinding table.
-    fn functions(&self, arena: &'a Arena, budget: &mut u64) -> Option<Functions<'a>> {
+    pub(super) fn functions(&self, arena: &'a Arena, budget: &mut u64) -> Option<Functions<'a>> {
         let mut place = |name| {
             let address = with_elf!(self, file => file.section_by_name(name)?.address());
             Some((address, self.section(arena, name, budget)?))
@@ -302,6 +304,21 @@ impl<'a> Binary<'a> {
         }
     }
 
+    /// Makes sure that debug information is read.
+    pub(super) fn read_debug(&mut self, arena: &'a Arena, memory: u64) {
+        if self.tables.is_none() {
+            self.tables = Some(self.read_tables(arena, memory));
+        }
+        let Some(tables) = &mut self.tables else { return };
+        if tables.debug.is_none() {
+            let budget = &mut tables.budget;
+            tables.splits = read_splits(&self.package, &self.split, arena, budget);
+            let debug = self.debug.as_ref().unwrap_or(&self.main);
+            let supplementary = self.supplementary.as_ref();
+            tables.debug = Some(read_debug_information(debug, supplementary, arena, budget));
+        }
+    }
+
     fn read_tables(&self, arena: &'a Arena, memory: u64) -> Tables<'a> {
         // The debug file has no code, but the same section headers; trust the file that runs.
         let mut tables = Tables { budget: memory, code: self.main.code(), ..Tables::default() };
@@ -313,7 +330,7 @@ impl<'a> Binary<'a> {
     }
 }
 
-fn find_symbols<'a>(
+pub(super) fn find_symbols<'a>(
     main: &Elf<'a>,
     debug: Option<&Elf<'a>>,
     tables: &mut Tables<'a>,
@@ -339,7 +356,7 @@ fn find_symbols<'a>(
     search.finish(|symbol, address| functions::is_of(functions, symbol, address, is_stripped))
 }
 
-fn write_go(frames: &[GoFrame<'_>], names: &mut NamesWriter) {
+pub(super) fn write_go(frames: &[GoFrame<'_>], names: &mut NamesWriter) {
     for frame in frames {
         names.frame_at((frame.name, frame.file), (frame.line, 0), || {
             let file = String::from_utf8_lossy(frame.file);
@@ -423,7 +440,11 @@ fn read_debug_information<'a>(
 }
 
 /// Writes what debug information knows about an address; false if that is nothing.
-fn write_dwarf(frames: &[DwarfFrame<'_>], symbol: Option<&[u8]>, names: &mut NamesWriter) -> bool {
+pub(super) fn write_dwarf(
+    frames: &[DwarfFrame<'_>],
+    symbol: Option<&[u8]>,
+    names: &mut NamesWriter,
+) -> bool {
     let outermost = frames.len().saturating_sub(1);
     let mut found = false;
     for (at, frame) in frames.iter().enumerate() {
@@ -500,6 +521,29 @@ impl LoadedBinary {
         })
     }
 
+    /// Writes the frames of all addresses of a range, one part with the same frames after the other,
+    /// until `names` has enough or the time is up.
+    pub(super) fn sweep(
+        &mut self,
+        range: Range<u64>,
+        names: &mut NamesWriter,
+        memory: u64,
+        until: Instant,
+    ) {
+        self.update(|arena, binary| binary.sweep(arena, range, names, memory, until));
+    }
+
+    /// Forgets what was read of debug information; what is needed again is read again.
+    pub(super) fn forget_units(&mut self) {
+        self.update(|_, binary| {
+            if let Some(Some(Some(units))) =
+                binary.tables.as_mut().map(|tables| tables.debug.as_mut().map(Option::as_mut))
+            {
+                units.forget();
+            }
+        });
+    }
+
     /// Gives back the memory of mapped files; what is read again is mapped again.
     pub(super) fn unload(&mut self) {
         self.update(|arena, _| arena.unload());
@@ -528,6 +572,22 @@ pub(in super::super) fn look_up_by(
             binary.resolve((addresses, only_symbols), &mut names, 1 << 30, until);
         }
         super::super::answer::from_wire(names.finish(), addresses).unwrap_or_default()
+    }
+}
+
+/// Opens a file of which whole ranges are asked, for tests.
+#[cfg(test)]
+pub(in super::super) fn sweeper(
+    file: &OwnedFd,
+) -> impl FnMut(Range<u64>) -> super::super::protocol::Names + use<> {
+    let mut binary = open(file).ok();
+    move |range| {
+        let mut names = NamesWriter::default();
+        let until = Instant::now() + std::time::Duration::from_secs(3600);
+        if let Some(binary) = &mut binary {
+            binary.sweep(range, &mut names, 1 << 30, until);
+        }
+        names.finish()
     }
 }
 

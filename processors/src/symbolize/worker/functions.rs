@@ -3,6 +3,8 @@
 //! A symbol without a size might end anywhere: what comes after it may be code whose own symbols were
 //! stripped. The search table of `.eh_frame_hdr` says in which function an address is.
 
+use std::ops::Range;
+
 use gimli::{BaseAddresses, EhFrame, EhFrameHdr, ParsedEhFrameHdr, RunTimeEndian, UnwindSection};
 
 use super::dwarf::Reader;
@@ -31,6 +33,23 @@ impl<'a> Functions<'a> {
         let mut frames = EhFrame::new(frames.1, endian);
         frames.set_address_size(address_size);
         Some(Self { header, frames, bases })
+    }
+
+    /// Tells of every address of a range where what [`Functions::before`] says may change.
+    pub(super) fn borders(&self, range: &Range<u64>, add: &mut impl FnMut(u64)) {
+        if let Some((_, end)) = self.before(range.start) {
+            add(end);
+        }
+        let Some(table) = self.header.table() else { return };
+        let mut rows = table.iter(&self.bases);
+        while let Ok(Some((gimli::Pointer::Direct(start), _))) = rows.next() {
+            if range.contains(&start) {
+                add(start);
+                if let Some((_, end)) = self.before(start) {
+                    add(end);
+                }
+            }
+        }
     }
 
     /// The first address and the end of the last function that begins at or before an address.

@@ -21,10 +21,12 @@ pub(super) mod perf_map;
 mod plt;
 pub(super) mod sandbox;
 mod split;
+mod sweep;
 mod units;
 
 use std::collections::HashMap;
 use std::io;
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -33,7 +35,9 @@ use self::binary::LoadedBinary;
 use self::memory::Memory;
 use self::names::NamesWriter;
 use self::perf_map::PerfMap;
-use super::protocol::{Channel, Facts, Kind, Limits, MAX_ADDRESSES, Refusal, Request, Response};
+use super::protocol::{
+    Channel, Facts, Kind, Limits, MAX_ADDRESSES, MAX_SWEEP, Refusal, Request, Response,
+};
 
 /// The stack of the thread that reads binaries.
 const STACK: usize = 64 << 20;
@@ -41,6 +45,8 @@ const STACK: usize = 64 << 20;
 const SLICE: Duration = Duration::from_millis(500);
 /// The same where it is held between two pieces of work, most of the time.
 const PACED_SLICE: Duration = Duration::from_secs(10);
+/// The same for all addresses of a range: somebody may wait for other names meanwhile.
+const SWEEP_SLICE: Duration = Duration::from_millis(200);
 /// Beyond this much resident memory, modules are forgotten but for the last.
 const SOFT_LIMIT_BYTES: u64 = 48 << 20;
 /// Without a question for this long the worker rests: the questions of a window come at once.
@@ -154,6 +160,7 @@ impl Worker {
             Request::Resolve { module, addresses, only_symbols } => {
                 self.resolve(module, &addresses, only_symbols)
             }
+            Request::Sweep { module, from, to } => self.sweep(module, from..to),
             Request::Describe => {
                 let file = files.pop().filter(|file| self.make_room(file, None).is_ok());
                 Response::Described(file.and_then(|file| describe::describe(&file)))
@@ -226,6 +233,35 @@ impl Worker {
         {
             names.wanted = binary.take_wanted();
         }
+        Response::Resolved(names)
+    }
+
+    /// Names all addresses of a range, as many as there is time for.
+    fn sweep(&mut self, module: u32, range: Range<u64>) -> Response {
+        let before = self.private();
+        let limit = self.limits.memory;
+        let Some(loaded) = self.modules.get_mut(&module) else { return Response::Unknown };
+        loaded.used = self.clock;
+        loaded.at = Instant::now();
+        let Loadable::Binary(binary) = &mut loaded.content else { return Response::Unknown };
+        let end = range.end.min(range.start.saturating_add(MAX_SWEEP));
+        let mut names = NamesWriter::default();
+        binary.sweep(range.start..end, &mut names, limit, Instant::now() + SWEEP_SLICE);
+        let wanted = binary.take_wanted();
+        let grown = self.private().saturating_sub(before);
+        if self.private() > limit / 2 {
+            if let Some(Loadable::Binary(binary)) =
+                self.modules.get_mut(&module).map(|it| &mut it.content)
+            {
+                binary.forget_units();
+            }
+            memory::trim();
+        } else if let Some(loaded) = self.modules.get_mut(&module) {
+            loaded.bytes += grown;
+        }
+        let mut names = names.finish();
+        names.last = self.is_full(module);
+        names.wanted = wanted;
         Response::Resolved(names)
     }
 

@@ -104,6 +104,12 @@ impl<'a> Units<'a> {
         self.all.as_ref()?.as_ref()
     }
 
+    /// Forgets what was read; what is needed again is read again.
+    pub(super) fn forget(&mut self) {
+        self.read.clear();
+        self.all = None;
+    }
+
     fn place(&self, address: u64) -> UnitLookup {
         let Some(index) = &self.index else { return UnitLookup::Unknown };
         let nowhere = if self.is_complete { UnitLookup::Nowhere } else { UnitLookup::Unknown };

@@ -1,0 +1,387 @@
+//! What the thread that asks the worker does with tables: looks there first, adds what it was told, and
+//! makes them whole when nobody waits.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileExt as _;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use profpipe_engine::modules::Content;
+use profpipe_engine::overhead::Work;
+use sha2::{Digest as _, Sha256};
+
+use super::super::answer::{self, Reason, Resolution, ResolvedAddress};
+use super::super::cache::ModuleNumber;
+use super::super::client::{ABSENT_PAUSE, Client, Job, MAX_NOTES, Trouble, nonsense};
+use super::super::companion::CompanionFile;
+use super::super::protocol::{Request, Response};
+use super::super::stamp::Stamp;
+use super::Tables;
+use super::format::{Sources, WINDOW};
+
+/// A larger file without a build id has no table.
+const MAX_HASHED_BYTES: u64 = 1 << 30;
+/// Windows that wait to be made whole at most.
+const MAX_LATER: usize = 4096;
+/// Requests for one window; a window that takes more is left as it is.
+const MAX_ROUNDS: usize = 256;
+/// After so long it is looked again whether servers have what a table was made without.
+const SERVER_PAUSE: Duration = Duration::from_secs(3600);
+
+/// The tables, as one client uses them.
+#[derive(Debug, Default)]
+pub(in super::super) struct TableUse {
+    shared: Option<Arc<Mutex<Tables>>>,
+    /// What the modules are that the worker has open.
+    sources: HashMap<ModuleNumber, Sources>,
+    /// Modules of which a file of debug information is missing.
+    lacking: HashSet<ModuleNumber>,
+    /// Whose files the worker has had.
+    owners: HashSet<Owner>,
+    /// Windows to be made whole.
+    later: VecDeque<Later>,
+    queued: HashSet<(ModuleNumber, u64)>,
+    /// Whether a table that is not complete may be used, and when that was found out.
+    judged: HashMap<String, (Instant, bool)>,
+    /// The hashes of files without a build id.
+    hashes: HashMap<(u64, u64, Stamp), Option<Arc<str>>>,
+}
+
+#[derive(Debug)]
+struct Later {
+    job: Job,
+    key: String,
+    window: u64,
+}
+
+/// Who could have written a file: a user, or none but those who are trusted.
+type Owner = Option<u32>;
+
+/// Who could have written what a job's module is read from.
+fn owner(job: &Job) -> Owner {
+    let file = match &job.source.as_deref()?.content {
+        Content::Elf(file) | Content::PerfMap(file) => file,
+        Content::Image(_) | Content::Kernel => return None,
+    };
+    let facts = rustix::fs::fstat(file).ok();
+    // What cannot be asked may be anybody's.
+    let Some(facts) = facts else { return Some(u32::MAX) };
+    (facts.st_uid != 0 || facts.st_mode & 0o022 != 0).then_some(facts.st_uid)
+}
+
+impl TableUse {
+    /// Uses these tables, if there are any.
+    pub(in super::super) fn new(shared: Option<Arc<Mutex<Tables>>>) -> Self {
+        Self { shared, ..Self::default() }
+    }
+
+    fn lock(&self) -> Option<MutexGuard<'_, Tables>> {
+        Some(self.shared.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Notes what a module is that the worker has opened.
+    pub(in super::super) fn note_sources(&mut self, module: ModuleNumber, sources: Sources) {
+        if self.sources.len() >= MAX_NOTES {
+            self.sources.clear();
+            self.lacking.clear();
+        }
+        self.lacking.remove(&module);
+        self.sources.insert(module, sources);
+    }
+
+    /// Notes that debug information refers to files that are not here.
+    pub(in super::super) fn note_lacking(&mut self, module: ModuleNumber) {
+        self.lacking.insert(module);
+    }
+
+    /// Notes whose file the worker gets. A file that takes it over can make it lie about all others.
+    pub(in super::super) fn note_owner(&mut self, job: &Job) {
+        self.owners.insert(owner(job));
+    }
+
+    /// Notes that the worker has ended.
+    pub(in super::super) fn note_end(&mut self) {
+        self.owners.clear();
+    }
+
+    /// Whether what the worker says of a module of this owner may be kept for others: it has had no
+    /// files but the owner's and those of trusted users.
+    fn is_clean(&self, owner: Owner) -> bool {
+        self.owners.iter().all(|other| other.is_none() || *other == owner)
+    }
+
+    /// Takes the next window to be made whole: one for which the worker can go on, if there is any.
+    fn next_later(&mut self) -> Option<Later> {
+        let at = self.later.iter().position(|later| self.is_clean(owner(&later.job)));
+        let later = self.later.remove(at.unwrap_or_default())?;
+        self.queued.remove(&(later.job.module, later.window));
+        Some(later)
+    }
+
+    /// Whether there is anything to do while nobody waits.
+    pub(in super::super) fn has_work(&self) -> bool {
+        !self.later.is_empty()
+    }
+
+    /// Gives up what was to be done while nobody waits.
+    pub(in super::super) fn drop_work(&mut self) {
+        self.later.clear();
+        self.queued.clear();
+    }
+
+    /// The hash of a file's content, read once.
+    fn hash(&mut self, file: &File, work: &mut Work) -> Option<Arc<str>> {
+        let facts = rustix::fs::fstat(file).ok()?;
+        let place = (facts.st_dev as u64, facts.st_ino as u64, Stamp::of(file)?);
+        if let Some(known) = self.hashes.get(&place) {
+            return known.clone();
+        }
+        let hash = hash(file, work).ok().map(Arc::from);
+        if self.hashes.len() >= MAX_NOTES {
+            self.hashes.clear();
+        }
+        self.hashes.insert(place, hash.clone());
+        hash
+    }
+}
+
+impl Client {
+    /// Takes the addresses out of a job that are known already, with what is known of them.
+    pub(in super::super) fn take_known(
+        &mut self,
+        job: &mut Job,
+        work: &mut Work,
+    ) -> Vec<ResolvedAddress> {
+        if std::mem::replace(&mut job.is_looked_up, true) {
+            return Vec::new();
+        }
+        let Some(key) = self.table_key(job, work) else { return Vec::new() };
+        if !self.may_use(job, &key) {
+            return Vec::new();
+        }
+        let Some(mut tables) = self.tables.lock() else { return Vec::new() };
+        tables.take_known(&key, &mut job.addresses)
+    }
+
+    /// The key of a job's module; none if it has no table.
+    ///
+    /// A build id is what a file says of itself. What is made of a file that one user owns is not shown
+    /// to others: only of files that are root's, or that we were given by build id, it is for all.
+    fn table_key(&mut self, job: &Job, work: &mut Work) -> Option<String> {
+        self.tables.shared.as_ref()?;
+        let file = match job.source.as_deref().map(|source| &source.content) {
+            None => None,
+            Some(Content::Elf(elf)) => Some(elf),
+            Some(_) => return None,
+        };
+        match (&job.build_id, file) {
+            (Some(build_id), _) => {
+                let owner = owner(job).map(|user| format!("-u{user}")).unwrap_or_default();
+                Some(format!("{}{owner}", build_id.hex()))
+            }
+            (None, Some(file)) => {
+                let hash = self.tables.hash(file, work)?;
+                Some(format!("sha256-{hash}"))
+            }
+            (None, None) => None,
+        }
+    }
+
+    /// Whether a table says all that could be said now: one that was made without debug information is
+    /// of no use where that is there.
+    fn may_use(&mut self, job: &Job, key: &str) -> bool {
+        let identity = match self.tables.lock() {
+            Some(mut tables) => tables.identity(key).cloned(),
+            None => None,
+        };
+        let Some(identity) = identity else { return false };
+        if identity.sources.is_complete() {
+            return true;
+        }
+        if let Some((since, may)) = self.tables.judged.get(key)
+            && since.elapsed() < ABSENT_PAUSE
+        {
+            return *may;
+        }
+        let may = !self.has_more(job, &identity.sources) && {
+            self.setup.remote.is_none() || identity.is_younger(SERVER_PAUSE)
+        };
+        if self.tables.judged.len() >= MAX_NOTES {
+            self.tables.judged.clear();
+        }
+        self.tables.judged.insert(key.to_owned(), (Instant::now(), may));
+        may
+    }
+
+    /// Whether there are files that a table was made without.
+    fn has_more(&mut self, job: &Job, sources: &Sources) -> bool {
+        let mut wanted = Vec::new();
+        let source = job.source.as_ref();
+        if !sources.has_executable {
+            if source.is_some() {
+                return true;
+            }
+            wanted.extend(job.build_id.clone().map(CompanionFile::Executable));
+        }
+        if !sources.has_debug_info {
+            wanted.extend(job.build_id.clone().map(CompanionFile::BuildId));
+            if let (Some(link), Some(source)) = (sources.debug_link.clone(), source) {
+                wanted.push(CompanionFile::Link { link, path: PathBuf::from(&source.path) });
+            }
+        }
+        let pid = source.map(|source| source.pid);
+        wanted.into_iter().any(|file| !self.setup.finder.find(file, pid).is_empty())
+    }
+
+    /// Keeps what the worker has answered, and notes the windows that it is in.
+    pub(in super::super) fn keep_answers(
+        &mut self,
+        job: &Job,
+        answers: &[ResolvedAddress],
+        work: &mut Work,
+    ) {
+        if job.is_provisional || self.tables.lacking.contains(&job.module) {
+            return;
+        }
+        let Some(key) = self.table_key(job, work) else { return };
+        let Some(sources) = self.tables.sources.get(&job.module).cloned() else { return };
+        let mut windows: HashMap<u64, Vec<(Range<u64>, Resolution)>> = HashMap::new();
+        for ResolvedAddress { address, same, answer } in answers {
+            if matches!(answer, Resolution::Unnamed(reason) if *reason != Reason::NoSymbol) {
+                continue;
+            }
+            let window = address - address % WINDOW;
+            let Some(end) = window.checked_add(WINDOW) else { continue };
+            let part = same.start.max(window)..same.end.min(end);
+            windows.entry(window).or_default().push((part, answer.clone()));
+        }
+        let is_clean = self.tables.is_clean(owner(job));
+        // Then it is not used any more, see `may_use`.
+        let max_age = self.setup.remote.is_some().then_some(SERVER_PAUSE);
+        for (window, mut ranges) in windows {
+            let Some(mut tables) = self.tables.lock() else { return };
+            if tables.is_whole(&key, window, &sources) {
+                continue;
+            }
+            ranges.sort_by_key(|(range, _)| (range.start, range.end));
+            let mut end = 0;
+            ranges.retain(|(range, _)| {
+                let is_new = range.start >= end && range.start < range.end;
+                end = if is_new { range.end } else { end };
+                is_new
+            });
+            if is_clean {
+                tables.add(&key, (&sources, max_age), (window, false), &ranges);
+            }
+            drop(tables);
+            if self.tables.later.len() < MAX_LATER
+                && self.tables.queued.insert((job.module, window))
+            {
+                let job = Job { addresses: Vec::new(), numbers: Vec::new(), ..job.clone() };
+                self.tables.later.push_back(Later { job, key: key.clone(), window });
+            }
+        }
+        // A table that was made of less has been replaced.
+        self.tables.judged.remove(&key);
+    }
+
+    /// Makes one window whole.
+    pub(in super::super) fn make_window(&mut self) {
+        let Some(later) = self.tables.next_later() else { return };
+        if !self.tables.is_clean(owner(&later.job)) {
+            self.end_worker();
+        }
+        match self.sweep(&later) {
+            Ok(Some((sources, ranges))) => {
+                if let Some(mut tables) = self.tables.lock() {
+                    tables.add(&later.key, (&sources, None), (later.window, true), &ranges);
+                }
+            }
+            Ok(None) | Err(Trouble::Module(_) | Trouble::Wait(_) | Trouble::Large) => {}
+            Err(Trouble::Death(error)) => {
+                let module = later.job.module;
+                self.tables.later.retain(|other| other.job.module != module);
+                self.tables.queued.retain(|(other, _)| *other != module);
+                self.bury(&later.job, &error);
+            }
+        }
+    }
+
+    /// The answers for all addresses of a window; none if it is known, or cannot be known whole.
+    #[allow(clippy::type_complexity, reason = "it is used once")]
+    fn sweep(
+        &mut self,
+        later: &Later,
+    ) -> Result<Option<(Sources, Vec<(Range<u64>, Resolution)>)>, Trouble> {
+        let Later { job, key, window } = later;
+        let Some(end) = window.checked_add(WINDOW) else { return Ok(None) };
+        let mut ranges = Vec::new();
+        let mut at = *window;
+        for _ in 0..MAX_ROUNDS {
+            self.make_ready(job)?;
+            let Some(sources) = self.tables.sources.get(&job.module).cloned() else {
+                return Ok(None);
+            };
+            let is_known = match self.tables.lock() {
+                Some(mut tables) => tables.is_whole(key, *window, &sources),
+                None => true,
+            };
+            if is_known || self.partial.contains_key(&job.module) {
+                return Ok(None);
+            }
+            let request = Request::Sweep { module: job.module, from: at, to: end };
+            let names = match self.ask(&request, &[])? {
+                Response::Resolved(names) => names,
+                Response::Unknown => {
+                    self.opened.remove(&job.module);
+                    continue;
+                }
+                _ => return Err(nonsense()),
+            };
+            if !names.wanted.is_empty() {
+                return Ok(None);
+            }
+            let is_last = names.last;
+            let part = answer::ranges_from_wire(names, at, end).ok_or_else(nonsense)?;
+            at = part.last().map_or(at, |(range, _)| range.end);
+            ranges.extend(part);
+            // Somebody has written to the file meanwhile.
+            if self.has_changed(job) {
+                self.opened.remove(&job.module);
+                return Ok(None);
+            }
+            if is_last {
+                self.end_worker();
+            }
+            if at >= end {
+                return Ok(Some((sources, ranges)));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// The SHA-256 of a file's content in hex.
+fn hash(file: &File, work: &mut Work) -> io::Result<String> {
+    if file.metadata()?.len() > MAX_HASHED_BYTES {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    let mut hasher = Sha256::new();
+    let mut chunk = vec![0; 64 << 10];
+    let mut at = 0;
+    while at < MAX_HASHED_BYTES {
+        match file.read_at(&mut chunk, at)? {
+            0 => break,
+            length => {
+                hasher.update(chunk.get(..length).unwrap_or_default());
+                at += length as u64;
+            }
+        }
+        work.breathe();
+    }
+    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
