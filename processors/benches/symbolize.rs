@@ -4,7 +4,7 @@
 //! functions, in batches of 5,000 through the processor and its worker process, one after the
 //! other; the first batch, which loads the file, is timed apart. Then the same addresses again,
 //! which the cache answers. Memory and CPU time are the worker's, as the kernel counts them, after
-//! the last batch.
+//! the last batch. Then the table of the file, see `symbolize/tables.rs`.
 
 #![allow(
     clippy::unwrap_used,
@@ -12,6 +12,9 @@
     clippy::print_stdout,
     reason = "a benchmark prints, and fails by panicking"
 )]
+
+#[path = "symbolize/tables.rs"]
+mod tables;
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -49,21 +52,9 @@ fn main() {
 
 fn measure(path: &Path) {
     let addresses = choose(path);
-    let program = std::env::current_exe().unwrap();
-    let arguments = vec!["symbolizer-worker".to_owned()];
-    let services =
-        Services { worker: Some(WorkerCommand { program, arguments }), ..Services::default() };
     let name = path.to_str().unwrap().to_owned();
-    let content = Content::Elf(Arc::new(File::open(path).unwrap()));
-    let module = Module { path: name.clone(), pid: std::process::id(), content };
-    services.modules.publish(ModuleId::Htl(name.clone()), Arc::new(module));
-    let config = SymbolizeConfig {
-        timeout: Setting::from_secs(600),
-        worker_timeout: Setting::from_secs(600),
-        cache_size: ByteSize::mib(512),
-        ..SymbolizeConfig::default()
-    };
-    let mut processor = config.build(&Setup::new("symbolize", services)).unwrap();
+    let services = services(path, None);
+    let mut processor = config().build(&Setup::new("symbolize", services)).unwrap();
     let batches: Vec<_> = addresses.chunks(BATCH).collect();
     let mut frames = 0;
     let mut named = 0;
@@ -94,6 +85,31 @@ fn measure(path: &Path) {
         each(rest, addresses.len().saturating_sub(BATCH)),
         each(again, addresses.len()),
     );
+    drop(processor);
+    tables::measure(path, &addresses);
+}
+
+/// What the processor needs: a worker, the file as a module, a directory for tables.
+fn services(path: &Path, cache: Option<&Path>) -> Services {
+    let program = std::env::current_exe().unwrap();
+    let arguments = vec!["symbolizer-worker".to_owned()];
+    let worker = Some(WorkerCommand { program, arguments });
+    let cache = cache.map(Path::to_owned);
+    let services = Services { worker, cache, ..Services::default() };
+    let name = path.to_str().unwrap().to_owned();
+    let content = Content::Elf(Arc::new(File::open(path).unwrap()));
+    let module = Module { path: name.clone(), pid: std::process::id(), content };
+    services.modules.publish(ModuleId::Htl(name), Arc::new(module));
+    services
+}
+
+fn config() -> SymbolizeConfig {
+    SymbolizeConfig {
+        timeout: Setting::from_secs(600),
+        worker_timeout: Setting::from_secs(600),
+        cache_size: ByteSize::mib(512),
+        ..SymbolizeConfig::default()
+    }
 }
 
 /// Distinct addresses at random in the functions of a file, in random order.

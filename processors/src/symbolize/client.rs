@@ -240,7 +240,10 @@ impl Client {
                 match messages.recv_timeout(IDLE_TIMEOUT) {
                     Ok(Message::End) | Err(RecvTimeoutError::Disconnected) => return,
                     Ok(message) => queue.extend(self.job_of(message)),
-                    Err(RecvTimeoutError::Timeout) => self.end_worker(),
+                    Err(RecvTimeoutError::Timeout) => {
+                        self.end_worker();
+                        self.tables.rest();
+                    }
                 }
             }
             loop {

@@ -122,6 +122,13 @@ impl TableUse {
         Some(later)
     }
 
+    /// Makes itself small while nothing is asked for.
+    pub(in super::super) fn rest(&self) {
+        if let Some(mut tables) = self.lock() {
+            tables.rest();
+        }
+    }
+
     /// Whether there is anything to do while nobody waits.
     pub(in super::super) fn has_work(&self) -> bool {
         !self.later.is_empty()

@@ -37,8 +37,9 @@ use super::answer::{Resolution, ResolvedAddress};
 
 /// The most tables that are open.
 const MAX_OPEN: usize = 128;
-/// The bytes of decoded blocks that are kept. One takes some 100 µs to read again.
-const MAX_DECODED_BYTES: usize = 6 << 20;
+/// The bytes of decoded blocks that are kept while names are asked for. To read one again takes some
+/// 100 µs.
+const MAX_DECODED_BYTES: usize = 16 << 20;
 
 /// Reads bytes as the file of a table and as what a block of one holds, and asks for all their addresses:
 /// for fuzzing. Returns how many have an answer.
@@ -75,6 +76,43 @@ pub fn try_table(bytes: &[u8]) -> Result<usize, String> {
         }
     }
     Ok(answers)
+}
+
+/// The tables of a directory without a symbolizer around them, for benchmarks.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct TableReader(Tables);
+
+impl TableReader {
+    /// The tables in this directory, which must be there.
+    ///
+    /// # Errors
+    /// If it cannot be used.
+    pub fn open(directory: &Path) -> io::Result<Self> {
+        let counts = TableCounts {
+            found: Counter::default(),
+            missing: Counter::default(),
+            bytes: Counter::default(),
+        };
+        Tables::open(directory, u64::MAX, counts).map(Self)
+    }
+
+    /// How many of these addresses, which ascend, have an answer.
+    pub fn count(&mut self, key: &str, addresses: &[u64]) -> usize {
+        self.0.take_known(key, &mut addresses.to_vec()).len()
+    }
+
+    /// How many of these are in a window that is whole.
+    pub fn count_whole(&mut self, key: &str, addresses: &[u64]) -> usize {
+        let Some(table) = self.0.table(key) else { return 0 };
+        table.look();
+        addresses.iter().filter(|address| table.is_whole(**address - **address % WINDOW)).count()
+    }
+
+    /// Bytes of decoded blocks now.
+    pub fn decoded_bytes(&self) -> usize {
+        self.0.decoded_bytes
+    }
 }
 
 /// What is counted.
@@ -140,6 +178,14 @@ impl Tables {
             self.count_decoded();
         }
         self.open.insert(key.to_owned(), (self.clock, table));
+    }
+
+    /// Forgets what can be read again.
+    pub(super) fn rest(&mut self) {
+        for (_, table) in self.open.values_mut() {
+            table.forget_before(u64::MAX);
+        }
+        self.count_decoded();
     }
 
     fn count_decoded(&mut self) {
