@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use profpipe_engine::WorkerCommand;
-use profpipe_engine::modules::{Content, Module, ModuleId, ModuleStore};
+use profpipe_engine::modules::{Content, Module, ModuleStore};
 use profpipe_engine::telemetry::Counter;
 
 use profpipe_engine::overhead::{Overhead, Stage, Work};
@@ -24,10 +24,11 @@ use super::build_id::BuildId;
 use super::cache::ModuleNumber;
 use super::child::Child;
 use super::companion::Finder;
+pub(super) use super::job::{Job, Message, Progress};
 use super::kernel::Kernel;
 use super::lanes::{self, Lane, Yield};
 use super::protocol::{Limits, MAX_ADDRESSES, Names, Request, Response};
-use super::remote::{FileRequest, Provision, Remote};
+use super::remote::{FileRequest, Remote};
 use super::stamp::Stamp;
 use super::tables::{TableUse, Tables};
 
@@ -48,63 +49,6 @@ const MAX_RESTART_PAUSE: Duration = Duration::from_secs(5);
 const MAX_RESTART_WAIT: Duration = Duration::from_millis(250);
 /// Entries of the tables below before they are cleared.
 pub(super) const MAX_NOTES: usize = 16_384;
-
-/// Names wanted.
-#[derive(Debug, Clone)]
-pub(super) struct Job {
-    /// The numbers of the jobs that it is.
-    pub(super) numbers: Vec<u64>,
-    /// Nothing was asked for it yet.
-    pub(super) is_fresh: bool,
-    /// The answers are what symbol tables say; better ones come from elsewhere.
-    pub(super) is_provisional: bool,
-    /// What tables know was looked up.
-    pub(super) is_looked_up: bool,
-    /// The module's number.
-    pub(super) module: ModuleNumber,
-    /// What identifies it.
-    pub(super) id: ModuleId,
-    /// The module, if this host has seen it.
-    pub(super) source: Option<Arc<Module>>,
-    /// Its build id, by which files are found that this host has not seen mapped.
-    pub(super) build_id: Option<BuildId>,
-    /// Whose batch asks, and the number of that tenant.
-    pub(super) tenant: (Arc<str>, u32),
-    /// The addresses, ascending.
-    pub(super) addresses: Vec<u64>,
-    /// What was fetched for it.
-    pub(super) provisions: HashMap<BuildId, Provision>,
-}
-
-/// A message to the client.
-#[derive(Debug)]
-pub(super) enum Message {
-    /// Names are wanted.
-    Job(Job),
-    /// What a job waits for has come, or will not.
-    Provided(u64, Provision),
-    /// Nobody wants anything any more.
-    End,
-}
-
-/// Answers to a part of a job.
-#[derive(Debug)]
-pub(super) struct Progress {
-    /// The numbers of the jobs.
-    pub(super) jobs: Vec<u64>,
-    /// Better answers will come.
-    pub(super) is_provisional: bool,
-    /// The module's number.
-    pub(super) module: ModuleNumber,
-    /// The number of the tenant that asked.
-    pub(super) tenant: u32,
-    /// Answers.
-    pub(super) answers: Vec<ResolvedAddress>,
-    /// The same question will have the same answer.
-    pub(super) lasting: bool,
-    /// Nothing more will come.
-    pub(super) done: bool,
-}
 
 /// What the client needs to know.
 #[derive(Debug, Clone)]
@@ -316,9 +260,7 @@ impl Client {
         lasting: bool,
         done: bool,
     ) -> Result<(), ()> {
-        let (module, tenant, is_provisional) = (job.module, job.tenant.1, job.is_provisional);
-        let jobs = job.numbers.clone();
-        let progress = Progress { jobs, is_provisional, module, tenant, answers, lasting, done };
+        let progress = Progress { answers, lasting, done, ..Progress::of(job) };
         self.progress.send(progress).map_err(|_| ())
     }
 
@@ -357,6 +299,9 @@ impl Client {
     /// Puts a job aside until its files have come.
     fn wait(&mut self, job: Job, request: FileRequest) {
         let Some(remote) = &self.setup.remote else { return };
+        let progress = Progress { is_fetching: true, ..Progress::of(&job) };
+        // If nobody is there any more, the loop finds out.
+        let _ = self.progress.send(progress);
         let number = self.next_wish;
         self.next_wish += 2;
         self.waiting.insert(number, (job, request.build_id.clone()));

@@ -11,10 +11,10 @@
 //! # Layout
 //! - [`mod@config`]: what users type. `rewrite`: what a batch lacks, and putting it there.
 //! - `answer`, `cache`: what is known about addresses.
-//! - `client`, `opening`, `stamp`, `child`, `companion`, `kernel`: the thread that finds files and asks the
+//! - `job`, `client`, `opening`, `stamp`, `child`, `companion`, `kernel`: the thread that finds files and asks the
 //!   worker. `lanes`: there are two where there is a budget, so that a large binary holds up nothing
 //!   but its own names.
-//! - `order`: batches of one service go on in the order in which they came.
+//! - `parked`: a batch that waits for names. `order`: batches of one service go on in the order in which they came.
 //! - `tables`: what is kept on disk of binaries, so that they are read once.
 //! - `describer`: what binaries say of their own making, for others who want to know.
 //! - `build_id`, [`mod@remote`]: files by build id, from a cache on disk and debuginfod servers.
@@ -29,10 +29,12 @@ mod client;
 mod companion;
 pub mod config;
 mod describer;
+mod job;
 mod kernel;
 mod lanes;
 mod opening;
 mod order;
+mod parked;
 mod protocol;
 pub mod remote;
 mod rewrite;
@@ -53,7 +55,7 @@ use profpipe_engine::component::{Error, Factory, Outbox, Processor, Setup, Stabi
 use profpipe_engine::modules::{ModuleId, ModuleStore};
 use profpipe_engine::overhead::{Overhead, Stage};
 use profpipe_engine::telemetry::{Counter, names};
-use profpipe_profile::{MappingIx, Profiles};
+use profpipe_profile::Profiles;
 
 pub use self::config::SymbolizeConfig;
 pub use self::worker::worker_main;
@@ -67,6 +69,7 @@ use self::cache::{Cache, Key, ModuleNumber};
 use self::client::{Job, Message, Progress};
 use self::companion::Finder;
 use self::order::{Order, Services};
+use self::parked::{Parked, Plan};
 use self::protocol::Limits;
 use self::remote::Remote;
 use self::rewrite::Given;
@@ -106,6 +109,8 @@ pub struct Symbolize {
     next_job: u64,
     client: ClientHandle,
     progress: Receiver<Progress>,
+    /// Jobs for which files are fetched.
+    fetching: HashSet<u64>,
     /// Files can be fetched.
     fetches: bool,
     counts: Counts,
@@ -169,46 +174,11 @@ impl Counts {
     }
 }
 
-/// A batch that waits for names.
-#[derive(Debug)]
-struct Parked {
-    batch: Batch,
-    deadline: Instant,
-    bytes: usize,
-    /// The jobs it waits for.
-    jobs: HashSet<u64>,
-    /// The services whose profiles it holds.
-    services: Services,
-    /// Nothing is looked for: it only waits for those before it.
-    is_left: bool,
-    plan: Plan,
-}
-
-/// What a batch's mappings are, and the answers it has so far. They are kept here too, because
-/// the cache may forget them before the batch goes on.
-#[derive(Debug, Default)]
-struct Plan {
-    modules: HashMap<MappingIx, Result<ModuleNumber, Reason>>,
-    answers: HashMap<Key, Resolution>,
-    /// What symbol tables say, where better answers are on their way.
-    provisional: HashMap<Key, Resolution>,
-}
-
 /// What is not known of a module.
 struct UnresolvedAddresses {
     id: ModuleId,
     build_id: Option<BuildId>,
     addresses: Vec<u64>,
-}
-
-impl Plan {
-    /// The answer for an address where the right one has not come in time.
-    fn in_the_meantime(&self, key: Key) -> Given {
-        match self.provisional.get(&key) {
-            Some(answer) => Given { answer: answer.clone(), is_provisional: true },
-            None => Given { answer: Resolution::Unnamed(Reason::Timeout), is_provisional: false },
-        }
-    }
 }
 
 impl Symbolize {
@@ -268,6 +238,7 @@ impl Symbolize {
             next_job: 1,
             client: ClientHandle(messages),
             progress,
+            fetching: HashSet::new(),
             fetches,
             counts: Counts::new(setup),
             config,
@@ -415,6 +386,10 @@ impl Symbolize {
 
     fn accept(&mut self, progress: Progress) {
         let module = progress.module;
+        if progress.is_fetching {
+            self.fetching.extend(progress.jobs);
+            return;
+        }
         if progress.is_provisional {
             self.accept_provisional(progress);
             return;
@@ -441,8 +416,9 @@ impl Symbolize {
                     self.under_way.remove(&progress.tenant);
                 }
             }
-            for parked in &mut self.parked {
-                for job in &progress.jobs {
+            for job in &progress.jobs {
+                self.fetching.remove(job);
+                for parked in &mut self.parked {
                     parked.jobs.remove(job);
                 }
             }
@@ -470,7 +446,7 @@ impl Symbolize {
         let mut waiting = VecDeque::with_capacity(self.parked.len());
         let mut order = Order::default();
         while let Some(parked) = self.parked.pop_front() {
-            let ready = parked.jobs.is_empty() || parked.deadline <= now;
+            let ready = parked.jobs.is_empty() || parked.until(&self.fetching) <= now;
             if self.parked_bytes > limit || ready && order.is_free(&parked.services) {
                 self.parked_bytes = self.parked_bytes.saturating_sub(parked.bytes);
                 if parked.is_left {
@@ -534,18 +510,23 @@ impl Processor for Symbolize {
         let now = Instant::now();
         // Names that must fit into a budget take longer, but a window's profile leaves in time.
         let timeout = self.config.timeout.0;
-        let timeout = match &context.window {
+        // What is fetched for the first time takes longer.
+        let max_wait = self.config.debuginfod.max_wait.0.max(timeout);
+        let (timeout, max_wait) = match &context.window {
             Some(window) if self.overhead.is_governed() => {
-                window.patience().min(timeout * GOVERNED_TIMEOUT_FACTOR)
+                let patience = window.patience();
+                (patience.min(timeout * GOVERNED_TIMEOUT_FACTOR), patience.min(max_wait))
             }
-            _ => timeout,
+            _ => (timeout, max_wait),
         };
         if let Some(window) = &context.window {
             window.waits_for(Stage::Symbolize);
         }
-        let deadline = now + timeout;
+        let (deadline, last_deadline) = (now + timeout, now + max_wait.max(timeout));
         self.parked_bytes += bytes;
-        self.parked.push_back(Parked { batch, deadline, bytes, jobs, services, is_left, plan });
+        let parked =
+            Parked { batch, deadline, last_deadline, bytes, jobs, services, is_left, plan };
+        self.parked.push_back(parked);
         self.release(now, out);
         Ok(())
     }
@@ -570,7 +551,7 @@ impl Processor for Symbolize {
             if now >= deadline || self.haste.has_begun() {
                 break;
             }
-            let next = self.parked.iter().map(|parked| parked.deadline).min();
+            let next = self.parked.iter().map(|parked| parked.until(&self.fetching)).min();
             let until = next.map_or(deadline, |next| next.min(deadline)).min(now + HASTE_INTERVAL);
             match self.progress.recv_timeout(until.saturating_duration_since(now)) {
                 Ok(progress) => self.accept(progress),

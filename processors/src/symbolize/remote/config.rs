@@ -22,6 +22,10 @@ pub struct DebuginfodConfig {
     pub urls: Urls,
     /// How long one file may take.
     pub timeout: Duration,
+    /// How long a batch waits for files that are fetched for it, if that is longer than the `timeout` of
+    /// the processor. A sender that gives up sooner sends its batch again: lower it to what senders allow,
+    /// or raise their timeouts. With 0s what comes late is for later batches only.
+    pub max_wait: Duration,
     /// How large one file may be. `worker_address_space` must hold an executable and its debug
     /// file.
     pub max_file_size: ByteSize,
@@ -47,6 +51,7 @@ impl Default for DebuginfodConfig {
         Self {
             urls: Urls::default(),
             timeout: Duration::from_secs(60),
+            max_wait: Duration::from_secs(30),
             max_file_size: ByteSize::mib(1024),
             max_concurrent: 4,
             files_per_minute: 600,

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use profpipe_engine::batch::Batch;
 use profpipe_engine::component::{Outbox, Processor};
 use profpipe_engine::settings::{ByteSize, Duration as Setting};
 use profpipe_engine::telemetry::names;
@@ -181,6 +182,50 @@ fn many_modules_are_refused() {
     assert!(server.seen().len() <= 2 * 10 + 2, "{}", server.seen().len());
 }
 
+/// Passes a batch through as the engine does it: it goes on when it is time.
+fn tick(bench: &mut Bench, batch: Batch) -> Names {
+    let mut out = Outbox::default();
+    bench.processor.process(batch, &mut out).unwrap();
+    assert_eq!(out.drain().count(), 0);
+    let begin = Instant::now();
+    loop {
+        bench.processor.tick(Instant::now(), &mut out);
+        if bench.processor.is_idle() {
+            let mut batches: Vec<_> = out.drain().collect();
+            return read_names(batches.last_mut().unwrap().profiles().unwrap());
+        }
+        assert!(begin.elapsed() < Duration::from_secs(60));
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Scenario: a server that takes longer than a batch waits for names, less than it waits for files; another
+/// batch that wants the same comes meanwhile; then one whose module the server does not have.
+/// Guarantees: both have their names, and the file came once; the last goes on at once.
+#[test]
+fn a_slow_first_download_costs_no_names() {
+    let files = Files::new();
+    let Some(parts) = parts(&files, &["-O2", "-g"]) else { return };
+    let whole = std::fs::read(&parts.whole).unwrap();
+    let id = parts.id.clone();
+    let server = Server::start(move |path| match path.contains(&id) {
+        true => Reply::Late(Duration::from_secs(1), whole.clone()),
+        false => Reply::Status(404),
+    });
+    let mut bench = bench(&files.path("cache"), &[&server.url()], |_| {});
+    bench.set_timeout(Duration::from_millis(100));
+    let address = outer(&parts);
+    let mut out = Outbox::default();
+    bench.processor.process(foreign(&parts.id, &[address]), &mut out).unwrap();
+    let second = tick(&mut bench, foreign(&parts.id, &[address, address + 1]));
+    assert!(!second["/app"][&address].frames.is_empty(), "{second:?}");
+    assert_eq!(second["/app"].len(), 2);
+    let found = server.seen().iter().filter(|path| path.contains(&parts.id)).count();
+    assert_eq!(found, 1);
+    let other = tick(&mut bench, foreign(&"ab".repeat(20), &[0x1000]));
+    assert_eq!(other["/app"][&0x1000].attributes["profpipe.unsymbolized.reason"], "not found");
+}
+
 /// Scenario: a server that takes longer than a batch waits.
 /// Guarantees: the batch goes on in time and says why; the pipeline does not wait meanwhile; the
 /// next batch has the names, and the file came once.
@@ -190,21 +235,12 @@ fn slow_servers_do_not_hold_batches() {
     let Some(parts) = parts(&files, &["-O2", "-g"]) else { return };
     let whole = std::fs::read(&parts.whole).unwrap();
     let server = Server::start(move |_| Reply::Late(Duration::from_secs(2), whole.clone()));
-    let mut bench = bench(&files.path("cache"), &[&server.url()], |_| {});
+    let mut bench = bench(&files.path("cache"), &[&server.url()], |config| {
+        config.debuginfod.max_wait = Setting::from_millis(300);
+    });
     bench.set_timeout(Duration::from_millis(200));
     let address = outer(&parts);
-    let mut out = Outbox::default();
-    bench.processor.process(foreign(&parts.id, &[address]), &mut out).unwrap();
-    assert_eq!(out.drain().count(), 0);
-    let begin = Instant::now();
-    let late = loop {
-        bench.processor.tick(Instant::now(), &mut out);
-        if let Some(mut batch) = out.drain().next() {
-            break read_names(batch.profiles().unwrap());
-        }
-        assert!(begin.elapsed() < Duration::from_secs(60));
-        std::thread::sleep(Duration::from_millis(10));
-    };
+    let late = tick(&mut bench, foreign(&parts.id, &[address]));
     assert_eq!(late["/app"][&address].attributes["profpipe.unsymbolized.reason"], "timeout");
     bench.set_timeout(Duration::from_secs(120));
     assert_eq!(reason(&mut bench, &parts.id, address), "");
