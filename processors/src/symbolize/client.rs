@@ -472,11 +472,16 @@ impl Client {
         self.tables.note_end();
     }
 
-    /// Notes that the worker died over a job's module.
-    pub(super) fn bury(&mut self, job: &Job, error: &io::Error) {
+    /// Gives up a worker that died or says nothing.
+    pub(super) fn replace_worker(&mut self) {
         self.end_worker();
         self.setup.restarts.add(1);
         self.lengthen_pause();
+    }
+
+    /// Notes that the worker died over a job's module.
+    fn bury(&mut self, job: &Job, error: &io::Error) {
+        self.replace_worker();
         if self.strikes.len() >= MAX_NOTES {
             self.strikes.clear();
         }

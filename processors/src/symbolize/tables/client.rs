@@ -28,7 +28,7 @@ const MAX_HASHED_BYTES: u64 = 1 << 30;
 /// Windows that wait to be made whole at most.
 const MAX_LATER: usize = 4096;
 /// Requests for one window; a window that takes more is left as it is.
-const MAX_ROUNDS: usize = 256;
+const MAX_REQUESTS: usize = 1024;
 /// After so long it is looked again whether servers have what a table was made without.
 const SERVER_PAUSE: Duration = Duration::from_secs(3600);
 
@@ -45,17 +45,25 @@ pub(in super::super) struct TableUse {
     /// Windows to be made whole.
     later: VecDeque<Later>,
     queued: HashSet<(ModuleNumber, u64)>,
+    /// Windows that cannot be whole; none for all of a module.
+    given_up: HashSet<(ModuleNumber, Option<u64>)>,
     /// Whether a table that is not complete may be used, and when that was found out.
     judged: HashMap<String, (Instant, bool)>,
     /// The hashes of files without a build id.
     hashes: HashMap<(u64, u64, Stamp), Option<Arc<str>>>,
 }
 
+/// A window to be made whole.
 #[derive(Debug)]
 struct Later {
     job: Job,
     key: String,
     window: u64,
+    /// What the module was made of when it was begun.
+    sources: Option<Sources>,
+    /// What there is of it.
+    ranges: Vec<(Range<u64>, Resolution)>,
+    requests: usize,
 }
 
 /// Who could have written a file: a user, or none but those who are trusted.
@@ -112,6 +120,22 @@ impl TableUse {
     /// files but the owner's and those of trusted users.
     fn is_clean(&self, owner: Owner) -> bool {
         self.owners.iter().all(|other| other.is_none() || *other == owner)
+    }
+
+    /// Notes that a window, or all of a module, is not to be made whole.
+    fn give_up(&mut self, module: ModuleNumber, window: Option<u64>) {
+        if self.given_up.len() >= MAX_NOTES {
+            self.given_up.clear();
+        }
+        self.given_up.insert((module, window));
+        if window.is_none() {
+            self.later.retain(|later| later.job.module != module);
+            self.queued.retain(|(of, _)| *of != module);
+        }
+    }
+
+    fn has_given_up(&self, module: ModuleNumber, window: u64) -> bool {
+        [None, Some(window)].iter().any(|window| self.given_up.contains(&(module, *window)))
     }
 
     /// Takes the next window to be made whole: one for which the worker can go on, if there is any.
@@ -286,90 +310,114 @@ impl Client {
             }
             drop(tables);
             if self.tables.later.len() < MAX_LATER
+                && !self.tables.has_given_up(job.module, window)
                 && self.tables.queued.insert((job.module, window))
             {
                 let job = Job { addresses: Vec::new(), numbers: Vec::new(), ..job.clone() };
-                self.tables.later.push_back(Later { job, key: key.clone(), window });
+                self.tables.later.push_back(Later {
+                    job,
+                    key: key.clone(),
+                    window,
+                    sources: None,
+                    ranges: Vec::new(),
+                    requests: 0,
+                });
             }
         }
         // A table that was made of less has been replaced.
         self.tables.judged.remove(&key);
     }
 
-    /// Makes one window whole.
+    /// Does a piece of the work on a window that is to be whole.
     pub(in super::super) fn make_window(&mut self) {
-        let Some(later) = self.tables.next_later() else { return };
+        let Some(mut later) = self.tables.next_later() else { return };
         if !self.tables.is_clean(owner(&later.job)) {
             self.end_worker();
         }
-        match self.sweep(&later) {
-            Ok(Some((sources, ranges))) => {
+        let module = later.job.module;
+        match self.sweep(&mut later) {
+            Ok(Sweep::More) if later.requests < MAX_REQUESTS => {
+                self.tables.queued.insert((module, later.window));
+                self.tables.later.push_front(later);
+            }
+            Ok(Sweep::Done(sources)) => {
                 if let Some(mut tables) = self.tables.lock() {
-                    tables.add(&later.key, (&sources, None), (later.window, true), &ranges);
+                    let window = (later.window, true);
+                    tables.add(&later.key, (&sources, None), window, &later.ranges);
                 }
             }
-            Ok(None) | Err(Trouble::Module(_) | Trouble::Wait(_) | Trouble::Large) => {}
-            Err(Trouble::Death(error)) => {
-                let module = later.job.module;
-                self.tables.later.retain(|other| other.job.module != module);
-                self.tables.queued.retain(|(other, _)| *other != module);
-                self.bury(&later.job, &error);
+            Ok(Sweep::Known) => {}
+            Ok(Sweep::More | Sweep::Never) => self.tables.give_up(module, Some(later.window)),
+            Err(Trouble::Module(_) | Trouble::Wait(_) | Trouble::Large) => {
+                self.tables.give_up(module, Some(later.window));
+            }
+            // Of the binary more was read than was asked for: its names go on without that.
+            Err(Trouble::Death(_)) => {
+                self.replace_worker();
+                self.tables.give_up(module, None);
             }
         }
     }
 
-    /// The answers for all addresses of a window; none if it is known, or cannot be known whole.
-    #[allow(clippy::type_complexity, reason = "it is used once")]
-    fn sweep(
-        &mut self,
-        later: &Later,
-    ) -> Result<Option<(Sources, Vec<(Range<u64>, Resolution)>)>, Trouble> {
-        let Later { job, key, window } = later;
-        let Some(end) = window.checked_add(WINDOW) else { return Ok(None) };
-        let mut ranges = Vec::new();
-        let mut at = *window;
-        for _ in 0..MAX_ROUNDS {
-            self.make_ready(job)?;
-            let Some(sources) = self.tables.sources.get(&job.module).cloned() else {
-                return Ok(None);
-            };
-            let is_known = match self.tables.lock() {
-                Some(mut tables) => tables.is_whole(key, *window, &sources),
-                None => true,
-            };
-            if is_known || self.partial.contains_key(&job.module) {
-                return Ok(None);
-            }
-            let request = Request::Sweep { module: job.module, from: at, to: end };
-            let names = match self.ask(&request, &[])? {
-                Response::Resolved(names) => names,
-                Response::Unknown => {
-                    self.opened.remove(&job.module);
-                    continue;
-                }
-                _ => return Err(nonsense()),
-            };
-            if !names.wanted.is_empty() {
-                return Ok(None);
-            }
-            let is_last = names.last;
-            let part = answer::ranges_from_wire(names, at, end).ok_or_else(nonsense)?;
-            at = part.last().map_or(at, |(range, _)| range.end);
-            ranges.extend(part);
-            // Somebody has written to the file meanwhile.
-            if self.has_changed(job) {
-                self.opened.remove(&job.module);
-                return Ok(None);
-            }
-            if is_last {
-                self.end_worker();
-            }
-            if at >= end {
-                return Ok(Some((sources, ranges)));
-            }
+    /// Asks for a part of a window.
+    fn sweep(&mut self, later: &mut Later) -> Result<Sweep, Trouble> {
+        let job = &later.job;
+        let Some(end) = later.window.checked_add(WINDOW) else { return Ok(Sweep::Never) };
+        later.requests += 1;
+        self.make_ready(job)?;
+        let Some(sources) = self.tables.sources.get(&job.module).cloned() else {
+            return Ok(Sweep::Never);
+        };
+        if later.sources.get_or_insert_with(|| sources.clone()) != &sources
+            || self.partial.contains_key(&job.module)
+        {
+            return Ok(Sweep::Never);
         }
-        Ok(None)
+        let is_known = match self.tables.lock() {
+            Some(mut tables) => tables.is_whole(&later.key, later.window, &sources),
+            None => true,
+        };
+        if is_known {
+            return Ok(Sweep::Known);
+        }
+        let at = later.ranges.last().map_or(later.window, |(range, _)| range.end);
+        let request = Request::Sweep { module: job.module, from: at, to: end };
+        let names = match self.ask(&request, &[])? {
+            Response::Resolved(names) => names,
+            Response::Unknown => {
+                self.opened.remove(&job.module);
+                return Ok(Sweep::More);
+            }
+            _ => return Err(nonsense()),
+        };
+        if !names.wanted.is_empty() {
+            return Ok(Sweep::Never);
+        }
+        let is_last = names.last;
+        later.ranges.extend(answer::ranges_from_wire(names, at, end).ok_or_else(nonsense)?);
+        // Somebody has written to the file meanwhile.
+        if self.has_changed(job) {
+            self.opened.remove(&job.module);
+            return Ok(Sweep::Never);
+        }
+        if is_last {
+            self.end_worker();
+        }
+        let is_done = later.ranges.last().is_some_and(|(range, _)| range.end >= end);
+        Ok(if is_done { Sweep::Done(sources) } else { Sweep::More })
     }
+}
+
+/// What came of a request for a part of a window.
+enum Sweep {
+    /// It is whole, of these sources.
+    Done(Sources),
+    /// There is more.
+    More,
+    /// Somebody else has made it.
+    Known,
+    /// It will not be whole.
+    Never,
 }
 
 /// The SHA-256 of a file's content in hex.

@@ -250,6 +250,10 @@ impl Tables {
         (window, is_whole): (u64, bool),
         ranges: &[(Range<u64>, Resolution)],
     ) {
+        if self.table(key).is_some_and(|table| table.is_deleted()) {
+            // By whoever made room.
+            self.open.remove(key);
+        }
         match self.table(key).map(|table| &table.identity) {
             Some(has) if has.sources == *sources => {
                 let is_old = max_age.is_some_and(|max_age| !has.is_younger(max_age));

@@ -96,6 +96,12 @@ impl Table {
         self.end
     }
 
+    /// Whether nobody will find it again.
+    pub(super) fn is_deleted(&self) -> bool {
+        use std::os::unix::fs::MetadataExt as _;
+        self.file.metadata().is_ok_and(|facts| facts.nlink() == 0)
+    }
+
     /// Whether another process may have added something since it was last looked.
     fn refresh(&mut self) {
         if self.looked_at.elapsed() >= LOOK_INTERVAL {

@@ -9,12 +9,12 @@ use object::{Object as _, ObjectSection as _};
 
 use super::super::answer::{Resolution, ranges_from_wire};
 use super::super::tables::format::{BLOCK_HEADER, Block, BlockHeader, WINDOW, encode_block};
-use super::super::worker::binary;
+use super::super::worker::{binary, sweep};
 use super::languages::compile_go;
 use super::support::*;
 
 /// Everything about a window, by one question after the other as the answers are cut.
-fn sweep(
+fn sweep_all(
     ask: &mut impl FnMut(Range<u64>) -> super::super::protocol::Names,
     window: u64,
 ) -> Vec<(Range<u64>, Resolution)> {
@@ -45,10 +45,10 @@ fn compare(program: &Path, windows: usize, step: usize) -> (usize, usize) {
     all.dedup();
     let every = all.len().div_ceil(windows).max(1);
     let file = File::open(program).unwrap().into();
-    let (mut ask, mut alone) = (binary::sweeper(&file), binary::look_up(&file));
+    let (mut ask, mut alone) = (sweep::sweeper(&file), binary::look_up(&file));
     let (mut named, mut inlined) = (0, 0);
     for window in all.into_iter().step_by(every) {
-        let ranges = sweep(&mut ask, window);
+        let ranges = sweep_all(&mut ask, window);
         let bytes = encode_block(window, true, &ranges).unwrap();
         let (header, payload) = bytes.split_at(BLOCK_HEADER);
         let header_read = BlockHeader::decode(header).unwrap();

@@ -21,6 +21,7 @@ use super::gopclntab::{GoFrame, GoTable};
 use super::names::{NamesWriter, one};
 use super::plt::{self, Stubs};
 use super::split::{self, SplitSections, Splits};
+use super::sweep::{Pieces, Slice};
 use super::units::{Sections, Units};
 
 /// A module, loaded.
@@ -59,6 +60,8 @@ pub(super) struct Tables<'a> {
     pub(super) debug: Option<Option<Units<'a>>>,
     /// Functions that are in files of their own, read with it.
     pub(super) splits: Splits<'a>,
+    /// What a sweep has not come to yet.
+    pub(super) pieces: Option<Pieces<'a>>,
     /// What sections may still be inflated to.
     pub(super) budget: u64,
 }
@@ -528,7 +531,7 @@ impl LoadedBinary {
         range: Range<u64>,
         names: &mut NamesWriter,
         memory: u64,
-        until: Instant,
+        until: Slice,
     ) {
         self.update(|arena, binary| binary.sweep(arena, range, names, memory, until));
     }
@@ -572,22 +575,6 @@ pub(in super::super) fn look_up_by(
             binary.resolve((addresses, only_symbols), &mut names, 1 << 30, until);
         }
         super::super::answer::from_wire(names.finish(), addresses).unwrap_or_default()
-    }
-}
-
-/// Opens a file of which whole ranges are asked, for tests.
-#[cfg(test)]
-pub(in super::super) fn sweeper(
-    file: &OwnedFd,
-) -> impl FnMut(Range<u64>) -> super::super::protocol::Names + use<> {
-    let mut binary = open(file).ok();
-    move |range| {
-        let mut names = NamesWriter::default();
-        let until = Instant::now() + std::time::Duration::from_secs(3600);
-        if let Some(binary) = &mut binary {
-            binary.sweep(range, &mut names, 1 << 30, until);
-        }
-        names.finish()
     }
 }
 

@@ -21,7 +21,7 @@ pub(super) mod perf_map;
 mod plt;
 pub(super) mod sandbox;
 mod split;
-mod sweep;
+pub(super) mod sweep;
 mod units;
 
 use std::collections::HashMap;
@@ -35,6 +35,7 @@ use self::binary::LoadedBinary;
 use self::memory::Memory;
 use self::names::NamesWriter;
 use self::perf_map::PerfMap;
+use self::sweep::Slice;
 use super::protocol::{
     Channel, Facts, Kind, Limits, MAX_ADDRESSES, MAX_SWEEP, Refusal, Request, Response,
 };
@@ -45,8 +46,9 @@ const STACK: usize = 64 << 20;
 const SLICE: Duration = Duration::from_millis(500);
 /// The same where it is held between two pieces of work, most of the time.
 const PACED_SLICE: Duration = Duration::from_secs(10);
-/// The same for all addresses of a range: somebody may wait for other names meanwhile.
-const SWEEP_SLICE: Duration = Duration::from_millis(200);
+/// The same for all addresses of a range, in CPU time: somebody may wait for other names meanwhile, and
+/// under a budget this takes a hundred times as long.
+const SWEEP_SLICE: Duration = Duration::from_millis(20);
 /// Beyond this much resident memory, modules are forgotten but for the last.
 const SOFT_LIMIT_BYTES: u64 = 48 << 20;
 /// Without a question for this long the worker rests: the questions of a window come at once.
@@ -246,7 +248,7 @@ impl Worker {
         let Loadable::Binary(binary) = &mut loaded.content else { return Response::Unknown };
         let end = range.end.min(range.start.saturating_add(MAX_SWEEP));
         let mut names = NamesWriter::default();
-        binary.sweep(range.start..end, &mut names, limit, Instant::now() + SWEEP_SLICE);
+        binary.sweep(range.start..end, &mut names, limit, Slice::of(SWEEP_SLICE));
         let wanted = binary.take_wanted();
         let grown = self.private().saturating_sub(before);
         if self.private() > limit / 2 {

@@ -7,7 +7,7 @@
 //! known, each address is asked for.
 
 use std::ops::Range;
-use std::time::Instant;
+use std::time::Duration;
 
 use addr2line::Context;
 use object::read::elf::{ElfFile, FileHeader, Sym as _, SymbolTable};
@@ -31,27 +31,89 @@ impl<'a> Binary<'a> {
         range: Range<u64>,
         names: &mut NamesWriter,
         memory: u64,
-        until: Instant,
+        until: Slice,
     ) {
         self.read_debug(arena, memory);
         let Some(tables) = &mut self.tables else { return };
         let files = (&self.main, self.debug.as_ref());
-        let borders = borders(files, tables, arena, &range);
-        let search = Search::new(&borders, &tables.code);
-        let found = find_symbols(files.0, files.1, tables, arena, search);
-        let ends = borders.iter().skip(1).copied().chain([range.end]);
-        for ((start, end), symbol) in borders.iter().copied().zip(ends).zip(found) {
+        let pieces = match tables.pieces.take().filter(|pieces| pieces.goes_on_at(&range)) {
+            Some(pieces) => pieces,
+            None => Pieces::find(files, tables, arena, &range),
+        };
+        let mut at = range.start;
+        'all: for (end, symbol) in pieces.rest(at) {
             let mut piece = Piece { tables, symbol, end };
-            let mut at = start;
             while at < end {
                 let next = piece.write(at, names).clamp(at + 1, end);
                 let goes_on = names.finish_address(at, &(at..next));
                 at = next;
-                if !goes_on || Instant::now() > until {
-                    return;
+                if !goes_on || until.is_over() {
+                    break 'all;
                 }
             }
         }
+        tables.pieces = Some(Pieces { next: at, ..pieces });
+    }
+}
+
+/// When it is enough for one answer: after so much CPU time, because a worker may be held for most of the
+/// time.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Slice(Duration);
+
+impl Slice {
+    /// From now on.
+    pub(super) fn of(length: Duration) -> Self {
+        Self(cpu_time() + length)
+    }
+
+    fn is_over(self) -> bool {
+        cpu_time() > self.0
+    }
+}
+
+/// What this thread has taken, or the time where that is not known.
+fn cpu_time() -> Duration {
+    #[cfg(target_os = "linux")]
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    #[cfg(not(target_os = "linux"))]
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec.try_into().unwrap_or_default())
+}
+
+/// The parts of a range in each of which all addresses are in the same symbol.
+pub(super) struct Pieces<'a> {
+    /// Where each ends, ascending.
+    parts: Vec<(u64, FoundSymbol<'a>)>,
+    /// The end of the range.
+    end: u64,
+    /// The first address that has not been answered.
+    next: u64,
+}
+
+impl<'a> Pieces<'a> {
+    fn find(
+        files: (&Elf<'a>, Option<&Elf<'a>>),
+        tables: &mut Tables<'a>,
+        arena: &'a Arena,
+        range: &Range<u64>,
+    ) -> Self {
+        let borders = borders(files, tables, arena, range);
+        let search = Search::new(&borders, &tables.code);
+        let found = find_symbols(files.0, files.1, tables, arena, search);
+        let ends = borders.iter().skip(1).copied().chain([range.end]);
+        Self { parts: ends.zip(found).collect(), end: range.end, next: range.start }
+    }
+
+    /// Whether a range is what is left of this one.
+    fn goes_on_at(&self, range: &Range<u64>) -> bool {
+        (self.next, self.end) == (range.start, range.end)
+    }
+
+    /// The parts from an address on.
+    fn rest(&self, from: u64) -> impl Iterator<Item = (u64, FoundSymbol<'a>)> {
+        let first = self.parts.partition_point(|(end, _)| *end <= from);
+        self.parts.iter().skip(first).copied()
     }
 }
 
@@ -175,4 +237,20 @@ fn add_symbols<E: FileHeader<Endian = Endianness>>(
     };
     of(file.elf_symbol_table());
     of(file.elf_dynamic_symbol_table());
+}
+
+/// Opens a file of which whole ranges are asked, for tests.
+#[cfg(test)]
+pub(in super::super) fn sweeper(
+    file: &std::os::fd::OwnedFd,
+) -> impl FnMut(Range<u64>) -> super::super::protocol::Names + use<> {
+    let mut binary = super::binary::open(file).ok();
+    move |range| {
+        let mut names = NamesWriter::default();
+        let until = Slice::of(Duration::from_micros(100));
+        if let Some(binary) = &mut binary {
+            binary.sweep(range, &mut names, 1 << 30, until);
+        }
+        names.finish()
+    }
 }
