@@ -84,6 +84,7 @@ fn unnamed(program: &Program) -> Profiles {
 fn profpipe(arguments: &[&str], directory: &Path) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_profpipe"));
     command.args(arguments).current_dir(directory).env_remove("DEBUGINFOD_URLS");
+    command.env("CACHE_DIRECTORY", directory.join("cache"));
     command.output().unwrap()
 }
 
@@ -123,6 +124,46 @@ fn names_come_from_binaries_of_any_name() {
         assert!(functions.contains(&("callee".to_owned(), 1)), "{functions:?}");
         assert!(functions.contains(&("main".to_owned(), 2)), "{functions:?}");
     }
+}
+
+/// Scenario: a profile is named, then the binary is deleted and the profile named again; then the directory
+/// of tables is emptied, or others may enter it.
+/// Guarantees: the second time the same names come from the table; without it there are none. The directory
+/// and the table are for their owner alone.
+#[test]
+fn names_outlive_their_binary() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let home = tempfile::tempdir().unwrap();
+    let Some(program) = program(home.path()) else {
+        profpipe_testing::skip!("there is no C compiler")
+    };
+    let binaries = home.path().join("binaries");
+    std::fs::create_dir(&binaries).unwrap();
+    std::fs::rename(&program.path, binaries.join("program")).unwrap();
+    std::fs::write(home.path().join("in.otlp"), otlp::encode(&unnamed(&program))).unwrap();
+    let first = ["symbolize", "in.otlp", "out.otlp", "--symbols", "binaries"];
+    assert!(profpipe(&first, home.path()).status.success());
+    let named = std::fs::read(home.path().join("out.otlp")).unwrap();
+    std::fs::remove_dir_all(&binaries).unwrap();
+    let again = |expected: &str| {
+        let output = profpipe(&["symbolize", "in.otlp", "again.otlp"], home.path());
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{said}");
+        assert!(said.contains(expected), "{said}");
+    };
+    again("2 of 2 frames have names");
+    assert_eq!(std::fs::read(home.path().join("again.otlp")).unwrap(), named);
+    let tables = home.path().join("cache/tables");
+    let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&tables), 0o700);
+    let table = tables.join(format!("{}.names", program.build_id));
+    assert_eq!(mode(&table), 0o600);
+    std::fs::set_permissions(&tables, std::fs::Permissions::from_mode(0o750)).unwrap();
+    again("0 of 2 frames have names");
+    std::fs::set_permissions(&tables, std::fs::Permissions::from_mode(0o700)).unwrap();
+    again("2 of 2 frames have names");
+    std::fs::remove_file(table).unwrap();
+    again("0 of 2 frames have names");
 }
 
 /// Scenario: nobody has the binary; a directory that is given is not there.
