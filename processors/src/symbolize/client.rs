@@ -209,7 +209,7 @@ impl Client {
             }
             let begin = Instant::now();
             let mut work = Work::in_turn(&self.setup.overhead, Stage::Symbolize);
-            let known = self.take_known(&mut job, &mut work);
+            let known = self.take_known(&mut job);
             let is_done = job.addresses.is_empty();
             if (is_done || !known.is_empty()) && self.report(&job, known, true, is_done).is_err() {
                 return;
@@ -240,7 +240,7 @@ impl Client {
                     Some(Module { content: Content::PerfMap(_), .. })
                 );
             if lasting {
-                self.keep_answers(&job, &answers, &mut work);
+                self.keep_answers(&job, &answers);
             }
             drop(work);
             if self.report(&job, answers, lasting, done).is_err() {
@@ -274,7 +274,7 @@ impl Client {
             first.wait();
         }
         let _work = Work::in_turn(&self.setup.overhead, Stage::Symbolize);
-        self.make_window();
+        self.work_on_tables();
     }
 
     /// The job that a message is about.

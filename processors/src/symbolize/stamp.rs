@@ -13,7 +13,7 @@ use profpipe_host::elf::htlhash;
 use super::build_id::BuildId;
 
 /// The length of a file and when it was written to; equal as long as nobody writes to it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stamp {
     length: i64,
     modified: (i64, u64),

@@ -3,32 +3,28 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs::File;
-use std::io;
 use std::ops::Range;
-use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use profpipe_engine::modules::Content;
-use profpipe_engine::overhead::Work;
-use sha2::{Digest as _, Sha256};
 
 use super::super::answer::{self, Reason, Resolution, ResolvedAddress};
 use super::super::cache::ModuleNumber;
 use super::super::client::{ABSENT_PAUSE, Client, Job, MAX_NOTES, Trouble, nonsense};
 use super::super::companion::CompanionFile;
 use super::super::protocol::{Request, Response};
-use super::super::stamp::Stamp;
 use super::Tables;
+use super::content::{FileState, HashStep, Hashing};
 use super::format::{Sources, WINDOW};
 
-/// A larger file without a build id has no table.
-const MAX_HASHED_BYTES: u64 = 1 << 30;
+/// Files that wait to be read for their hash at most; each is open.
+const MAX_HASHING: usize = 64;
 /// Windows that wait to be made whole at most.
 const MAX_LATER: usize = 4096;
 /// Requests for one window; a window that takes more is left as it is.
-const MAX_REQUESTS: usize = 1024;
+const MAX_REQUESTS: usize = 256;
 /// After so long it is looked again whether servers have what a table was made without.
 const SERVER_PAUSE: Duration = Duration::from_secs(3600);
 
@@ -50,7 +46,9 @@ pub(in super::super) struct TableUse {
     /// Whether a table that is not complete may be used, and when that was found out.
     judged: HashMap<String, (Instant, bool)>,
     /// The hashes of files without a build id.
-    hashes: HashMap<(u64, u64, Stamp), Option<Arc<str>>>,
+    hashes: HashMap<FileState, Option<Arc<str>>>,
+    /// Files whose hash is wanted when there is nothing else to do.
+    hashing: VecDeque<Hashing>,
 }
 
 /// A window to be made whole.
@@ -155,42 +153,74 @@ impl TableUse {
 
     /// Whether there is anything to do while nobody waits.
     pub(in super::super) fn has_work(&self) -> bool {
-        !self.later.is_empty()
+        !self.later.is_empty() || !self.hashing.is_empty()
     }
 
     /// Gives up what was to be done while nobody waits.
     pub(in super::super) fn drop_work(&mut self) {
         self.later.clear();
         self.queued.clear();
+        self.hashing.clear();
     }
 
-    /// The hash of a file's content, read once.
-    fn hash(&mut self, file: &File, work: &mut Work) -> Option<Arc<str>> {
-        let facts = rustix::fs::fstat(file).ok()?;
-        let place = (facts.st_dev as u64, facts.st_ino as u64, Stamp::of(file)?);
-        if let Some(known) = self.hashes.get(&place) {
+    /// The hash of a file's content: known, read now, or, if that may wait, later.
+    fn hash(&mut self, file: &File, may_wait: bool) -> Option<Arc<str>> {
+        let state = FileState::of(file)?;
+        if let Some(known) = self.hashes.get(&state) {
             return known.clone();
         }
-        let hash = hash(file, work).ok().map(Arc::from);
+        let kept = self.lock().and_then(|mut tables| tables.content(&state.key()));
+        if let Some(kept) = kept {
+            self.note_hash(state, Some(Arc::clone(&kept)));
+            return Some(kept);
+        }
+        let Some(mut hashing) = Hashing::begin(file, state) else {
+            self.note_hash(state, None);
+            return None;
+        };
+        if may_wait {
+            let is_new = self.hashing.iter().all(|other| other.state != state);
+            if is_new && self.hashing.len() < MAX_HASHING {
+                self.hashing.push_back(hashing);
+            }
+            return None;
+        }
+        loop {
+            if let Some(hash) = self.hash_more(&mut hashing) {
+                return hash;
+            }
+        }
+    }
+
+    /// Reads a little of a file; what came of it if that was the end.
+    fn hash_more(&mut self, hashing: &mut Hashing) -> Option<Option<Arc<str>>> {
+        let (hash, is_lasting) = match hashing.step() {
+            HashStep::More => return None,
+            HashStep::Done(hash, is_lasting) => (Some(hash), is_lasting),
+            HashStep::Failed => (None, false),
+        };
+        if let (true, Some(hash), Some(mut tables)) = (is_lasting, &hash, self.lock()) {
+            tables.keep_content(&hashing.state.key(), hash);
+        }
+        self.note_hash(hashing.state, hash.clone());
+        Some(hash)
+    }
+
+    fn note_hash(&mut self, state: FileState, hash: Option<Arc<str>>) {
         if self.hashes.len() >= MAX_NOTES {
             self.hashes.clear();
         }
-        self.hashes.insert(place, hash.clone());
-        hash
+        self.hashes.insert(state, hash);
     }
 }
 
 impl Client {
     /// Takes the addresses out of a job that are known already, with what is known of them.
-    pub(in super::super) fn take_known(
-        &mut self,
-        job: &mut Job,
-        work: &mut Work,
-    ) -> Vec<ResolvedAddress> {
+    pub(in super::super) fn take_known(&mut self, job: &mut Job) -> Vec<ResolvedAddress> {
         if std::mem::replace(&mut job.is_looked_up, true) {
             return Vec::new();
         }
-        let Some(key) = self.table_key(job, work) else { return Vec::new() };
+        let Some(key) = self.table_key(job) else { return Vec::new() };
         if !self.may_use(job, &key) {
             return Vec::new();
         }
@@ -202,7 +232,7 @@ impl Client {
     ///
     /// A build id is what a file says of itself. What is made of a file that one user owns is not shown
     /// to others: only of files that are root's, or that we were given by build id, it is for all.
-    fn table_key(&mut self, job: &Job, work: &mut Work) -> Option<String> {
+    fn table_key(&mut self, job: &Job) -> Option<String> {
         self.tables.shared.as_ref()?;
         let file = match job.source.as_deref().map(|source| &source.content) {
             None => None,
@@ -215,7 +245,8 @@ impl Client {
                 Some(format!("{}{owner}", build_id.hex()))
             }
             (None, Some(file)) => {
-                let hash = self.tables.hash(file, work)?;
+                let may_wait = self.setup.overhead.is_governed();
+                let hash = self.tables.hash(file, may_wait)?;
                 Some(format!("sha256-{hash}"))
             }
             (None, None) => None,
@@ -269,16 +300,11 @@ impl Client {
     }
 
     /// Keeps what the worker has answered, and notes the windows that it is in.
-    pub(in super::super) fn keep_answers(
-        &mut self,
-        job: &Job,
-        answers: &[ResolvedAddress],
-        work: &mut Work,
-    ) {
+    pub(in super::super) fn keep_answers(&mut self, job: &Job, answers: &[ResolvedAddress]) {
         if job.is_provisional || self.tables.lacking.contains(&job.module) {
             return;
         }
-        let Some(key) = self.table_key(job, work) else { return };
+        let Some(key) = self.table_key(job) else { return };
         let Some(sources) = self.tables.sources.get(&job.module).cloned() else { return };
         let mut windows: HashMap<u64, Vec<(Range<u64>, Resolution)>> = HashMap::new();
         for ResolvedAddress { address, same, answer } in answers {
@@ -328,8 +354,14 @@ impl Client {
         self.tables.judged.remove(&key);
     }
 
-    /// Does a piece of the work on a window that is to be whole.
-    pub(in super::super) fn make_window(&mut self) {
+    /// Does a piece of what may wait: reads a file for its hash, or makes a window whole.
+    pub(in super::super) fn work_on_tables(&mut self) {
+        if let Some(mut hashing) = self.tables.hashing.pop_front() {
+            if self.tables.hash_more(&mut hashing).is_none() {
+                self.tables.hashing.push_front(hashing);
+            }
+            return;
+        }
         let Some(mut later) = self.tables.next_later() else { return };
         if !self.tables.is_clean(owner(&later.job)) {
             self.end_worker();
@@ -418,25 +450,4 @@ enum Sweep {
     Known,
     /// It will not be whole.
     Never,
-}
-
-/// The SHA-256 of a file's content in hex.
-fn hash(file: &File, work: &mut Work) -> io::Result<String> {
-    if file.metadata()?.len() > MAX_HASHED_BYTES {
-        return Err(io::ErrorKind::FileTooLarge.into());
-    }
-    let mut hasher = Sha256::new();
-    let mut chunk = vec![0; 64 << 10];
-    let mut at = 0;
-    while at < MAX_HASHED_BYTES {
-        match file.read_at(&mut chunk, at)? {
-            0 => break,
-            length => {
-                hasher.update(chunk.get(..length).unwrap_or_default());
-                at += length as u64;
-            }
-        }
-        work.breathe();
-    }
-    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }

@@ -25,6 +25,8 @@ const TEMPORARY: &str = "tmp.";
 const ABANDONED_TIMEOUT: Duration = Duration::from_secs(3600);
 /// How often the time of a file is moved on while it is used.
 const TOUCH_INTERVAL: Duration = Duration::from_secs(3600);
+/// The most files: each takes a block of the disk, however short it is.
+pub(super) const MAX_FILES: usize = 16_384;
 /// The longest key.
 const MAX_KEY: usize = 192;
 
@@ -35,6 +37,8 @@ pub(super) struct Directory {
     max_bytes: u64,
     /// The bytes of all tables, as far as this process knows.
     bytes: u64,
+    /// The number of tables, as far as this process knows.
+    files: usize,
 }
 
 impl Directory {
@@ -54,7 +58,7 @@ impl Directory {
         if facts.st_mode & 0o077 != 0 {
             return Err(io::Error::other("other users may enter it; make it private (0700)"));
         }
-        let mut directory = Self { directory, max_bytes, bytes: 0 };
+        let mut directory = Self { directory, max_bytes, bytes: 0, files: 0 };
         directory.sweep(SystemTime::now())?;
         Ok(directory)
     }
@@ -91,11 +95,12 @@ impl Directory {
         Some(file.into())
     }
 
-    /// Begins a table with these bytes, in place of one that there may be.
+    /// Begins a table with these bytes; if so, in place of one that there is.
     ///
     /// # Errors
-    /// If the disk does not want it, or the key is not one.
-    pub(super) fn create(&mut self, key: &str, header: &[u8]) -> io::Result<File> {
+    /// If the disk does not want it, the key is not one, or there is one and it is not to be replaced:
+    /// another process was faster.
+    pub(super) fn create(&mut self, key: &str, header: &[u8], replaces: bool) -> io::Result<File> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let name = name_of(key).ok_or(io::ErrorKind::InvalidInput)?;
         let flags =
@@ -111,15 +116,33 @@ impl Directory {
             }
         };
         let written = file.write_all_at(header, 0);
-        let renamed = written.and_then(|()| {
-            let renamed = rustix::fs::renameat(&self.directory, &temporary, &self.directory, &name);
-            Ok(renamed?)
-        });
+        let renamed = written.and_then(|()| self.rename(&temporary, &name, replaces));
         if let Err(error) = renamed {
             self.delete(&temporary);
             return Err(error);
         }
+        self.files += 1;
+        self.bytes += header.len() as u64;
+        if self.files > MAX_FILES {
+            self.sweep(SystemTime::now())?;
+        }
         Ok(file)
+    }
+
+    fn rename(&self, from: &str, to: &str, replaces: bool) -> io::Result<()> {
+        #[cfg(target_os = "linux")]
+        if !replaces {
+            use rustix::fs::{RenameFlags, renameat_with};
+            let flags = RenameFlags::NOREPLACE;
+            match renameat_with(&self.directory, from, &self.directory, to, flags) {
+                // File systems that do not know it.
+                Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {}
+                renamed => return Ok(renamed?),
+            }
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = replaces;
+        Ok(rustix::fs::renameat(&self.directory, from, &self.directory, to)?)
     }
 
     /// Adds bytes to a table, at the end of what `end` finds good in it.
@@ -173,15 +196,17 @@ impl Directory {
         }
         tables.sort_unstable();
         self.bytes = tables.iter().map(|(_, _, _, size)| size).sum();
-        if self.bytes > self.max_bytes {
+        self.files = tables.len();
+        if self.bytes > self.max_bytes || self.files > MAX_FILES {
             // A tenth more, so that the next block does not have the directory read again.
-            let room = self.max_bytes - self.max_bytes / 10;
+            let (room, places) = (self.max_bytes - self.max_bytes / 10, MAX_FILES - MAX_FILES / 10);
             for (_, _, name, size) in &tables {
-                if self.bytes <= room {
+                if self.bytes <= room && self.files <= places {
                     break;
                 }
                 self.delete(name);
                 self.bytes -= size;
+                self.files -= 1;
             }
         }
         Ok(())

@@ -51,6 +51,8 @@ pub(crate) struct Identity {
     pub(crate) sources: Sources,
     /// When it was begun, in seconds since 1970.
     pub(crate) made_at: u64,
+    /// Of a file that holds nothing else: the hash of the content of a binary in this state.
+    pub(crate) content: Option<String>,
 }
 
 impl Identity {

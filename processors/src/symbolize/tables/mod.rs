@@ -10,18 +10,23 @@
 //! a debug file of a gigabyte, most of a budget, for names that nobody asks for.
 //!
 //! - [`mod@config`]: what users type. `format`: the file. `directory`: where files are. `table`: one that is open.
+//! - `content`: what a binary without a build id is known by.
 //! - `client`: what the thread that asks the worker does with them.
 
 mod client;
 pub mod config;
+mod content;
 mod directory;
 pub(super) mod format;
 mod table;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::io;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use profpipe_engine::telemetry::Counter;
@@ -95,6 +100,12 @@ impl TableReader {
             bytes: Counter::default(),
         };
         Tables::open(directory, u64::MAX, counts).map(Self)
+    }
+
+    /// What is read.
+    #[cfg(test)]
+    pub(super) fn inner(&mut self) -> &mut Tables {
+        &mut self.0
     }
 
     /// How many of these addresses, which ascend, have an answer.
@@ -286,15 +297,42 @@ impl Tables {
     }
 
     fn begin(&mut self, key: &str, sources: &Sources) -> Option<()> {
+        self.create(key, sources, None)
+    }
+
+    /// The hash of the content of a file in a state.
+    pub(super) fn content(&mut self, state: &str) -> Option<Arc<str>> {
+        let content = self.table(state)?.identity.content.as_deref().map(Arc::from);
+        // It is asked for once.
+        self.open.remove(state);
+        content
+    }
+
+    /// Keeps it.
+    pub(super) fn keep_content(&mut self, state: &str, content: &str) {
+        // Without it the file is read again, which has been said.
+        let _ = self.create(state, &Sources::default(), Some(content.to_owned()));
+        self.open.remove(state);
+    }
+
+    fn create(&mut self, key: &str, sources: &Sources, content: Option<String>) -> Option<()> {
+        let replaces = self.table(key).is_some();
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let identity =
-            Identity { key: key.to_owned(), sources: sources.clone(), made_at: since.as_secs() };
+        let identity = Identity {
+            key: key.to_owned(),
+            sources: sources.clone(),
+            made_at: since.as_secs(),
+            content,
+        };
         let header = encode_identity(&identity)?;
-        match self.directory.create(key, &header) {
+        match self.directory.create(key, &header, replaces) {
             Ok(file) => {
                 let table = Table::open(file, key)?;
                 self.insert(key, table);
                 Some(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                self.table(key).filter(|table| table.identity.sources == *sources).map(|_| ())
             }
             Err(error) => {
                 tracing::debug!("symbolize: cannot keep names of {key}: {error}");

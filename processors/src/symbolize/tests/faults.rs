@@ -316,7 +316,7 @@ fn few_files_are_fetched_at_a_time() {
     let (id, whole) = (parts.id.clone(), std::fs::read(&parts.whole).unwrap());
     let server = Server::start(move |path| {
         let wanted = path.split('/').nth(2).unwrap();
-        Reply::Late(Duration::from_millis(50), renamed(&whole, &id, wanted))
+        Reply::Late(Duration::from_millis(200), renamed(&whole, &id, wanted))
     });
     let mut bench = bench(&files.path("cache"), &[&server.url()], |config| {
         config.debuginfod.max_concurrent = 2;

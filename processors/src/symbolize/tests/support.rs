@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::net::{TcpStream, UdpSocket};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -35,6 +35,7 @@ fn worker() {
         "probe" => std::process::exit(probe()),
         "overflow" | "gorge" => misbehave(mode == "gorge"),
         "silent" | "once" => imitate(mode == "once"),
+        "sweepless" => die_of_sweeps(),
         _ => drop(worker_main()),
     }
     std::process::exit(0);
@@ -57,6 +58,29 @@ fn imitate(once: bool) {
     channel.send(&Response::Ready(Vec::new()), &[], None).unwrap();
     // It ends with the tests.
     while channel.receive::<Request>(None).is_ok() {}
+}
+
+/// A worker that dies when it is asked for a whole range: another one answers everything else.
+fn die_of_sweeps() {
+    let stdin = std::io::stdin().as_fd().try_clone_to_owned().unwrap();
+    let parent = Channel::new(stdin).unwrap();
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let command = worker_command("worker");
+    let mut worker = Command::new(command.program);
+    worker.args(command.arguments).stdin(OwnedFd::from(theirs)).stdout(Stdio::null());
+    let mut worker = worker.spawn().unwrap();
+    let worker_channel = Channel::new(ours.into()).unwrap();
+    while let Ok((request, files)) = parent.receive::<Request>(None) {
+        if matches!(request, Request::Sweep { .. }) {
+            break;
+        }
+        let files: Vec<_> = files.iter().map(AsFd::as_fd).collect();
+        worker_channel.send(&request, &files, None).unwrap();
+        let (response, _) = worker_channel.receive::<Response>(None).unwrap();
+        parent.send(&response, &[], None).unwrap();
+    }
+    worker.kill().unwrap();
+    worker.wait().unwrap();
 }
 
 /// In the sandbox, uses up the stack or all memory.

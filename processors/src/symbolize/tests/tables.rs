@@ -8,6 +8,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use profpipe_engine::settings::ByteSize;
+use profpipe_engine::telemetry::names;
 
 use super::super::tables::format::BLOCK_HEADER;
 use super::super::tables::try_table;
@@ -21,6 +22,8 @@ fn tables(bench: &Bench) -> Vec<PathBuf> {
     let paths = entries.map(|entry| entry.unwrap().path());
     let mut paths: Vec<_> =
         paths.filter(|path| path.extension().is_some_and(|end| end == "names")).collect();
+    // These say only what a file's content is.
+    paths.retain(|path| !path.to_str().unwrap().contains("/stat-"));
     paths.sort();
     paths
 }
@@ -282,6 +285,82 @@ fn tables_unused_for_longest_make_room() {
     let (program, address, _) = &programs[0];
     assert!(!ask(&mut none, program, &[*address])[address].frames.is_empty());
     assert!(tables(&none).is_empty());
+}
+
+/// Scenario: code that nobody asked for kills the worker when the window around an address is read.
+/// Guarantees: the addresses that are asked for have their names, again and again; the window is left
+/// alone after the first death.
+#[test]
+fn what_is_read_ahead_costs_no_names() {
+    let files = Files::new();
+    let program = files.compile_c(&["-O2", "-g", "-Wl,--build-id=sha1"]);
+    let Some(all) = addresses(&program) else { return };
+    let truth = ask(&mut Bench::without_tables(), &program, &all);
+    let mut bench = Bench::new().with_worker("sweepless");
+    for (round, address) in all.iter().take(6).enumerate() {
+        assert_eq!(ask(&mut bench, &program, &[*address])[address], truth[address], "{round}");
+        wait_for("a death", || bench.services.metrics.total(names::WORKER_RESTARTS) > 0);
+    }
+    assert_eq!(bench.services.metrics.total(names::WORKER_RESTARTS), 1);
+    assert_eq!(ask(&mut bench.next(None), &program, &all[..6]).len(), 6);
+}
+
+/// Scenario: root's agent profiles a program of another user, and one of root's with the same build id.
+/// Guarantees: each has a table of its own.
+#[test]
+fn users_cannot_name_what_is_not_theirs() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: only root can give a file away");
+        return;
+    }
+    let files = Files::new();
+    let program = files.compile_c(&["-O2", "-g", "-Wl,--build-id=0x0123456789abcdef0123"]);
+    let Some(all) = addresses(&program) else { return };
+    let forged = files.path("forged");
+    let source = files.write("other.c", C_SOURCE.replace("outer", "forged"));
+    let flags = ["-O2", "-g", "-Wl,--build-id=0x0123456789abcdef0123", "-o"];
+    run(Command::new("cc").args(flags).arg(&forged).arg(source)).unwrap();
+    std::os::unix::fs::chown(&forged, Some(12345), None).unwrap();
+    let mut bench = Bench::new();
+    let named = ask(&mut bench, &forged, &all[..1]);
+    assert!(named[&all[0]].functions().contains(&"forged"), "{named:?}");
+    wait_for("the user's table", || tables(&bench).len() == 1);
+    let mut bench = bench.next(Some(worker_command("worker")));
+    let named = ask(&mut bench, &program, &all[..1]);
+    assert!(named[&all[0]].functions().contains(&"outer"), "{named:?}");
+    wait_for("both tables", || tables(&bench).len() == 2);
+    let mut names: Vec<_> =
+        tables(&bench).into_iter().map(|path| path.file_stem().unwrap().to_owned()).collect();
+    names.sort();
+    assert_eq!(names, ["0123456789abcdef0123", "0123456789abcdef0123-u12345"]);
+    // And it is so whoever comes first, in one worker, too.
+    let mut one = Bench::new();
+    ask(&mut one, &forged, &all[..1]);
+    // Of the store the first with an id counts: another agent, the same tables.
+    let mut one = one.next(Some(worker_command("worker")));
+    assert!(ask(&mut one, &program, &all[..1])[&all[0]].functions().contains(&"outer"));
+}
+
+/// Scenario: a program without a build id that has not been changed for a while: this one.
+/// Guarantees: later it is known by what the kernel says of the file, without reading it.
+#[test]
+fn contents_are_read_once() {
+    let program = std::env::current_exe().unwrap();
+    let Some(functions) = functions(&program) else { return };
+    let (_, (address, _)) =
+        functions.iter().find(|(name, _)| name.contains("worker_main")).unwrap();
+    let changed = std::os::unix::fs::MetadataExt::ctime(&program.metadata().unwrap());
+    wait_for("a settled file", || {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        now.as_secs() as i64 - changed > 4
+    });
+    let mut bench = Bench::new();
+    assert!(!bench.names(&program, &[*address])[address].frames.is_empty());
+    let directory = bench.services.cache.clone().unwrap().join("tables");
+    let entries = std::fs::read_dir(directory).unwrap();
+    let kept = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert_eq!(kept.filter(|name| name.starts_with("stat-")).count(), 1);
+    assert!(!bench.next(None).names(&program, &[*address])[address].frames.is_empty());
 }
 
 /// Scenario: the inputs of the fuzz target `symbol_table`: a table of a program and the content of a block.

@@ -1,0 +1,107 @@
+//! Tables and files without a symbolizer around them.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::fs::File;
+use std::io::Write as _;
+use std::time::{Duration, SystemTime};
+
+use super::super::answer::{Frame, Reason, Resolution};
+use super::super::protocol::WireFunction;
+use super::TableReader;
+use super::content::{FileState, HashStep, Hashing};
+use super::directory::{Directory, MAX_FILES};
+use super::format::{Sources, WINDOW};
+
+/// Scenario: several processes (here threads, each with tables of its own) add windows to one table at
+/// the same time.
+/// Guarantees: every window that is there is whole and right.
+#[test]
+fn tables_are_shared_by_writers() {
+    const WRITERS: u64 = 4;
+    const EACH: u64 = 50;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("tables");
+    let answer = |window: u64| {
+        let name = format!("function {window}");
+        let function = std::sync::Arc::new(WireFunction { name, ..WireFunction::default() });
+        Resolution::Named([Frame { function, line: window as u32, column: 0 }].into())
+    };
+    let sources = Sources { has_executable: true, has_debug_info: true, debug_link: None };
+    std::thread::scope(|scope| {
+        for writer in 0..WRITERS {
+            let (path, sources) = (&path, &sources);
+            scope.spawn(move || {
+                let mut tables = TableReader::open(path).unwrap();
+                let tables = tables.inner();
+                for number in 0..EACH {
+                    let window = (number * WRITERS + writer) * WINDOW;
+                    let half = window + WINDOW / 2;
+                    let ranges = [
+                        (window..half, answer(window)),
+                        (half..window + WINDOW, Resolution::Unnamed(Reason::NoSymbol)),
+                    ];
+                    tables.add("key", (sources, None), (window, true), &ranges);
+                }
+            });
+        }
+    });
+    let mut tables = TableReader::open(&path).unwrap();
+    let mut addresses: Vec<u64> = (0..WRITERS * EACH).map(|it| it * WINDOW + 5).collect();
+    let found = tables.inner().take_known("key", &mut addresses);
+    for known in &found {
+        assert_eq!(known.answer, answer(known.address - 5));
+    }
+    // Who finds another at it gives up that window for now.
+    assert!(found.len() as u64 > EACH, "{}", found.len());
+}
+
+/// Scenario: files are read for their hash; one is written to meanwhile.
+/// Guarantees: the SHA-256 of all of it, which is kept only of a file that was not changed a moment ago;
+/// none of the one that was written to.
+#[test]
+fn hashes_are_of_one_state() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(&vec![7; 3 << 20]).unwrap();
+    let opened = File::open(file.path()).unwrap();
+    let state = FileState::of(&opened).unwrap();
+    let run = |mut hashing: Hashing| loop {
+        match hashing.step() {
+            HashStep::More => {}
+            done => return done,
+        }
+    };
+    let HashStep::Done(hash, is_lasting) = run(Hashing::begin(&opened, state).unwrap()) else {
+        panic!("it can be read")
+    };
+    assert_eq!(&hash[..16], "fadc8b76fb9e2447");
+    assert!(!is_lasting);
+    assert!(state.is_settled(SystemTime::now() + Duration::from_secs(10)));
+    let mut second = Hashing::begin(&opened, state).unwrap();
+    assert!(matches!(second.step(), HashStep::More));
+    file.write_all(&[7]).unwrap();
+    assert!(matches!(run(second), HashStep::Failed));
+    let other = FileState::of(&opened).unwrap();
+    assert_ne!(state.key(), other.key());
+}
+
+/// Scenario: more files than a directory may have, each a few bytes.
+/// Guarantees: those that are there longest go.
+#[test]
+fn files_are_few() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("tables");
+    let mut directory = Directory::open(&path, u64::MAX).unwrap();
+    for number in 0..=MAX_FILES {
+        directory.create(&format!("key-{number}"), b"x", false).unwrap();
+    }
+    let left = std::fs::read_dir(&path).unwrap().count();
+    assert!(left <= MAX_FILES && left > MAX_FILES / 2, "{left}");
+    let last = format!("key-{MAX_FILES}");
+    assert!(directory.find(&last).is_some());
+    let error = directory.create(&last, b"y", false).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::AlreadyExists);
+    directory.create(&last, b"y", true).unwrap();
+    assert_eq!(std::fs::read(path.join(format!("{last}.names"))).unwrap(), b"y");
+    assert_eq!(std::fs::read_dir(&path).unwrap().count(), left);
+}
