@@ -15,6 +15,7 @@ use super::super::cache::ModuleNumber;
 use super::super::client::{ABSENT_PAUSE, Client, Job, MAX_NOTES, Trouble, nonsense};
 use super::super::companion::CompanionFile;
 use super::super::protocol::{Request, Response};
+use super::super::stamp;
 use super::Tables;
 use super::content::{FileState, HashStep, Hashing};
 use super::format::{Sources, WINDOW};
@@ -244,12 +245,13 @@ impl Client {
                 let owner = owner(job).map(|user| format!("-u{user}")).unwrap_or_default();
                 Some(format!("{}{owner}", build_id.hex()))
             }
-            (None, Some(file)) => {
+            // Its content may be another by now than the one that was mapped.
+            (None, Some(file)) if stamp::is_of(file, &[], None, &job.id) => {
                 let may_wait = self.setup.overhead.is_governed();
                 let hash = self.tables.hash(file, may_wait)?;
                 Some(format!("sha256-{hash}"))
             }
-            (None, None) => None,
+            (None, _) => None,
         }
     }
 
