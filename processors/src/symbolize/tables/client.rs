@@ -308,6 +308,10 @@ impl Client {
         }
         let Some(key) = self.table_key(job) else { return };
         let Some(sources) = self.tables.sources.get(&job.module).cloned() else { return };
+        // Then the key may be that of another content.
+        if self.has_changed(job) {
+            return;
+        }
         let mut windows: HashMap<u64, Vec<(Range<u64>, Resolution)>> = HashMap::new();
         for ResolvedAddress { address, same, answer } in answers {
             if matches!(answer, Resolution::Unnamed(reason) if *reason != Reason::NoSymbol) {
@@ -369,7 +373,14 @@ impl Client {
             self.end_worker();
         }
         let module = later.job.module;
-        match self.sweep(&mut later) {
+        let step = match self.sweep(&mut later) {
+            // It was opened again meanwhile, with another content.
+            Ok(Sweep::Done(_)) if self.table_key(&later.job).as_ref() != Some(&later.key) => {
+                Ok(Sweep::Never)
+            }
+            step => step,
+        };
+        match step {
             Ok(Sweep::More) if later.requests < MAX_REQUESTS => {
                 self.tables.queued.insert((module, later.window));
                 self.tables.later.push_front(later);
