@@ -66,11 +66,8 @@ impl Client {
             return Err(Trouble::Module(Reason::WrongBuildId));
         }
         let path = PathBuf::from(&source.path);
-        let mut sources = Sources {
-            has_executable: true,
-            has_debug_info: false,
-            debug_link: facts.debug_link.clone(),
-        };
+        let debug_link = facts.debug_link.clone();
+        let mut sources = Sources { has_executable: true, debug_link, ..Sources::default() };
         if !facts.has_debug_info {
             let build_id = BuildId::from_bytes(&facts.build_id);
             let mut wanted: Vec<_> =
@@ -92,7 +89,7 @@ impl Client {
             let package = vec![CompanionFile::Package(path.clone())];
             self.offer_companions(job.module, Role::Package, package, pid)?;
         }
-        sources.has_debug_info = facts.has_debug_info;
+        self.note_debug_info(&mut sources, &facts);
         sources.has_debug_info &= self.offer_supplementary(job, facts, path, pid)?;
         self.lane.note(job.module, debug_info_bytes);
         self.tables.note_sources(job.module, sources);
@@ -144,13 +141,20 @@ impl Client {
             return Err(Trouble::Module(reason));
         };
         let debug_info_bytes = facts.debug_info_bytes;
-        let mut sources =
-            Sources { has_executable, has_debug_info: facts.has_debug_info, debug_link: None };
+        let mut sources = Sources { has_executable, ..Sources::default() };
+        self.note_debug_info(&mut sources, &facts);
         sources.has_debug_info &= self.offer_supplementary(job, facts, "/".into(), None)?;
         self.lane.note(job.module, debug_info_bytes);
         self.tables.note_sources(job.module, sources);
         self.note_opened(job.module, None);
         Ok(())
+    }
+
+    /// Notes what the worker can read of debug information.
+    fn note_debug_info(&self, sources: &mut Sources, facts: &Facts) {
+        let is_read = facts.inflated_bytes <= self.setup.limits.memory;
+        sources.has_debug_info = facts.has_debug_info && is_read;
+        sources.left_out_bytes = if is_read { 0 } else { facts.inflated_bytes };
     }
 
     fn note_opened(&mut self, module: ModuleNumber, stamp: Option<Stamp>) {

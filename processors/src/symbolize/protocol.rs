@@ -167,6 +167,8 @@ pub(super) struct Facts {
     pub(super) has_debug_info: bool,
     /// The bytes of debug information that must be read before the first answer.
     pub(super) debug_info_bytes: u64,
+    /// The bytes that its compressed debug information takes once it is inflated, which is in memory.
+    pub(super) inflated_bytes: u64,
 }
 
 /// Why a file is not used.

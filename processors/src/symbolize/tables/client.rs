@@ -266,6 +266,10 @@ impl Client {
         if identity.sources.is_complete() {
             return true;
         }
+        let left_out = identity.sources.left_out_bytes;
+        if left_out > 0 && left_out <= self.setup.limits.memory {
+            return false;
+        }
         if let Some((since, may)) = self.tables.judged.get(key)
             && since.elapsed() < ABSENT_PAUSE
         {

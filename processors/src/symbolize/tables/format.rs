@@ -70,6 +70,8 @@ pub(crate) struct Sources {
     pub(crate) has_executable: bool,
     /// Debug information, and what it refers to in other files.
     pub(crate) has_debug_info: bool,
+    /// Debug information that is there and was not read, because it takes so many bytes of memory.
+    pub(crate) left_out_bytes: u64,
     /// The name of the debug file that the executable states.
     pub(crate) debug_link: Option<String>,
 }

@@ -27,7 +27,7 @@ fn tables_are_shared_by_writers() {
         let function = std::sync::Arc::new(WireFunction { name, ..WireFunction::default() });
         Resolution::Named([Frame { function, line: window as u32, column: 0 }].into())
     };
-    let sources = Sources { has_executable: true, has_debug_info: true, debug_link: None };
+    let sources = Sources { has_executable: true, has_debug_info: true, ..Sources::default() };
     std::thread::scope(|scope| {
         for writer in 0..WRITERS {
             let (path, sources) = (&path, &sources);

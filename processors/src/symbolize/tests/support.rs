@@ -262,6 +262,13 @@ impl Bench {
         Self { processor, config, services, cache }
     }
 
+    /// Another one after it, with the same tables and other settings.
+    pub(super) fn next_with(&self, change: impl FnOnce(&mut SymbolizeConfig)) -> Self {
+        let mut next = self.next(Some(worker_command("worker")));
+        change(&mut next.config);
+        Self::build(next.config, next.services, next.cache)
+    }
+
     /// Another one after it, with the same settings and tables, and with this worker.
     pub(super) fn next(&self, worker: Option<WorkerCommand>) -> Self {
         let services =

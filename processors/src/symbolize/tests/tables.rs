@@ -164,6 +164,32 @@ fn debug_files_that_come_later_are_used() {
     assert_eq!(ask(&mut bench.next(None), &program, &all[..1]), with_lines);
 }
 
+/// Scenario: compressed debug information takes more memory than the worker has, then there is more.
+/// Guarantees: symbols, which later symbolizers with as little memory find again; with more memory the
+/// lines, also in place of what was kept.
+#[test]
+fn debug_information_that_did_not_fit_is_read_later() {
+    let files = Files::new();
+    let program = files.compile_c(&["-O2", "-g", "-gz=zlib", "-Wl,--build-id=sha1"]);
+    let Some(all) = addresses(&program) else { return };
+    let data = std::fs::read(&program).unwrap();
+    let elf = object::File::parse(&*data).unwrap();
+    let section = object::Object::section_by_name(&elf, ".debug_info").unwrap();
+    let format = object::ObjectSection::compressed_data(&section).unwrap().format;
+    if format == object::CompressionFormat::None {
+        eprintln!("skipped: the linker does not compress");
+        return;
+    }
+    let mut bench = Bench::with(|config| config.worker_memory = ByteSize(100));
+    let named = ask(&mut bench, &program, &all[..1]);
+    assert_eq!(named[&all[0]].frames, [("outer".to_owned(), String::new(), 0)]);
+    assert_eq!(ask(&mut bench.next(None), &program, &all[..1]), named);
+    let mut larger = bench.next_with(|config| config.worker_memory = ByteSize::mib(256));
+    let with_lines = ask(&mut larger, &program, &all[..1]);
+    assert!(with_lines[&all[0]].frames[0].2 > 0, "{with_lines:?}");
+    assert_eq!(ask(&mut bench.next(None), &program, &all[..1]), with_lines);
+}
+
 /// Scenario: bits of a table are changed, bytes are cut off its end and from within.
 /// Guarantees: each address has the name that it had, or none; and with a worker the table is as good as
 /// before in the end.

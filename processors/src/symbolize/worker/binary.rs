@@ -22,7 +22,7 @@ use super::names::{NamesWriter, one};
 use super::plt::{self, Stubs};
 use super::split::{self, SplitSections, Splits};
 use super::sweep::{Pieces, Slice};
-use super::units::{Sections, Units};
+use super::units::{self, Sections, Units};
 
 /// A module, loaded.
 pub(super) type LoadedBinary = Owned<BinaryFamily>;
@@ -124,6 +124,18 @@ impl<'a> Elf<'a> {
         })
     }
 
+    /// The bytes of these sections once inflated, of those that are compressed.
+    fn inflated_size(&self, sections: &[SectionId]) -> u64 {
+        let size = |id: &SectionId| {
+            let data = with_elf!(self, file => {
+                file.section_by_name(id.name()).and_then(|section| section.compressed_data().ok())
+            });
+            let data = data.filter(|data| data.format != CompressionFormat::None);
+            data.map_or(0, |data| data.uncompressed_size)
+        };
+        sections.iter().map(size).fold(0, u64::saturating_add)
+    }
+
     fn endian(&self) -> RunTimeEndian {
         let little = with_elf!(self, file => file.is_little_endian());
         if little { RunTimeEndian::Little } else { RunTimeEndian::Big }
@@ -212,6 +224,7 @@ impl<'a> Binary<'a> {
                 .map(|(path, id)| (text(path), id.to_vec())),
             has_debug_info: debug.has_section(".debug_info"),
             debug_info_bytes: debug.size_of(".debug_info"),
+            inflated_bytes: debug.inflated_size(&units::SECTIONS),
         }
     }
 
@@ -419,20 +432,7 @@ fn read_debug_information<'a>(
         return None;
     }
     let mut load = |elf: &Elf<'a>| {
-        // Call frames, variables and macros are of no use here.
-        let wanted = [
-            SectionId::DebugAbbrev,
-            SectionId::DebugAddr,
-            SectionId::DebugAranges,
-            SectionId::DebugInfo,
-            SectionId::DebugLine,
-            SectionId::DebugLineStr,
-            SectionId::DebugRanges,
-            SectionId::DebugRngLists,
-            SectionId::DebugStr,
-            SectionId::DebugStrOffsets,
-        ];
-        let content = wanted.into_iter().filter_map(|id| {
+        let content = units::SECTIONS.into_iter().filter_map(|id| {
             let data = elf.section(arena, id.name(), budget)?;
             Some((id, data))
         });

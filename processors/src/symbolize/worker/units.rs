@@ -17,6 +17,20 @@ use super::dwarf::Reader;
 /// More units than this, and all are read at once: that is cheaper then.
 const MAX_UNITS: usize = 256;
 
+/// What is read of debug information. Call frames, variables and macros are of no use here.
+pub(super) const SECTIONS: [SectionId; 10] = [
+    SectionId::DebugAbbrev,
+    SectionId::DebugAddr,
+    SectionId::DebugAranges,
+    SectionId::DebugInfo,
+    SectionId::DebugLine,
+    SectionId::DebugLineStr,
+    SectionId::DebugRanges,
+    SectionId::DebugRngLists,
+    SectionId::DebugStr,
+    SectionId::DebugStrOffsets,
+];
+
 /// The content of sections.
 #[derive(Debug, Clone)]
 pub(super) struct Sections<'a> {
