@@ -25,6 +25,10 @@ const TEMPORARY: &str = "tmp.";
 const ABANDONED_TIMEOUT: Duration = Duration::from_secs(3600);
 /// How often the time of a file is moved on while it is used.
 const TOUCH_INTERVAL: Duration = Duration::from_secs(3600);
+/// How often a table is tried that another process writes to, which takes a fraction of a millisecond.
+const LOCK_TRIES: u32 = 5;
+/// The time between.
+const LOCK_PAUSE: Duration = Duration::from_millis(1);
 /// The most files: each takes a block of the disk, however short it is.
 pub(super) const MAX_FILES: usize = 16_384;
 /// The longest key.
@@ -148,15 +152,22 @@ impl Directory {
     /// Adds bytes to a table, at the end of what `end` finds good in it.
     ///
     /// # Errors
-    /// If the disk does not want it; then the table is as before. Another process that writes to it is
-    /// not waited for.
+    /// If the disk does not want it; then the table is as before. So it is if another process writes to it
+    /// for long: it may have been stopped.
     pub(super) fn append(
         &mut self,
         file: &File,
         bytes: &[u8],
         end: impl FnOnce() -> u64,
     ) -> io::Result<()> {
-        rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive)?;
+        let mut tries = LOCK_TRIES;
+        while let Err(error) = rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
+            tries -= 1;
+            if error != rustix::io::Errno::WOULDBLOCK || tries == 0 {
+                return Err(error.into());
+            }
+            std::thread::sleep(LOCK_PAUSE);
+        }
         let end = end();
         // What was not written to its end goes.
         let written = file.set_len(end).and_then(|()| file.write_all_at(bytes, end));
