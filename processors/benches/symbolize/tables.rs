@@ -102,7 +102,11 @@ pub(super) fn measure(path: &Path, addresses: &[u64]) {
 
 fn key(tables: &Path) -> Option<String> {
     let mut entries = std::fs::read_dir(tables).ok()?.flatten();
-    entries.find_map(|entry| Some(entry.file_name().to_str()?.strip_suffix(".names")?.to_owned()))
+    entries.find_map(|entry| {
+        let name = entry.file_name().to_str()?.strip_suffix(".names")?.to_owned();
+        // These say what the content of a file is.
+        (!name.starts_with("stat-")).then_some(name)
+    })
 }
 
 fn each(time: Duration, count: usize) -> f64 {
