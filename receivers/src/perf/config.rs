@@ -37,9 +37,30 @@ pub struct Config {
     /// Whether what OpenTelemetry SDKs publish about their process (its service's name and other
     /// attributes) goes into its resource.
     pub process_context: bool,
+    /// What is shown of programs that an interpreter or a virtual machine runs.
+    pub runtimes: Runtimes,
     /// Whether the time of every sample is kept: 8 bytes and its weight for each, and rows of equal
     /// stacks still become one.
     pub timestamps: bool,
+}
+
+/// What is shown of programs that an interpreter or a virtual machine runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Runtimes {
+    /// Whether their functions are shown by their own names, with file and line. On by default; if
+    /// off, the native functions of the interpreter are shown instead, and no memory of other
+    /// programs is read for their names.
+    pub enabled: bool,
+    /// Whether the interpreter's own native functions are shown between those of the program. Off by
+    /// default; on to find out what the interpreter itself spends its time with.
+    pub internals: bool,
+}
+
+impl Default for Runtimes {
+    fn default() -> Self {
+        Self { enabled: true, internals: false }
+    }
 }
 
 /// How user stacks are unwound.
@@ -100,6 +121,7 @@ impl Default for Config {
             buffer_size: ByteSize::mib(4),
             service_name: None,
             process_context: true,
+            runtimes: Runtimes::default(),
             timestamps: false,
         }
     }

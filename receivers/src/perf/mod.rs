@@ -18,7 +18,7 @@ use elsewhere as linux;
 #[cfg(test)]
 mod tests;
 
-pub use config::{Config, Match, Scope, Unwind};
+pub use config::{Config, Match, Runtimes, Scope, Unwind};
 pub use event::{
     BlockIo, Calls, Counter, Event, Every, Faults, OffCpu, PageFaults, Parked, Tracepoint,
 };

@@ -11,6 +11,7 @@ use hashbrown::HashMap;
 use profpipe_engine::overhead::WaitingWindow;
 
 use super::looks::wait::Wait;
+use super::runtimes::function::FunctionKey;
 
 /// The row of kernel code.
 pub(super) const KERNEL_ROW: RowIx = 0;
@@ -176,6 +177,12 @@ pub(super) enum Source {
         pid: u32,
     },
     File(FileFacts),
+    /// A function of a managed program; addresses are positions in it.
+    Managed {
+        key: FunctionKey,
+        /// The type of its frames.
+        kind: &'static str,
+    },
 }
 
 /// A mapped file.

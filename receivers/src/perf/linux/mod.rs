@@ -7,11 +7,12 @@
 //! - [`processes`]: whose sample it is.
 //! - [`images`]: the files whose code runs, with their unwinding tables, read by a thread.
 //! - [`looks`]: threads that wait, which write no records.
+//! - [`runtimes`]: the functions of interpreters and virtual machines, by their own names.
 //! - [`unwind`]: from registers and a copy of the stack to frames.
 //! - [`handoff`]: what is handed from the thread that unwinds to the one that adds up.
 //! - [`aggregate`]: the thread that adds up and writes profiles.
 //!
-//! [`drain`] is the thread that takes a sample through the first five; [`governed`] keeps all of it
+//! [`drain`] is the thread that takes a sample through the first six; [`governed`] keeps all of it
 //! within a budget; [`stopped`] unwinds without sampling. What threads ask of the kernel for themselves is in [`mod@thread`].
 
 mod aggregate;
@@ -23,6 +24,7 @@ mod images;
 mod looks;
 mod processes;
 mod records;
+mod runtimes;
 mod stopped;
 mod thread;
 mod unwind;
@@ -110,7 +112,13 @@ impl Receiver for Perf {
             let identity = event.identity();
             available(&identity, !session.chosen.missing.contains(&identity));
         }
+        let managed = config.runtimes.enabled.then(|| {
+            let internals = config.runtimes.internals;
+            runtimes::join::Managed::start(&services.metrics, &id, &services.overhead, internals)
+        });
+        let managed = managed.flatten();
         let aggregation = aggregate::Setup {
+            functions: managed.as_ref().map(runtimes::join::Managed::names),
             messages: consumer,
             out: batches,
             modules: Arc::clone(&services.modules),
@@ -184,6 +192,7 @@ impl Receiver for Perf {
             waker,
             governed,
             looks,
+            managed,
         };
         let _drain = std::thread::Builder::new()
             .name("perf-drain".into())

@@ -70,7 +70,7 @@ impl StoppedProcesses {
             // Mappings may have changed since the last time.
             self.processes.invalidate();
             let process = self.processes.sampled(pid, pid, &mut self.host)?;
-            let unwound = self.unwinding.unwind(&sample, process, &mut self.host.images)?;
+            let unwound = self.unwinding.unwind(&sample, process, &mut self.host.images, None)?;
             if !self.unwinding.waiting || Instant::now() > deadline {
                 let state = unwound.state().unwrap_or("complete");
                 return Some(StoppedStack { frames: self.unwinding.addresses().collect(), state });

@@ -36,12 +36,18 @@ use crate::perf::linux::looks::wait::Wait;
 use crate::perf::linux::processes::contexts::Contexts;
 use crate::perf::linux::processes::perf_map::PerfMapPlace;
 use crate::perf::linux::processes::resource;
+use crate::perf::linux::runtimes::counters::Counters as RuntimeCounters;
+use crate::perf::linux::runtimes::function::Functions;
 use crate::perf::linux::thread;
 
 /// How long the thread sleeps unless it is woken.
 const WAKE_INTERVAL: Duration = Duration::from_millis(500);
 /// How long the end of a window waits for what processes say of themselves.
 const CONTEXTS_TIMEOUT: Duration = Duration::from_millis(50);
+/// How long it waits for the names of managed functions, and how often it looks.
+const NAMES_TIMEOUT: Duration = Duration::from_millis(50);
+/// See there.
+const NAMES_PAUSE: Duration = Duration::from_millis(2);
 /// The same under a budget.
 const GOVERNED_WAKE_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -61,6 +67,8 @@ pub(crate) struct Setup {
     pub(crate) service: Option<String>,
     /// Reads what SDKs publish about their process, if wanted.
     pub(crate) contexts: Option<Contexts>,
+    /// The names of managed functions, and what counts of them.
+    pub(crate) functions: Option<(Arc<Functions>, RuntimeCounters)>,
     pub(crate) cpu: Counter,
     pub(crate) overhead: Arc<Overhead>,
 }
@@ -76,11 +84,13 @@ pub(crate) fn run(setup: Setup) {
         timestamps,
         service,
         contexts,
+        functions,
         cpu,
         overhead,
     } = setup;
     let mut aggregation = Aggregation::new(modules, types, service, contexts);
     (aggregation.timestamps, aggregation.missing) = (timestamps, missing);
+    aggregation.functions = functions;
     if overhead.limits().is_some() {
         aggregation.warm_up();
     }
@@ -127,6 +137,7 @@ pub(crate) struct Aggregation {
     timestamps: bool,
     service: Option<String>,
     contexts: Option<Contexts>,
+    functions: Option<(Arc<Functions>, RuntimeCounters)>,
     host: String,
     rows: HashMap<RowIx, Row>,
     stacks: HashMap<u32, Arc<[Frame]>>,
@@ -197,6 +208,7 @@ impl Aggregation {
             timestamps: false,
             service,
             contexts,
+            functions: None,
             host: resource::host_name(),
             rows: HashMap::new(),
             stacks: HashMap::new(),
@@ -349,6 +361,7 @@ impl Aggregation {
     /// Writes a window as tables.
     fn write(&mut self, sums: &[(Key, Sum)], start: u64, end: u64, lost: u64) -> Profiles {
         self.read_contexts(sums);
+        self.wait_for_names();
         let mut writer = Writer::new(self, start, end, lost);
         for of_process in sums.chunk_by(|(a, _), (b, _)| a.process == b.process) {
             writer.process(of_process);
@@ -398,6 +411,15 @@ impl Aggregation {
         self.modules.forget_unused(Instant::now());
     }
 
+    /// Lets the names that were asked for be read, asleep.
+    fn wait_for_names(&self) {
+        let Some((functions, _)) = &self.functions else { return };
+        let deadline = Instant::now() + NAMES_TIMEOUT;
+        while !functions.is_settled() && Instant::now() < deadline {
+            std::thread::sleep(NAMES_PAUSE);
+        }
+    }
+
     /// Hears what the processes of a window say of themselves.
     fn read_contexts(&mut self, sums: &[(Key, Sum)]) {
         let Some(contexts) = &mut self.contexts else { return };
@@ -433,7 +455,7 @@ impl Aggregation {
                 pid: 0,
                 content: Content::Image(Arc::clone(image)),
             }),
-            Source::Vdso(None) => {}
+            Source::Vdso(None) | Source::Managed { .. } => {}
             Source::Jit { pid } => {
                 row.looked = Some(self.windows);
                 let id = ModuleId::Jit(*pid);

@@ -21,6 +21,7 @@ use super::{Aggregation, Key, Row, Sum};
 use crate::perf::linux::handoff::{
     FileFacts, Frame, KERNEL_ROW, NAMED_ROW, NO_THREAD, RowIx, Source,
 };
+use crate::perf::linux::runtimes::function::FunctionKey;
 use crate::perf::linux::thread;
 use crate::scope::own_scope;
 
@@ -219,6 +220,12 @@ impl<'a> Writer<'a> {
         if let Some(location) = self.locations.get(&frame) {
             return *location;
         }
+        let managed = self.from.rows.get(&frame.row).map(|row| &row.facts.source);
+        if let Some(Source::Managed { key, kind }) = managed {
+            let location = self.managed_location(key, kind, frame.address);
+            self.locations.insert(frame, location);
+            return location;
+        }
         if frame.row == NAMED_ROW {
             let location = self.named(frame.address as u32);
             self.locations.insert(frame, location);
@@ -255,6 +262,33 @@ impl<'a> Writer<'a> {
         })
     }
 
+    /// A place in a managed function. Equal ones of different processes are one: only the name, the
+    /// file and the lines tell them apart. Without a name it is a frame of its kind, no more.
+    fn managed_location(&mut self, key: &FunctionKey, kind: &str, position: u64) -> LocationIx {
+        let kind = self.attribute(FRAME_TYPE, kind.into());
+        let functions = self.from.functions.as_ref();
+        let found = functions.and_then(|(functions, _)| functions.get(key));
+        let Some(found) = found else {
+            if let Some((_, counters)) = functions {
+                counters.unnamed.add(1);
+            }
+            let unknown = LocationRef { attributes: &[kind], ..LocationRef::default() };
+            return self.profiles.dictionary.locations.intern(unknown);
+        };
+        let dictionary = &mut self.profiles.dictionary;
+        let name = dictionary.strings.intern(&found.name);
+        let function = dictionary.functions.intern(Function {
+            name,
+            system_name: name,
+            filename: dictionary.strings.intern(&found.file),
+            start_line: found.first_line.into(),
+        });
+        let line = found.line(u32::try_from(position).unwrap_or(u32::MAX));
+        let lines = [Line { function, line: line.into(), column: 0 }];
+        let place = LocationRef { lines: &lines, attributes: &[kind], ..LocationRef::default() };
+        dictionary.locations.intern(place)
+    }
+
     fn mapping(&mut self, row: RowIx) -> MappingIx {
         if let Some(mapping) = self.rows.get(&row) {
             return *mapping;
@@ -265,6 +299,8 @@ impl<'a> Writer<'a> {
         let mut attributes = Vec::new();
         let filename = match &facts.source {
             Source::Kernel => KERNEL,
+            // Has no mapping: see `managed_location`.
+            Source::Managed { .. } => return MappingIx::NONE,
             Source::Vdso(_) => VDSO,
             Source::Jit { pid } => {
                 attributes.push(self.attribute(PROCESS_PID, i64::from(*pid).into()));
@@ -299,7 +335,42 @@ impl<'a> Writer<'a> {
 
 /// A time of the monotonic clock as time of the day.
 fn to_unix(monotonic: u64) -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u64;
-    let elapsed = thread::now().saturating_sub(monotonic);
-    now.saturating_sub(elapsed)
+    let elapsed_and_day = || {
+        let before = thread::now();
+        let day = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        (before, day.as_nanos() as u64, thread::now())
+    };
+    to_unix_by(monotonic, (0..CLOCK_READS).map(|_| elapsed_and_day()))
+}
+
+/// How often both clocks are read.
+const CLOCK_READS: usize = 5;
+
+/// The same from readings of the time of the day, with the monotonic clock before and after: that with
+/// the least in between is the one that nothing has interrupted.
+fn to_unix_by(monotonic: u64, readings: impl Iterator<Item = (u64, u64, u64)>) -> u64 {
+    let best = readings.min_by_key(|(before, _, after)| after.saturating_sub(*before));
+    let (before, day, after) = best.unwrap_or_default();
+    let elapsed = before.midpoint(after).saturating_sub(monotonic);
+    day.saturating_sub(elapsed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Scenario: the thread is interrupted for milliseconds between the clocks, before or after the time
+    /// of the day is read, in all readings but one.
+    /// Guarantees: the times of a window are not off by that.
+    #[test]
+    fn interrupted_between_the_clocks() {
+        let day = |monotonic: u64| 1_000_000_000_000 + monotonic;
+        let readings = [
+            (5_000_000, day(5_000_100), 9_000_000),
+            (10_000_000, day(14_000_000), 14_000_100),
+            (20_000_000, day(20_000_050), 20_000_100),
+            (30_000_000, day(30_000_100), 37_000_000),
+        ];
+        assert_eq!(to_unix_by(1_000_000, readings.into_iter()), day(1_000_000));
+    }
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::{Drain, Taken};
 use crate::perf::linux::looks::Look;
 use crate::perf::linux::records::record::{self, Record, Sample};
+use crate::perf::linux::runtimes::reader::Reading;
 
 /// How long the end waits for files that are being read.
 const LAST_WAIT: Duration = Duration::from_secs(2);
@@ -17,6 +18,8 @@ pub(super) enum Deferred {
     Record {
         bytes: Box<[u8]>,
         weight: u64,
+        /// What a reader has seen of it.
+        reading: Option<Reading>,
     },
     /// What its process maps has been read again if that was doubtful.
     Look(Arc<Look>),
@@ -32,14 +35,18 @@ impl Drain {
         let count = records.len() as u64;
         for deferred in records {
             match deferred {
-                Deferred::Record { bytes, weight } => {
+                Deferred::Record { bytes, weight, reading } => {
                     let Ok(Record::Sample(sample)) = record::parse(&bytes, &self.layouts) else {
                         continue;
                     };
-                    let retry = || Deferred::Record { bytes: bytes.clone(), weight };
+                    let retry = || {
+                        let (bytes, reading) = (bytes.clone(), reading.clone());
+                        Deferred::Record { bytes, weight, reading }
+                    };
                     let retry: Option<&dyn Fn() -> Deferred> =
                         if again(&sample) { Some(&retry) } else { None };
-                    self.sample(&sample, Taken { weight, ..Taken::default() }, retry);
+                    let reading = reading.as_ref();
+                    self.sample(&sample, Taken { weight, reading, ..Taken::default() }, retry);
                 }
                 Deferred::Look(look) => self.look(look, true, &again),
             }

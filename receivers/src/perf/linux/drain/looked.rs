@@ -150,7 +150,8 @@ impl Drain {
         registers.set(STACK_POINTER, look.blocked.stack_pointer);
         let (event, of) = (self.looked.event, (look.pid, look.tid));
         let sample = Sample::found(event, of, look.time, registers, &look.blocked.stack);
-        let taken = Taken { weight: look.weight, look: Some(&look), is_renewed };
+        let taken =
+            Taken { weight: look.weight, look: Some(&look), is_renewed, ..Taken::default() };
         let retry = || Deferred::Look(Arc::clone(&look));
         let retry: Option<&dyn Fn() -> Deferred> = if again(&sample) { Some(&retry) } else { None };
         self.sample(&sample, taken, retry);

@@ -4,8 +4,9 @@
 //! symbolizes and never waits for anybody: when the aggregation thread falls behind, samples are
 //! counted as lost. What looks at waiting threads have found comes in between in the order of time
 //! ([`looked`]); what has to wait for unwinding tables is kept ([`deferred`]); what is done at the end of a
-//! window is in [`window`].
+//! window is in [`window`]; what is counted in [`counters`].
 
+mod counters;
 mod deferred;
 mod looked;
 mod window;
@@ -17,17 +18,18 @@ use std::thread::Thread;
 use std::time::Duration;
 
 use profpipe_engine::overhead::Overhead;
-use profpipe_engine::telemetry::Counter;
 use ringbuf::HeapProd;
 use ringbuf::traits::{Observer, Producer};
 
 use self::deferred::Deferred;
+pub(super) use counters::Counters;
+
 use super::aggregate::stacks::Stacks;
 use super::events::attr::Clock;
 use super::events::every::EveryMeter;
 use super::events::session::Session;
 use super::events::tasks;
-use super::governed::ages::{Ages, Meters};
+use super::governed::ages::Ages;
 use super::governed::govern::{Discovery, Governed};
 use super::handoff::{Counted, EventIx, Message, ProcessFacts, RowIx, Unwound};
 use super::images::loader::Loader;
@@ -37,6 +39,8 @@ use super::processes::process::{Process, Processes};
 use super::processes::selection::Selection;
 use super::records::merge::Merge;
 use super::records::record::{self, Layouts, Record, Sample};
+use super::runtimes::join::Managed;
+use super::runtimes::reader::Reading;
 use super::thread::{self, now};
 use super::unwind::Unwinding;
 
@@ -60,22 +64,6 @@ const SELECTION_INTERVAL_NANOS: u64 = 500_000_000;
 /// `/proc`.
 const SWEEPS_PER_SEARCH: u64 = 9;
 
-/// The counters that the thread keeps.
-#[derive(Debug, Clone)]
-pub(super) struct Counters {
-    pub(super) samples: Counter,
-    pub(super) lost: Counter,
-    pub(super) complete: Counter,
-    pub(super) guessed: Counter,
-    pub(super) truncated: Counter,
-    pub(super) switched: Counter,
-    pub(super) broken: Counter,
-    pub(super) processes: Counter,
-    pub(super) hidden: Counter,
-    pub(super) drain_cpu: Counter,
-    pub(super) ages: Meters,
-}
-
 /// What the thread is started with.
 pub(super) struct Setup {
     pub(super) session: Session,
@@ -95,6 +83,8 @@ pub(super) struct Setup {
     pub(super) governed: Option<Governed>,
     /// What looks at threads that wait, if that is wanted.
     pub(super) looks: Option<looks::Setup>,
+    /// What shows managed programs by their own functions, if that is wanted.
+    pub(super) managed: Option<Managed>,
 }
 
 /// Runs until it is stopped, or until every process of the session has ended.
@@ -115,6 +105,7 @@ pub(super) fn run(setup: Setup) {
         waker,
         governed,
         looks,
+        managed,
     } = setup;
     let looks = looks.and_then(|setup| match Looks::start(setup) {
         Ok(looks) => Some(looks),
@@ -157,6 +148,7 @@ pub(super) fn run(setup: Setup) {
         counters,
         lost_exactly: 0,
         governed,
+        managed,
         length: interval,
         ages: Ages::new(overhead, receiver),
         // Those that began until now are listed, the others will be in records.
@@ -171,9 +163,12 @@ pub(super) fn run(setup: Setup) {
     let mut merge = Merge::default();
     loop {
         let timeout = drain.governed.as_ref().map_or(ROUND_TIMEOUT, Governed::time_left);
+        let timeout = drain.managed.as_ref().map_or(timeout, |managed| managed.round(timeout));
         session.wait(timeout, waker.as_ref());
         let last = stop.load(Ordering::Acquire) || session.is_over() || drain.is_over;
-        let horizon = if last { u64::MAX } else { now().saturating_sub(HORIZON_NANOS) };
+        let late = drain.managed.as_ref().map_or(0, |managed| managed.horizon(&session));
+        let horizon = now().saturating_sub(HORIZON_NANOS + late);
+        let horizon = if last { u64::MAX } else { horizon };
         // Asking interrupts the CPU that an event is bound to: not more often than it is reported.
         if last || horizon >= drain.window + drain.length - drain.early() {
             drain.lost_exactly = session.lost_samples().unwrap_or(drain.lost_exactly);
@@ -213,6 +208,9 @@ pub(super) fn run(setup: Setup) {
         drain.began.clear();
         drain.ended.clear();
         session.follow_new_threads();
+        if let Some(managed) = &mut drain.managed {
+            managed.end_round(&mut session, &drain.layouts, &drain.processes);
+        }
         if has_sent {
             consumer.unpark();
         }
@@ -246,6 +244,8 @@ struct Taken<'a> {
     look: Option<&'a Look>,
     /// What its process maps has been read again since.
     is_renewed: bool,
+    /// What a reader has seen of it.
+    reading: Option<&'a Reading>,
 }
 
 struct Drain {
@@ -291,6 +291,7 @@ struct Drain {
     sweeps: u64,
     counters: Counters,
     governed: Option<Governed>,
+    managed: Option<Managed>,
     /// How long the next window is: a multiple of `interval`.
     length: u64,
     /// How old the windows are that have not left.
@@ -322,8 +323,11 @@ impl Drain {
             }
             Record::Sample(sample) => {
                 let weight = self.weigh(&sample);
-                let again = || Deferred::Record { bytes: bytes.into(), weight };
-                self.sample(&sample, Taken { weight, ..Taken::default() }, Some(&again));
+                let reading = self.managed.as_mut().and_then(|managed| managed.reading(&sample));
+                let again =
+                    || Deferred::Record { bytes: bytes.into(), weight, reading: reading.clone() };
+                let taken = Taken { weight, reading: reading.as_ref(), ..Taken::default() };
+                self.sample(&sample, taken, Some(&again));
             }
             Record::Map(map) => self.processes.map(&map, &mut self.host),
             Record::Name { pid, tid, exec, name } => {
@@ -464,7 +468,12 @@ impl Drain {
         let cheap = matches!(discovery, Discovery::Refused)
             || self.governed.as_ref().is_some_and(Governed::is_spent);
         let before = cheap.then(|| self.unwinding.only_leaf(true));
-        let unwound = self.unwinding.unwind(sample, process, &mut self.host.images);
+        let stack = self.managed.as_mut().and_then(|managed| {
+            managed.sampled(process, &self.host);
+            managed.stack(taken.reading?, process.id, &mut self.host)
+        });
+        let images = &mut self.host.images;
+        let unwound = self.unwinding.unwind(sample, process, images, stack.as_ref());
         if let Some(before) = before {
             self.unwinding.only_leaf(before);
         }
@@ -479,6 +488,9 @@ impl Drain {
         {
             self.deferred.push(again());
             return;
+        }
+        if let Some(managed) = &self.managed {
+            managed.count(sample.pid, taken.reading.is_some(), self.unwinding.mismatched);
         }
         let unwound = match taken.look {
             Some(look) => self.looked.finish(look, &mut self.unwinding.frames, unwound),
@@ -575,20 +587,5 @@ impl Drain {
         while self.governed.is_none() && horizon >= self.window + self.interval {
             self.end_window(self.window + self.interval);
         }
-    }
-
-    /// Says once which program could not be followed, and counts the others.
-    fn report_hidden(&mut self) {
-        let hidden = self.processes.take_hidden();
-        let Some((pid, name)) = hidden.first() else { return };
-        if self.counters.hidden.get() == 0 {
-            let name: String = name.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
-            tracing::warn!(
-                "perf: the kernel does not let this user profile {name} (process {pid}) and what it \
-                 starts: it is a set-user-ID program, has capabilities, or may not be read; run profpipe \
-                 as root to see it"
-            );
-        }
-        self.counters.hidden.add(hidden.len() as u64);
     }
 }

@@ -123,4 +123,19 @@ impl Drain {
             self.processes.put_back(processes);
         }
     }
+
+    /// Says once which program could not be followed, and counts the others.
+    pub(super) fn report_hidden(&mut self) {
+        let hidden = self.processes.take_hidden();
+        let Some((pid, name)) = hidden.first() else { return };
+        if self.counters.hidden.get() == 0 {
+            let name: String = name.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+            tracing::warn!(
+                "perf: the kernel does not let this user profile {name} (process {pid}) and what it \
+                 starts: it is a set-user-ID program, has capabilities, or may not be read; run profpipe \
+                 as root to see it"
+            );
+        }
+        self.counters.hidden.add(hidden.len() as u64);
+    }
 }

@@ -42,7 +42,10 @@ pub(crate) enum Kind {
 impl Kind {
     /// The layout of its samples.
     pub(crate) fn layout(self, choices: &Choices) -> Layout {
-        Layout { registers: choices.stack > 0, period: self == Self::Cpu, raw: self.value() }
+        let is_clock = self == Self::Cpu;
+        // The count, and how many samples were lost.
+        let count = if is_clock && choices.count { 1 + usize::from(choices.lost) } else { 0 };
+        Layout { registers: choices.stack > 0, count, period: is_clock, raw: self.value() }
     }
 
     /// Whether it is calls of a function.
@@ -102,6 +105,10 @@ pub(crate) struct Choices {
     pub(crate) sideband: bool,
     /// Bytes in the ring that wake the reader.
     pub(crate) watermark: u32,
+    /// Samples of the clock say what it has counted of their thread (with inherited events kernel 6.12).
+    pub(crate) count: bool,
+    /// Every sample of the clock wakes who waits for the ring.
+    pub(crate) wakeups: bool,
 }
 
 impl Choices {
@@ -165,6 +172,11 @@ impl Choices {
         }
         attr.set_exclude_callchain_user(u64::from(!self.user_chain));
         attr.set_exclude_callchain_kernel(u64::from(!self.kernel));
+        // Events that are not clocks may be many.
+        if self.wakeups && kind == Kind::Cpu {
+            attr.set_watermark(0);
+            attr.__bindgen_anon_2.wakeup_events = 1;
+        }
         if self.sideband && is_first {
             self.add_sideband(&mut attr);
         }
@@ -183,10 +195,23 @@ impl Choices {
             }
         }
         attr.sample_type |= u64::from(perf::PERF_SAMPLE_PERIOD);
+        if self.count {
+            attr.sample_type |= u64::from(perf::PERF_SAMPLE_READ);
+        }
         attr.set_freq(1);
         attr.__bindgen_anon_1.sample_freq = u64::from(self.frequency);
         // Without this an idle CPU gives as many samples as a busy one.
         attr.set_exclude_idle(1);
+    }
+
+    /// The attributes of an event that counts for a thread what the clock counts.
+    pub(crate) fn counting(&self) -> Attr {
+        let clock = self.sampling(Kind::Cpu, false);
+        let mut attr = Attr { type_: clock.type_, config: clock.config, ..Attr::default() };
+        attr.set_exclude_idle(1);
+        attr.set_exclude_kernel(u64::from(!self.kernel));
+        attr.set_exclude_hv(u64::from(!self.kernel));
+        attr
     }
 
     /// The attributes of the event that reports mappings, names, forks and exits, and owns a ring.

@@ -48,6 +48,8 @@ impl Calibration {
             clock: Clock::Timer,
             inherit: false,
             sideband: false,
+            count: false,
+            wakeups: false,
             watermark: (RING_BYTES / 2) as u32,
             ..*choices
         };

@@ -4,6 +4,7 @@
 //! counted here too, because the kernel only lets one add to them.
 
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use profpipe_engine::component::Error;
 use profpipe_engine::overhead::Rung;
@@ -13,6 +14,8 @@ use super::session::{REPORT, Session, unusable};
 use super::sys;
 use crate::perf::linux::records::ring::Ring;
 
+/// The longest round where readers are at work.
+const READERS_ROUND: Duration = Duration::from_millis(40);
 /// A stack dump that is none: it keeps the layout of the records.
 const NO_STACK: u32 = 64;
 
@@ -64,9 +67,50 @@ impl Session {
         (bytes / REPORT) as u64
     }
 
+    /// How often the rings are to be read where nobody says that they fill: in time for them, and to
+    /// see soon that a reader is kept from going on.
+    pub(super) fn round(&self) -> Duration {
+        (self.slack() / 4).clamp(Duration::from_millis(2), READERS_ROUND)
+    }
+
+    /// Whether every sample wakes who waits for the rings.
+    pub(crate) fn has_wakeups(&self) -> bool {
+        self.choices.wakeups
+    }
+
+    /// Has every sample of the whole host wake who waits for the rings, or not; where there is a
+    /// budget, with its next window. Sampling begins anew.
+    pub(crate) fn set_wakeups(&mut self, wakeups: bool) {
+        self.wanted_wakeups = wakeups;
+        if self.is_governed() || self.samplers.is_empty() || self.choices.wakeups == wakeups {
+            return;
+        }
+        let before = self.choices.wakeups;
+        self.choices.wakeups = wakeups;
+        let attr = self.choices.sampling(Kind::Cpu, true);
+        let mut samplers = Vec::with_capacity(self.cpus.len());
+        for (cpu, owner) in self.cpus.iter().zip(&self.owners) {
+            let opened = sys::open_event(&attr, -1, *cpu).and_then(|event| {
+                sys::set_output(event.as_fd(), owner.as_fd())?;
+                sys::enable(event.as_fd())?;
+                Ok(event)
+            });
+            match opened {
+                Ok(event) => samplers.push(event),
+                Err(error) => {
+                    tracing::warn!("perf: managed stacks cannot be read: {}", unusable(&error));
+                    self.choices.wakeups = before;
+                    return;
+                }
+            }
+        }
+        self.lost_before = self.lost_samples().unwrap_or(self.lost_before);
+        self.samplers = samplers;
+    }
+
     /// Opens the sampling events again for a rung of quality; they do not run yet.
     pub(crate) fn reopen(&mut self, wanted: &Choices, rung: Rung, hertz: f64) -> Result<(), Error> {
-        let choices = at_rung(*wanted, rung);
+        let choices = Choices { wakeups: self.wanted_wakeups, ..at_rung(*wanted, rung) };
         let mut attr = choices.sampling(Kind::Cpu, true);
         if choices.clock == Clock::Timer {
             attr.set_freq(0);

@@ -9,12 +9,14 @@ use super::sys;
 use super::target::Target;
 use crate::perf::linux::looks::rights::{self, Limit};
 use crate::perf::linux::processes::namespace::View;
+use crate::perf::linux::runtimes;
 use crate::perf::{Faults, Finding, Level, Unwind};
 
 pub(crate) fn probe() -> Vec<Finding> {
     let mut findings = vec![kernel(), namespace(), paranoid()];
     findings.extend(events());
     findings.extend([waiting_threads(), page_faults()]);
+    findings.extend(runtimes::rights::probe());
     findings.extend(capabilities());
     findings.extend([hidden_files(), kernel_symbols(), locked_memory(), open_files(), tracefs()]);
     findings
@@ -107,6 +109,8 @@ fn choices(clock: Clock, kernel: bool) -> Choices {
         inherit: false,
         sideband: false,
         watermark: 4096,
+        count: false,
+        wakeups: false,
     }
     .unwinding(Unwind::Auto, 32 << 10)
 }

@@ -70,6 +70,8 @@ pub(crate) struct Session {
     pub(crate) cpus: Vec<i32>,
     /// Samples lost by samplers that were closed since.
     pub(crate) lost_before: u64,
+    /// Whether samples are to wake who waits for the rings.
+    pub(crate) wanted_wakeups: bool,
     /// There is a budget, as a share of a core: samplers run on credits.
     pub(crate) budget: Option<f64>,
     pub(super) target: Target,
@@ -126,6 +128,10 @@ impl Session {
             inherit: false,
             sideband: false,
             watermark: 0,
+            // What is counted is a thread's own where the event is.
+            count: config.runtimes.enabled && config.scope != crate::perf::Scope::System,
+            // Chosen processes are few; of a whole host it is not known whether it is of use.
+            wakeups: config.runtimes.enabled && config.scope != crate::perf::Scope::System,
         }
         .unwinding(config.unwind, config.stack_size.0);
         if target.is_per_cpu() {
@@ -230,6 +236,7 @@ impl Session {
             rings,
             owners,
             reporters,
+            wanted_wakeups: choices.wakeups,
             budget,
             lost_before: 0,
             samplers: Vec::new(),
@@ -415,7 +422,10 @@ impl Session {
 
     /// Waits until a ring has filled to its watermark or `waker` is readable, at most `time`.
     pub(crate) fn wait(&self, time: Duration, waker: Option<&Arc<OwnedFd>>) {
-        let events = self.owners.iter().chain(&self.reporters).chain(waker.map(|waker| &**waker));
+        // Who is woken by every sample is not this one.
+        let owners = if self.choices.wakeups { &[][..] } else { &self.owners };
+        let time = if self.choices.wakeups { time.min(self.round()) } else { time };
+        let events = owners.iter().chain(&self.reporters).chain(waker.map(|waker| &**waker));
         let mut watched: Vec<_> = events.map(|event| PollFd::new(event, PollFlags::IN)).collect();
         let seconds = i64::try_from(time.as_secs()).unwrap_or(1);
         let time = Timespec { tv_sec: seconds, tv_nsec: i64::from(time.subsec_nanos()) };
@@ -564,6 +574,7 @@ fn negotiate(mut choices: Choices, target: &Target, cpus: &[i32]) -> io::Result<
             Err(error) => error,
         };
         match error.raw_os_error() {
+            Some(libc::EINVAL) if choices.count => choices.count = false,
             Some(libc::EINVAL) if choices.lost => choices.lost = false,
             Some(libc::EINVAL) if choices.build_id => choices.build_id = false,
             // No hardware counters here, or none left, or none that can do what we ask.

@@ -301,7 +301,7 @@ impl Governed {
         self.levers = self.governor.window(&sampled);
         session.pause_others(self.levers.state == State::Stopped);
         let rung = self.levers.rung;
-        if rung != before {
+        if rung != before || session.wanted_wakeups != session.has_wakeups() {
             self.change_rung(rung, session, unwinding);
         }
         let invalidate = self.stormy || self.levers.sideband != self.reporting;

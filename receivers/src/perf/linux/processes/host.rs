@@ -5,12 +5,15 @@ use std::sync::Arc;
 use hashbrown::{HashMap, HashSet};
 
 use super::process::{Code, Host, NewMapping, Processes};
-use crate::perf::linux::handoff::{FileFacts, KERNEL_ROW, NO_ROW, RowFacts, RowIx, Source, shrink};
+use crate::perf::linux::handoff::{
+    FileFacts, Frame, KERNEL_ROW, NO_ROW, RowFacts, RowIx, Source, shrink,
+};
 use crate::perf::linux::images::bytes::Bytes;
 use crate::perf::linux::images::image::{FileKey, ImageIx};
 use crate::perf::linux::images::loader::{FileMapping, Loader};
 use crate::perf::linux::images::table::Images;
 use crate::perf::linux::records::record::FileId;
+use crate::perf::linux::runtimes::function::FunctionKey;
 use profpipe_host::hex;
 use profpipe_host::proc::{self, Stat};
 
@@ -20,6 +23,10 @@ const MAX_ROWS: usize = 1 << 16;
 const MANY_IMAGES: usize = 256;
 /// See there.
 const MANY_ROWS: usize = 4096;
+/// The most rows of functions of managed programs, which come one by one.
+const MAX_MANAGED_ROWS: usize = 1 << 15;
+/// How many sweeps such a row is kept without being seen.
+const MANAGED_SWEEPS: u64 = 2;
 /// The longest `/proc/PID/maps` that is read.
 const MAX_MAPS: u64 = 16 << 20;
 
@@ -35,6 +42,9 @@ pub(crate) struct ThisHost {
     waiting: Vec<(RowIx, Box<RowFacts>)>,
     /// The images and the rows that the last sweep left.
     swept: (usize, usize),
+    sweeps: u64,
+    /// The rows of managed functions, with the sweep before which they were last seen.
+    managed: HashMap<RowIx, u64>,
     page: u64,
     hasty: bool,
 }
@@ -47,6 +57,8 @@ enum RowKey {
     File(Arc<str>, u64),
     /// By the number of the process, not its pid.
     Jit(u32),
+    /// A function of a managed program.
+    Managed(FunctionKey),
 }
 
 impl ThisHost {
@@ -59,6 +71,8 @@ impl ThisHost {
             last_row: KERNEL_ROW,
             waiting: Vec::new(),
             swept: (0, 0),
+            sweeps: 0,
+            managed: HashMap::new(),
             page,
             hasty: false,
         };
@@ -90,6 +104,27 @@ impl ThisHost {
         })
     }
 
+    /// A frame of a managed program: which function, and where in it.
+    pub(crate) fn managed_frame(
+        &mut self,
+        key: FunctionKey,
+        kind: &'static str,
+        position: u32,
+    ) -> Frame {
+        let is_known = self.rows.contains_key(&RowKey::Managed(key));
+        if !is_known && self.managed.len() >= MAX_MANAGED_ROWS {
+            return Frame { row: NO_ROW, address: 0 };
+        }
+        let row = self.row(RowKey::Managed(key), || RowFacts {
+            source: Source::Managed { key, kind },
+            memory_start: 0,
+            memory_limit: 0,
+            file_offset: 0,
+        });
+        self.managed.insert(row, self.sweeps);
+        Frame { row, address: position.into() }
+    }
+
     /// Forgets images and rows that no process needs any more; returns the rows.
     pub(crate) fn sweep(&mut self, processes: &Processes) -> Vec<RowIx> {
         let mut mapped = HashSet::new();
@@ -102,11 +137,16 @@ impl ThisHost {
         }
         let images = self.images.sweep(&mapped);
         let mut forgotten = Vec::new();
+        self.sweeps += 1;
+        let (used, oldest) = (&self.managed, self.sweeps.saturating_sub(MANAGED_SWEEPS));
         self.rows.retain(|key, row| {
             let keep = match key {
                 RowKey::Image(image, ..) => images.contains_key(image),
                 RowKey::File(..) => rows.contains(row),
                 RowKey::Jit(process) => alive.contains(process),
+                RowKey::Managed(key) => {
+                    alive.contains(&key.process) && used.get(row).is_some_and(|it| *it >= oldest)
+                }
             };
             if !keep {
                 forgotten.push(*row);
@@ -114,6 +154,10 @@ impl ThisHost {
             keep
         });
         shrink(&mut self.rows);
+        for row in &forgotten {
+            self.managed.remove(row);
+        }
+        shrink(&mut self.managed);
         self.swept = (self.images.len(), self.rows.len());
         // What was never sent need not be taken back.
         let gone: HashSet<RowIx> = forgotten.iter().copied().collect();

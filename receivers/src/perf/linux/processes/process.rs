@@ -167,6 +167,11 @@ impl Processes {
         self.by_pid.len().saturating_sub(self.ended.len())
     }
 
+    /// Our number for a process.
+    pub(crate) fn id_of(&self, pid: u32) -> Option<u32> {
+        self.by_pid.get(&pid).filter(|process| !process.ended).map(|process| process.id)
+    }
+
     /// Every process.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Process> {
         self.by_pid.values()
@@ -471,6 +476,19 @@ impl Process {
     pub(crate) fn images(&self) -> impl Iterator<Item = ImageIx> {
         self.mappings.iter().filter_map(|mapping| match mapping.code {
             Code::Image { image, .. } => Some(image),
+            _ => None,
+        })
+    }
+
+    /// How many executable mappings are known.
+    pub(crate) fn mappings_known(&self) -> usize {
+        self.mappings.len()
+    }
+
+    /// The same with how far they are from their files' own addresses.
+    pub(crate) fn image_places(&self) -> impl Iterator<Item = (ImageIx, u64)> {
+        self.mappings.iter().filter_map(|mapping| match mapping.code {
+            Code::Image { image, bias, .. } => Some((image, bias)),
             _ => None,
         })
     }

@@ -38,6 +38,20 @@ const MAX_VALUES: usize = 64;
 pub(crate) trait Memory {
     /// Reads all of `into` from an address; false if it cannot be read.
     fn read(&mut self, address: u64, into: &mut [u8]) -> bool;
+
+    /// Reads pieces of equal length one after the other into `into`; how many could be read before
+    /// the first that could not.
+    fn read_pieces(&mut self, addresses: &[u64], length: usize, into: &mut [u8]) -> usize {
+        let pieces = addresses.iter().zip(into.chunks_exact_mut(length.max(1)));
+        let mut read = 0;
+        for (address, piece) in pieces {
+            if !self.read(*address, piece) {
+                break;
+            }
+            read += 1;
+        }
+        read
+    }
 }
 
 /// What was found.

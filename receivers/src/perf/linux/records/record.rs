@@ -16,6 +16,8 @@ use crate::perf::linux::unwind::registers::RegisterSet;
 pub(crate) struct Layout {
     /// The number of events since the sample before.
     pub(crate) period: bool,
+    /// What the event has counted of the thread, in so many words of which the first is the count.
+    pub(crate) count: usize,
     /// User registers and a copy of the user stack.
     pub(crate) registers: bool,
     /// What the event says of itself, of which this field is wanted.
@@ -54,24 +56,32 @@ pub(crate) struct Layouts {
     events: Vec<Layout>,
     /// What is not in here is the first event: there is one on every CPU or thread.
     others: HashMap<u64, EventIx>,
+    /// How often they have changed.
+    version: u64,
 }
 
 impl Layouts {
     /// Of these events; samples are of the first one until others are told.
     pub(crate) fn new(events: Vec<Layout>) -> Self {
-        Self { events, others: HashMap::new() }
+        Self { events, others: HashMap::new(), version: 0 }
     }
 
     /// This number of the kernel's is that of an event.
     pub(crate) fn insert(&mut self, number: u64, event: EventIx) {
         if event != EventIx::FIRST {
+            self.version += 1;
             self.others.insert(number, event);
         }
     }
 
     /// No record has this number any more.
     pub(crate) fn remove(&mut self, number: u64) {
-        self.others.remove(&number);
+        self.version += u64::from(self.others.remove(&number).is_some());
+    }
+
+    /// How often they have changed.
+    pub(crate) fn version(&self) -> u64 {
+        self.version
     }
 
     fn find(&self, number: u64) -> Option<(EventIx, Layout)> {
@@ -125,6 +135,8 @@ pub(crate) struct Sample<'a> {
     pub(crate) period: u64,
     /// The field of the event that was asked for.
     pub(crate) value: Option<u64>,
+    /// What the event had counted of the thread on this CPU; none if the record does not say.
+    pub(crate) count: Option<u64>,
     chain: &'a [u8],
     /// The user registers that are known, if the thread has a user half and it is a 64-bit one.
     pub(crate) registers: Option<RegisterSet>,
@@ -177,6 +189,7 @@ impl<'a> Sample<'a> {
         instruction: 0,
         period: 0,
         value: None,
+        count: None,
         chain: &[],
         registers: None,
         stack: &[],
@@ -240,6 +253,11 @@ pub(crate) fn time(record: &[u8]) -> u64 {
     at.and_then(|at| Fields(record.get(at..)?).u64()).unwrap_or_default()
 }
 
+/// The process of a sample, from its first bytes; none of any other record.
+pub(crate) fn sampled_process(start: &[u8]) -> Option<u32> {
+    is_sample(start).then(|| Fields(start.get(24..)?).u32()).flatten()
+}
+
 /// Whether a record is a sample.
 pub(crate) fn is_sample(record: &[u8]) -> bool {
     Fields(record).u32() == Some(perf::PERF_RECORD_SAMPLE)
@@ -286,10 +304,12 @@ fn sample<'a>(mut fields: Fields<'a>, layouts: &Layouts) -> Option<Sample<'a>> {
     let time = fields.u64()?;
     let (cpu, _) = (fields.u32()?, fields.u32()?);
     let period = if layout.period { fields.u64()? } else { 0 };
+    let mut counted = Fields(fields.bytes(8 * layout.count)?);
+    let count = counted.u64();
     let length = usize::try_from(fields.u64()?).ok()?.checked_mul(8)?;
     let chain = fields.bytes(length)?;
     let mut sample =
-        Sample { event, pid, tid, time, cpu, instruction, period, chain, ..Sample::EMPTY };
+        Sample { event, pid, tid, time, cpu, instruction, period, count, chain, ..Sample::EMPTY };
     if let Some(field) = layout.raw {
         // Its length is such that what follows is aligned.
         let length = usize::try_from(fields.u32()?).ok()?;

@@ -145,6 +145,8 @@ fn the_kernel_keeps_to_its_credits() {
         inherit: false,
         sideband: false,
         watermark: 4096,
+        count: false,
+        wakeups: false,
     }
     .unwinding(Unwind::FramePointers, 0);
     let mut attr = choices.sampling(Kind::Cpu, true);

@@ -7,18 +7,21 @@
 //! [`kernel_chain`] may continue it. Of
 //! threads that were found waiting the [`frame_pointer`] has to be found first. What is not code of the process behind a call is no frame, so
 //! nothing of the stack but return addresses leaves here; and a stack is complete only if a place
-//! where stacks begin was reached.
+//! where stacks begin was reached. The frames of an interpreter come from elsewhere, and are put
+//! between the native ones ([`splice`]).
 
 mod evaluate;
 mod frame_pointer;
 mod kernel_chain;
 pub(super) mod registers;
+pub(super) mod splice;
 mod stack;
 mod step;
 
 use std::time::{Duration, Instant};
 
 use registers::RegisterSet;
+use splice::{ManagedStack, Piece};
 use stack::Stack;
 use step::{FramePointer, Spot, Step, Surroundings, cut};
 
@@ -42,6 +45,9 @@ pub(crate) struct Unwinding {
     pub(crate) frames: Vec<Frame>,
     /// The stack ends early because the rules of an image are still being read.
     pub(crate) waiting: bool,
+    /// The managed frames did not fit the native ones.
+    pub(crate) mismatched: bool,
+    pieces: Vec<Piece>,
     chain: Vec<u64>,
     walk: Vec<Spot>,
     use_rules: bool,
@@ -57,6 +63,8 @@ impl Unwinding {
         Self {
             frames: Vec::new(),
             waiting: false,
+            mismatched: false,
+            pieces: Vec::new(),
             chain: Vec::new(),
             walk: Vec::new(),
             use_rules,
@@ -87,9 +95,11 @@ impl Unwinding {
         sample: &Sample<'_>,
         process: &Process,
         images: &mut Images,
+        managed: Option<&ManagedStack<'_>>,
     ) -> Option<Unwound> {
         self.frames.clear();
         self.waiting = false;
+        self.mismatched = false;
         self.chain.clear();
         self.walk.clear();
         for (half, address) in sample.chain() {
@@ -127,20 +137,39 @@ impl Unwinding {
                 _ => self.by_chain(leaf, process, images),
             }),
         };
-        for spot in &self.walk {
-            let address = spot.address.wrapping_sub(u64::from(!spot.exact));
-            self.frames.push(match spot.code {
-                Some(Code::Image { bias, row, .. } | Code::File { bias, row }) => {
-                    Frame { row, address: address.wrapping_sub(bias) }
-                }
-                Some(Code::Jit) => Frame { row: process.announced.jit.unwrap_or(NO_ROW), address },
-                None => Frame { row: NO_ROW, address },
-            });
-        }
+        let unwound = match (managed, unwound) {
+            (Some(managed), Some(unwound)) => Some(self.splice(managed, unwound, process)),
+            _ => {
+                self.frames.extend(self.walk.iter().map(|spot| native_frame(spot, process)));
+                unwound
+            }
+        };
         if self.frames.is_empty() {
             self.frames.push(Frame { row: NO_ROW, address: sample.instruction });
         }
         unwound
+    }
+
+    /// Puts managed frames between the native ones; says how far the stack goes with them.
+    fn splice(
+        &mut self,
+        managed: &ManagedStack<'_>,
+        unwound: Unwound,
+        process: &Process,
+    ) -> Unwound {
+        let is_whole = matches!(unwound, Unwound::Complete | Unwound::Guessed);
+        let fits = splice::splice(&self.walk, is_whole, managed, &mut self.pieces);
+        let (walk, frames) = (&self.walk, &mut self.frames);
+        frames.extend(self.pieces.iter().filter_map(|piece| match piece {
+            Piece::Native(at) => walk.get(*at).map(|spot| native_frame(spot, process)),
+            Piece::Managed(frame) => Some(*frame),
+        }));
+        self.mismatched = !fits;
+        match unwound {
+            Unwound::Complete if managed.truncated => Unwound::Truncated,
+            Unwound::Complete if !fits => Unwound::Guessed,
+            unwound => unwound,
+        }
     }
 
     /// Unwinds the user half into `self.walk`.
@@ -266,5 +295,17 @@ impl Unwinding {
         self.waiting |= followed.waiting;
         self.walk.extend(followed.spots);
         followed.unwound.unwrap_or(Unwound::Broken)
+    }
+}
+
+/// A native frame as it is handed on.
+fn native_frame(spot: &Spot, process: &Process) -> Frame {
+    let address = spot.within();
+    match spot.code {
+        Some(Code::Image { bias, row, .. } | Code::File { bias, row }) => {
+            Frame { row, address: address.wrapping_sub(bias) }
+        }
+        Some(Code::Jit) => Frame { row: process.announced.jit.unwrap_or(NO_ROW), address },
+        None => Frame { row: NO_ROW, address },
     }
 }

@@ -83,6 +83,11 @@ impl Spot {
         (after == Some(After::SignalReturn) || spot.is_root(images)).then_some(spot)
     }
 
+    /// An address of the instruction that it is about.
+    pub(super) fn within(&self) -> u64 {
+        self.address.wrapping_sub(u64::from(!self.exact))
+    }
+
     /// The file, the distance of its addresses from those in memory, and its own address.
     pub(super) fn in_image(&self) -> Option<(ImageIx, u64, u64)> {
         match self.code {

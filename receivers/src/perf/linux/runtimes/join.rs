@@ -1,0 +1,305 @@
+//! What the drain thread does about managed programs: has runtimes looked for, keeps readers going
+//! while there is something to read, and joins what they have seen with samples.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use hashbrown::HashMap;
+use profpipe_engine::overhead::Overhead;
+use profpipe_engine::telemetry::Metrics;
+
+use super::Refusal;
+use super::attached::AttachedTable;
+use super::counters::Counters;
+use super::discovery::{Discovery, MappedFile, Request, Shared};
+use super::function::{FunctionKey, Functions};
+use super::reader::Reading;
+use super::reader::evidence::MAX_COUNTED_LATENCY;
+use super::reader::seats::Seats;
+use crate::perf::linux::events::session::Session;
+use crate::perf::linux::images::image::ImageIx;
+use crate::perf::linux::processes::host::ThisHost;
+use crate::perf::linux::processes::process::{Process, Processes};
+use crate::perf::linux::records::record::{Layouts, Sample};
+use crate::perf::linux::thread::now;
+use crate::perf::linux::unwind::splice::{Folded, ManagedStack, SplicedFrame};
+
+/// How long a process is left alone after it was looked at without success, in nanoseconds, at first
+/// and at most.
+const FIRST_PAUSE: u64 = 8_000_000;
+/// See there.
+const LONGEST_PAUSE: u64 = 60_000_000_000;
+/// How long rounds are short when a new process was seen, and how short.
+const HURRY_NANOS: u64 = 150_000_000;
+/// See there.
+const SHORT_ROUND: Duration = Duration::from_millis(5);
+/// How long readers are kept when there is nothing to read.
+const IDLE_NANOS: u64 = 20_000_000_000;
+/// How many threads are left behind in the memory of processes before no more are started.
+pub(crate) const MAX_LEFT_BEHIND: u32 = 3;
+/// How long names and layouts may take to be read, in nanoseconds.
+const LONGEST_DISCOVERY: u64 = 2_000_000_000;
+/// The most processes whose looks are remembered.
+const MAX_TRIED: usize = 32_768;
+
+/// The managed programs of a session.
+pub(crate) struct Managed {
+    shared: Shared,
+    /// None when too many threads were left behind.
+    discovery: Option<Discovery>,
+    seats: Seats,
+    tried: HashMap<u32, Tried>,
+    left_behind: u32,
+    /// The runtimes' own frames are shown.
+    internals: bool,
+    /// Since when there is nothing to read; 0 if there is something.
+    idle: u64,
+    /// Until when rounds are short, so that little of a new program is missed; not within a budget.
+    hurried: u64,
+    /// The frames of the reading at hand.
+    frames: Vec<SplicedFrame>,
+}
+
+/// When a process is looked at again.
+#[derive(Debug, Clone, Copy)]
+struct Tried {
+    /// The mappings that it had.
+    mappings: usize,
+    next: u64,
+    pause: u64,
+}
+
+impl Managed {
+    /// Starts looking; none if there is no thread for it.
+    pub(crate) fn start(
+        metrics: &Metrics,
+        id: &str,
+        overhead: &Arc<Overhead>,
+        internals: bool,
+    ) -> Option<Self> {
+        let shared = Shared {
+            table: Arc::<AttachedTable>::default(),
+            functions: Arc::<Functions>::default(),
+            native: Arc::default(),
+            counters: Counters::new(metrics, id),
+            overhead: Arc::clone(overhead),
+        };
+        let discovery = Discovery::start(&shared).ok()?;
+        Some(Self {
+            shared,
+            discovery: Some(discovery),
+            seats: Seats::default(),
+            tried: HashMap::new(),
+            left_behind: 0,
+            internals,
+            idle: now(),
+            hurried: if overhead.is_governed() { 0 } else { now() + HURRY_NANOS },
+            frames: Vec::new(),
+        })
+    }
+
+    /// The functions whose names were read, and what counts.
+    pub(crate) fn names(&self) -> (Arc<Functions>, Counters) {
+        (Arc::clone(&self.shared.functions), self.shared.counters.clone())
+    }
+
+    /// How much younger than now a sample may be whose reading may still come, in nanoseconds, where
+    /// the rings have room for so much time.
+    pub(crate) fn horizon(&self, session: &Session) -> u64 {
+        let room = session.slack().as_nanos() as u64 / 3;
+        let counts = self.seats.are_taken() && session.choices.count;
+        if counts { MAX_COUNTED_LATENCY.min(room) } else { 0 }
+    }
+
+    /// How long a round may be that may last for `time`.
+    pub(crate) fn round(&self, time: Duration) -> Duration {
+        if now() < self.hurried { time.min(SHORT_ROUND) } else { time }
+    }
+
+    /// What a reader has seen of a sample.
+    pub(crate) fn reading(&mut self, sample: &Sample<'_>) -> Option<Reading> {
+        self.seats.reading(sample.cpu, sample.tid, sample.time)
+    }
+
+    /// Has a process that was sampled looked at, unless that was done lately.
+    pub(crate) fn sampled(&mut self, process: &Process, host: &ThisHost) {
+        let Some(discovery) = &self.discovery else { return };
+        if process.kernel {
+            return;
+        }
+        let mappings = process.mappings_known();
+        let time = now();
+        if let Some(tried) = self.tried.get(&process.id)
+            && (time < tried.next && tried.mappings == mappings)
+        {
+            return;
+        }
+        let attached = self.shared.table.current();
+        let is_attached = attached.get(&process.pid).is_some_and(|it| it.process == process.id);
+        let native = self.shared.native.current();
+        let is_native = |image: ImageIx| {
+            let has_file = host.images.get(image).is_some_and(|image| image.file.is_some());
+            !has_file || native.contains(&image)
+        };
+        if is_attached || (!process.is_hasty() && process.images().all(is_native)) {
+            // Another one would come with new mappings.
+            self.tried.insert(process.id, Tried { mappings, next: u64::MAX, pause: LONGEST_PAUSE });
+            return;
+        }
+        let mut files: Vec<MappedFile> = Vec::new();
+        for (image, bias) in process.image_places() {
+            if let Some(known) = host.images.get(image)
+                && let Some(file) = &known.file
+                && files.iter().all(|file| file.image != image)
+            {
+                files.push(MappedFile { image, file: Arc::clone(file), bias });
+            }
+        }
+        let (pid, start_time) = (process.pid, process.start_time);
+        let request = Request::Find { process: process.id, pid, start_time, files };
+        if !discovery.ask(request) {
+            return;
+        }
+        if self.tried.len() >= MAX_TRIED {
+            self.tried.clear();
+        }
+        let pause = self.tried.get(&process.id).map(|tried| tried.pause);
+        if pause.is_none() && !self.shared.overhead.is_governed() {
+            self.hurried = time + HURRY_NANOS;
+        }
+        let pause = pause.unwrap_or(FIRST_PAUSE);
+        let next = time.saturating_add(pause);
+        let pause = (pause * 2).min(LONGEST_PAUSE);
+        self.tried.insert(process.id, Tried { mappings, next, pause });
+    }
+
+    /// Prepares the frames of a reading; the stack that they are, if it is of this process.
+    pub(crate) fn stack<'a>(
+        &'a mut self,
+        reading: &'a Reading,
+        process: u32,
+        host: &mut ThisHost,
+    ) -> Option<ManagedStack<'a>> {
+        let attached = &reading.attached;
+        if attached.process != process || reading.frames.is_empty() {
+            return None;
+        }
+        let kind = attached.runtime.frame_type();
+        self.frames.clear();
+        self.frames.extend(reading.frames.iter().map(|frame| {
+            let key = FunctionKey { process, code: frame.code, cookie: frame.cookie };
+            SplicedFrame {
+                frame: (frame.code != 0).then(|| host.managed_frame(key, kind, frame.position)),
+                ends_loop: frame.ends_loop,
+            }
+        }));
+        Some(ManagedStack {
+            frames: &self.frames,
+            image: attached.image,
+            loops: &attached.loops,
+            folded: match (self.internals, attached.is_alone) {
+                (true, _) => Folded::Nothing,
+                (false, true) => Folded::Image,
+                (false, false) => Folded::Loops,
+            },
+            truncated: reading.truncated,
+        })
+    }
+
+    /// Counts a sample, of a managed program or not: whether it was read, and whether what was read
+    /// did not fit.
+    pub(crate) fn count(&self, pid: u32, is_read: bool, is_mismatched: bool) {
+        self.shared.counters.mismatched.add(u64::from(is_mismatched));
+        if !is_read && self.seats.are_taken() && self.shared.table.current().contains_key(&pid) {
+            self.shared.counters.unread.add(1);
+        }
+    }
+
+    /// Ends a round: forgets processes that are gone, starts and ends readers, and replaces what a
+    /// process keeps from going on.
+    pub(crate) fn end_round(
+        &mut self,
+        session: &mut Session,
+        layouts: &Layouts,
+        processes: &Processes,
+    ) {
+        let table = Arc::clone(&self.shared.table);
+        table.retain(|attached| processes.id_of(attached.pid) == Some(attached.process));
+        if self.tried.len() > 2 * processes.len() + 64 {
+            let known: hashbrown::HashSet<u32> = processes.iter().map(|it| it.id).collect();
+            self.tried.retain(|process, _| known.contains(process));
+        }
+        self.leave_stuck();
+        let attached = table.current();
+        let counters = &self.shared.counters;
+        counters.processes.set(attached.len() as u64);
+        counters.reader_cpu.set(self.seats.cpu_time());
+        let is_of_use = attached.values().any(|it| !it.barred.load(Ordering::Relaxed));
+        let time = now();
+        match (is_of_use, &self.discovery) {
+            (true, Some(discovery)) => {
+                self.idle = 0;
+                session.set_wakeups(true);
+                if session.has_wakeups() {
+                    self.seats.fill((session, layouts), &self.shared, discovery);
+                }
+            }
+            _ if self.seats.are_taken() => {
+                self.idle = if self.idle == 0 { time } else { self.idle };
+                if time > self.idle + IDLE_NANOS || self.discovery.is_none() {
+                    self.seats.clear();
+                    session.set_wakeups(false);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn leave_stuck(&mut self) {
+        let mut stuck = self.seats.leave_stuck();
+        if let Some(discovery) = &self.discovery
+            && let Some(process) = discovery.stuck(LONGEST_DISCOVERY)
+        {
+            stuck.push(process);
+            self.discovery = None;
+        }
+        if stuck.is_empty() {
+            return;
+        }
+        for attached in self.shared.table.current().values() {
+            if stuck.contains(&attached.process) {
+                attached.barred.store(true, Ordering::Relaxed);
+                tracing::warn!(
+                    "perf: reading the memory of process {} does not end; its stacks are native from \
+                     now on",
+                    attached.pid
+                );
+            }
+        }
+        self.shared.counters.blocked.add(stuck.len() as u64);
+        self.left_behind += stuck.len() as u32;
+        if self.left_behind >= MAX_LEFT_BEHIND {
+            tracing::warn!(
+                "perf: processes have kept {} threads that read their memory; managed programs are \
+                 shown as native code from now on",
+                self.left_behind
+            );
+            self.discovery = None;
+            self.seats.clear();
+        } else if self.discovery.is_none() {
+            self.discovery = Discovery::start(&self.shared).ok();
+        }
+    }
+}
+
+impl Drop for Managed {
+    fn drop(&mut self) {
+        let counters = &self.shared.counters;
+        let read = counters.accepted.get() + counters.none.get();
+        let refused = Refusal::ALL.map(|refusal| (refusal.label(), counters.refused(refusal)));
+        let (unread, mismatched) = (counters.unread.get(), counters.mismatched.get());
+        let cpu_time = Duration::from_nanos(counters.reader_cpu.get());
+        tracing::debug!(read, ?refused, unread, mismatched, ?cpu_time, "managed stacks");
+    }
+}
