@@ -57,6 +57,13 @@ pub struct Runtimes {
     pub internals: bool,
 }
 
+impl Config {
+    /// Whether managed programs among chosen processes are to be read.
+    pub(super) fn reads_chosen(&self) -> bool {
+        self.runtimes.enabled && self.scope != Scope::System
+    }
+}
+
 impl Default for Runtimes {
     fn default() -> Self {
         Self { enabled: true, internals: false }

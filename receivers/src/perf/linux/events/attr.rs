@@ -44,7 +44,8 @@ impl Kind {
     pub(crate) fn layout(self, choices: &Choices) -> Layout {
         let is_clock = self == Self::Cpu;
         // The count, and how many samples were lost.
-        let count = if is_clock && choices.count { 1 + usize::from(choices.lost) } else { 0 };
+        let count =
+            if is_clock && choices.counts_threads() { 1 + usize::from(choices.lost) } else { 0 };
         Layout { registers: choices.stack > 0, count, period: is_clock, raw: self.value() }
     }
 
@@ -195,13 +196,19 @@ impl Choices {
             }
         }
         attr.sample_type |= u64::from(perf::PERF_SAMPLE_PERIOD);
-        if self.count {
+        if self.counts_threads() {
             attr.sample_type |= u64::from(perf::PERF_SAMPLE_READ);
         }
         attr.set_freq(1);
         attr.__bindgen_anon_1.sample_freq = u64::from(self.frequency);
         // Without this an idle CPU gives as many samples as a busy one.
         attr.set_exclude_idle(1);
+    }
+
+    /// Whether samples of the clock say what it has counted of their thread: what an event of a whole CPU
+    /// counts is not of one.
+    pub(crate) fn counts_threads(&self) -> bool {
+        self.count && self.inherit
     }
 
     /// The attributes of an event that counts for a thread what the clock counts.

@@ -128,10 +128,9 @@ impl Session {
             inherit: false,
             sideband: false,
             watermark: 0,
-            // What is counted is a thread's own where the event is.
-            count: config.runtimes.enabled && config.scope != crate::perf::Scope::System,
             // Chosen processes are few; of a whole host it is not known whether it is of use.
-            wakeups: config.runtimes.enabled && config.scope != crate::perf::Scope::System,
+            count: config.runtimes.enabled,
+            wakeups: config.reads_chosen(),
         }
         .unwinding(config.unwind, config.stack_size.0);
         if target.is_per_cpu() {
@@ -187,7 +186,7 @@ impl Session {
                 return Ok(session);
             }
         }
-        let wanted = Choices { inherit: true, sideband: true, ..wanted };
+        let wanted = Choices { inherit: true, sideband: true, wakeups: wanted.count, ..wanted };
         let choices = match negotiate(wanted, &Target::User, &cpus) {
             Err(error) if is_denied(&error) => {
                 let user = Choices { kernel: false, ..wanted };

@@ -108,7 +108,7 @@ impl Managed {
     /// the rings have room for so much time.
     pub(crate) fn horizon(&self, session: &Session) -> u64 {
         let room = session.slack().as_nanos() as u64 / 3;
-        let counts = self.seats.are_taken() && session.choices.count;
+        let counts = self.seats.are_taken() && session.choices.counts_threads();
         if counts { MAX_COUNTED_LATENCY.min(room) } else { 0 }
     }
 

@@ -291,3 +291,32 @@ proptest! {
         prop_assert_eq!(at, bytes.len());
     }
 }
+
+/// Scenario: samples of chosen threads, whose events are inherited, and of whole CPUs.
+/// Guarantees: only the former say what was counted of their thread: what a CPU has counted would be taken
+/// for it.
+#[test]
+fn only_events_of_threads_count_them() {
+    use crate::perf::linux::events::attr::{Choices, Clock, Kind};
+    let choices = Choices {
+        clock: Clock::Timer,
+        frequency: 99,
+        stack: 0,
+        user_chain: false,
+        kernel: true,
+        build_id: false,
+        lost: true,
+        inherit: true,
+        sideband: false,
+        watermark: 4096,
+        count: true,
+        wakeups: true,
+    };
+    let of_cpu = Choices { inherit: false, ..choices };
+    assert_eq!(Kind::Cpu.layout(&choices).count, 2);
+    assert_eq!(Kind::Cpu.layout(&Choices { lost: false, ..choices }).count, 1);
+    assert_eq!(Kind::Cpu.layout(&of_cpu).count, 0);
+    assert_eq!(Kind::Nothing.layout(&choices).count, 0);
+    let asked = |choices: &Choices| choices.sampling(Kind::Cpu, true).sample_type;
+    assert_ne!(asked(&choices), asked(&of_cpu));
+}
