@@ -51,7 +51,7 @@ impl Default for DebuginfodConfig {
         Self {
             urls: Urls::default(),
             timeout: Duration::from_secs(60),
-            max_wait: Duration::from_secs(30),
+            max_wait: Duration::from_secs(4),
             max_file_size: ByteSize::mib(1024),
             max_concurrent: 4,
             files_per_minute: 600,
