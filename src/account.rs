@@ -5,21 +5,27 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use profpipe::telemetry::{Metrics, names};
+use profpipe_engine::OpenQueues;
 use profpipe_queue::Pending;
 
 /// What waits in queues on disk, by directory and exporter.
 pub(crate) type Waiting = [(PathBuf, Vec<(String, Pending)>)];
 
 /// Why samples that were taken are not delivered.
-const DROPPED: [(&str, &str); 4] = [
+const DROPPED: [(&str, &str); 7] = [
     (names::EXPORTER_REFUSED_SAMPLES, "refused by the backend"),
     (names::EXPORTER_GIVEN_UP_SAMPLES, "given up"),
     (names::EXPORTER_STOPPED_SAMPLES, "cut off by the stop"),
     (names::EXPORTER_DEAD_SAMPLES, "dead letters"),
+    (names::EXPORTER_EXPIRED_SAMPLES, "expired in the queue"),
+    (names::EXPORTER_EVICTED_SAMPLES, "dropped from the queue to make room"),
+    (names::EXPORTER_DAMAGED_SAMPLES, "damaged in the queue"),
 ];
 
 /// Says it of the exporters that are wanted, a line for each; `component` is as in metrics.
-pub(crate) fn say(metrics: &Metrics, queues: &Waiting, wanted: impl Fn(&str) -> bool) {
+pub(crate) fn say(metrics: &Metrics, queues: &OpenQueues, wanted: impl Fn(&str) -> bool) {
+    queues.count_losses(metrics);
+    let queues = &queues.destinations();
     let mut waiting = BTreeMap::new();
     for (place, destinations) in queues {
         for (id, pending) in destinations {
@@ -36,7 +42,10 @@ pub(crate) fn say(metrics: &Metrics, queues: &Waiting, wanted: impl Fn(&str) -> 
         }
     }
     let mut components: BTreeSet<String> = waiting.keys().cloned().collect();
-    let taken = numbers.keys().filter(|(_, name)| *name == names::EXPORTER_ENQUEUED_SAMPLES);
+    let is_of_account = |name: &str| {
+        name == names::EXPORTER_ENQUEUED_SAMPLES || DROPPED.iter().any(|(known, _)| *known == name)
+    };
+    let taken = numbers.keys().filter(|(_, name)| is_of_account(name));
     components.extend(taken.map(|(component, _)| component.clone()));
     for component in components.iter().filter(|component| wanted(component)) {
         let of = |name| numbers.get(&(component.clone(), name)).copied().unwrap_or_default();
@@ -45,8 +54,10 @@ pub(crate) fn say(metrics: &Metrics, queues: &Waiting, wanted: impl Fn(&str) -> 
             (of(names::EXPORTER_ENQUEUED_SAMPLES), of(names::EXPORTER_SENT_SAMPLES));
         let dropped = DROPPED.map(|(name, why)| (of(name), why));
         let known = sent + waits + dropped.iter().map(|(count, _)| count).sum::<u64>();
-        // What was too old, or damaged on the disk, left the queue by itself.
-        let lost = (taken.saturating_sub(known), "expired or damaged in the queue");
+        // What waits for an exporter that is not there was taken before its account began.
+        let taken = taken.max(known);
+        // There is nothing else that can become of it.
+        let lost = (taken - known, "not accounted for");
         let bad: Vec<String> = dropped
             .iter()
             .chain([&lost])

@@ -161,7 +161,7 @@ async fn run_until_stopped(
             }
         };
         let queues = services.queues.destinations();
-        account::say(&services.metrics, &queues, |_| true);
+        account::say(&services.metrics, &services.queues, |_| true);
         status.leaves(&queues);
         // Notes how far each destination has come, so that the next start sends nothing twice.
         let _ = tokio::time::timeout(CLOSE, services.queues.close()).await;
@@ -231,8 +231,9 @@ async fn replace(
             let id = component.split_once("::").map_or(component, |(_, id)| id);
             !component.starts_with("pipelines::") && gone.contains(id)
         };
-        account::say(&metrics, &queues.destinations(), is_gone);
+        account::say(&metrics, &queues, is_gone);
         metrics.forget_components(is_gone);
+        queues.close_accounts(&metrics, is_gone);
         carried.forget(is_gone);
     });
     match started {

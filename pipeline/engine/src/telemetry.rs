@@ -80,6 +80,12 @@ pub mod names {
     pub const EXPORTER_STOPPED_SAMPLES: &str = "profpipe_exporter_stopped_samples_total";
     /// Samples put among the dead letters (edge).
     pub const EXPORTER_DEAD_SAMPLES: &str = "profpipe_exporter_dead_letter_samples_total";
+    /// Samples dropped from a durable queue because they were too old (edge).
+    pub const EXPORTER_EXPIRED_SAMPLES: &str = "profpipe_exporter_expired_samples_total";
+    /// Samples dropped from a durable queue because others needed the room (edge).
+    pub const EXPORTER_EVICTED_SAMPLES: &str = "profpipe_exporter_evicted_samples_total";
+    /// Samples that were damaged in a durable queue (edge).
+    pub const EXPORTER_DAMAGED_SAMPLES: &str = "profpipe_exporter_damaged_samples_total";
     /// Samples in a queue or being sent (edge, a gauge).
     pub const EXPORTER_PENDING_SAMPLES: &str = "profpipe_exporter_pending_samples";
     /// How full an exporter's queue is, in what its sizer counts (edge, a gauge).
@@ -212,6 +218,12 @@ impl Metrics {
         if counters.get(&key).is_some_and(|counter| Arc::strong_count(&counter.0) == 1) {
             counters.remove(&key);
         }
+    }
+
+    /// True if there is a counter of this name for this component.
+    pub(crate) fn knows(&self, name: &'static str, component: &str) -> bool {
+        let counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
+        counters.contains_key(&(name, component.to_owned(), Labels::new()))
     }
 
     /// Forgets all counters of these names.

@@ -78,4 +78,4 @@ pub use journal::dead::Letter;
 pub use log::{Destination, Lease, Log};
 pub use record::{AppendError, DestinationId, Pending, Record};
 pub use settings::{Durability, LogSettings, WhenFull};
-pub use stats::Stats;
+pub use stats::{Losses, Stats};

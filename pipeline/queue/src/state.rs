@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 
 use super::cache::{Cache, Place};
 use super::format::{HEADER, Slot, Unfinished};
-use super::{Pending, Stats};
+use super::{Losses, Pending, Stats};
 
 /// The log in memory.
 #[derive(Debug, Default)]
@@ -141,6 +141,11 @@ pub(super) struct Reader {
     pub(super) recovered: BTreeMap<u64, Unfinished>,
     /// Below this, a record that is not in `recovered` was finished before the start.
     pub(super) skip: u64,
+    /// Records that somebody has while their segment was dropped: how many samples each holds, and why
+    /// they are lost unless they are delivered.
+    pub(super) doomed: BTreeMap<u64, (u64, DropCause)>,
+    /// What left it undelivered since the log was opened.
+    pub(super) losses: Losses,
     /// Finished so far, by outcome.
     pub(super) slot: Slot,
     /// Which of the two files the last good slot is in.
@@ -163,6 +168,17 @@ pub(super) struct Open {
     pub(super) dying: Option<Arc<str>>,
 }
 
+/// Why what is not delivered is dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum DropCause {
+    /// It is too old.
+    Age,
+    /// Others need the room.
+    Room,
+    /// Somebody asked for it, while no engine has the log.
+    Request,
+}
+
 /// How a record ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
@@ -183,6 +199,8 @@ impl Reader {
             open: BTreeMap::new(),
             returned: BTreeSet::new(),
             recovered: BTreeMap::new(),
+            doomed: BTreeMap::new(),
+            losses: Losses::default(),
             skip: 0,
             second: true,
             durable: 0,
@@ -197,6 +215,19 @@ impl Reader {
         let recovered = self.recovered.first_key_value().map(|(seq, _)| *seq);
         let lowest = open.into_iter().chain(recovered).min();
         lowest.unwrap_or(u64::MAX).min(self.head.max(self.skip))
+    }
+
+    /// Ends a record whose segment was dropped while somebody had it.
+    pub(super) fn end_doomed(&mut self, seq: u64, delivered: bool) -> bool {
+        let Some((samples, cause)) = self.doomed.remove(&seq) else { return false };
+        self.changes += 1;
+        if delivered {
+            self.slot.delivered += 1;
+        } else {
+            self.slot.dropped += 1;
+            self.losses.add(cause, samples);
+        }
+        true
     }
 
     /// What to write to disk.
@@ -214,7 +245,14 @@ impl Reader {
             head = first.seq;
             unfinished.truncate(MAX_UNFINISHED);
         }
-        Slot { generation: self.slot.generation + 1, head, unfinished, ..self.slot.clone() }
+        let dropped = self.slot.dropped + self.doomed.len() as u64;
+        Slot {
+            generation: self.slot.generation + 1,
+            head,
+            unfinished,
+            dropped,
+            ..self.slot.clone()
+        }
     }
 }
 
@@ -279,6 +317,7 @@ impl State {
         share.done.plus(lost);
         if lost.records > 0 {
             this.slot.lost += lost.records;
+            this.losses.damaged += lost.samples;
             this.changes += 1;
         }
     }
@@ -286,13 +325,20 @@ impl State {
     /// A record is over for a destination. False if it was over before.
     pub(super) fn finish(&mut self, reader: usize, seq: u64, end: End) -> bool {
         let Some(this) = self.readers.get_mut(reader) else { return false };
-        let Some(open) = this.open.remove(&seq) else { return false };
+        let Some(open) = this.open.remove(&seq) else {
+            this.end_doomed(seq, end == End::Delivered);
+            return false;
+        };
         this.returned.remove(&seq);
         this.changes += 1;
         match end {
             End::Delivered => this.slot.delivered += 1,
             End::Dead => this.slot.dead += 1,
-            End::Lost => this.slot.lost += 1,
+            End::Lost => {
+                this.slot.lost += 1;
+                // One that is dying was counted by whoever gave it up.
+                this.losses.damaged += if open.dying.is_some() { 0 } else { open.samples };
+            }
         }
         if let Some(share) =
             self.segments.get_mut(&open.segment).and_then(|segment| segment.shares.get_mut(&reader))
@@ -304,11 +350,11 @@ impl State {
     }
 
     /// Drops what a segment still holds, for everybody; counted. The number of records.
-    pub(super) fn drop_segment(&mut self, first: u64) -> u64 {
+    pub(super) fn drop_segment(&mut self, first: u64, cause: DropCause) -> u64 {
         let Some(segment) = self.segments.get_mut(&first) else { return 0 };
         let mut dropped = 0;
         for (index, share) in &mut segment.shares {
-            dropped += drop_share(&mut self.readers, *index, share, first);
+            dropped += drop_share(&mut self.readers, *index, (first, share), cause);
         }
         self.counts.dropped_records += dropped;
         dropped
@@ -319,7 +365,8 @@ impl State {
         let mut dropped = 0;
         for (first, segment) in &mut self.segments {
             if let Some(share) = segment.shares.get_mut(&reader) {
-                dropped += drop_share(&mut self.readers, reader, share, *first);
+                dropped +=
+                    drop_share(&mut self.readers, reader, (*first, share), DropCause::Request);
             }
         }
         self.counts.dropped_records += dropped;
@@ -368,12 +415,39 @@ impl State {
     }
 }
 
-fn drop_share(readers: &mut [Reader], index: usize, share: &mut Share, first: u64) -> u64 {
-    let rest = share.rest();
+impl Losses {
+    fn add(&mut self, cause: DropCause, samples: u64) {
+        match cause {
+            DropCause::Age => self.expired += samples,
+            DropCause::Room => self.evicted += samples,
+            DropCause::Request => {}
+        }
+    }
+}
+
+fn drop_share(
+    readers: &mut [Reader],
+    index: usize,
+    (first, share): (u64, &mut Share),
+    cause: DropCause,
+) -> u64 {
+    let mut rest = share.rest();
     let Some(reader) = readers.get_mut(index) else { return 0 };
     share.done = share.total;
     let range = first..=share.last;
-    reader.open.retain(|seq, _| !range.contains(seq));
+    let mut lost = rest.samples;
+    for (seq, open) in reader.open.extract_if(range.clone(), |_, _| true) {
+        if open.dying.is_some() {
+            // It was counted by whoever gave it up.
+            lost = lost.saturating_sub(open.samples);
+        } else if !reader.returned.contains(&seq) {
+            // Somebody has it, and may still deliver it.
+            lost = lost.saturating_sub(open.samples);
+            rest.records = rest.records.saturating_sub(1);
+            reader.doomed.insert(seq, (open.samples, cause));
+        }
+    }
+    reader.losses.add(cause, lost);
     reader.returned.retain(|seq| !range.contains(seq));
     reader.recovered.retain(|seq, _| !range.contains(seq));
     reader.head = reader.head.max(share.last + 1);

@@ -1,5 +1,44 @@
 //! What a log knows about itself.
 
+/// What left a log undelivered for one destination, in samples, since the log was opened. Dead letters are
+/// not among it, nor what [`tools`](crate::tools) dropped.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Losses {
+    /// Older than [`max_age`](crate::LogSettings::max_age).
+    pub expired: u64,
+    /// The oldest, where [others need the room](crate::WhenFull::DropOldest).
+    pub evicted: u64,
+    /// Damaged on the disk.
+    pub damaged: u64,
+}
+
+impl Losses {
+    /// All of it.
+    pub fn samples(&self) -> u64 {
+        self.expired + self.evicted + self.damaged
+    }
+
+    /// What there is beyond what was known.
+    #[must_use]
+    pub fn minus(self, known: Self) -> Self {
+        Self {
+            expired: self.expired.saturating_sub(known.expired),
+            evicted: self.evicted.saturating_sub(known.evicted),
+            damaged: self.damaged.saturating_sub(known.damaged),
+        }
+    }
+
+    /// The larger of each.
+    #[must_use]
+    pub fn max(self, other: Self) -> Self {
+        Self {
+            expired: self.expired.max(other.expired),
+            evicted: self.evicted.max(other.evicted),
+            damaged: self.damaged.max(other.damaged),
+        }
+    }
+}
+
 /// What a log knows about itself; counted since it was opened, where nothing else is said.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Stats {

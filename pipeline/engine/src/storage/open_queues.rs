@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::StoragePlace;
-use profpipe_queue::{Destination, Log, LogSettings, Pending, QueueError};
+use crate::telemetry::{Metrics, names};
+use profpipe_queue::{Destination, Log, LogSettings, Losses, Pending, QueueError};
 
 /// The durable queues of a program.
 ///
@@ -28,6 +29,8 @@ struct Destinations {
     turns: BTreeMap<String, Arc<tokio::sync::Mutex<()>>>,
     /// Those whose records from before this process are counted.
     counted: BTreeSet<String>,
+    /// What was lost of each, as far as it is counted.
+    losses: BTreeMap<String, Losses>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -60,6 +63,38 @@ impl OpenQueues {
         open.iter().map(|(place, entry)| (place.clone(), entry.log.destinations())).collect()
     }
 
+    /// Counts what queues have lost since it was last counted, also for those that nobody reads.
+    pub fn count_losses(&self, metrics: &Metrics) {
+        let open: Vec<_> = lock(&self.0).values().cloned().collect();
+        for entry in open {
+            for (id, losses) in entry.log.losses() {
+                let lost = entry.uncounted(&id, losses);
+                let component = format!("exporters::{id}");
+                for (name, samples) in [
+                    (names::EXPORTER_EXPIRED_SAMPLES, lost.expired),
+                    (names::EXPORTER_EVICTED_SAMPLES, lost.evicted),
+                    (names::EXPORTER_DAMAGED_SAMPLES, lost.damaged),
+                ] {
+                    if samples > 0 {
+                        metrics.counter(name, &component).add(samples);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Closes the accounts of exporters that are gone, and whose counters are: one that comes back begins
+    /// with what waits for it then. `is_gone` is asked for ids as in metrics.
+    pub fn close_accounts(&self, metrics: &Metrics, is_gone: impl Fn(&str) -> bool) {
+        for entry in lock(&self.0).values() {
+            lock(&entry.destinations).counted.retain(|id| {
+                let component = format!("exporters::{id}");
+                let is_known = metrics.knows(names::EXPORTER_ENQUEUED_SAMPLES, &component);
+                is_known || !is_gone(&component)
+            });
+        }
+    }
+
     /// Closes every queue: what was delivered is noted, what waits stays. To be called once no
     /// engine runs any more; queues that are dropped without it deliver again what was delivered
     /// last.
@@ -73,12 +108,33 @@ impl OpenQueues {
 
 impl OpenQueue {
     /// The reading end of a destination, and the number of samples that wait for it since before
-    /// this process: told only once.
+    /// this process, or since its account was closed: told only once.
     pub(crate) fn destination(&self, id: &str) -> Result<(Destination, u64), QueueError> {
         let destination = self.log.destination(id)?;
-        let first = lock(&self.destinations).counted.insert(id.to_owned());
-        let waiting = if first { destination.pending().samples } else { 0 };
+        let mut known = lock(&self.destinations);
+        let first = known.counted.insert(id.to_owned());
+        let (pending, losses) = destination.pending_and_losses();
+        let counted = known.losses.get(id).copied().unwrap_or_default();
+        let lost = losses.minus(counted).samples();
+        let waiting = if first { pending.samples + lost } else { 0 };
+        drop(known);
         Ok((destination, waiting))
+    }
+
+    /// What a destination has lost beyond what is counted; it counts as counted from now on.
+    pub(crate) fn uncounted(&self, id: &str, losses: Losses) -> Losses {
+        let mut known = lock(&self.destinations);
+        match known.losses.get_mut(id) {
+            Some(counted) => {
+                let more = losses.minus(*counted);
+                *counted = counted.max(losses);
+                more
+            }
+            None => {
+                known.losses.insert(id.to_owned(), losses);
+                losses
+            }
+        }
     }
 
     /// How much it may hold, in bytes.

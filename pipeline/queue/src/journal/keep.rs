@@ -6,6 +6,7 @@ use super::Journal;
 use super::writer::Writer;
 use crate::AppendError;
 use crate::format::{FileName, Slot, destination_name, segment_name};
+use crate::state::DropCause;
 use crate::storage::Access;
 
 /// The free room that is kept at most, where settings do not say.
@@ -149,7 +150,7 @@ impl Journal {
         if active {
             self.seal(writer);
         }
-        let dropped = self.state().drop_segment(first);
+        let dropped = self.state().drop_segment(first, DropCause::Room);
         tracing::warn!("queue: {dropped} of the oldest records were dropped to make room");
         // The drop is on disk before the records are gone from it.
         let written = self.write_cursors();
@@ -171,7 +172,7 @@ impl Journal {
             if active {
                 self.seal(writer);
             }
-            let dropped = self.state().drop_segment(first);
+            let dropped = self.state().drop_segment(first, DropCause::Age);
             tracing::warn!("queue: {dropped} records were dropped: older than max_age");
         }
     }

@@ -188,17 +188,24 @@ impl Journal {
         let Some(reader) = state.readers.get_mut(reader) else { return };
         if reader.open.contains_key(&seq) {
             reader.returned.insert(seq);
+        } else {
+            reader.end_doomed(seq, false);
         }
         reader.notify.notify_one();
     }
 
-    /// A record is to go to the dead letters.
-    pub(crate) fn give_up(&self, reader: usize, seq: u64, reason: &str) {
+    /// A record is to go to the dead letters. False if it was dropped meanwhile.
+    pub(crate) fn give_up(&self, reader: usize, seq: u64, reason: &str) -> bool {
         let mut state = self.state();
-        let open = state.readers.get_mut(reader).and_then(|reader| reader.open.get_mut(&seq));
-        if let Some(open) = open {
-            open.dying = Some(reason.into());
+        let Some(reader) = state.readers.get_mut(reader) else { return false };
+        match reader.open.get_mut(&seq) {
+            Some(open) => open.dying = Some(reason.into()),
+            None => {
+                reader.end_doomed(seq, false);
+                return false;
+            }
         }
+        true
     }
 }
 

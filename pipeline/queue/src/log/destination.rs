@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use super::Log;
 use crate::journal::reader::{LeaseOutcome, Leased};
 use crate::state::Reader;
-use crate::{DestinationId, Pending, Record};
+use crate::{DestinationId, Losses, Pending, Record};
 
 /// How long a disk that cannot be read is left in peace.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
@@ -81,6 +81,14 @@ impl Destination {
     pub fn pending(&self) -> Pending {
         self.log.journal().pending(self.reader)
     }
+
+    /// How much is not acknowledged yet, and what left undelivered since the log was opened, as of one
+    /// moment.
+    pub fn pending_and_losses(&self) -> (Pending, Losses) {
+        let state = self.log.journal().state();
+        let losses = state.readers.get(self.reader).map(|reader| reader.losses);
+        (state.pending(self.reader), losses.unwrap_or_default())
+    }
 }
 
 /// A record at hand. Dropped, it goes back to be read again.
@@ -123,10 +131,12 @@ impl Lease {
 
     /// The destination never takes it: it goes to the dead letters, and stays in the log until it
     /// is there.
-    pub fn dead(mut self, reason: &str) {
+    /// False if it was dropped from the log meanwhile, which has counted it.
+    pub fn dead(mut self, reason: &str) -> bool {
         self.finished = true;
-        self.log.journal().give_up(self.reader, self.seq, reason);
+        let dies = self.log.journal().give_up(self.reader, self.seq, reason);
         self.log.nudge();
+        dies
     }
 }
 

@@ -22,7 +22,7 @@ use crate::journal::recover::Mode;
 use crate::journal::writer::Prepared;
 use crate::storage::Storage;
 use crate::{
-    AppendError, DestinationId, Durability, LogSettings, Pending, QueueError, Record, Stats,
+    AppendError, DestinationId, Durability, LogSettings, Losses, Pending, QueueError, Record, Stats,
 };
 
 /// How often cursors are written.
@@ -92,6 +92,13 @@ impl Log {
         let readers = state.readers.iter().enumerate();
         let all = readers.map(|(index, reader)| (reader.id.to_string(), state.pending(index)));
         all.filter(|(_, pending)| pending.records > 0).collect()
+    }
+
+    /// Everybody who has lost something since it was opened, and how much that is.
+    pub fn losses(&self) -> Vec<(String, Losses)> {
+        let state = self.journal.state();
+        let all = state.readers.iter().map(|reader| (reader.id.to_string(), reader.losses));
+        all.filter(|(_, losses)| *losses != Losses::default()).collect()
     }
 
     /// Keeps a record for these destinations; returns when it is kept as safely as was asked for.

@@ -67,6 +67,40 @@ fn what_is_too_old_is_dropped() {
     assert_eq!(leased.record.samples, 99);
 }
 
+/// Scenario: five records get too old: one waits, one was given back, and three are with consumers, who
+/// deliver one, give one back and give one up.
+/// Guarantees: each is lost once or delivered once, in the sums of samples and in the cursor; what was
+/// dropped does not become a dead letter.
+#[test]
+fn what_gets_too_old_in_the_hands_of_a_consumer_is_counted_once() {
+    let disk = Simulated::new(&Image::new(), 14);
+    let settings = LogSettings { max_age: Some(Duration::ZERO), ..LogSettings::default() };
+    let journal = open(&disk, settings);
+    for samples in [1, 10, 100, 1000, 10_000] {
+        append(&journal, samples, &[7; 100]);
+    }
+    let leases: Vec<u64> = (0..4)
+        .map(|_| match journal.lease(0, true) {
+            LeaseOutcome::Leased(leased) => leased.seq,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    journal.give_back(0, leases[3]);
+    journal.tick();
+    let expired = |journal: &Journal| journal.state().readers[0].losses.expired;
+    assert_eq!((journal.pending(0).samples, expired(&journal)), (0, 11_000));
+    assert_eq!(journal.state().readers[0].slot().dropped, 5);
+    journal.done(0, leases[0]);
+    journal.give_back(0, leases[1]);
+    assert!(!journal.give_up(0, leases[2], "400"), "it was dropped");
+    assert_eq!(expired(&journal), 11_110);
+    let slot = journal.state().readers[0].slot();
+    assert_eq!((slot.delivered, slot.dropped, slot.dead), (1, 4, 0));
+    journal.tick();
+    assert!(!disk.shown().keys().any(|name| name.starts_with("dead/")));
+    assert!(matches!(journal.lease(0, true), LeaseOutcome::Empty));
+}
+
 /// Scenario: ten records of 1,000 bytes become dead letters, where 4,000 bytes are allowed; after a
 /// restart, one more.
 /// Guarantees: the folder is within its limit all the time, the latest are there, and each that had to

@@ -13,6 +13,7 @@ use super::now;
 use crate::batch::{Batch, Outcome};
 use crate::delivery::{Queueing, Sizer};
 use crate::graph::log_rate_limit::LogRateLimit;
+use crate::storage::OpenQueue;
 use profpipe_queue::{Destination, Log, Record};
 
 /// How much waits for one destination, and what that means for what comes.
@@ -20,6 +21,7 @@ use profpipe_queue::{Destination, Log, Record};
 pub(super) struct Depth {
     pub(super) id: Arc<str>,
     pub(super) destination: Destination,
+    queue: Arc<OpenQueue>,
     pub(super) counters: Arc<Counters>,
     sizer: Sizer,
     /// What the size is shown in: as the limit is, if that is the storage's.
@@ -34,13 +36,14 @@ pub(super) struct Depth {
 impl Depth {
     pub(super) fn new(
         id: Arc<str>,
-        destination: Destination,
+        (queue, destination): (Arc<OpenQueue>, Destination),
         counters: Arc<Counters>,
         settings: &Queueing,
     ) -> Self {
         let depth = Self {
             id,
             destination,
+            queue,
             counters,
             sizer: settings.sizer,
             shown: settings.capacity.map_or(Sizer::Bytes, |_| settings.sizer),
@@ -55,7 +58,11 @@ impl Depth {
 
     /// Looks at the queue anew: after something was written, delivered or put aside.
     pub(super) fn update(&self) {
-        let pending = self.destination.pending();
+        let (pending, losses) = self.destination.pending_and_losses();
+        let losses = self.queue.uncounted(&self.id, losses);
+        self.counters.expired.add(losses.expired);
+        self.counters.evicted.add(losses.evicted);
+        self.counters.damaged.add(losses.damaged);
         self.counters.pending.set(pending.samples);
         self.counters.queue_size.set(match self.shown {
             Sizer::Requests => pending.records,

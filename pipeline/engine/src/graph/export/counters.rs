@@ -1,7 +1,7 @@
 //! What the engine counts about the deliveries of one exporter.
 //!
 //! At any quiet time `enqueued = sent + dead-lettered + dropped + pending`, in samples, where what
-//! was dropped is `refused + given up + stopped`.
+//! was dropped is `refused + given up + stopped`, and from a durable queue `expired + evicted + damaged`.
 
 use crate::edge::Edge;
 use crate::telemetry::{
@@ -30,6 +30,12 @@ pub(super) struct Counters {
     pub(super) stopped: Counter,
     /// Samples among the dead letters.
     pub(super) dead: Counter,
+    /// Samples dropped from the durable queue: they were too old.
+    pub(super) expired: Counter,
+    /// Samples dropped from the durable queue: others needed the room.
+    pub(super) evicted: Counter,
+    /// Samples damaged in the durable queue.
+    pub(super) damaged: Counter,
     /// Samples in the queue or being sent.
     pub(super) pending: Counter,
     pub(super) queue_size: Counter,
@@ -44,8 +50,17 @@ pub(super) struct Counters {
 impl Counters {
     /// True if everything that was taken is somewhere.
     pub(super) fn balance(&self) -> bool {
-        let ends =
-            [&self.sent, &self.refused, &self.given_up, &self.stopped, &self.dead, &self.pending];
+        let ends = [
+            &self.sent,
+            &self.refused,
+            &self.given_up,
+            &self.stopped,
+            &self.dead,
+            &self.expired,
+            &self.evicted,
+            &self.damaged,
+            &self.pending,
+        ];
         self.enqueued.get() == ends.into_iter().map(Counter::get).sum::<u64>()
     }
 
@@ -64,6 +79,9 @@ impl Counters {
             given_up: counter(names::EXPORTER_GIVEN_UP_SAMPLES),
             stopped: counter(names::EXPORTER_STOPPED_SAMPLES),
             dead: counter(names::EXPORTER_DEAD_SAMPLES),
+            expired: counter(names::EXPORTER_EXPIRED_SAMPLES),
+            evicted: counter(names::EXPORTER_EVICTED_SAMPLES),
+            damaged: counter(names::EXPORTER_DAMAGED_SAMPLES),
             pending: counter(names::EXPORTER_PENDING_SAMPLES),
             queue_size: counter(names::EXPORTER_QUEUE_SIZE),
             in_flight: counter(names::EXPORTER_IN_FLIGHT),

@@ -119,8 +119,10 @@ impl Item {
         self.counters.send_failed.add(lost);
         match self.end() {
             Some((lease, depth)) => {
-                self.counters.dead.add(lost);
-                lease.dead(reason);
+                // One that was dropped from the queue meanwhile is counted there.
+                if lease.dead(reason) {
+                    self.counters.dead.add(lost);
+                }
                 depth.update();
                 None
             }

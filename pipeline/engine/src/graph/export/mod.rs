@@ -144,7 +144,8 @@ impl Destination {
                     },
                     reader.pending().records
                 );
-                let depth = Arc::new(Depth::new(id, reader, counters, &delivery.queue));
+                let depth =
+                    Arc::new(Depth::new(id, (Arc::clone(&log), reader), counters, &delivery.queue));
                 let source = Source::Durable(Arc::clone(&depth), around.stop.clone());
                 (Queue::Durable(log, depth), source)
             }
