@@ -5,6 +5,7 @@ mod cli;
 mod commands;
 mod files;
 mod flamegraph;
+mod leaving;
 mod memory;
 mod mistake;
 mod status;

@@ -19,8 +19,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use profpipe::pipeline::budget::Budget;
+use profpipe_network::grpc::Code;
+use profpipe_network::server::{Handler, Rejection, Reply, Request, Router, Server};
+use profpipe_network::server_config;
+use prost::Message as _;
+
 /// In every secret.
 const CANARY: &str = "canary";
+
+const METHOD: &str = "/opentelemetry.proto.collector.profiles.v1development.ProfilesService/Export";
 
 /// A server that answers each request with the next of some answers, in which it repeats the request.
 struct Parrot {
@@ -60,16 +68,99 @@ fn answer(stream: TcpStream, heard: &Mutex<String>, requests: &AtomicUsize) {
     }
     heard.lock().unwrap().push_str(&head);
     let to = format!("http://user:{CANARY}-to@elsewhere.test/?x={CANARY}-there");
-    let first = match requests.fetch_add(1, Ordering::SeqCst) % 4 {
+    let text = head.replace("\r\n", " ");
+    let mut said = text.clone().into_bytes();
+    // `ExportProfilesServiceResponse`, and `google.rpc.Status`, which is not UTF-8 with its lengths.
+    let partial = Partial { rejected: 1, text: text.clone() };
+    let status = Status { code: 3, message: format!("{text}{:200}", "") };
+    let first = match requests.fetch_add(1, Ordering::SeqCst) % 6 {
+        4 => {
+            said = Answer { partial: Some(partial) }.encode_to_vec();
+            "200 OK\r\ncontent-type: application/x-protobuf\r\n".to_owned()
+        }
+        5 => {
+            said = status.encode_to_vec();
+            "400 Bad Request\r\ncontent-type: application/x-protobuf\r\n".to_owned()
+        }
         0 => "403 Forbidden\r\n".to_owned(),
         1 => format!("302 Found\r\nlocation: {to}\r\n"),
         2 => "400 Bad Request\r\ncontent-type: text/plain\r\n".to_owned(),
         _ => "503 Unavailable\r\n".to_owned(),
     };
-    let text = head.replace("\r\n", " ");
-    let answer = format!("HTTP/1.1 {first}content-length: {}\r\n\r\n{text}", text.len());
+    let answer = format!("HTTP/1.1 {first}content-length: {}\r\n\r\n", said.len());
     // A client may have gone.
-    let _ = reader.get_mut().write_all(answer.as_bytes());
+    let _ = reader.get_mut().write_all(&[answer.as_bytes(), &said].concat());
+}
+
+/// `ExportProfilesServiceResponse`.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Answer {
+    #[prost(message, optional, tag = "1")]
+    partial: Option<Partial>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Partial {
+    #[prost(int64, tag = "1")]
+    rejected: i64,
+    #[prost(string, tag = "2")]
+    text: String,
+}
+
+/// `google.rpc.Status`.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Status {
+    #[prost(int32, tag = "1")]
+    code: i32,
+    #[prost(string, tag = "2")]
+    message: String,
+}
+
+server_config! {
+    /// A server with the settings that all have.
+    struct Listening: http("127.0.0.1:0") {}
+}
+
+/// A server of gRPC that repeats the headers of a call: in statuses and in what is success in part.
+struct GrpcParrot(Arc<Mutex<String>>, AtomicUsize);
+
+#[profpipe::async_trait]
+impl Handler for GrpcParrot {
+    async fn handle(&self, request: Request) -> Result<Reply, Rejection> {
+        let text = format!("{:?}", request.head.headers);
+        self.0.lock().unwrap().push_str(&text);
+        let code = match self.1.fetch_add(1, Ordering::SeqCst) % 3 {
+            0 => {
+                let partial = Partial { rejected: 1, text: format!("in part: {text}") };
+                let answer = Answer { partial: Some(partial) };
+                return Ok(Reply::new("application/grpc", answer.encode_to_vec()));
+            }
+            1 => Code::InvalidArgument,
+            _ => Code::PermissionDenied,
+        };
+        Err(Rejection::new(http::StatusCode::BAD_REQUEST, code, text).of_others())
+    }
+}
+
+impl GrpcParrot {
+    /// Where it is, and what it hears.
+    fn start() -> (SocketAddr, Arc<Mutex<String>>) {
+        let heard = Arc::<Mutex<String>>::default();
+        let parrot = Self(Arc::clone(&heard), AtomicUsize::new(0));
+        let (sender, address) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Runtime::new().unwrap();
+            runtime.block_on(async move {
+                let setup = profpipe::Setup::new("parrot", profpipe::Services::default());
+                let server = Server::build(Listening::default().server(), &setup).unwrap();
+                sender.send(server.address()).unwrap();
+                let router = Router::new().grpc(METHOD, Arc::new(parrot));
+                let (_stopper, life) = profpipe::Lifecycle::new();
+                server.run(router, Budget::new(1 << 30), life).await.unwrap();
+            });
+        });
+        (address.recv().unwrap(), heard)
+    }
 }
 
 /// Ends the process with the test.
@@ -82,7 +173,7 @@ impl Drop for Running {
     }
 }
 
-fn config(to: SocketAddr, proxy: SocketAddr, port: u16, home: &Path) -> String {
+fn config(to: SocketAddr, grpc: SocketAddr, proxy: SocketAddr, port: u16, home: &Path) -> String {
     let c = CANARY;
     std::fs::write(home.join("token"), format!("{c}-file-token")).unwrap();
     format!(
@@ -106,11 +197,12 @@ receivers:
     params: {{key: [{c}-proxied]}}
     static_configs: [{{targets: ['127.0.0.1:2']}}]
 exporters:
-  otlp_http: {{endpoint: 'http://{to}', headers: {{x-key: {c}-export}}, auth: {{authenticator: bearertokenauth}}}}
-  otlp_http/file: {{endpoint: 'http://{to}', auth: {{authenticator: bearertokenauth/file}}}}
-  otlp_http/proxied: {{endpoint: 'http://{to}', proxy_url: 'http://u:{c}-through@{proxy}'}}
-  otlp_grpc: {{endpoint: 'http://{to}', headers: {{x-key: {c}-grpc}}}}
-  pyroscope: {{endpoint: 'http://{to}', auth: {{authenticator: basicauth}}}}
+  otlp_http: {{endpoint: 'http://{to}', headers: {{x-key: {c}-export}}, auth: {{authenticator: bearertokenauth}}, retry_on_failure: {{enabled: false}}}}
+  otlp_http/file: {{endpoint: 'http://{to}', auth: {{authenticator: bearertokenauth/file}}, retry_on_failure: {{enabled: false}}}}
+  otlp_http/proxied: {{endpoint: 'http://{to}', proxy_url: 'http://u:{c}-through@{proxy}', retry_on_failure: {{enabled: false}}}}
+  otlp_grpc: {{endpoint: 'http://{to}', headers: {{x-key: {c}-not-grpc}}, retry_on_failure: {{enabled: false}}}}
+  otlp_grpc/real: {{endpoint: 'http://{grpc}', headers: {{x-key: {c}-grpc}}, auth: {{authenticator: basicauth}}, retry_on_failure: {{enabled: false}}}}
+  pyroscope: {{endpoint: 'http://{to}', auth: {{authenticator: basicauth}}, retry_on_failure: {{enabled: false}}}}
 service:
   extensions: [bearertokenauth, bearertokenauth/file, basicauth]
   telemetry:
@@ -120,7 +212,7 @@ service:
   pipelines:
     profiles:
       receivers: [otlp, pprof, pprof/proxied]
-      exporters: [otlp_http, otlp_http/file, otlp_http/proxied, otlp_grpc, pyroscope]
+      exporters: [otlp_http, otlp_http/file, otlp_http/proxied, otlp_grpc, otlp_grpc/real, pyroscope]
 ",
         home = home.display()
     )
@@ -137,9 +229,10 @@ const BATCH: &str = r#"{"resourceProfiles":[{"scopeProfiles":[{"profiles":[{"sam
 fn no_secret_is_printed() {
     let home = tempfile::tempdir().unwrap();
     let (parrot, proxy) = (Parrot::start(), Parrot::start());
+    let (grpc, called) = GrpcParrot::start();
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let file = home.path().join("c.yaml");
-    std::fs::write(&file, config(parrot.address, proxy.address, port, home.path())).unwrap();
+    std::fs::write(&file, config(parrot.address, grpc, proxy.address, port, home.path())).unwrap();
     let file = file.to_str().unwrap();
     for verb in ["validate", "graph"] {
         let output = Command::new(env!("CARGO_BIN_EXE_profpipe"))
@@ -175,13 +268,12 @@ fn no_secret_is_printed() {
          content-length: {}\r\n\r\n{BATCH}",
         BATCH.len()
     );
-    let _waiting: Vec<TcpStream> = (0..6)
-        .map(|_| {
-            let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-            stream.write_all(request.as_bytes()).unwrap();
-            stream
-        })
-        .collect();
+    let send = || {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        stream
+    };
+    let mut waiting: Vec<TcpStream> = (0..6).map(|_| send()).collect();
     // In base64, too: of the logins.
     let told = [
         "canary-query",
@@ -199,10 +291,26 @@ fn no_secret_is_printed() {
     }
     wait("the proxy", &|| proxy.requests.load(Ordering::SeqCst) > 4);
     wait("every answer", &|| parrot.requests.load(Ordering::SeqCst) > 40);
-    for what in ["403", "redirects", "503", "400"] {
-        wait(what, &|| said().contains(what));
+    // Also by gRPC: rejections, and success in part.
+    for what in ["403", "redirects", "503", "400", "INVALID_ARGUMENT", "in part: "] {
+        while !said().contains(what) {
+            waiting.push(send());
+            assert!(Instant::now() < deadline, "waited for {what}:\n{}", said());
+            std::thread::sleep(Duration::from_millis(100));
+        }
     }
+    assert!(called.lock().unwrap().contains("canary-grpc"), "the server heard no secret");
     drop(running);
+    // What senders were told.
+    let mut told = String::new();
+    for mut stream in waiting {
+        // It may have been reset with the process.
+        let _ = stream.read_to_string(&mut told);
+    }
+    assert!(told.contains(" 503 ") || told.contains(" 400 "), "{told}");
+    for secret in [CANARY, "bWU6Y2FuYXJ5"] {
+        assert!(!told.contains(secret), "{told}");
+    }
     let said = said();
     for secret in [CANARY, "dXNlcjpjYW5hcn", "bWU6Y2FuYXJ5", "dTpjYW5hcn"] {
         let lines: Vec<&str> = said.lines().filter(|line| line.contains(secret)).collect();

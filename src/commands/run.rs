@@ -5,7 +5,6 @@
 //! the new one starts, on the same sockets and durable queues, while the old one delivers what it
 //! still holds in the background. So no sender is refused, and nothing is lost.
 
-use std::collections::BTreeSet;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -17,11 +16,11 @@ use profpipe::{
     Builder, Engine, EngineError, Environment, Kind, Plan, RunningEngine, Services, WorkerCommand,
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::task::JoinSet;
 
 use super::validate;
 use crate::account;
 use crate::cli;
+use crate::leaving::Departures;
 use crate::memory;
 use crate::mistake::Mistake;
 use crate::status::{Screen, Status};
@@ -39,9 +38,6 @@ const ECHO: Duration = Duration::from_millis(500);
 /// How long flushing may take after Ctrl-C. Users wait at most five seconds; some of them are for
 /// noticing the signal and leaving.
 const GRACE: Duration = Duration::from_millis(4500);
-
-/// How many engines may still be delivering while another runs.
-const LEAVING: usize = 4;
 
 /// How long queues on disk may take to note how far they are.
 const CLOSE: Duration = Duration::from_millis(400);
@@ -119,7 +115,7 @@ async fn run_until_stopped(
     endpoints.serve(&plan.telemetry)?;
     let mut engine = prepare(arguments, services, &plan)?.start()?;
     services.listeners.release_unused();
-    let mut leaving = JoinSet::new();
+    let mut leaving = Departures::default();
     loop {
         let ids: Vec<&str> = plan.pipelines.iter().map(|pipeline| &*pipeline.id).collect();
         tracing::info!("running {}; Ctrl-C stops", ids.join(", "));
@@ -150,7 +146,7 @@ async fn run_until_stopped(
             Cause::Ended(ended) => ended,
         };
         let all = async {
-            let (stopped, ()) = tokio::join!(engine.stop(GRACE), all_gone(&mut leaving));
+            let (stopped, ()) = tokio::join!(engine.stop(GRACE), leaving.all_gone(GRACE));
             stopped
         };
         let stopped = tokio::select! {
@@ -171,13 +167,6 @@ async fn run_until_stopped(
     }
 }
 
-/// Waits for engines that hold something still, as long as one may take.
-async fn all_gone(leaving: &mut JoinSet<()>) {
-    let all = async { while leaving.join_next().await.is_some() {} };
-    // What is late is left behind.
-    let _ = tokio::time::timeout(GRACE, all).await;
-}
-
 fn prepare(
     arguments: &cli::Run,
     services: &Services,
@@ -193,7 +182,7 @@ async fn replace(
     services: &Services,
     engine: RunningEngine,
     (old, new): (&Plan, &Plan),
-    leaving: &mut JoinSet<()>,
+    leaving: &mut Departures,
 ) -> anyhow::Result<(RunningEngine, bool)> {
     let begun = Instant::now();
     // Two samplers at a time are more than a kernel may grant: there the old one goes first.
@@ -208,34 +197,14 @@ async fn replace(
             }
         }
     }
-    while leaving.len() >= LEAVING {
-        leaving.join_next().await;
-    }
+    leaving.room().await;
     let left = engine.hand_over(GRACE).await;
-    let ids = |plan: &Plan| -> BTreeSet<String> {
-        plan.components().map(|(_, id, _)| id.to_owned()).collect()
-    };
-    let gone: BTreeSet<String> = ids(old).difference(&ids(new)).cloned().collect();
-    let (metrics, carried) = (Arc::clone(&services.metrics), Arc::clone(&services.carried));
-    let queues = Arc::clone(&services.queues);
     let started = match prepared {
         Some(prepared) => prepared.start(),
         None => prepare(arguments, services, new).and_then(Prepared::start),
     };
-    leaving.spawn(async move {
-        if let Err(error) = left.finish().await {
-            tracing::warn!("{error}");
-        }
-        // Series and state end with the component that they are of, and its account is closed.
-        let is_gone = |component: &str| {
-            let id = component.split_once("::").map_or(component, |(_, id)| id);
-            !component.starts_with("pipelines::") && gone.contains(id)
-        };
-        account::say(&metrics, &queues, is_gone);
-        metrics.forget_components(is_gone);
-        queues.close_accounts(&metrics, is_gone);
-        carried.forget(is_gone);
-    });
+    leaving.runs(if started.is_ok() { new } else { old });
+    leaving.leave(left, old, services);
     match started {
         Ok(engine) => {
             services.listeners.release_unused();

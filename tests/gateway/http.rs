@@ -118,6 +118,16 @@ impl Connection {
         self.answer()
     }
 
+    /// Posts a body to a path; the content type may be followed by lines of other headers.
+    pub(crate) fn post_to(&mut self, path: &str, kind: &str, body: &[u8]) -> Result<Answer, Error> {
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: gateway\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        self.socket().write_all(&[head.as_bytes(), body].concat())?;
+        self.answer()
+    }
+
     /// Reads an answer.
     pub(crate) fn answer(&mut self) -> Result<Answer, Error> {
         let head = Head::read(&mut self.stream)?.ok_or(ErrorKind::UnexpectedEof)?;

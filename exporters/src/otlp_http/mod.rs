@@ -76,9 +76,9 @@ fn partial_success(response: &Response) -> PartialSuccess {
         return PartialSuccess::default();
     }
     match kind.split(|byte| *byte == b';').next() {
-        Some(b"application/json") => PartialSuccess::decode_json(&response.body),
+        Some(b"application/json") => PartialSuccess::decode_json(&response.message()),
         Some(b"application/x-protobuf" | b"application/protobuf" | b"") => {
-            PartialSuccess::decode(&response.body)
+            PartialSuccess::decode(&response.message())
         }
         _ => PartialSuccess::default(),
     }

@@ -70,5 +70,6 @@ fn connect(body: &[u8]) -> (Option<String>, Option<String>) {
 }
 
 fn quote(text: &str) -> String {
+    let text = profpipe_engine::settings::shown_text(text);
     text.chars().take(MAX_QUOTE).map(|char| if char.is_control() { ' ' } else { char }).collect()
 }

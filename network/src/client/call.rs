@@ -32,6 +32,7 @@ use super::compress::{compress_aside, decompress};
 use super::error::{ClientError, ErrorKind};
 use super::outcome::{printable, short, status_failure};
 use super::request::{Client, MAX_RESPONSE, Request, Response};
+use super::told::Told;
 use crate::grpc::{Code, RawCodec, Status, headers, is_grpc};
 use crate::settings::Compression;
 
@@ -103,7 +104,7 @@ impl Client {
         let outcome = exchange.outcome.clone();
         let mut grpc = Grpc::with_origin(exchange, origin).max_decoding_message_size(MAX_RESPONSE);
         let answered = grpc.unary(request, path, RawCodec).await;
-        let Known { error, is_accepted, coding } = std::mem::take(&mut *outcome.known());
+        let Known { error, is_accepted, coding, told } = std::mem::take(&mut *outcome.known());
         // The server has done what it was asked; an answer that cannot be read does not change that.
         let unread = |what: &str| {
             tracing::debug!("an answer that cannot be read: {what}");
@@ -118,7 +119,8 @@ impl Client {
                 Coding::Unknown => unread("unknown compression"),
                 Coding::Known(how) => decompress(answer.get_ref(), how, MAX_RESPONSE)
                     .or_else(|error| unread(&error.to_string())),
-            },
+            }
+            .map(|message| told.taken_out_of_message(message)),
         }
     }
 
@@ -142,6 +144,8 @@ struct Known {
     /// Its status is OK.
     is_accepted: bool,
     coding: Coding,
+    /// What the server was told, and may repeat.
+    told: Arc<Told>,
 }
 
 /// How the message of an answer is compressed.
@@ -233,7 +237,7 @@ fn split(frame: &Bytes) -> (Bytes, Bytes) {
 
 /// An answer as tonic gets it.
 fn read(response: Response, outcome: &Outcome) -> Result<http::Response<Body>, Status> {
-    let Response { status: http_status, mut headers, body, mut trailers, .. } = response;
+    let Response { status: http_status, mut headers, body, mut trailers, told, .. } = response;
     if trailers.contains_key(headers::STATUS) {
         // An answer without a message has its status where the headers are; this one has it here.
         headers.remove(headers::STATUS);
@@ -272,9 +276,10 @@ fn read(response: Response, outcome: &Outcome) -> Result<http::Response<Body>, S
         let mut known = outcome.known();
         known.is_accepted = is_ok;
         known.coding = coding;
+        known.told = Arc::clone(&told);
     }
-    make_readable(&mut headers);
-    make_readable(&mut trailers);
+    make_readable(&mut headers, &told);
+    make_readable(&mut trailers, &told);
     let body = Payload::two(prefix, message).with_trailers(std::future::ready(Some(Ok(trailers))));
     let mut response = http::Response::new(Body::new(body));
     *response.status_mut() = http_status;
@@ -283,17 +288,20 @@ fn read(response: Response, outcome: &Outcome) -> Result<http::Response<Body>, S
 }
 
 /// Makes a status one that tonic can read: it panics at details that are not base64, and forgets the code
-/// if the text is not UTF-8.
-fn make_readable(map: &mut HeaderMap) {
+/// if the text is not UTF-8. What the server was told in secret is taken out of both.
+fn make_readable(map: &mut HeaderMap, told: &Told) {
     if let Some(details) = map.remove(headers::DETAILS) {
-        let details = BASE64.decode(details).ok().map(|details| STANDARD_NO_PAD.encode(details));
+        let details = BASE64
+            .decode(details)
+            .ok()
+            .map(|details| STANDARD_NO_PAD.encode(told.taken_out_of_message(details.into())));
         if let Some(Ok(details)) = details.map(HeaderValue::try_from) {
             map.insert(headers::DETAILS, details);
         }
     }
-    let text = map.get(headers::MESSAGE).map(|text| percent_decode(text.as_bytes()));
-    if let Some(text) = text.filter(|text| text.clone().decode_utf8().is_err()) {
-        let text = text.decode_utf8_lossy();
+    let text = map.get(headers::MESSAGE).map(|text| percent_decode(text.as_bytes()).collect());
+    if let Some(text) = text.map(|text: Vec<u8>| told.taken_out_of(text.into())) {
+        let text = String::from_utf8_lossy(&text);
         let text = utf8_percent_encode(&text, NON_ALPHANUMERIC).to_string();
         if let Ok(text) = HeaderValue::try_from(text) {
             map.insert(headers::MESSAGE, text);

@@ -7,6 +7,8 @@ use http::header::RETRY_AFTER;
 use http::{HeaderMap, StatusCode};
 use profpipe_engine::component::{Error, Failure};
 
+use profpipe_engine::settings::shown_text;
+
 use super::request::Response;
 use crate::grpc::{Code, Status, code_name, decode_status, retry_delay};
 
@@ -107,10 +109,11 @@ fn is_too_large(text: &str) -> bool {
     words.iter().any(|words| text.contains(words))
 }
 
-/// A text from outside as a part of one line: no control characters, not too long.
+/// A text from outside as a part of one line: no control characters, not too long, and of addresses in it
+/// neither logins nor values of queries.
 pub fn printable(text: &[u8]) -> String {
     let text = text.get(..MAX_TEXT_CHARS * 4).unwrap_or(text);
-    let text = String::from_utf8_lossy(text);
+    let text = shown_text(&String::from_utf8_lossy(text));
     let mut line = String::new();
     for (at, word) in text
         .split(|c: char| c.is_whitespace() || is_hidden(c))
@@ -141,7 +144,7 @@ impl Response {
     pub fn error_text(&self) -> String {
         let kind = self.headers.get(http::header::CONTENT_TYPE);
         let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-        if kind.starts_with("application/x-protobuf") {
+        if self.is_protobuf() {
             return decode_status(&self.body)
                 .map(|status| status.message().to_owned())
                 .unwrap_or_default();
@@ -153,6 +156,18 @@ impl Response {
             return message.to_owned();
         }
         printable(&self.body)
+    }
+
+    /// True if the body is a message in protobuf.
+    pub(super) fn is_protobuf(&self) -> bool {
+        let kind = self.headers.get(http::header::CONTENT_TYPE);
+        kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/x-protobuf"))
+    }
+
+    /// The message of an answer that is success, without what the server was told in secret: it may
+    /// repeat that where it says what it did not take.
+    pub fn message(&self) -> bytes::Bytes {
+        self.told.taken_out_of_message(self.body.clone())
     }
 
     /// True if the request was accepted.
@@ -168,6 +183,7 @@ impl Response {
             body: bytes::Bytes::new(),
             truncated: false,
             trailers: HeaderMap::new(),
+            told: std::sync::Arc::default(),
         }
     }
 }

@@ -120,6 +120,8 @@ pub struct Response {
     pub truncated: bool,
     /// What came after the body.
     pub trailers: HeaderMap,
+    /// What the server was told, and may repeat.
+    pub(super) told: Arc<Told>,
 }
 
 impl<'a> Builder<'a> {
@@ -259,8 +261,12 @@ impl Client {
             let response = response.map_err(|error| no_answer(error, &host))?;
             let mut response = read(response, max_response, &host).await?;
             if !response.is_success() {
-                response.body = told.taken_out_of(response.body);
+                response.body = match response.is_protobuf() {
+                    true => told.taken_out_of_message(response.body),
+                    false => told.taken_out_of(response.body),
+                };
             }
+            response.told = Arc::new(told);
             Ok(response)
         };
         let Some(timeout) = timeout else { return answer.await };
@@ -389,6 +395,7 @@ pub(super) async fn read(
         body: Bytes::new(),
         truncated: false,
         trailers: HeaderMap::new(),
+        told: Arc::default(),
     };
     let mut more = BytesMut::new();
     while let Some(frame) = body.frame().await {

@@ -40,7 +40,8 @@ pub(super) fn without_login(uri: Uri) -> Result<(Uri, Option<HeaderValue>), Clie
     Ok((uri, Some(value)))
 }
 
-/// The secrets of a request: values of headers that are marked so, and those of the query.
+/// The secrets of a request, which its answer may repeat: values of headers that are marked so, and those of the query.
+#[derive(Default)]
 pub(super) struct Told {
     headers: Vec<HeaderValue>,
     uri: Uri,
@@ -52,9 +53,8 @@ impl Told {
         Self { headers: secret.cloned().collect(), uri: request.uri().clone() }
     }
 
-    /// The text of an error without them.
-    pub(super) fn taken_out_of(&self, body: Bytes) -> Bytes {
-        let Ok(text) = std::str::from_utf8(&body) else { return body };
+    /// All of them, as a server may repeat them; the longer first: one may be a part of another.
+    fn secrets(&self) -> Vec<String> {
         let mut secrets: Vec<String> = Vec::new();
         for value in self.headers.iter().filter_map(|value| value.to_str().ok()) {
             let after = value.split_once(' ').map(|(_, credentials)| credentials);
@@ -73,14 +73,51 @@ impl Told {
             secrets.push(plain.into_owned());
             secrets.push(value.to_owned());
         }
-        // The longer first: one may be a part of another.
         secrets.retain(|secret| secret.len() >= MIN_SECRET_BYTES);
         secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
         secrets.dedup();
-        if !secrets.iter().any(|secret| text.contains(secret.as_str())) {
-            return body;
+        secrets
+    }
+
+    /// What a server says about an error, without them; whatever bytes it is made of.
+    pub(super) fn taken_out_of(&self, body: Bytes) -> Bytes {
+        self.replaced(body, |_| HIDDEN.as_bytes().to_vec())
+    }
+
+    /// A message in protobuf without them: what stands in their place is as long, so that it can be read.
+    pub(super) fn taken_out_of_message(&self, message: Bytes) -> Bytes {
+        self.replaced(message, |length| vec![b'*'; length])
+    }
+
+    fn replaced(&self, body: Bytes, by: impl Fn(usize) -> Vec<u8>) -> Bytes {
+        let mut body = body;
+        for secret in self.secrets() {
+            let secret = secret.as_bytes();
+            if !body.windows(secret.len()).any(|bytes| bytes == secret) {
+                continue;
+            }
+            let mut rest = &body[..];
+            let mut without = Vec::with_capacity(rest.len());
+            while let Some(first) = rest.first() {
+                match rest.strip_prefix(secret) {
+                    Some(after) => {
+                        without.extend(by(secret.len()));
+                        rest = after;
+                    }
+                    None => {
+                        without.push(*first);
+                        rest = rest.get(1..).unwrap_or_default();
+                    }
+                }
+            }
+            body = without.into();
         }
-        let hide = |text: String, secret: &String| text.replace(secret.as_str(), HIDDEN);
-        secrets.iter().fold(text.to_owned(), hide).into()
+        body
+    }
+}
+
+impl std::fmt::Debug for Told {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Told").finish_non_exhaustive()
     }
 }

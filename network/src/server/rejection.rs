@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use http::StatusCode;
+use profpipe_engine::settings::shown_text;
 
 use crate::grpc::{Code, Status, headers, status};
 
@@ -32,7 +33,8 @@ pub struct Rejection {
 impl Rejection {
     /// A rejection for good.
     pub fn new(status: StatusCode, code: Code, message: impl Into<String>) -> Self {
-        let message = message.into();
+        // A text may repeat an address of ours, or of a library, as a whole.
+        let message = shown_text(&message.into());
         Self {
             status,
             code,

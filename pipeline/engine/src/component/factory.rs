@@ -128,6 +128,18 @@ pub enum Kind {
     Extension,
 }
 
+impl Kind {
+    /// The section of a configuration that has them.
+    pub fn section(self) -> &'static str {
+        match self {
+            Self::Receiver => "receivers",
+            Self::Processor => "processors",
+            Self::Exporter => "exporters",
+            Self::Extension => "extensions",
+        }
+    }
+}
+
 /// How settled a component is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]

@@ -65,7 +65,8 @@ impl Error {
             }
             cause = error.source();
         }
-        line.replace('\n', " ")
+        // Libraries show addresses as a whole.
+        crate::settings::shown_text(&line.replace('\n', " "))
     }
 }
 

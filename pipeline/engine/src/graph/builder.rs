@@ -7,7 +7,7 @@ use std::time::Instant;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::catalog::{Catalog, section_of};
+use super::catalog::Catalog;
 use super::chain::{Chain, Inbox, Message, ProcessorNode};
 use super::export::{Destination, ExportContext, ways};
 use super::left_behind;
@@ -218,7 +218,7 @@ impl Builder {
     }
 
     fn build(&mut self, plan: &Plan, kind: Kind, id: &str) -> Result<Built, EngineError> {
-        let label = format!("{}::{id}", section_of(kind));
+        let label = format!("{}::{id}", kind.section());
         let key = (kind, id.to_owned());
         let Some(defined) = plan.components.get(&key) else {
             return self.ready.remove(&key).ok_or_else(|| EngineError::Build {

@@ -69,13 +69,3 @@ fn word(kind: Kind) -> &'static str {
         Kind::Extension => "an extension",
     }
 }
-
-/// The name of the section that holds components of a kind.
-pub(super) fn section_of(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Receiver => "receivers",
-        Kind::Processor => "processors",
-        Kind::Exporter => "exporters",
-        Kind::Extension => "extensions",
-    }
-}

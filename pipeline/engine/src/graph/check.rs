@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::Deserialize;
 
-use super::catalog::{Catalog, plain_word, section_of};
+use super::catalog::{Catalog, plain_word};
 use super::plan::{Defined, PipelinePlan, Plan};
 use super::{addresses, references, service_telemetry};
 use crate::component::Kind;
@@ -74,7 +74,7 @@ impl<'a> Check<'a> {
             }
         }
         for kind in [Kind::Receiver, Kind::Processor, Kind::Exporter, Kind::Extension] {
-            for entry in self.map_of(root, section_of(kind)) {
+            for entry in self.map_of(root, kind.section()) {
                 self.component(kind, entry);
             }
         }
@@ -103,7 +103,7 @@ impl<'a> Check<'a> {
 
     fn component(&mut self, kind: Kind, entry: &Entry) {
         let id = entry.key.clone();
-        let path = format!("{}::{id}", section_of(kind));
+        let path = format!("{}::{id}", kind.section());
         let Some(name) = self.type_of(&entry.mark, &path, &id) else {
             self.broken.insert((kind, id));
             return;
@@ -259,7 +259,7 @@ impl<'a> Check<'a> {
 
     /// Checks that a pipeline names what is there, each once, and ends at both ends.
     fn references(&mut self, pipeline: &Entry, path: &str, kind: Kind, ids: &[String]) {
-        let key = section_of(kind);
+        let key = kind.section();
         if ids.is_empty() && kind != Kind::Processor {
             let message = format!("a pipeline needs at least one {}", plain_word(kind));
             self.error(&pipeline.mark, format!("{path}::{key}"), message);

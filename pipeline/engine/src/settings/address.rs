@@ -40,6 +40,54 @@ impl ShownAddress {
     }
 }
 
+/// A text of anybody's, such as an error of a library or what a server says, with every address in it as
+/// [`ShownAddress`] has it.
+///
+/// ```
+/// use profpipe_engine::settings::shown_text;
+/// let text = shown_text("cannot reach (https://u:pw@h/p?key=s): gone");
+/// assert_eq!(text, "cannot reach (https://h/p?key=…): gone");
+/// ```
+pub fn shown_text(text: &str) -> String {
+    let mut shown = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find("://") {
+        let (before, _) = rest.split_at(at);
+        let is_of_scheme = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
+        let scheme = before.trim_end_matches(is_of_scheme).len();
+        let (before, address) = rest.split_at(scheme);
+        let is_end =
+            |c: char| c.is_whitespace() || c.is_control() || "\"'`<>(){}[]|\\^,;".contains(c);
+        // Brackets are those of IPv6, up to the path; what else ends an address has no place in it.
+        let mut in_brackets = false;
+        let end = address.char_indices().find(|(_, c)| {
+            match c {
+                '[' => in_brackets = true,
+                ']' if in_brackets => {
+                    in_brackets = false;
+                    return false;
+                }
+                _ => {}
+            }
+            !in_brackets && is_end(*c)
+        });
+        let (address, after) = address.split_at(end.map_or(address.len(), |(at, _)| at));
+        // What ends a sentence or introduces the cause is not of the address.
+        let bare = address.trim_end_matches([':', '.']);
+        let marks = address.get(bare.len()..).unwrap_or_default();
+        shown.push_str(before);
+        if bare.len() > 3 {
+            shown.push_str(&ShownAddress::of(bare).0);
+            shown.push_str(marks);
+        } else {
+            shown.push_str(address);
+        }
+        rest = after;
+    }
+    shown.push_str(rest);
+    shown
+}
+
 /// How long the login before the host is, with its `@`.
 fn login_length(rest: &str) -> usize {
     let authority = rest.split('/').next().unwrap_or_default();
@@ -60,7 +108,33 @@ impl fmt::Display for ShownAddress {
 
 #[cfg(test)]
 mod tests {
-    use super::ShownAddress;
+    use super::{ShownAddress, shown_text};
+
+    /// Scenario: texts with addresses in all places of a sentence, and with what only looks like one.
+    /// Guarantees: neither logins nor values of queries are left; everything else is as it was.
+    #[test]
+    fn addresses_in_texts_are_shown_without_secrets() {
+        for (text, wanted) in [
+            ("no address: a/b ://", "no address: a/b ://"),
+            ("http://u:s@h:1/p?a=s: refused", "http://h:1/p?a=…: refused"),
+            (
+                "\"http://h?s\", 'https://s@h' and <grpc://u:s@h>.",
+                "\"http://h?…\", 'https://h' and <grpc://h>.",
+            ),
+            (
+                "error (http://[::1]:8/p?k=s) at http://u:s@[::1]:8.",
+                "error (http://[::1]:8/p?k=…) at http://[::1]:8.",
+            ),
+            ("[http://h/?a=s]", "[http://h/?a=…]"),
+            (
+                "see https://profpipe.example/docs, please",
+                "see https://profpipe.example/docs, please",
+            ),
+            ("é://s@h é", "é://h é"),
+        ] {
+            assert_eq!(shown_text(text), wanted, "{text}");
+        }
+    }
 
     /// Scenario: addresses of all kinds, and what only looks like one.
     /// Guarantees: neither the login nor a value of the query is left; the rest is.

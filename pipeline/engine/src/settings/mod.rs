@@ -6,7 +6,7 @@ mod percent;
 mod secret;
 mod size;
 
-pub use address::ShownAddress;
+pub use address::{ShownAddress, shown_text};
 pub use duration::Duration;
 pub use percent::Percent;
 pub use secret::Secret;
