@@ -343,3 +343,70 @@ fn what_a_reload_can_and_cannot_do_is_said() {
     let now = series();
     assert!(now.contains("file/two") && !now.contains("file/one"), "{now}");
 }
+
+/// Scenario: reloads move a receiver and the metrics from one address of this host to all of IPv4, to all there
+/// are and back, at one port, and change other settings of it; a sender sends after each, and others all the
+/// time. Then the port of another program is asked for, and another configuration after that.
+/// Guarantees: each runs, and no connection to the address that all have is refused; what cannot be listened at
+/// is one line, and the old configuration goes on.
+#[test]
+fn servers_move_to_addresses_that_overlap() {
+    let directory = tempfile::tempdir().unwrap();
+    let (to, metrics) = (free_address(), free_address());
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let config = |host: &str, port: u16, more: &str| {
+        let bare = host.trim_matches(['[', ']']);
+        format!(
+            "receivers: {{otlp: {{protocols: {{http: {{endpoint: '{host}:{port}', insecure: true{more}}}}}}}}}\n\
+             exporters: {{file: {{path: out, format: otlp}}}}\n\
+             service: {{telemetry: {{metrics: {{readers: [{{pull: {{exporter: {{prometheus: {{host: \
+             '{bare}', port: {}}}}}}}}}]}}}}, pipelines: {{profiles: {{receivers: [otlp], exporters: \
+             [file]}}}}}}\n",
+            metrics.port()
+        )
+    };
+    let file = directory.path().join("gateway.yaml");
+    std::fs::write(&file, config("127.0.0.1", to.port(), "")).unwrap();
+    let mut gateway = Running::start(directory.path(), "gateway.yaml");
+    let (next, stop) = (Arc::new(AtomicI64::new(1000)), Arc::new(AtomicBool::new(false)));
+    let others = {
+        let (next, stop) = (Arc::clone(&next), Arc::clone(&stop));
+        std::thread::spawn(move || keep_sending(to, &next, &stop))
+    };
+    let reload = |gateway: &mut Running, config: String, said: &str| {
+        std::fs::write(&file, config).unwrap();
+        gateway.signal(Signal::HUP);
+        gateway.read_until(said)
+    };
+    let hosts = ["0.0.0.0", "127.0.0.1", "[::]", "0.0.0.0", "[::]", "127.0.0.1", "0.0.0.0"];
+    for (value, host) in (1..).zip(hosts) {
+        reload(&mut gateway, config(host, to.port(), ""), "the new configuration runs");
+        assert_eq!(send(to, &request(value)), Answer::Taken, "{host}");
+        let beside = SocketAddr::from(([127, 0, 0, 2], to.port()));
+        assert_eq!(TcpStream::connect(beside).is_ok(), host != "127.0.0.1", "{host}");
+        let beside = SocketAddr::from(([127, 0, 0, 2], metrics.port()));
+        let is_right = || TcpStream::connect(beside).is_ok() == (host != "127.0.0.1");
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !is_right() {
+            assert!(Instant::now() < deadline, "the metrics are not at {host}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(TcpStream::connect(metrics).is_ok(), "the metrics at {host}");
+    }
+    let same = config("0.0.0.0", to.port(), ", max_request_body_size: 1MiB");
+    reload(&mut gateway, same, "the new configuration runs");
+    assert_eq!(send(to, &request(11)), Answer::Taken);
+    let port = taken.local_addr().unwrap().port();
+    let line = reload(&mut gateway, config("127.0.0.1", port, ""), "going on with the old");
+    assert!(line.contains("something else listens there"), "{line}");
+    assert_eq!(send(to, &request(12)), Answer::Taken);
+    reload(&mut gateway, config("127.0.0.1", to.port(), ""), "the new configuration runs");
+    stop.store(true, Ordering::Relaxed);
+    let mut seen = others.join().unwrap();
+    seen.taken.extend((1..).zip(hosts).map(|(value, _)| value).chain([11, 12]));
+    gateway.end();
+    assert_eq!(seen.answers.get(&Answer::Refused), None, "{:?}", seen.answers);
+    let arrived = arrived(&directory.path().join("out"));
+    let lost: Vec<_> = seen.taken.iter().filter(|value| !arrived.contains_key(value)).collect();
+    assert!(lost.is_empty(), "acknowledged and lost: {lost:?}");
+}

@@ -8,7 +8,7 @@ use std::time::{Instant, SystemTime};
 
 use http::Method;
 use profpipe::pipeline::component::Error;
-use profpipe::pipeline::engine::{Budget, OtlpPush, PrometheusEndpoint, Telemetry};
+use profpipe::pipeline::engine::{Budget, Listeners, OtlpPush, PrometheusEndpoint, Telemetry};
 use profpipe::telemetry::{CONTENT_TYPE, Family, Metrics, ProcessCost, Style, families, render};
 use profpipe::{Lifecycle, Services, Setup};
 use profpipe_network::server::{Handler, Rejection, Reply, Request, Router, Server};
@@ -29,6 +29,8 @@ server_config! {
 /// Where the metrics can be read now, and where they are brought.
 pub(crate) struct Endpoints {
     source: Arc<Source>,
+    /// Their own: those of the services are closed when no engine wants them.
+    listeners: Arc<Listeners>,
     running: Vec<Endpoint>,
 }
 
@@ -76,35 +78,45 @@ impl Endpoints {
             started: Instant::now(),
             since: SystemTime::now(),
         };
-        Self { source: Arc::new(source), running: Vec::new() }
+        Self { source: Arc::new(source), listeners: Arc::default(), running: Vec::new() }
     }
 
     /// Serves at these from now on, and nowhere else. Must be called inside a Tokio runtime.
     ///
     /// # Errors
-    /// If one of them cannot be listened at; the others are served.
+    /// If one of them cannot be listened at; then all is as it was before.
     pub(crate) fn serve(&mut self, wanted: &Telemetry) -> Result<(), Error> {
         let pulls = wanted.prometheus.iter().cloned().map(Settings::Pull);
         let wanted: Vec<Settings> =
             pulls.chain(wanted.otlp.iter().cloned().map(Settings::Push)).collect();
-        self.running.retain(|endpoint| wanted.contains(&endpoint.settings));
-        let mut result = Ok(());
-        for settings in wanted {
-            if self.running.iter().any(|endpoint| endpoint.settings == settings) {
-                continue;
+        if wanted.iter().eq(self.running.iter().map(|endpoint| &endpoint.settings)) {
+            return Ok(());
+        }
+        self.listeners.begin();
+        let started: Result<Vec<Endpoint>, Error> = wanted
+            .into_iter()
+            .map(|settings| {
+                let task = match &settings {
+                    Settings::Pull(pull) => self.start(pull),
+                    Settings::Push(push) => {
+                        let push = Push::new(push, Arc::clone(&self.source));
+                        push.map(|push| tokio::spawn(push.run()))
+                    }
+                };
+                task.map(|task| Endpoint { settings, task })
+            })
+            .collect();
+        match started {
+            Ok(endpoints) => {
+                self.running = endpoints;
+                self.listeners.release_unused();
+                Ok(())
             }
-            let task = match &settings {
-                Settings::Pull(pull) => self.start(pull),
-                Settings::Push(push) => {
-                    Push::new(push, Arc::clone(&self.source)).map(|push| tokio::spawn(push.run()))
-                }
-            };
-            match task {
-                Ok(task) => self.running.push(Endpoint { settings, task }),
-                Err(error) => result = Err(error),
+            Err(error) => {
+                self.listeners.release_new();
+                Err(error)
             }
         }
-        result
     }
 
     fn start(&self, settings: &PrometheusEndpoint) -> Result<JoinHandle<()>, Error> {
@@ -115,8 +127,8 @@ impl Endpoints {
         let endpoint = format!("{host}:{}", settings.port);
         // Nothing here is a secret, and who configures a host means it.
         let listening = Listening { endpoint, insecure: true, ..Listening::default() };
-        // Its sockets are its own: those of the services are closed when no engine wants them.
-        let setup = Setup::new("service::telemetry::metrics", Services::default());
+        let services = Services { listeners: Arc::clone(&self.listeners), ..Services::default() };
+        let setup = Setup::new("service::telemetry::metrics", services);
         let server = Server::build(listening.server(), &setup)?;
         tracing::info!("metrics are at http://{}/metrics", server.address());
         let style = Style {

@@ -36,6 +36,8 @@ const LOG_EVERY: Duration = Duration::from_secs(60);
 /// Sends one request.
 #[async_trait]
 pub(crate) trait Transport: Send + Sync + 'static {
+    /// Where it sends to.
+    fn destination(&self) -> String;
     /// How requests are written.
     fn encoding(&self) -> Encoding;
 
@@ -65,10 +67,14 @@ struct Log {
 impl<T: Transport> Otlp<T> {
     pub(crate) fn new(transport: T, max_request: u64, setup: &Setup) -> Self {
         Self(Arc::new(Shared {
+            // What one server has, another does not.
+            progress: setup
+                .services
+                .carried
+                .of_same(&format!("exporters::{}", setup.id), &transport.destination()),
             id: setup.id.clone(),
             transport,
             max_request: AtomicUsize::new(usize::try_from(max_request).unwrap_or(usize::MAX)),
-            progress: Arc::default(),
             rejected: setup
                 .services
                 .metrics

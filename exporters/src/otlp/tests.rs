@@ -39,6 +39,10 @@ struct Script {
 
 #[async_trait]
 impl Transport for Script {
+    fn destination(&self) -> String {
+        String::new()
+    }
+
     fn encoding(&self) -> Encoding {
         self.encoding
     }

@@ -42,6 +42,10 @@ impl Grpc {
 
 #[async_trait]
 impl Transport for Grpc {
+    fn destination(&self) -> String {
+        self.uri.to_string()
+    }
+
     fn encoding(&self) -> Encoding {
         Encoding::Proto
     }

@@ -42,6 +42,10 @@ impl Http {
 
 #[async_trait]
 impl Transport for Http {
+    fn destination(&self) -> String {
+        self.uri.to_string()
+    }
+
     fn encoding(&self) -> Encoding {
         self.encoding
     }

@@ -55,7 +55,7 @@ struct Shared {
     uri: Uri,
     /// The tenant of batches that have none, where the tenant is sent on.
     usual_tenant: Option<Secret>,
-    progress: Progress,
+    progress: Arc<Progress>,
     rejected: Counter,
     left_out: Counter,
 }
@@ -84,10 +84,14 @@ impl Pyroscope {
         Ok(Self(Arc::new(Shared {
             client: Client::builder(&settings).build(&setup.extensions)?,
             id: setup.id.clone(),
+            // What one server has, another does not.
+            progress: setup
+                .services
+                .carried
+                .of_same(&format!("exporters::{}", setup.id), &uri.to_string()),
             config,
             uri,
             usual_tenant,
-            progress: Progress::default(),
             rejected: metrics.counter(crate::metric_names::PROFILES_REJECTED, &setup.id),
             left_out: metrics.counter(metric_names::SAMPLES_LEFT_OUT, &setup.id),
         })))

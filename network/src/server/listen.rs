@@ -16,7 +16,7 @@ use super::connection::{Alive, LAST_REQUEST_TIMEOUT, Stop, connection, protocol,
 use super::health::HealthCheck;
 use super::route::Router;
 use super::serve::Shared;
-use super::tarpit::{Peer, Tarpit};
+use super::tarpit::{Peer, Rejected, Tarpit};
 use super::tls::Tls;
 use crate::settings::server::{ServerSettings, split};
 
@@ -34,6 +34,8 @@ pub struct Server {
     settings: ServerSettings,
     auth: Option<Arc<dyn Extension>>,
     tls: Option<Arc<Tls>>,
+    /// Who was rejected by the server before this one.
+    rejected: Arc<Rejected>,
 }
 
 impl std::fmt::Debug for Server {
@@ -66,7 +68,8 @@ impl Server {
         let Some(Ok(address)) = address else {
             return Err(Error::new(format!("cannot listen at {}", settings.endpoint)));
         };
-        Ok(Self { sockets, address, settings, auth, tls })
+        let rejected = setup.services.carried.of(&setup.id);
+        Ok(Self { sockets, address, settings, auth, tls, rejected })
     }
 
     /// Where it listens.
@@ -96,7 +99,7 @@ impl Server {
             alive: alive.clone(),
             shared: Arc::new(Shared {
                 health: HealthCheck::new(&router, stop.clone(), self.settings.body_timeout),
-                tarpit: Tarpit::new(stop),
+                tarpit: Tarpit::new(stop, self.rejected),
                 router,
                 budget,
                 auth: self.auth,
@@ -232,7 +235,7 @@ fn bind(endpoint: &str, listeners: &Listeners) -> Result<Vec<std::net::TcpListen
     let mut failed = None;
     for address in addresses {
         match listeners.bind(address) {
-            Ok(socket) => return Ok(vec![socket]),
+            Ok(sockets) => return Ok(sockets),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Err(fail(error)),
             Err(error) => failed = Some(error),
         }

@@ -10,7 +10,7 @@
 use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
@@ -34,7 +34,7 @@ const ADDRESS_SLOTS: usize = 1024;
 /// Where answers wait.
 pub(super) struct Tarpit {
     places: Semaphore,
-    addresses: Mutex<Addresses>,
+    rejected: Arc<Rejected>,
     stop: Stop,
 }
 
@@ -57,16 +57,16 @@ impl Peer {
 }
 
 impl Tarpit {
-    /// Lets go of everything at once when the server stops.
-    pub(super) fn new(stop: Stop) -> Self {
-        let addresses = Mutex::new(Addresses::new());
-        Self { places: Semaphore::new(MAX_WAITING), addresses, stop }
+    /// Lets go of everything at once when the server stops. Who was rejected is known to the next server,
+    /// too, which has the same.
+    pub(super) fn new(stop: Stop, rejected: Arc<Rejected>) -> Self {
+        Self { places: Semaphore::new(MAX_WAITING), rejected, stop }
     }
 
     /// Returns when a rejection may be answered.
     pub(super) async fn rejected(&self, peer: &Peer) {
         let wait = {
-            let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut addresses = self.rejected.0.lock().unwrap_or_else(PoisonError::into_inner);
             addresses.rejected(peer.address, Instant::now())
         };
         // One mistake between good requests is none.
@@ -83,6 +83,10 @@ impl Tarpit {
     }
 }
 
+/// Who was rejected lately; it outlives a server that a reload replaces.
+#[derive(Default)]
+pub(super) struct Rejected(Mutex<Addresses>);
+
 /// How often who was rejected.
 struct Addresses {
     seed: RandomState,
@@ -96,12 +100,14 @@ struct Slot {
     until: Instant,
 }
 
-impl Addresses {
-    fn new() -> Self {
+impl Default for Addresses {
+    fn default() -> Self {
         let slot = Slot { rejections: 0, until: Instant::now() };
         Self { seed: RandomState::new(), slots: vec![slot; ADDRESS_SLOTS] }
     }
+}
 
+impl Addresses {
     /// How long the answer shall wait that rejects a request of this address.
     fn rejected(&mut self, address: IpAddr, now: Instant) -> Duration {
         let hash = self.seed.hash_one(network(address));
@@ -157,7 +163,7 @@ mod tests {
     /// time all is forgotten, and who is rejected once in a second waits for none.
     #[test]
     fn waits_grow_and_shrink() {
-        let mut addresses = Addresses::new();
+        let mut addresses = Addresses::default();
         let start = Instant::now();
         let waits: Vec<_> = (0..40).map(|_| addresses.rejected(ip(ONE), start)).collect();
         assert!(waits[..8].iter().all(Duration::is_zero), "{waits:?}");
@@ -187,7 +193,7 @@ mod tests {
             // By chance two of a thousand share; by chance that happens thrice in a row, too, in
             // one of a thousand million runs.
             let apart = (0..3).any(|_| {
-                let mut addresses = Addresses::new();
+                let mut addresses = Addresses::default();
                 let now = Instant::now();
                 for _ in 0..20 {
                     addresses.rejected(ip(first), now);
@@ -205,10 +211,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn places_are_few() {
         let (stopper, stop) = watch::channel(None);
-        let tarpit = Tarpit::new(stop);
+        let tarpit = Tarpit::new(stop, Arc::default());
         let peer = || Peer::new(ip(ONE));
         for _ in 0..MAX_REJECTIONS {
-            tarpit.addresses.lock().unwrap().rejected(ip(ONE), Instant::now());
+            tarpit.rejected.0.lock().unwrap().rejected(ip(ONE), Instant::now());
         }
         let start = Instant::now();
         let good = peer();

@@ -9,7 +9,7 @@ mod law;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use profpipe_engine::batch::Batch;
 use profpipe_engine::component::{Access, Error, Factory, Outbox, Processor, Setup, Stability};
@@ -33,9 +33,15 @@ pub const FACTORY: Factory = Factory::processor::<Config>(
 struct Governor {
     overhead: Arc<Overhead>,
     metrics: Arc<Metrics>,
-    /// Windows with used-up credits, when the last batch passed.
+    seen: Arc<Mutex<Seen>>,
+}
+
+/// What the sums of this process were when the last batch passed: kept over reloads, as the sums are.
+#[derive(Debug, Default)]
+struct Seen {
+    /// Windows with used-up credits.
     capped: u64,
-    /// Frames that had got a name by then, and those that had got none.
+    /// Frames that had got a name, and those that had got none.
     frames: (u64, u64),
 }
 
@@ -44,16 +50,19 @@ impl Governor {
         Self {
             overhead: Arc::clone(&setup.services.overhead),
             metrics: Arc::clone(&setup.services.metrics),
-            capped: 0,
-            frames: (0, 0),
+            seen: setup.services.carried.of(&format!("processors::{}", setup.id)),
         }
     }
 
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The share of frames that got no name since the last batch; none where none was looked for.
-    fn unnamed(&mut self) -> Option<f64> {
+    fn unnamed(&self) -> Option<f64> {
         let now =
             (self.metrics.total(names::FRAMES_NAMED), self.metrics.total(names::FRAMES_UNNAMED));
-        let before = std::mem::replace(&mut self.frames, now);
+        let before = std::mem::replace(&mut self.seen().frames, now);
         let (named, unnamed) = (now.0.saturating_sub(before.0), now.1.saturating_sub(before.1));
         (named + unnamed > 0).then(|| unnamed as f64 / (named + unnamed) as f64)
     }
@@ -68,8 +77,8 @@ impl Processor for Governor {
             let profiles = batch
                 .profiles_mut()
                 .map_err(|cause| Error::with_source("cannot read the batch", cause))?;
-            let capped = status.capped.saturating_sub(self.capped);
-            self.capped = status.capped;
+            let before = std::mem::replace(&mut self.seen().capped, status.capped);
+            let capped = status.capped.saturating_sub(before);
             let mut facts = facts(&status, capped);
             // This one has only just begun to wait.
             if let Some(oldest) = oldest {

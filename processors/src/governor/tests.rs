@@ -10,9 +10,11 @@ use std::time::Duration;
 
 use profpipe_engine::Services;
 use profpipe_engine::batch::Batch;
-use profpipe_engine::component::{Outbox, ProcessorConfig, Setup};
+use profpipe_engine::component::{Outbox, Processor, ProcessorConfig, Setup};
 use profpipe_engine::config::Section;
 use profpipe_engine::overhead::{Allowance, Limits, Overhead, SamplingTarget, Stage};
+use profpipe_engine::telemetry::names;
+use profpipe_profile::attribute_names::FRAMES_UNNAMED;
 use profpipe_profile::{Profile, Profiles, ResourceProfiles, ScopeProfiles, Value};
 
 use super::Config;
@@ -127,4 +129,44 @@ fn the_start_has_an_allowance() {
         assert!(turns(Stage::Send) < 1000);
         assert!(overhead.wait(Stage::Symbolize).unwrap() >= Duration::from_millis(100));
     }
+}
+
+/// Scenario: a reload in the middle of a governed recording: frames were named before and after it, and the
+/// governor of the sampler has learnt what things cost.
+/// Guarantees: what passed before the reload is not said again after it; the next governor of the same
+/// limits goes on where the last one was, and one of other limits begins anew.
+#[test]
+fn a_reload_counts_nothing_twice_and_forgets_nothing() {
+    let setup = Setup::new("governor", Services::default());
+    let overhead = &setup.services.overhead;
+    let metrics = &setup.services.metrics;
+    let target =
+        SamplingTarget { frequency: 99.0, cpus: 2, interval: Duration::from_secs(1), ladder: true };
+    let unnamed = metrics.counter(names::FRAMES_UNNAMED, "symbolize");
+    let share = |batch: Batch, governor: &mut dyn Processor| {
+        let mut out = Outbox::default();
+        governor.process(batch, &mut out).unwrap();
+        let told = attributes(&mut out.drain().next().unwrap());
+        told.into_iter().find(|(key, _)| key == FRAMES_UNNAMED)
+    };
+    let mut governor = read("cpu: 0.5%").unwrap().build(&setup).unwrap();
+    let mut sampler = overhead.govern("perf", target, metrics).unwrap();
+    unnamed.add(7);
+    assert!(share(batch("perf"), governor.as_mut()).is_some());
+    let fresh = sampler.levers();
+    // A window that cost far too much is a debt.
+    let window = profpipe_engine::overhead::Sampled { samples: 1_000_000, ..Default::default() };
+    std::thread::sleep(Duration::from_millis(5));
+    let owing = sampler.window(&window);
+    assert_ne!(format!("{fresh:?}"), format!("{owing:?}"));
+    drop((governor, sampler));
+
+    let mut governor = read("cpu: 0.5%").unwrap().build(&setup).unwrap();
+    let mut sampler = overhead.govern("perf", target, metrics).unwrap();
+    assert_eq!(share(batch("perf"), governor.as_mut()), None, "said twice");
+    assert_eq!(format!("{:?}", sampler.levers().state), format!("{:?}", owing.state));
+    drop(sampler);
+    let other = SamplingTarget { frequency: 49.0, ..target };
+    let mut sampler = overhead.govern("perf", other, metrics).unwrap();
+    assert_ne!(format!("{:?}", sampler.levers().state), format!("{:?}", owing.state));
 }

@@ -26,7 +26,7 @@ mod watch;
 mod tests;
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use profpipe_engine::batch::Batch;
@@ -64,8 +64,8 @@ pub(crate) struct KubernetesAttributes {
     config: Config,
     /// Nothing in passthrough mode.
     shared: Option<Arc<Shared>>,
-    /// Ends the thread when it is dropped.
-    _stop: Option<oneshot::Sender<()>>,
+    /// Ends the thread when the last processor of this id and these settings is dropped.
+    _watch: Option<Arc<Watch>>,
     started: Instant,
     parked: VecDeque<Parked>,
     parked_bytes: usize,
@@ -78,6 +78,17 @@ pub(crate) struct KubernetesAttributes {
     missed: Counter,
     parked_gauge: Counter,
 }
+
+/// What is known of a cluster, and the thread that keeps it so. A reload goes on with it.
+#[derive(Debug)]
+struct Watch {
+    shared: Arc<Shared>,
+    /// Ends the thread when it is dropped.
+    _stop: oneshot::Sender<()>,
+}
+
+/// The watch of the processor before this one, as long as that is there.
+type KnownWatch = Mutex<Weak<Watch>>;
 
 /// A batch that waits.
 #[derive(Debug)]
@@ -98,13 +109,16 @@ impl KubernetesAttributes {
 
     fn start_at(config: Config, setup: &Setup, pace: Pace) -> Result<Self, Error> {
         let metrics = &setup.services.metrics;
-        let (mut shared, mut stop) = (None, None);
-        if !config.passthrough {
+        let component = format!("processors::{}", setup.id);
+        let known = setup.services.carried.of_same::<_, KnownWatch>(&component, &config);
+        let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut watch = known.upgrade().filter(|_| !config.passthrough);
+        if !config.passthrough && watch.is_none() {
             let counter = |name| metrics.counter(name, &setup.id);
             let made = Arc::new(Shared {
                 access: access::Access::of(&config)?,
                 wanted: ExtractRules::of(&config).map_err(Error::new)?,
-                store: std::sync::Mutex::default(),
+                store: Mutex::default(),
                 changes: Counter::default(),
                 events: counter(metric_names::EVENTS),
                 lists: counter(metric_names::LISTS),
@@ -114,14 +128,16 @@ impl KubernetesAttributes {
                 id: setup.id.clone(),
             });
             let watchers = watchers(&config, &made)?;
-            stop = Some(spawn(watchers)?);
-            shared = Some(made);
+            let made = Arc::new(Watch { _stop: spawn(watchers)?, shared: made });
+            *known = Arc::downgrade(&made);
+            watch = Some(made);
         }
+        drop(known);
         let now = Instant::now();
         Ok(Self {
             config,
-            shared,
-            _stop: stop,
+            shared: watch.as_ref().map(|watch| Arc::clone(&watch.shared)),
+            _watch: watch,
             started: now,
             parked: VecDeque::new(),
             parked_bytes: 0,

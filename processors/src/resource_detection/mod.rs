@@ -23,6 +23,7 @@ mod system;
 mod tests;
 mod waiting;
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use profpipe_engine::batch::{Batch, Origin, Outcome};
@@ -68,6 +69,8 @@ struct ResourceDetection {
     makings: BuildInfoCache,
     /// What metadata services have said.
     clouds: Vec<(Detector, Facts)>,
+    /// Where that is kept for the next processor of these settings.
+    known: Arc<Mutex<Option<Vec<(Detector, Facts)>>>>,
     /// The batches that wait for that; none once it is known.
     waiting: Option<Waiting>,
     windows: u64,
@@ -98,13 +101,23 @@ impl ResourceDetection {
             return Err(Error::new(format!("`root_path` {root} is not a directory")));
         }
         let count = |name| setup.services.metrics.counter(name, &setup.id);
+        let component = format!("processors::{}", setup.id);
+        let known = setup
+            .services
+            .carried
+            .of_same::<_, Mutex<Option<Vec<(Detector, Facts)>>>>(&component, &config);
+        let clouds = known.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut this = Self {
             // Process ids are those of our own namespace, wherever the host's files are.
             processes: Processes::new(Files::new("/"), files.clone()),
             makings: BuildInfoCache::new(&setup.services),
             windows: 0,
-            clouds: Vec::new(),
-            waiting: Waiting::begin(&config, setup)?,
+            waiting: match clouds {
+                Some(_) => None,
+                None => Waiting::begin(&config, setup)?,
+            },
+            clouds: clouds.unwrap_or_default(),
+            known,
             files,
             lookup: environment::variable,
             host: HostFacts::default(),
@@ -296,6 +309,11 @@ impl ResourceDetection {
     /// Hears what metadata services have said, and lets go what waited for it.
     fn listen(&mut self, now: Instant, out: &mut Outbox) {
         if let Some(clouds) = self.waiting.as_mut().and_then(|waiting| waiting.answers(now)) {
+            if !clouds.is_empty() {
+                // Services that have said nothing are asked again by the next processor.
+                let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+                *known = Some(clouds.clone());
+            }
             self.clouds = clouds;
             self.host = self.look();
             self.give_up(out);

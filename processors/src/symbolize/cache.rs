@@ -8,13 +8,15 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use hashbrown::HashSet;
+use profpipe_engine::component::Setup;
 use profpipe_engine::modules::ModuleId;
 
 use super::answer::{Frame, Resolution};
+use super::config::SymbolizeConfig;
 use super::protocol::WireFunction;
 
 /// The number of a module in this process.
@@ -22,6 +24,30 @@ pub(super) type ModuleNumber = u32;
 
 /// An address of a module.
 pub(super) type Key = (ModuleNumber, u64);
+
+/// The answers of a processor, which it and the one that a reload puts in its place have together.
+#[derive(Debug)]
+pub(super) struct KnownAnswers(Mutex<Cache>);
+
+impl Default for KnownAnswers {
+    fn default() -> Self {
+        Self(Mutex::new(Cache::new(0)))
+    }
+}
+
+impl KnownAnswers {
+    /// Those of the processor before this one, if it had the same settings.
+    pub(super) fn of(config: &SymbolizeConfig, setup: &Setup) -> Arc<Self> {
+        let component = format!("processors::{}", setup.id);
+        let known = setup.services.carried.of_same::<_, Self>(&component, config);
+        known.lock().budget = usize::try_from(config.cache_size.0).unwrap_or(usize::MAX);
+        known
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Cache> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// Answers, and the numbers of modules.
 #[derive(Debug)]

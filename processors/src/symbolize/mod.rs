@@ -65,7 +65,7 @@ pub(crate) use self::protocol::Build;
 
 use self::answer::{Reason, Resolution, ResolvedAddress};
 use self::build_id::BuildId;
-use self::cache::{Cache, Key, ModuleNumber};
+use self::cache::{Key, KnownAnswers, ModuleNumber};
 use self::client::{Job, Message, Progress};
 use self::companion::Finder;
 use self::order::{Order, Services};
@@ -98,7 +98,7 @@ pub struct Symbolize {
     modules: Arc<ModuleStore>,
     overhead: Arc<Overhead>,
     haste: Arc<Haste>,
-    cache: Cache,
+    cache: Arc<KnownAnswers>,
     parked: VecDeque<Parked>,
     parked_bytes: usize,
     /// The job that will answer for an address to a tenant.
@@ -229,7 +229,7 @@ impl Symbolize {
             modules: Arc::clone(&setup.services.modules),
             overhead: Arc::clone(&setup.services.overhead),
             haste: Arc::clone(&setup.services.haste),
-            cache: Cache::new(usize::try_from(config.cache_size.0).unwrap_or(usize::MAX)),
+            cache: KnownAnswers::of(&config, setup),
             parked: VecDeque::new(),
             parked_bytes: 0,
             asked: HashMap::new(),
@@ -274,7 +274,7 @@ impl Symbolize {
             if !location.lines.is_empty() || plan.answers.contains_key(&key) {
                 continue;
             }
-            if let Some(answer) = self.cache.get(key) {
+            if let Some(answer) = self.cache.lock().get(key) {
                 plan.answers.insert(key, answer);
             } else if let Some(job) = self.asked.get(&(tenant, key)) {
                 jobs.insert(*job);
@@ -369,12 +369,12 @@ impl Symbolize {
         // The store may have forgotten what the cache still knows. Of a batch from elsewhere only
         // the build id counts then: its identities may belong to different files, and what is found
         // by one must not be noted for the other.
-        let known = || ids.clone().find(|id| local && self.cache.number(id).is_some());
+        let known = || ids.clone().find(|id| local && self.cache.lock().number(id).is_some());
         let id = seen.or_else(known).cloned();
         let by_build_id = || build_id.as_ref().map(|id| ModuleId::Gnu(id.hex().to_owned()));
         let id = id.or_else(by_build_id).or_else(|| ids.next().cloned());
         let id = id.unwrap_or_else(|| first.clone());
-        Ok((self.cache.assign(&id), id, build_id))
+        Ok((self.cache.lock().assign(&id), id, build_id))
     }
 
     /// Takes what the client has sent.
@@ -401,7 +401,7 @@ impl Symbolize {
             let answer = match answer {
                 Resolution::Unnamed(reason) if !reason.is_lasting() => Resolution::Unnamed(reason),
                 answer if !progress.lasting => answer,
-                answer => self.cache.keep(module, same, answer),
+                answer => self.cache.lock().keep(module, same, answer),
             };
             for parked in &mut self.parked {
                 if is_for(parked) {
@@ -500,7 +500,7 @@ impl Processor for Symbolize {
             return Ok(());
         }
         let bytes = rewrite::weigh(profiles);
-        self.cache.sweep(Instant::now());
+        self.cache.lock().sweep(Instant::now());
         let (plan, jobs) = if is_left { Default::default() } else { self.plan(profiles, &context) };
         if jobs.is_empty() && self.parked.is_empty() {
             self.emit(batch, &plan, out);

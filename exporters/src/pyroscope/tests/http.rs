@@ -219,6 +219,43 @@ async fn each_series_is_one_request() {
     assert_eq!(times.len(), 6, "no two have the same labels and millisecond");
 }
 
+/// Scenario: a server has one series of a batch and refuses the other for now; a reload brings another
+/// exporter of the same id, which gets the batch again and then an equal one; then one whose endpoint is
+/// another server.
+/// Guarantees: the next exporter sends the rest alone, and no two profiles have the same millisecond; the
+/// other server, which has nothing, gets everything.
+#[tokio::test]
+async fn a_reload_keeps_what_a_server_has() {
+    let script = || Script::from([("y", vec![(503, ""), (200, "")])]);
+    let (running, other) = (start(script(), Duration::ZERO), start(Script::new(), Duration::ZERO));
+    let services = Services::default();
+    let build = |at: SocketAddr| {
+        let yaml = format!("endpoint: 'http://{at}'");
+        let config: Config = Section::from_yaml(&yaml).unwrap().read_valid().unwrap();
+        config.build(&Setup::new("pyroscope", services.clone())).unwrap()
+    };
+    let sent = batch(&["x", "y"]);
+    build(running.at).export(&sent).await.unwrap_err();
+    build(running.at).export(&sent).await.unwrap();
+    assert_eq!(running.sums(), sums(&[("x", 1), ("y", 2)]));
+    build(running.at).export(&sent).await.unwrap();
+    let times: std::collections::BTreeSet<_> = running
+        .stored
+        .stored
+        .lock()
+        .unwrap()
+        .iter()
+        .map(|pushed| {
+            let decoded = profpipe_formats::pprof::decode(&pushed.profile).unwrap();
+            let time = decoded.iter().next().unwrap().2.time_unix_nano;
+            (pushed.labels["service_name"].clone(), time / 1_000_000)
+        })
+        .collect();
+    assert_eq!(times.len(), 4, "{times:?}");
+    build(other.at).export(&sent).await.unwrap();
+    assert_eq!(other.sums(), sums(&[("x", 1), ("y", 2)]));
+}
+
 /// Scenario: one series is refused for now, then taken; the others are taken at once.
 /// Guarantees: trying again sends only what is missing, after the time asked for.
 #[tokio::test]

@@ -1,18 +1,18 @@
 //! A control law with real clocks: what the sampler asks at the end of every window.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard, PoisonError};
 
-use super::Overhead;
 use super::law::{ControlLaw, Levers, Observation, State};
 use super::ledger::{Stage, monotonic, process_cpu};
 use super::metric_names;
 use super::pacer::Pacer;
 use super::turns::Turns;
+use super::{Law, Overhead};
 use crate::telemetry::{Counter, Metrics};
 
 /// What a sample costs the kernel until it was measured: more than on most hosts, real or virtual.
-const KERNEL_SAMPLE_NANOS: f64 = 80_000.0;
+pub(super) const KERNEL_SAMPLE_NANOS: f64 = 80_000.0;
 /// What a record of the side band costs the kernel, from above: it looks for the path and the build
 /// id of a file.
 const KERNEL_RECORD_NANOS: f64 = 5_000.0;
@@ -57,7 +57,7 @@ pub struct Status {
 #[derive(Debug)]
 pub struct Governor {
     overhead: Arc<Overhead>,
-    law: Box<dyn ControlLaw>,
+    law: Law,
     /// The budget as a share of a core, with what looks take of it.
     cpu: f64,
     receiver: Arc<str>,
@@ -138,11 +138,10 @@ impl Governor {
         overhead: Arc<Overhead>,
         receiver: &str,
         cpu: f64,
-        law: impl FnOnce(f64) -> Box<dyn ControlLaw>,
+        law: Law,
         metrics: &Metrics,
     ) -> Self {
-        let law = law(KERNEL_SAMPLE_NANOS);
-        let limits = *law.limits();
+        let limits = *lock(&law).limits();
         let ledger = overhead.ledger();
         let mut governor = Self {
             law,
@@ -162,7 +161,7 @@ impl Governor {
             overhead,
         };
         governor.meters.budget.set(ppm(cpu));
-        let levers = governor.law.plan();
+        let levers = governor.law().plan();
         governor.publish(levers, 0.0, 0.0);
         if !levers.symbols {
             tracing::warn!(
@@ -189,9 +188,13 @@ impl Governor {
         governor
     }
 
+    fn law(&self) -> MutexGuard<'_, Box<dyn ControlLaw>> {
+        lock(&self.law)
+    }
+
     /// What the first window may do.
     pub fn levers(&mut self) -> Levers {
-        self.law.plan()
+        self.law().plan()
     }
 
     /// What a sample costs the kernel at most was measured, in nanoseconds.
@@ -203,7 +206,7 @@ impl Governor {
 
     /// A storm in the side band was seen and it is off already.
     pub fn storm(&mut self) {
-        self.law.storm();
+        self.law().storm();
     }
 
     /// A window has ended: what the next one may do.
@@ -261,11 +264,11 @@ impl Governor {
             kernel_record: KERNEL_RECORD_NANOS,
             resident,
         };
-        self.law.observe(&observation);
-        let levers = self.law.plan();
+        self.law().observe(&observation);
+        let levers = self.law().plan();
         let total = observation.total() + looks;
         self.count(&observation, total);
-        let balance = self.law.balance();
+        let balance = self.law().balance();
         tracing::debug!(?observation, ?levers, balance, ?by_stage, "window");
         self.lately.push((total, seconds));
         while self.lately.iter().skip(1).map(|(_, seconds)| seconds).sum::<f64>() >= 10.0 {
@@ -327,7 +330,7 @@ impl Governor {
         meters.sideband_off.set(u64::from(!levers.sideband));
         meters.kernel_sample.set(self.kernel_sample as u64);
         meters.reserve.set(ppm(levers.reserve));
-        meters.owed.set(self.law.owed() as u64);
+        meters.owed.set(self.law().owed() as u64);
         let status = Status {
             levers,
             budget,
@@ -359,9 +362,9 @@ impl Governor {
                     "receivers::{receiver}: profiling within {budget} % of a core is not possible \
                      here: it is off and will be tried again in {:?}; allow more with \
                      `governor::cpu`",
-                    self.law.limits().retry
+                    self.law().limits().retry
                 ),
-                State::Infeasible if levers.window > self.law.limits().window.0 => {
+                State::Infeasible if levers.window > self.law().limits().window.0 => {
                     tracing::warn!(
                         "receivers::{receiver}: profiling costs too much of {budget} % of a core \
                          before the first sample: windows are {:?} long now",
@@ -404,6 +407,10 @@ impl Drop for Governor {
         self.overhead.governed.store(false, Ordering::Release);
         self.overhead.hurry.notify_all();
     }
+}
+
+fn lock(law: &Law) -> MutexGuard<'_, Box<dyn ControlLaw>> {
+    law.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Parts in a million.

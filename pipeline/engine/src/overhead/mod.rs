@@ -66,6 +66,9 @@ pub struct Overhead {
 struct Shared {
     limits: Option<Limits>,
     law: Option<MakeLaw>,
+    /// What the last governor had, so that the next one of the same receiver, limits and target goes on with
+    /// what is known of costs, and owes what was owed.
+    known: Option<KnownLaw>,
     pacer: Option<Pacer>,
     /// The same for bytes on their way out.
     network: Option<Pacer>,
@@ -85,6 +88,18 @@ struct Shared {
     status: Option<Status>,
     /// The engine stops: nothing waits any more.
     hurried: bool,
+}
+
+/// A law that a governor and the one after it have together.
+type Law = Arc<Mutex<Box<dyn ControlLaw>>>;
+
+/// A law, and what it was made for.
+#[derive(Debug)]
+struct KnownLaw {
+    receiver: String,
+    limits: Limits,
+    target: SamplingTarget,
+    law: Law,
 }
 
 impl Overhead {
@@ -313,13 +328,24 @@ impl Overhead {
         }
         let cpu = limits.cpu;
         let limits = Limits { cpu: cpu * (1.0 - target.looks.clamp(0.0, 0.9)), ..limits };
-        Some(Governor::new(
-            Arc::clone(self),
-            receiver,
-            cpu,
-            |kernel| law(limits, target, kernel),
-            metrics,
-        ))
+        let law = {
+            let mut shared = self.shared();
+            let is_same = |known: &&KnownLaw| {
+                known.receiver == receiver && known.limits == limits && known.target == target
+            };
+            match shared.known.as_ref().filter(is_same) {
+                Some(known) => Arc::clone(&known.law),
+                None => {
+                    let law = law(limits, target, governor::KERNEL_SAMPLE_NANOS);
+                    let law = Arc::new(Mutex::new(law));
+                    let receiver = receiver.to_owned();
+                    shared.known =
+                        Some(KnownLaw { receiver, limits, target, law: Arc::clone(&law) });
+                    law
+                }
+            }
+        };
+        Some(Governor::new(Arc::clone(self), receiver, cpu, law, metrics))
     }
 }
 

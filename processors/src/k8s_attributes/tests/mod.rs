@@ -262,6 +262,41 @@ fn a_container_tells_everything() {
     assert_eq!(of("/pods").accept, "application/json");
 }
 
+/// Scenario: a reload: the next processor of the same id and settings comes while the first is there, then
+/// one with other settings.
+/// Guarantees: the second knows everything at once, without asking; the third asks.
+#[test]
+fn a_reload_goes_on_with_what_is_known() {
+    let (server, _events) = cluster(vec![pod("shop-1", "c1", 5)]);
+    let services = Services::default();
+    let build = |settings: &str| {
+        let text = format!("{{auth_type: none, api_server: '{}', {settings}}}", server.url());
+        let config: Config = Section::from_yaml(&text).unwrap().read_valid().unwrap();
+        let setup = Setup::new("k8s_attributes", services.clone());
+        let processor = KubernetesAttributes::start_at(config, &setup, PACE).unwrap();
+        Tested { processor, metrics: Arc::clone(&services.metrics) }
+    };
+    let first = build("");
+    let lists = || services.metrics.total(metric_names::LISTS);
+    let shared = Arc::clone(first.processor.shared.as_ref().unwrap());
+    let kinds = super::objects::Kind::ALL.into_iter().filter(|kind| shared.wanted.needs(*kind));
+    let kinds = kinds.count() as u64;
+    first.until("all lists", |metrics| {
+        metrics.total(metric_names::LISTS) >= kinds && shared.store().is_listed()
+    });
+    let before = lists();
+    let mut second = build("");
+    drop(first);
+    let found = second.process(batch(&[("container.id", "c1")]));
+    assert_eq!(found.len(), 1, "it waits for what is known");
+    assert!(shown(found.into_iter().next().unwrap()).contains(&"k8s.pod.name=shop-1".to_owned()));
+    assert_eq!(lists(), before);
+    let third = build("wait: 1h");
+    third.until("other settings are asked for", |metrics| {
+        metrics.total(metric_names::LISTS) > before
+    });
+}
+
 /// Scenario: a batch that arrives before the watch tells of its container; then changes, and the end
 /// of the pod.
 /// Guarantees: it waits, and goes as soon as the event is there; a restarted container is found by

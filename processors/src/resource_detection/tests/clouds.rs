@@ -161,6 +161,16 @@ fn clouds_say_what_the_machine_is() {
     assert!(get(&resource, "host.name").is_some(), "from the system");
     assert_eq!(requests.lock().unwrap().len(), 3);
     assert_eq!(services.metrics.total(FAILED), 0);
+    // The next processor of these settings does not ask, and its batches do not wait.
+    let text = format!("{{detectors: [ec2, system], ec2: {{endpoint: '{at}'}}}}");
+    let config: Config = Section::from_yaml(&text).unwrap().read_valid().unwrap();
+    let mut next = config.build(&Setup::new("resource_detection", services.clone())).unwrap();
+    let mut out = Outbox::default();
+    next.process(batch(), &mut out).unwrap();
+    let mut passed = out.drain().next().expect("it waits");
+    let resource = &passed.profiles().unwrap().resources[0].resource;
+    assert_eq!(get(resource, "host.type"), Some("t2.micro"));
+    assert_eq!(requests.lock().unwrap().len(), 3);
 
     let (at, requests) = serve(google);
     let (resource, _) = enriched(&format!("{{detectors: [gcp], gcp: {{endpoint: '{at}'}}}}"));

@@ -105,6 +105,30 @@ fn known_answers_do_not_wait() {
     assert_eq!(out.drain().count(), 1);
 }
 
+/// Scenario: a reload after addresses were named: the next processor has no worker and the file is gone; then
+/// one with other settings.
+/// Guarantees: what was known is known at once, and is not if the settings have changed.
+#[test]
+fn answers_outlive_a_reload() {
+    let files = Files::new();
+    let program = files.compile_c(&["-O2", "-g"]);
+    let Some(functions) = functions(&program) else { return };
+    let path = program.to_str().unwrap();
+    let addresses = [functions["outer"].0, functions["main"].0];
+    let mut bench = Bench::new();
+    let first = bench.names(&program, &addresses);
+    bench.services.modules.forget(&ModuleId::Htl(path.into()));
+    let mut bench = bench.with_program(None);
+    let mut out = Outbox::default();
+    bench.processor.process(batch_of(&[(path, &addresses)]), &mut out).unwrap();
+    let mut batches: Vec<_> = out.drain().collect();
+    assert_eq!(read_names(batches[0].profiles().unwrap())[path], first);
+    let mut bench = bench.changed(|config| config.cache_size = ByteSize(1 << 20));
+    bench.processor.process(batch_of(&[(path, &addresses)]), &mut out).unwrap();
+    let names = read_names(out.drain().next().unwrap().profiles().unwrap());
+    assert_ne!(names[path], first);
+}
+
 /// Scenario: several batches wait for the same addresses and some of their own. Guarantees: all
 /// get all names, and each address is asked once.
 #[test]

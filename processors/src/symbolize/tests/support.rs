@@ -289,6 +289,12 @@ impl Bench {
         Self::build(self.config, self.services, self.cache)
     }
 
+    /// The next processor, with changed settings.
+    pub(super) fn changed(mut self, change: impl FnOnce(&mut SymbolizeConfig)) -> Self {
+        change(&mut self.config);
+        Self::build(self.config, self.services)
+    }
+
     /// How long batches wait from now on.
     pub(super) fn set_timeout(&mut self, timeout: Duration) {
         self.processor.set_timeout(timeout);
