@@ -17,7 +17,7 @@ use super::names::{self, SampleTypes};
 use super::push::{Malformed, Series};
 use super::query::{Format, Query};
 use super::text;
-use super::{dotnet, multipart};
+use super::{dotnet, multipart, scripting};
 
 /// Why a request is not taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -126,6 +126,17 @@ pub(super) fn ingest(
     };
     if is_dotnet {
         names::underscore(&mut profiles);
+    }
+    if scripting::has_files_in_names(&query.spy) {
+        // A long file name may be that of many functions.
+        let bytes = scripting::bytes_of_names(&profiles.dictionary, &query.spy);
+        if bytes > limit.0 {
+            return Err(ConvertError::TooLarge(too_large(limit)));
+        }
+        if !pay(usize::try_from(bytes).unwrap_or(usize::MAX)) {
+            return Err(ConvertError::Busy);
+        }
+        scripting::put_files_in_names(&mut profiles.dictionary, &query.spy);
     }
     // Agents that do not know the time write one near the epoch.
     const YEAR_1970: u64 = 365 * 86_400 * 1_000_000_000;

@@ -13,6 +13,7 @@ mod multipart;
 mod names;
 mod push;
 mod query;
+mod scripting;
 mod text;
 
 use std::sync::Arc;

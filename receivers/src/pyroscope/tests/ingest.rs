@@ -239,3 +239,60 @@ fn dotnet_is_understood() {
     let refused = ingest("name=a&format=pprof&spyName=gospy", "", &profile).unwrap_err();
     assert!(refused.to_string().contains("a function has the id 0"), "{refused}");
 }
+
+/// Scenario: pprof of scripting languages, by every agent that says so and by others, in files with
+/// relative, absolute and no names; a file name that many functions have and that is as long as allowed.
+/// Guarantees: functions are called as Pyroscope calls them, each file stays what it was, and what would take
+/// more memory than allowed is refused.
+#[test]
+fn functions_of_scripting_languages_have_their_file_in_the_name() {
+    let profile = |file: &str, count: usize| {
+        let mut batch = profpipe_formats::pprof::decode(&pprof(&[("a", 1)], SECOND)).unwrap();
+        let file = batch.dictionary.strings.intern(file);
+        for row in batch.dictionary.functions.rows.iter_mut().skip(1) {
+            row.filename = file;
+        }
+        for at in 0..count {
+            let name = batch.dictionary.strings.intern(&format!("f{at}"));
+            let function =
+                profpipe_profile::Function { name, filename: file, ..Default::default() };
+            let function = batch.dictionary.functions.intern(function);
+            let lines = [profpipe_profile::Line { function, line: 1, column: 0 }];
+            let location = profpipe_profile::LocationRef { lines: &lines, ..Default::default() };
+            let location = batch.dictionary.locations.intern(location);
+            let stack = batch.dictionary.stacks.intern(&[location]);
+            let values = [1];
+            let sample =
+                profpipe_profile::SampleRef { stack, values: &values, ..Default::default() };
+            batch.resources[0].scopes[0].profiles[0].samples.push(sample);
+        }
+        profpipe_formats::pprof::encode(&batch).unwrap()
+    };
+    let names = |spy: &str, file: &str| {
+        let query = format!("name=app&format=pprof&spyName={spy}");
+        let batch = ingest(&query, "", &profile(file, 0)).unwrap();
+        let strings = &batch.dictionary.strings;
+        let rows = batch.dictionary.functions.rows().iter().skip(1);
+        let mut names: Vec<String> = rows
+            .map(|row| {
+                assert_eq!(strings.get(row.filename), file);
+                strings.get(row.name).to_owned()
+            })
+            .collect();
+        names.sort();
+        names
+    };
+    for spy in ["pyspy", "rbspy", "scripting"] {
+        assert_eq!(names(spy, "qwe.py"), ["qwe.py a", "qwe.py main"], "{spy}");
+    }
+    assert_eq!(names("pyspy", "/home/x/qwe.py"), ["a", "main"]);
+    assert_eq!(names("rbspy", "/home/x/qwe.rb"), ["/home/x/qwe.rb a", "/home/x/qwe.rb main"]);
+    for spy in ["gospy", "unknown", "phpspy"] {
+        assert_eq!(names(spy, "qwe.py"), ["a", "main"], "{spy}");
+    }
+    // 1 MiB of a name, in 100 functions, where 16 MiB are allowed.
+    let large = profile(&"x".repeat(1 << 20), 100);
+    let query = |spy: &str| format!("name=app&format=pprof&spyName={spy}");
+    assert!(ingest(&query("gospy"), "", &large).is_ok());
+    assert!(matches!(ingest(&query("pyspy"), "", &large), Err(ConvertError::TooLarge(_))));
+}
