@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use profpipe::metric_names::exporters;
 use profpipe::telemetry::{Metrics, names};
 use profpipe_engine::OpenQueues;
 use profpipe_queue::Pending;
@@ -39,6 +40,9 @@ pub(crate) fn say(metrics: &Metrics, queues: &OpenQueues, wanted: impl Fn(&str) 
     for (name, component, number) in metrics.snapshot() {
         if component.starts_with("exporters::") && number > 0 {
             numbers.insert((component, name), number);
+        } else if name == exporters::PROFILES_REJECTED && number > 0 {
+            // What an exporter counts itself has its id alone.
+            numbers.insert((format!("exporters::{component}"), name), number);
         }
     }
     let mut components: BTreeSet<String> = waiting.keys().cloned().collect();
@@ -64,9 +68,14 @@ pub(crate) fn say(metrics: &Metrics, queues: &OpenQueues, wanted: impl Fn(&str) 
             .filter(|(count, _)| *count > 0)
             .map(|(count, why)| format!(", {count} {why}"))
             .collect();
-        let line =
+        // In requests that it took otherwise: of how many samples it does not say.
+        let rejected = of(exporters::PROFILES_REJECTED);
+        let mut line =
             format!("{component}: of {taken} samples {sent} delivered{what}{}", bad.concat());
-        if bad.is_empty() {
+        if rejected > 0 {
+            line.push_str(&format!("; of what it took the backend rejected {rejected} profiles"));
+        }
+        if bad.is_empty() && rejected == 0 {
             tracing::info!("{line}");
         } else {
             tracing::warn!("{line}");

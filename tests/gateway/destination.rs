@@ -85,6 +85,12 @@ impl Records {
         lock(&self.rejected).clone()
     }
 
+    /// How many profiles that were: each has one first row.
+    pub(crate) fn rejected_profiles(&self) -> u64 {
+        let rejected = self.rejected();
+        rejected.iter().filter(|((_, row), _)| *row == 0).map(|(_, count)| count).sum()
+    }
+
     /// The sender was killed: what places still take that were open before is not of the next one.
     pub(crate) fn outlive(&self) {
         lock(&self.lives).0 += 1;
@@ -96,11 +102,11 @@ impl Records {
     }
 
     fn note(&self, life: u64, rows: Vec<(u64, u64)>, is_taken: bool) {
+        // Held until the rows are noted: they are of one life or late, and not in between.
         let mut lives = lock(&self.lives);
         if lives.0 != life {
             lives.1 += rows.len() as u64;
         }
-        drop(lives);
         let mut known = lock(if is_taken { &self.rows } else { &self.rejected });
         for row in rows {
             *known.entry(row).or_default() += 1;

@@ -35,6 +35,8 @@ struct Exporter {
     is_spent: bool,
     /// What had arrived and was rejected when this life began.
     before: u64,
+    /// Profiles that its backend had rejected then.
+    rejected: u64,
     /// What left its queue by itself, in all lives of which there is an account.
     lost: u64,
 }
@@ -112,6 +114,7 @@ impl Walk {
                 is_configured: dice.roll(3) == 0,
                 is_spent: false,
                 before: 0,
+                rejected: 0,
                 lost: 0,
             }
         });
@@ -196,6 +199,7 @@ impl Walk {
         for at in 0..self.exporters.len() {
             self.exporters[at].is_spent = false;
             self.exporters[at].before = self.seen(&self.exporters[at]);
+            self.exporters[at].rejected = self.exporters[at].records.rejected_profiles();
         }
         self.configure();
         self.gateway = Some(Gateway::start(&self.home));
@@ -276,6 +280,10 @@ impl Walk {
             }
             let delivered: u64 = lines.iter().map(|line| line.delivered).sum();
             assert_eq!(delivered, self.seen(one) - one.before, "delivered of {context}");
+            let rejected: u64 = lines.iter().map(|line| line.rejected).sum();
+            let here = one.records.rejected_profiles() - one.rejected;
+            // What was rejected of one that was killed is in no account.
+            assert!(rejected == here || one.records.late() > 0, "{here} rejected of {context}");
             let queued = lines.last().map_or(0, |line| line.waiting);
             assert_eq!(queued, waiting.get(&one.id).copied().unwrap_or(0), "queued of {context}");
             let lost: u64 = lines.iter().map(Account::lost_in_queue).sum();
@@ -331,7 +339,7 @@ impl Walk {
 
     fn step(&mut self) {
         let at = self.dice.roll(KINDS.len() as u64) as usize;
-        match self.dice.roll(14) {
+        match self.dice.roll(18) {
             0 | 1 => {
                 let behaviors = [Behavior::Later, Behavior::Reject, Behavior::Partial];
                 let behavior = behaviors[self.dice.roll(3) as usize];

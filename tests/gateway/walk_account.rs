@@ -11,6 +11,8 @@ pub(crate) struct Account {
     pub(crate) taken: u64,
     pub(crate) delivered: u64,
     pub(crate) waiting: u64,
+    /// Profiles that the backend rejected of what it took.
+    pub(crate) rejected: u64,
     /// By reason.
     pub(crate) dropped: BTreeMap<String, u64>,
 }
@@ -24,10 +26,16 @@ impl Account {
             let Some((_, line)) = line.split_once("exporters::") else { continue };
             let Some((id, line)) = line.split_once(": of ") else { continue };
             let Some((taken, rest)) = line.split_once(" samples ") else { continue };
+            let (rest, rejected) = match rest.split_once("; of what it took the backend rejected ")
+            {
+                Some((rest, count)) => (rest, count.split(' ').next().unwrap().parse().unwrap()),
+                None => (rest, 0),
+            };
             let mut parts = rest.split(", ");
             let number = |text: &str| text.split(' ').next().unwrap().parse::<u64>().ok();
             let Some(delivered) = parts.next().and_then(number) else { continue };
-            let mut account = Self { taken: taken.parse().unwrap(), delivered, ..Self::default() };
+            let mut account =
+                Self { taken: taken.parse().unwrap(), delivered, rejected, ..Self::default() };
             for part in parts {
                 let count = number(part).unwrap_or_else(|| panic!("{line}"));
                 match part.split_once(' ').unwrap().1 {
