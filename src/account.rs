@@ -75,7 +75,8 @@ pub(crate) fn say(metrics: &Metrics, queues: &OpenQueues, wanted: impl Fn(&str) 
         if rejected > 0 {
             line.push_str(&format!("; of what it took the backend rejected {rejected} profiles"));
         }
-        if bad.is_empty() && rejected == 0 {
+        // What waits is said at every level: nobody delivers it until the next start.
+        if bad.is_empty() && rejected == 0 && waits == 0 {
             tracing::info!("{line}");
         } else {
             tracing::warn!("{line}");

@@ -16,6 +16,7 @@ pub use exposition::{CONTENT_TYPE, Style, render};
 pub use histogram::Buckets;
 pub(crate) use histogram::{ATTEMPT, ATTEMPT_BYTES, ATTEMPT_SAMPLES, Histogram, HistogramSpec};
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -175,6 +176,22 @@ pub struct Reading {
     pub value: u64,
 }
 
+/// The component that a counter is of, as its edges are labelled: an id alone may be that of a receiver and
+/// of an exporter, and the name tells of which it is.
+fn placed<'a>(name: &str, component: &'a str) -> Cow<'a, str> {
+    if component.contains("::") {
+        return component.into();
+    }
+    let of = |prefixes: [&str; 2]| prefixes.iter().any(|prefix| name.starts_with(prefix));
+    if of(["profpipe_exporter_", "otelcol_exporter_"]) {
+        format!("exporters::{component}").into()
+    } else if of(["profpipe_receiver_", "otelcol_receiver_"]) {
+        format!("receivers::{component}").into()
+    } else {
+        component.into()
+    }
+}
+
 /// Every counter of one engine.
 #[derive(Debug, Default)]
 pub struct Metrics {
@@ -238,7 +255,9 @@ impl Metrics {
         let left = [names::EXPORTER_LEFT_BEHIND_BATCHES, names::EXPORTER_LEFT_BEHIND_SAMPLES];
         let mut counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
         counters.retain(|(name, component, _), counter| {
-            Arc::strong_count(&counter.0) > 1 || left.contains(name) || !is_gone(component)
+            Arc::strong_count(&counter.0) > 1
+                || left.contains(name)
+                || !is_gone(&placed(name, component))
         });
         drop(counters);
         self.histograms.hide(is_gone);

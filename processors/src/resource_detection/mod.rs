@@ -60,6 +60,9 @@ const GONE: &str = "profpipe_resource_detection_processes_gone_total";
 /// Times that the host was looked at again and had changed.
 const CHANGES: &str = "profpipe_resource_detection_changes_total";
 
+/// What metadata services have said to a processor; none as long as they have not.
+type KnownClouds = Mutex<Option<Vec<(Detector, Facts)>>>;
+
 struct ResourceDetection {
     config: Config,
     files: Files,
@@ -70,7 +73,7 @@ struct ResourceDetection {
     /// What metadata services have said.
     clouds: Vec<(Detector, Facts)>,
     /// Where that is kept for the next processor of these settings.
-    known: Arc<Mutex<Option<Vec<(Detector, Facts)>>>>,
+    known: Arc<KnownClouds>,
     /// The batches that wait for that; none once it is known.
     waiting: Option<Waiting>,
     windows: u64,
@@ -102,10 +105,7 @@ impl ResourceDetection {
         }
         let count = |name| setup.services.metrics.counter(name, &setup.id);
         let component = format!("processors::{}", setup.id);
-        let known = setup
-            .services
-            .carried
-            .of_same::<_, Mutex<Option<Vec<(Detector, Facts)>>>>(&component, &config);
+        let known = setup.services.carried.of_same::<_, KnownClouds>(&component, &config);
         let clouds = known.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut this = Self {
             // Process ids are those of our own namespace, wherever the host's files are.

@@ -74,3 +74,15 @@ fn prometheus_reads_distributions() {
         assert!(text.lines().any(|other| other == line), "{line}\nis not in\n{text}");
     }
 }
+
+/// Scenario: a receiver and an exporter of one id count by their id alone; the exporter is gone.
+/// Guarantees: its series end, and those of the receiver stay.
+#[test]
+fn series_of_one_id_end_with_their_kind() {
+    let metrics = Metrics::default();
+    metrics.counter("profpipe_exporter_rejected_profiles_total", "otlp").add(1);
+    metrics.counter(names::RECEIVER_ACCEPTED_SAMPLES, "otlp").add(1);
+    metrics.forget_components(|component| component == "exporters::otlp");
+    let left: Vec<_> = metrics.snapshot().into_iter().map(|(name, _, _)| name).collect();
+    assert_eq!(left, [names::RECEIVER_ACCEPTED_SAMPLES]);
+}
