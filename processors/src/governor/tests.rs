@@ -140,8 +140,8 @@ fn a_reload_counts_nothing_twice_and_forgets_nothing() {
     let setup = Setup::new("governor", Services::default());
     let overhead = &setup.services.overhead;
     let metrics = &setup.services.metrics;
-    let target =
-        SamplingTarget { frequency: 99.0, cpus: 2, interval: Duration::from_secs(1), ladder: true };
+    let interval = Duration::from_secs(1);
+    let target = SamplingTarget { frequency: 99.0, cpus: 2, interval, ladder: true, looks: 0.0 };
     let unnamed = metrics.counter(names::FRAMES_UNNAMED, "symbolize");
     let share = |batch: Batch, governor: &mut dyn Processor| {
         let mut out = Outbox::default();

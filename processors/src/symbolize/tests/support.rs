@@ -292,7 +292,7 @@ impl Bench {
     /// The next processor, with changed settings.
     pub(super) fn changed(mut self, change: impl FnOnce(&mut SymbolizeConfig)) -> Self {
         change(&mut self.config);
-        Self::build(self.config, self.services)
+        Self::build(self.config, self.services, self.cache)
     }
 
     /// How long batches wait from now on.

@@ -5,7 +5,11 @@
 
 use std::fs;
 
+use profpipe_engine::component::Error;
+
 use rustix::process::{Resource, getrlimit};
+
+use super::session::MAX_THREADS;
 
 /// Descriptors that events leave free, at most; where there are few, a third of them.
 const RESERVE: u64 = 512;
@@ -43,6 +47,27 @@ impl Descriptors {
     pub(crate) fn give_back(&mut self, count: usize) {
         self.left = self.left.saturating_add(count as u64).min(self.limit);
     }
+}
+
+/// Why a process cannot be attached to that has so many threads.
+pub(super) fn too_many_threads(pid: u32, threads: usize, cpus: usize) -> Error {
+    let descriptors = Descriptors::now();
+    let most = (descriptors.left / cpus.max(1) as u64).min(MAX_THREADS as u64);
+    Error::new(format!(
+        "process {pid} has {threads} threads, and at most {most} can be profiled with {} open files on \
+         {cpus} CPUs; raise the limit with `ulimit -n {}`, or run as root or with CAP_PERFMON",
+        descriptors.limit,
+        (threads.saturating_mul(cpus) * 3 / 2).next_power_of_two().max(4096)
+    ))
+}
+
+/// That some threads are not attached to.
+pub(super) fn few_descriptors(missing: u64, descriptors: &Descriptors) -> String {
+    format!(
+        "{missing} threads are not profiled: there are no descriptors left for them with {} open files; \
+         raise the limit with `ulimit -n 65536`",
+        descriptors.limit
+    )
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::attr::{Choices, Clock, Kind};
 use super::chosen::Chosen;
 use super::descriptors::Descriptors;
+use super::descriptors::{few_descriptors, too_many_threads};
 use super::permission;
 use super::rings::Rings;
 use super::sys;
@@ -35,7 +36,7 @@ pub(crate) const REPORT: usize = 120;
 /// How often threads are looked for that no record reported.
 const THREADS_INTERVAL: Duration = Duration::from_secs(1);
 /// The most threads that are attached to one by one.
-const MAX_THREADS: usize = 16_384;
+pub(super) const MAX_THREADS: usize = 16_384;
 
 /// Open events and their rings.
 #[derive(Debug)]
@@ -540,25 +541,6 @@ fn has_room(threads: usize, cpus: usize, descriptors: &Descriptors) -> bool {
     // Each CPU has a ring besides.
     let mut some = *descriptors;
     threads <= MAX_THREADS && some.take(threads.saturating_add(1).saturating_mul(cpus))
-}
-
-fn too_many_threads(pid: u32, threads: usize, cpus: usize) -> Error {
-    let descriptors = Descriptors::now();
-    let most = (descriptors.left / cpus.max(1) as u64).min(MAX_THREADS as u64);
-    Error::new(format!(
-        "process {pid} has {threads} threads, and at most {most} can be profiled with {} open files on \
-         {cpus} CPUs; raise the limit with `ulimit -n {}`, or run as root or with CAP_PERFMON",
-        descriptors.limit,
-        (threads.saturating_mul(cpus) * 3 / 2).next_power_of_two().max(4096)
-    ))
-}
-
-fn few_descriptors(missing: u64, descriptors: &Descriptors) -> String {
-    format!(
-        "{missing} threads are not profiled: there are no descriptors left for them with {} open files; \
-         raise the limit with `ulimit -n 65536`",
-        descriptors.limit
-    )
 }
 
 /// Tries on one CPU what the host allows, from the best choices down.
