@@ -168,7 +168,7 @@ impl Bench {
 
     fn faults(&self) {
         println!(
-            "4. page faults, a sample for 61, {} rounds in turns, medians; the figure is CPU time of \
+            "4. page faults, a sample for 251, {} rounds in turns, medians; the figure is CPU time of \
                   the program for 640,000 faults",
             self.rounds
         );
@@ -189,7 +189,7 @@ impl Bench {
                     "-e",
                     "page-faults",
                     "-c",
-                    "61",
+                    "251",
                     "--call-graph",
                     "dwarf,8192",
                     "-o",

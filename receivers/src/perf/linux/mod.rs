@@ -160,6 +160,7 @@ impl Receiver for Perf {
                 stack: config.stack_size.0 as usize,
                 overhead: Arc::clone(&services.overhead),
                 waker: waker.clone(),
+                attached: managed.as_ref().map(runtimes::join::Managed::attached),
                 counters: looks::Counters {
                     looks: metric(LOOKS),
                     torn: metric(LOOKS_TORN),

@@ -57,7 +57,9 @@ impl Looked {
 
     /// When the next look was.
     pub(super) fn next_time(&mut self) -> Option<u64> {
-        self.looks.as_mut()?.next_time()
+        let looks = self.looks.as_mut()?;
+        looks.replace_stuck();
+        looks.next_time()
     }
 
     /// No more looks.
@@ -101,7 +103,10 @@ impl Looked {
         if self.places.len() >= MAX_PLACES {
             self.places.clear();
         }
-        self.places.insert(place, (frames.as_slice().into(), unwound));
+        if look.reading.is_none() {
+            // What a managed program is in is not told by where its interpreter is.
+            self.places.insert(place, (frames.as_slice().into(), unwound));
+        }
         unwound
     }
 
@@ -150,8 +155,11 @@ impl Drain {
         registers.set(STACK_POINTER, look.blocked.stack_pointer);
         let (event, of) = (self.looked.event, (look.pid, look.tid));
         let sample = Sample::found(event, of, look.time, registers, &look.blocked.stack);
-        let taken =
-            Taken { weight: look.weight, look: Some(&look), is_renewed, ..Taken::default() };
+        if let (Some(managed), Some(reading)) = (&mut self.managed, &look.reading) {
+            managed.ask_for_names(reading);
+        }
+        let reading = look.reading.as_ref();
+        let taken = Taken { weight: look.weight, look: Some(&look), reading, is_renewed };
         let retry = || Deferred::Look(Arc::clone(&look));
         let retry: Option<&dyn Fn() -> Deferred> = if again(&sample) { Some(&retry) } else { None };
         self.sample(&sample, taken, retry);

@@ -19,7 +19,7 @@ use crate::perf::{Calls, Event, Every, OffCpu, PageFaults, Tracepoint};
 
 /// A sample for so many faults where nothing else is said: of chosen processes for good, of the whole
 /// host until it is known how many there are.
-pub(crate) const FIRST_EVERY: u64 = 61;
+pub(crate) const FIRST_EVERY: u64 = 251;
 
 /// The same of what the kernel and the processor count.
 const OF_KERNEL: u64 = 61;

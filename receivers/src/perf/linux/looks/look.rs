@@ -60,8 +60,9 @@ pub(super) enum Seen {
     Nothing,
 }
 
-/// Looks at a thread; copies at most so much of its stack into a buffer of that size.
-pub(super) fn look(pid: u32, tid: u32, buffer: &mut [u8]) -> Seen {
+/// Looks at a thread; copies at most so much of its stack into a buffer of that size, and does what `also` is
+/// to be done while it stands still.
+pub(super) fn look(pid: u32, tid: u32, buffer: &mut [u8], also: impl FnOnce()) -> Seen {
     let Some(before) = Schedule::read(pid, tid) else { return Seen::Nothing };
     let mut text = [0; 256];
     let Some(line) = read(pid, tid, "syscall", &mut text) else { return Seen::Nothing };
@@ -73,6 +74,7 @@ pub(super) fn look(pid: u32, tid: u32, buffer: &mut [u8]) -> Seen {
     };
     let kernel = kernel_frames(pid, tid);
     let copied = memory::read(pid, stack_pointer, buffer);
+    also();
     let is_torn = Schedule::read(pid, tid).is_none_or(|after| after.slices != before.slices);
     let stack = if is_torn { &[] } else { buffer.get(..copied).unwrap_or_default() };
     Seen::Blocked(Blocked {

@@ -18,7 +18,7 @@ mod threads;
 pub(super) mod wait;
 
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -33,6 +33,11 @@ use self::pace::{BATCH, Pace, Random};
 use self::threads::Threads;
 use crate::perf::Parked;
 use crate::perf::linux::events::target::Target;
+use crate::perf::linux::runtimes::attached::{Attached, AttachedTable};
+use crate::perf::linux::runtimes::join::MAX_LEFT_BEHIND;
+use crate::perf::linux::runtimes::memory::ProcessMemory;
+use crate::perf::linux::runtimes::reader::Reading;
+use crate::perf::linux::runtimes::{ManagedThread, Walk};
 use crate::perf::linux::thread::{self, now};
 
 pub(super) use self::look::Blocked;
@@ -42,7 +47,13 @@ pub(super) use self::threads::ProcessTime;
 /// Looks a second, where nothing else is said.
 pub(super) const DEFAULT_RATE: u32 = 100;
 /// The looks that wait to be unwound.
-const MAX_WAITING: usize = 512;
+const MAX_WAITING: usize = 256;
+/// How long a look may take before its thread is taken for stuck, in nanoseconds.
+const STUCK_NANOS: u64 = 1_000_000_000;
+/// How often the end looks whether the thread has ended.
+const STOP_PAUSE: Duration = Duration::from_millis(2);
+/// How long the stack of a managed program may take, in nanoseconds.
+const WALK_NANOS: u64 = 300_000;
 /// The share of looks for threads that have not run for long, where they are kept.
 const RESTING_SHARE: f64 = 0.1;
 /// The longest sleep: the stop is noticed then, too.
@@ -58,9 +69,12 @@ pub(super) struct Look {
     /// The time that it stands for, in nanoseconds.
     pub(super) weight: u64,
     pub(super) blocked: Blocked,
+    /// What a managed program was in there.
+    pub(super) reading: Option<Reading>,
 }
 
 /// What the thread is started with.
+#[derive(Clone)]
 pub(super) struct Setup {
     pub(super) target: Target,
     /// Looks a second.
@@ -71,6 +85,8 @@ pub(super) struct Setup {
     pub(super) overhead: Arc<Overhead>,
     /// Wakes who unwinds, where many looks wait.
     pub(super) waker: Option<Arc<OwnedFd>>,
+    /// The processes whose runtime is understood.
+    pub(super) attached: Option<Arc<AttachedTable>>,
     pub(super) counters: Counters,
 }
 
@@ -92,40 +108,90 @@ pub(super) struct Counters {
 #[derive(Debug, Default)]
 struct Shared {
     times: Mutex<HashMap<u32, ProcessTime>>,
-    /// The looks that wait.
-    waiting: AtomicUsize,
     stop: AtomicBool,
+    /// The process whose memory is being read, and since when; 0 if none is.
+    process: AtomicU32,
+    since: AtomicU64,
 }
 
 /// The thread that looks, and what it has found.
 pub(super) struct Looks {
+    setup: Setup,
+    found_by: SyncSender<Look>,
     found: Receiver<Look>,
+    /// The looks that wait.
+    waiting: Arc<AtomicUsize>,
     /// The next of them.
     next: Option<Look>,
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
+    /// Processes whose memory has kept a thread: they are not looked at again.
+    barred: Vec<u32>,
 }
 
 impl Looks {
     /// Starts to look.
     pub(super) fn start(setup: Setup) -> std::io::Result<Self> {
         let (found_by, found) = sync_channel(MAX_WAITING);
-        let shared = Arc::<Shared>::default();
+        let mut looks = Self {
+            setup,
+            found_by,
+            found,
+            waiting: Arc::default(),
+            next: None,
+            shared: Arc::default(),
+            thread: None,
+            barred: Vec::new(),
+        };
+        looks.spawn()?;
+        Ok(looks)
+    }
+
+    fn spawn(&mut self) -> std::io::Result<()> {
+        self.shared = Arc::default();
+        let setup = self.setup.clone();
         let looker = Looker {
-            found: found_by,
-            shared: Arc::clone(&shared),
+            found: self.found_by.clone(),
+            waiting: Arc::clone(&self.waiting),
+            shared: Arc::clone(&self.shared),
+            barred: self.barred.clone(),
             threads: Threads::new(setup.target, setup.parked),
             pace: Pace::new(setup.rate, setup.overhead.limits().map(|limits| limits.cpu)),
             random: Random::new(now()),
             buffer: vec![0; setup.stack],
+            walk: Walk::default(),
             overhead: setup.overhead,
             waker: setup.waker,
+            attached: setup.attached,
             counters: setup.counters,
             is_off: false,
         };
         let thread =
             std::thread::Builder::new().name("perf-look".into()).spawn(move || looker.run())?;
-        Ok(Self { found, next: None, shared, thread: Some(thread) })
+        self.thread = Some(thread);
+        Ok(())
+    }
+
+    /// Leaves a thread behind that the memory of a process keeps from going on, and starts another, which
+    /// does not look there; not more than a few times.
+    pub(super) fn replace_stuck(&mut self) {
+        let since = self.shared.since.load(Ordering::Acquire);
+        if since == 0 || now().saturating_sub(since) < STUCK_NANOS || self.thread.is_none() {
+            return;
+        }
+        let process = self.shared.process.load(Ordering::Relaxed);
+        self.shared.stop.store(true, Ordering::Release);
+        self.thread = None;
+        self.barred.push(process);
+        tracing::warn!(
+            "perf: reading the memory of process {process} does not end; it is not looked at from now on"
+        );
+        if self.barred.len() >= MAX_LEFT_BEHIND as usize || self.spawn().is_err() {
+            self.setup.counters.available.set(0);
+            tracing::warn!(
+                "perf: processes have kept the threads that look at them: no `off_cpu` any more"
+            );
+        }
     }
 
     /// When the next look was, if there is one.
@@ -143,7 +209,7 @@ impl Looks {
 
     fn receive(&self) -> Option<Look> {
         let look = self.found.try_recv().ok()?;
-        self.shared.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
         Some(look)
     }
 
@@ -155,9 +221,14 @@ impl Looks {
     /// Looks no more; the times are those until now.
     pub(super) fn stop(&mut self) {
         self.shared.stop.store(true, Ordering::Release);
-        if let Some(thread) = self.thread.take() {
-            thread.thread().unpark();
-            // It ends within a listing.
+        let Some(thread) = self.thread.take() else { return };
+        thread.thread().unpark();
+        // It ends within a listing, unless memory keeps it: then it is left behind.
+        let deadline = now() + STUCK_NANOS;
+        while !thread.is_finished() && now() < deadline {
+            std::thread::sleep(STOP_PAUSE);
+        }
+        if thread.is_finished() {
             let _ = thread.join();
         }
     }
@@ -172,13 +243,17 @@ impl Drop for Looks {
 /// The thread.
 struct Looker {
     found: SyncSender<Look>,
+    waiting: Arc<AtomicUsize>,
     shared: Arc<Shared>,
+    barred: Vec<u32>,
     threads: Threads,
     pace: Pace,
     random: Random,
     buffer: Vec<u8>,
+    walk: Walk,
     overhead: Arc<Overhead>,
     waker: Option<Arc<OwnedFd>>,
+    attached: Option<Arc<AttachedTable>>,
     counters: Counters,
     is_off: bool,
 }
@@ -274,6 +349,26 @@ impl Looker {
         }
     }
 
+    /// Looks at a thread; with what its runtime is, if that has frames of its own there.
+    fn look_at(&mut self, pid: u32, tid: u32) -> (Seen, Option<Arc<Attached>>) {
+        let attached = self.attached.as_ref().and_then(|table| {
+            let attached = Arc::clone(table.current().get(&pid)?);
+            // Of a nested process the runtime knows its threads by other numbers.
+            let is_readable = !attached.is_nested && !attached.barred.load(Ordering::Relaxed);
+            is_readable.then_some(attached)
+        });
+        let walk = &mut self.walk;
+        let mut is_walked = false;
+        let seen = look::look(pid, tid, &mut self.buffer, || {
+            let Some(attached) = &attached else { return };
+            walk.restart(now() + WALK_NANOS);
+            let mut thread = ManagedThread { tid, state: None };
+            let found = attached.runtime.walk(&mut thread, &mut ProcessMemory::of(pid), walk);
+            is_walked = found == Ok(true);
+        });
+        (seen, attached.filter(|_| is_walked))
+    }
+
     /// Looks at some threads; the moment stands for so many.
     fn look(&mut self, moments: u32) {
         let began = thread_cpu();
@@ -290,18 +385,33 @@ impl Looker {
         let weight = self.pace.weight(moments, all, some.len(), share);
         for id in some {
             let (pid, tid) = id;
+            if self.barred.contains(&pid) {
+                continue;
+            }
             self.counters.looks.add(1);
-            let blocked = match look::look(pid, tid, &mut self.buffer) {
+            self.shared.process.store(pid, Ordering::Relaxed);
+            self.shared.since.store(now(), Ordering::Release);
+            let (seen, attached) = self.look_at(pid, tid);
+            self.shared.since.store(0, Ordering::Release);
+            let blocked = match seen {
                 Seen::Blocked(blocked) => blocked,
                 Seen::Running | Seen::Nothing => continue,
             };
             self.threads.found(id, weight);
             self.counters.torn.add(u64::from(blocked.is_torn));
-            let look = Look { time: now(), pid, tid, weight, blocked };
+            let time = now();
+            let reading = attached.filter(|_| !blocked.is_torn).map(|attached| Reading {
+                time,
+                tid,
+                attached,
+                frames: self.walk.frames.as_slice().into(),
+                truncated: self.walk.truncated,
+            });
+            let look = Look { time, pid, tid, weight, blocked, reading };
             // Before it is there: who takes it counts it off.
-            let waiting = self.shared.waiting.fetch_add(1, Ordering::Relaxed) + 1;
+            let waiting = self.waiting.fetch_add(1, Ordering::Relaxed) + 1;
             if let Err(TrySendError::Full(_)) = self.found.try_send(look) {
-                self.shared.waiting.fetch_sub(1, Ordering::Relaxed);
+                self.waiting.fetch_sub(1, Ordering::Relaxed);
                 self.counters.lost.add(1);
             }
             if waiting == MAX_WAITING / 2
@@ -314,5 +424,55 @@ impl Looker {
         let took = thread_cpu().saturating_sub(began);
         self.overhead.ledger().add(Stage::Look, took);
         self.pace.looked(took);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    fn counter() -> Counter {
+        Counter::default()
+    }
+
+    fn setup() -> Setup {
+        Setup {
+            target: Target::Tree(std::process::id()),
+            rate: 100,
+            parked: Parked::Keep,
+            stack: 4096,
+            overhead: Arc::default(),
+            waker: None,
+            attached: None,
+            counters: Counters {
+                looks: counter(),
+                torn: counter(),
+                lost: counter(),
+                delay: counter(),
+                available: counter(),
+            },
+        }
+    }
+
+    /// Scenario: the memory of one process after another keeps the thread that looks.
+    /// Guarantees: each time it is left behind and another takes its place, which does not look there, but not
+    /// for ever; one that is not stuck is left alone; the end does not wait for any of them.
+    #[test]
+    fn a_stuck_look_is_left_behind() {
+        let mut looks = Looks::start(setup()).unwrap();
+        looks.replace_stuck();
+        assert!(looks.thread.is_some() && looks.barred.is_empty());
+        for process in 1..=MAX_LEFT_BEHIND {
+            looks.shared.process.store(process, Ordering::Relaxed);
+            looks.shared.since.store(now() - STUCK_NANOS - 1, Ordering::Release);
+            let before = Arc::clone(&looks.shared);
+            looks.replace_stuck();
+            assert!(before.stop.load(Ordering::Acquire));
+            assert_eq!(looks.barred.len() as u32, process);
+            assert_eq!(looks.thread.is_some(), process < MAX_LEFT_BEHIND);
+        }
+        looks.stop();
+        assert_eq!(looks.next_time(), None);
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use profpipe_engine::overhead::Overhead;
 use profpipe_engine::telemetry::Metrics;
 
@@ -40,6 +40,10 @@ const IDLE_NANOS: u64 = 20_000_000_000;
 pub(crate) const MAX_LEFT_BEHIND: u32 = 3;
 /// How long names and layouts may take to be read, in nanoseconds.
 const LONGEST_DISCOVERY: u64 = 2_000_000_000;
+/// How long it is remembered that a name was asked for, in nanoseconds.
+const ASKED_NANOS: u64 = 10_000_000_000;
+/// The most functions of waiting threads that are remembered to have been asked for.
+const MAX_ASKED: usize = 8192;
 /// The most processes whose looks are remembered.
 const MAX_TRIED: usize = 32_768;
 
@@ -59,6 +63,10 @@ pub(crate) struct Managed {
     hurried: u64,
     /// The frames of the reading at hand.
     frames: Vec<SplicedFrame>,
+    /// Functions of waiting threads whose names were asked for.
+    asked: HashSet<FunctionKey>,
+    /// When they were forgotten last.
+    forgotten: u64,
 }
 
 /// When a process is looked at again.
@@ -96,12 +104,37 @@ impl Managed {
             idle: now(),
             hurried: if overhead.is_governed() { 0 } else { now() + HURRY_NANOS },
             frames: Vec::new(),
+            asked: HashSet::new(),
+            forgotten: now(),
         })
     }
 
     /// The functions whose names were read, and what counts.
     pub(crate) fn names(&self) -> (Arc<Functions>, Counters) {
         (Arc::clone(&self.shared.functions), self.shared.counters.clone())
+    }
+
+    /// The processes whose runtime is understood, as they come and go.
+    pub(crate) fn attached(&self) -> Arc<AttachedTable> {
+        Arc::clone(&self.shared.table)
+    }
+
+    /// Has the names read of functions in what was seen of a thread that waits.
+    pub(crate) fn ask_for_names(&mut self, reading: &Reading) {
+        let Some(discovery) = &self.discovery else { return };
+        if self.asked.len() >= MAX_ASKED {
+            self.asked.clear();
+        }
+        for frame in reading.frames.iter().filter(|frame| frame.code != 0) {
+            let process = reading.attached.process;
+            let key = FunctionKey { process, code: frame.code, cookie: frame.cookie };
+            if !self.asked.contains(&key) {
+                let attached = Arc::clone(&reading.attached);
+                if discovery.ask(Request::Name { attached, key }) {
+                    self.asked.insert(key);
+                }
+            }
+        }
     }
 
     /// How much younger than now a sample may be whose reading may still come, in nanoseconds, where
@@ -227,8 +260,12 @@ impl Managed {
         let table = Arc::clone(&self.shared.table);
         table.retain(|attached| processes.id_of(attached.pid) == Some(attached.process));
         if self.tried.len() > 2 * processes.len() + 64 {
-            let known: hashbrown::HashSet<u32> = processes.iter().map(|it| it.id).collect();
+            let known: HashSet<u32> = processes.iter().map(|it| it.id).collect();
             self.tried.retain(|process, _| known.contains(process));
+        }
+        if time_passed(&mut self.forgotten) {
+            // Names that nothing has used for long are forgotten elsewhere.
+            self.asked.clear();
         }
         self.leave_stuck();
         let attached = table.current();
@@ -291,6 +328,16 @@ impl Managed {
             self.discovery = Discovery::start(&self.shared).ok();
         }
     }
+}
+
+/// Whether ten seconds have passed, which begin anew then.
+fn time_passed(since: &mut u64) -> bool {
+    let time = now();
+    let is_over = time > *since + ASKED_NANOS;
+    if is_over {
+        *since = time;
+    }
+    is_over
 }
 
 impl Drop for Managed {
