@@ -79,6 +79,7 @@ fn record(program: &Path, directory: &Path, script: &str) -> Option<Recorded> {
 /// cannot be, and no text moves a cursor.
 #[test]
 fn liars() {
+    let _alone = crate::alone_on_the_host();
     if let Err(why) = profpipe_testing::sampling_is_permitted() {
         profpipe_testing::skip!("sampling is not permitted: {why}");
     }
@@ -123,6 +124,7 @@ fn liars() {
 /// said; the recording ends.
 #[test]
 fn pages_that_never_come() {
+    let _alone = crate::alone_on_the_host();
     if let Err(why) = profpipe_testing::sampling_is_permitted() {
         profpipe_testing::skip!("sampling is not permitted: {why}");
     }

@@ -22,9 +22,20 @@ mod interpreters;
 mod recording;
 mod truth;
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use interpreters::pythons;
 use recording::{Recording, Target};
 use truth::Verdicts;
+
+/// Held by who records the whole host and by who runs programs that keep readers: the one would see the
+/// others, and leave readers behind until there are no more.
+static WHOLE_HOST: Mutex<()> = Mutex::new(());
+
+/// Waits until nobody else has the host.
+fn alone_on_the_host() -> MutexGuard<'static, ()> {
+    WHOLE_HOST.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// What must hold of a recording: of what is shown, so much is right; so much is shown; and of that so
 /// much reaches its root.
@@ -92,6 +103,7 @@ fn children() {
 /// Guarantees: the same; readers come when the program is found.
 #[test]
 fn the_whole_host() {
+    let _alone = alone_on_the_host();
     let Some(python) = pythons().pop() else {
         profpipe_testing::skip!("there is no CPython that is supported")
     };
