@@ -30,6 +30,7 @@ use crate::perf::Config;
 use crate::perf::linux::handoff::EventIx;
 use crate::perf::linux::processes::namespace::View;
 use crate::perf::linux::records::ring::Ring;
+use crate::perf::linux::runtimes::rights;
 
 /// The bytes of one of its records, about.
 pub(crate) const REPORT: usize = 120;
@@ -130,7 +131,8 @@ impl Session {
             sideband: false,
             watermark: 0,
             // Chosen processes are few; of a whole host it is not known whether it is of use.
-            count: config.runtimes.enabled,
+            // It makes switches between threads dearer: only for readers that others may come before.
+            count: config.runtimes.enabled && !rights::read_at_once(),
             wakeups: config.reads_chosen(),
         }
         .unwinding(config.unwind, config.stack_size.0);
@@ -187,7 +189,8 @@ impl Session {
                 return Ok(session);
             }
         }
-        let wanted = Choices { inherit: true, sideband: true, wakeups: wanted.count, ..wanted };
+        let wanted =
+            Choices { inherit: true, sideband: true, wakeups: config.runtimes.enabled, ..wanted };
         let choices = match negotiate(wanted, &Target::User, &cpus) {
             Err(error) if is_denied(&error) => {
                 let user = Choices { kernel: false, ..wanted };

@@ -45,10 +45,19 @@ fn memory_by(name: &'static str, is_privileged: bool, scope: &str) -> Finding {
     Finding { name, level, detail: detail.into(), cost: cost.into(), grant: grant.into() }
 }
 
+/// Whether readers run before all ordinary threads here.
+pub(crate) fn read_at_once() -> bool {
+    possible_precedence() == Precedence::RealTime
+}
+
+fn possible_precedence() -> Precedence {
+    // The thread is gone afterwards, and its precedence with it.
+    std::thread::spawn(run_at_once).join().unwrap_or(Precedence::Ordinary)
+}
+
 fn precedence() -> Finding {
     let name = "reading before they go on";
-    // The thread is gone afterwards, and its precedence with it.
-    let found = std::thread::spawn(run_at_once).join().unwrap_or(Precedence::Ordinary);
+    let found = possible_precedence();
     if found == Precedence::RealTime {
         return Finding {
             name,
