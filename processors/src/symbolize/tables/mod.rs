@@ -5,7 +5,7 @@
 //! `symbolize`) and later ones find it there and need neither the binary nor a worker.
 //!
 //! A table grows as it is needed. Answers are added as they come; then, when nothing else is to do, all
-//! addresses around them ([`format::WINDOW`]), so that the next new address there costs nothing. A
+//! addresses around them (`format::WINDOW`), so that the next new address there costs nothing. A
 //! profile needs few windows of a large binary: making all of them would take minutes, megabytes and, of
 //! a debug file of a gigabyte, most of a budget, for names that nobody asks for.
 //!
