@@ -47,7 +47,7 @@ fn sources() -> Vec<PathBuf> {
 }
 
 /// The crates of the workspace from the ground up; each may depend on those named beside it only.
-const CRATES: [(&str, &[&str]); 12] = [
+const CRATES: [(&str, &[&str]); 13] = [
     ("profpipe-testing", &[]),
     ("profpipe-profile", &[]),
     ("profpipe-formats", &["profpipe-profile"]),
@@ -55,6 +55,7 @@ const CRATES: [(&str, &[&str]); 12] = [
     ("profpipe-engine", &["profpipe-profile", "profpipe-formats", "profpipe-queue"]),
     ("profpipe-network", &["profpipe-engine"]),
     ("profpipe-host", &[]),
+    ("profpipe-heap", &[]),
     ("profpipe-receivers", BELOW_COMPONENTS),
     ("profpipe-processors", BELOW_COMPONENTS),
     ("profpipe-exporters", BELOW_COMPONENTS),
@@ -69,6 +70,7 @@ const BELOW_COMPONENTS: &[&str] = &[
     "profpipe-engine",
     "profpipe-network",
     "profpipe-host",
+    "profpipe-heap",
 ];
 const ALL: &[&str] = &[
     "profpipe-testing",
@@ -78,6 +80,7 @@ const ALL: &[&str] = &[
     "profpipe-engine",
     "profpipe-network",
     "profpipe-host",
+    "profpipe-heap",
     "profpipe-receivers",
     "profpipe-processors",
     "profpipe-exporters",

@@ -3,12 +3,14 @@
 //! It keeps the table of processes, unwinds and interns stacks and hands numbers on. It never
 //! symbolizes and never waits for anybody: when the aggregation thread falls behind, samples are
 //! counted as lost. What looks at waiting threads have found comes in between in the order of time
-//! ([`looked`]); what has to wait for unwinding tables is kept ([`deferred`]); what is done at the end of a
+//! ([`looked`]), and so do samples of heaps ([`heaped`]); what has to wait for unwinding tables is kept ([`deferred`]); what is done at the end of a
 //! window is in [`window`]; what is counted in [`counters`].
 
 mod counters;
 mod deferred;
+mod heaped;
 mod looked;
+mod taken;
 mod window;
 
 use std::os::fd::OwnedFd;
@@ -22,6 +24,7 @@ use ringbuf::HeapProd;
 use ringbuf::traits::{Observer, Producer};
 
 use self::deferred::Deferred;
+use self::taken::{Taken, facts};
 pub(super) use counters::Counters;
 
 use super::aggregate::stacks::Stacks;
@@ -31,16 +34,16 @@ use super::events::session::Session;
 use super::events::tasks;
 use super::governed::ages::Ages;
 use super::governed::govern::{Discovery, Governed};
-use super::handoff::{Counted, EventIx, Message, ProcessFacts, RowIx, Unwound};
+use super::handoff::{Counted, EventIx, Message, RowIx, Unwound};
+use super::heap::Heap;
 use super::images::loader::Loader;
-use super::looks::{self, Look, Looks};
+use super::looks::{self, Looks};
 use super::processes::host::ThisHost;
-use super::processes::process::{Process, Processes};
+use super::processes::process::Processes;
 use super::processes::selection::Selection;
 use super::records::merge::Merge;
 use super::records::record::{self, Layouts, Record, Sample};
 use super::runtimes::join::Managed;
-use super::runtimes::reader::Reading;
 use super::thread::{self, now};
 use super::unwind::Unwinding;
 
@@ -83,6 +86,8 @@ pub(super) struct Setup {
     pub(super) governed: Option<Governed>,
     /// What looks at threads that wait, if that is wanted.
     pub(super) looks: Option<looks::Setup>,
+    /// The heaps of programs, if they are wanted.
+    pub(super) heap: Option<Heap>,
     /// What shows managed programs by their own functions, if that is wanted.
     pub(super) managed: Option<Managed>,
 }
@@ -105,6 +110,7 @@ pub(super) fn run(setup: Setup) {
         waker,
         governed,
         looks,
+        heap,
         managed,
     } = setup;
     let looks = looks.and_then(|setup| match Looks::start(setup) {
@@ -133,6 +139,7 @@ pub(super) fn run(setup: Setup) {
         deferred: Vec::new(),
         clock: session.chosen.has_cpu().then_some(EventIx::FIRST),
         looked: looked::Looked::new(&session, looks),
+        heaped: heaped::Heaped::new(&session, heap),
         loader_responses: 0,
         retried: 0,
         began: Vec::new(),
@@ -163,6 +170,7 @@ pub(super) fn run(setup: Setup) {
     let mut merge = Merge::default();
     loop {
         let timeout = drain.governed.as_ref().map_or(ROUND_TIMEOUT, Governed::time_left);
+        let timeout = drain.heaped.round(timeout);
         let timeout = drain.managed.as_ref().map_or(timeout, |managed| managed.round(timeout));
         session.wait(timeout, waker.as_ref());
         let last = stop.load(Ordering::Acquire) || session.is_over() || drain.is_over;
@@ -176,15 +184,18 @@ pub(super) fn run(setup: Setup) {
         }
         session.tell_layouts(&mut drain.layouts);
         session.refresh();
+        // After that: whose end is known has said all that it will say.
+        drain.heaped.poll();
         merge.restart(session.rings.len());
         if last {
             drain.looked.stop();
         }
         let mut since_release = 0;
         loop {
-            // Looks are in the order of time, too.
+            // Looks and heaps are in the order of time, too.
             let look = drain.looked.next_time().filter(|time| *time <= horizon);
-            let until = look.unwrap_or(horizon);
+            let block = drain.heaped.next_time().filter(|time| *time <= horizon);
+            let until = look.into_iter().chain(block).min().unwrap_or(horizon);
             while merge.step(&mut session.rings, until, |_, record| drain.take_measured(record)) {
                 since_release += 1;
                 if since_release >= RECORDS_PER_RELEASE {
@@ -195,10 +206,12 @@ pub(super) fn run(setup: Setup) {
                     break;
                 }
             }
-            if look.is_none() {
-                break;
+            match (look, block) {
+                (None, None) => break,
+                (Some(look), Some(block)) if look <= block => drain.take_look(),
+                (Some(_), None) => drain.take_look(),
+                (_, Some(_)) => drain.take_block(),
             }
-            drain.take_look();
         }
         session.release();
         let has_sent = drain.govern(&mut session, last);
@@ -223,31 +236,6 @@ pub(super) fn run(setup: Setup) {
     consumer.unpark();
 }
 
-/// What is told of a process.
-fn facts(process: &Process) -> ProcessFacts {
-    ProcessFacts {
-        id: process.id,
-        pid: process.pid,
-        parent: process.parent,
-        start_time: process.start_time,
-        name: Arc::clone(&process.name),
-        executable: process.executable.clone(),
-        kernel: process.kernel,
-    }
-}
-
-/// How a sample came here.
-#[derive(Clone, Copy, Default)]
-struct Taken<'a> {
-    weight: u64,
-    /// The look that found it.
-    look: Option<&'a Look>,
-    /// What its process maps has been read again since.
-    is_renewed: bool,
-    /// What a reader has seen of it.
-    reading: Option<&'a Reading>,
-}
-
 struct Drain {
     layouts: Layouts,
     /// The events that are counted.
@@ -269,6 +257,8 @@ struct Drain {
     clock: Option<EventIx>,
     /// What looks at threads that wait.
     looked: looked::Looked,
+    /// The heaps of programs.
+    heaped: heaped::Heaped,
     /// The responses of the loader that there were when they were last tried.
     loader_responses: u64,
     /// When that was.
@@ -334,6 +324,7 @@ impl Drain {
                 if exec {
                     // The samples of the old program need its mappings.
                     self.retry(|sample| sample.pid != pid);
+                    self.end_heap(pid, record::time(bytes));
                 }
                 self.processes.name(pid, tid, exec, name);
             }
@@ -342,7 +333,7 @@ impl Drain {
                 self.began.push(tid);
             }
             Record::Exit { pid, tid } => {
-                self.processes.exit(pid, tid);
+                self.exit(pid, tid);
                 self.ended.push(tid);
             }
             Record::Lost { records } => {
@@ -541,6 +532,10 @@ impl Drain {
             Some(governed) if self.clock == Some(event) => governed.keep(sample.cpu, counted),
             _ => send(Message::Sample(counted)),
         }
+        if let Some(found) = taken.heap {
+            let blocks = self.heaped.count(found, counted, &self.unwinding.frames);
+            let _ = self.out.try_push(Message::Sample(blocks));
+        }
     }
 
     /// Tells of a process that has no sample; there is room for a message.
@@ -581,6 +576,7 @@ impl Drain {
             self.retry_until_read();
             self.retry(|_| false);
             self.flush_pending_samples();
+            self.heaped.finish();
             self.end_window(thread::now());
             return;
         }

@@ -1,0 +1,77 @@
+//! Registers and the stack of who allocates, as they are when the call returns.
+
+use super::sys::{self, Piece};
+use crate::layout::{MAX_STACK, REGISTERS};
+
+/// The pages that a copy may touch.
+const PAGES: usize = MAX_STACK / PAGE + 1;
+const PAGE: usize = 4096;
+
+/// The registers that functions keep, as the functions at the door have put them on the stack.
+#[cfg(target_arch = "x86_64")]
+#[repr(C)]
+pub(super) struct Saved {
+    rbx: u64,
+    rbp: u64,
+    r12: u64,
+    r13: u64,
+    r14: u64,
+    r15: u64,
+    /// Where the call returns to.
+    instruction: u64,
+}
+
+/// The registers that functions keep, as the functions at the door have put them on the stack.
+#[cfg(target_arch = "aarch64")]
+#[repr(C)]
+pub(super) struct Saved {
+    /// x19 to x28, the frame pointer and where the call returns to.
+    kept: [u64; 12],
+}
+
+impl Saved {
+    /// The registers in the order of a record. The instruction is that of the call, which is what calls are
+    /// shown by.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn registers(&self) -> [u64; REGISTERS] {
+        let Self { rbx, rbp, r12, r13, r14, r15, instruction } = *self;
+        // Behind the return address.
+        let stack_pointer = (&raw const *self).addr() + size_of::<Self>();
+        [instruction.wrapping_sub(1), stack_pointer as u64, rbx, rbp, r12, r13, r14, r15]
+    }
+
+    /// The registers in the order of a record. The instruction is that of the call, which is what calls are
+    /// shown by.
+    #[cfg(target_arch = "aarch64")]
+    pub(super) fn registers(&self) -> [u64; REGISTERS] {
+        let stack_pointer = (&raw const *self).addr() + size_of::<Self>();
+        let mut registers = [0; REGISTERS];
+        registers[0] = self.kept[11].wrapping_sub(4);
+        registers[1] = stack_pointer as u64;
+        registers[2..].copy_from_slice(&self.kept);
+        registers
+    }
+}
+
+/// How much of the stack there is from an address up, at most what a record holds.
+pub(super) fn length(bottom: u64) -> usize {
+    let bottom = bottom as usize;
+    let first = PAGE - bottom % PAGE;
+    let mut pieces = [Piece { start: bottom, length: 1 }; PAGES];
+    for (at, piece) in pieces.iter_mut().enumerate().skip(1) {
+        piece.start = (bottom + first).wrapping_add((at - 1) * PAGE);
+    }
+    let mut bytes = [0_u8; PAGES];
+    let into = Piece { start: (&raw mut bytes).addr(), length: PAGES };
+    // A byte of each page: those that are there until the first that is not.
+    match sys::read(&pieces, into) {
+        0 => 0,
+        pages => (first + (pages - 1) * PAGE).min(MAX_STACK),
+    }
+}
+
+/// Copies the stack to where there is room for it; returns how many bytes that were.
+pub(super) fn copy(bottom: u64, length: usize, into: *mut u8) -> usize {
+    let from = [Piece { start: bottom as usize, length }];
+    sys::read(&from, Piece { start: into.addr(), length })
+}

@@ -1,0 +1,36 @@
+//! How a sample came to the drain thread, and what it tells of processes.
+
+use std::sync::Arc;
+
+use super::heaped::HeapSample;
+use crate::perf::linux::handoff::ProcessFacts;
+use crate::perf::linux::looks::Look;
+use crate::perf::linux::processes::process::Process;
+use crate::perf::linux::runtimes::reader::Reading;
+
+/// What is told of a process.
+pub(super) fn facts(process: &Process) -> ProcessFacts {
+    ProcessFacts {
+        id: process.id,
+        pid: process.pid,
+        parent: process.parent,
+        start_time: process.start_time,
+        name: Arc::clone(&process.name),
+        executable: process.executable.clone(),
+        kernel: process.kernel,
+    }
+}
+
+/// How a sample came here.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Taken<'a> {
+    pub(super) weight: u64,
+    /// The look that found it.
+    pub(super) look: Option<&'a Look>,
+    /// What its process maps has been read again since.
+    pub(super) is_renewed: bool,
+    /// What a reader has seen of it.
+    pub(super) reading: Option<&'a Reading>,
+    /// The block that it is about.
+    pub(super) heap: Option<&'a HeapSample>,
+}

@@ -1,0 +1,1 @@
+//! Garbage in rings, and what is not freed.
