@@ -53,6 +53,55 @@ pub struct Header {
     room_of_head: [u64; 15],
     /// How far the reader has read.
     pub tail: AtomicU64,
+    room_of_tail: [u64; 15],
+    /// Where the program's CPython has the frames of a thread; the recorder tells it when it has found out.
+    pub python: Python,
+}
+
+/// Where things are in a CPython: numbers by [`place`], and whether they are there.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Python {
+    /// 0 until all numbers are written.
+    pub is_known: AtomicU64,
+    /// See [`place`].
+    pub places: [AtomicU64; place::COUNT],
+}
+
+/// What the numbers of [`Python`] are. Offsets are in bytes.
+pub mod place {
+    /// The address of the pointer to the first interpreter.
+    pub const HEAD: usize = 0;
+    /// From an interpreter to the next one, and to its first thread.
+    pub const INTERPRETER_NEXT: usize = 1;
+    /// See there.
+    pub const INTERPRETER_THREADS: usize = 2;
+    /// From the state of a thread to the next one, and to whose it is.
+    pub const THREAD_NEXT: usize = 3;
+    /// See there.
+    pub const THREAD_OWNER: usize = 4;
+    /// Not 0: that is the pointer of the C library, which has the kernel's number so far behind it.
+    pub const OWNER_IS_POINTER: usize = 5;
+    /// See there.
+    pub const POINTER_NUMBER: usize = 6;
+    /// The bytes of a thread's state, of a frame, and of a code object.
+    pub const STATE_LENGTH: usize = 7;
+    /// See there.
+    pub const FRAME_LENGTH: usize = 8;
+    /// See there.
+    pub const CODE_LENGTH: usize = 9;
+    /// From a thread's state to its frame, or to what points there.
+    pub const TOP: usize = 10;
+    /// From there to the pointer to the frame; [`u64::MAX`] if the state itself has it.
+    pub const INNER: usize = 11;
+    /// From a frame to its code, to its caller, and the bits of the first that are no address.
+    pub const FRAME_CODE: usize = 12;
+    /// See there.
+    pub const FRAME_BACK: usize = 13;
+    /// See there.
+    pub const CODE_TAG: usize = 14;
+    /// How many numbers there are.
+    pub const COUNT: usize = 15;
 }
 
 /// The record is whole.
@@ -102,9 +151,17 @@ pub struct Allocated {
     pub followed: u64,
     /// See [`REGISTERS`].
     pub registers: [u64; REGISTERS],
-    /// The bytes of the stack that follow.
+    /// The bytes of the stack that follow; then what is missing to a multiple of 8.
     pub stack: u64,
+    /// The state of the thread in CPython, or 0.
+    pub python_state: u64,
+    /// The bytes of memory of CPython that follow then: pieces, each an address, a length, and so many bytes
+    /// and what is missing to a multiple of 8.
+    pub python: u64,
 }
+
+/// The most bytes of memory of CPython in a record.
+pub const MAX_PYTHON: usize = 96 << 10;
 
 /// What a record of a free says after its word.
 #[repr(C)]

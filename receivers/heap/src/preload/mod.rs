@@ -2,7 +2,8 @@
 //!
 //! [`entry`] are those functions: a countdown or a look at a table, then a jump to the [`next`] one of that
 //! name. Once in half a million bytes the countdown ends and a [`sampler`] takes over. It
-//! remembers the block ([`live`]), copies registers and the stack ([`stack`]) into the [`ring`], which is made
+//! remembers the block ([`live`]), copies registers, the stack ([`stack`]) and what
+//! [`python`] runs into the [`ring`], which is made
 //! at the first sample and handed to the recorder ([`connection`]), and passes the [`probes`]. What each
 //! thread knows is in [`thread`]; [`mod@sys`] are system calls, made without changing `errno`.
 //!
@@ -17,6 +18,7 @@ mod live;
 mod next;
 mod numbers;
 mod probes;
+mod python;
 mod ring;
 mod sampler;
 mod stack;

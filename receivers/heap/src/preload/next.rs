@@ -19,7 +19,7 @@ const ENOMEM: i32 = 12;
 /// The address of a symbol of another library; null if there is none.
 macro_rules! weak {
     ($name:literal) => {{
-        let address: *mut c_void;
+        let address: *mut core::ffi::c_void;
         // SAFETY: reads a word that the loader has filled in.
         unsafe {
             #[cfg(target_arch = "x86_64")]

@@ -2,6 +2,7 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use super::python::{self, Captured};
 use super::{stack, sys};
 use crate::layout::{
     ALLOCATED, Allocated, DATA_SIZE, DONE, FREED, Freed, HEADER_SIZE, Header, KEPT_FOR_FREES, PAD,
@@ -30,7 +31,10 @@ impl Ring {
     /// Tells of an allocation with the stack of its caller. False if there was no room.
     pub(super) fn allocated(self, mut record: Allocated, stack_pointer: u64) -> bool {
         let stack = stack::length(stack_pointer);
-        let length = (8 + size_of::<Allocated>() + stack).next_multiple_of(8);
+        let python = python::capture(&self.0.python);
+        let pieces = python.as_ref().map_or(&[][..], Captured::bytes);
+        let padded = stack.next_multiple_of(8);
+        let length = 8 + size_of::<Allocated>() + padded + pieces.len();
         let Some(room) = self.reserve(ALLOCATED, length, KEPT_FOR_FREES) else {
             self.0.lost.fetch_add(1, Ordering::Relaxed);
             return false;
@@ -38,7 +42,11 @@ impl Ring {
         // SAFETY: the room is as long as both.
         unsafe {
             let copy = room.body.add(size_of::<Allocated>());
-            record.stack = stack::copy(stack_pointer, stack, copy) as u64;
+            record.stack = stack as u64;
+            stack::copy(stack_pointer, stack, copy);
+            record.python_state = python.as_ref().map_or(0, Captured::state);
+            record.python = pieces.len() as u64;
+            copy.add(padded).copy_from_nonoverlapping(pieces.as_ptr(), pieces.len());
             room.body.cast::<Allocated>().write(record);
         }
         room.finish();

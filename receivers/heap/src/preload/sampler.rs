@@ -64,6 +64,8 @@ fn sample(address: usize, size: usize, interval: u64, saved: &Saved) {
             followed: is_followed.into(),
             registers,
             stack: 0,
+            python_state: 0,
+            python: 0,
         };
         if !ring.allocated(record, registers[1]) && is_followed && !is_watched {
             // Nobody knows of it.

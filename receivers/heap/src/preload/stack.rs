@@ -64,7 +64,7 @@ pub(super) fn length(bottom: u64) -> usize {
     let mut bytes = [0_u8; PAGES];
     let into = Piece { start: (&raw mut bytes).addr(), length: PAGES };
     // A byte of each page: those that are there until the first that is not.
-    match sys::read(&pieces, into) {
+    match sys::read(&pieces, &[into]) {
         0 => 0,
         pages => (first + (pages - 1) * PAGE).min(MAX_STACK),
     }
@@ -73,5 +73,5 @@ pub(super) fn length(bottom: u64) -> usize {
 /// Copies the stack to where there is room for it; returns how many bytes that were.
 pub(super) fn copy(bottom: u64, length: usize, into: *mut u8) -> usize {
     let from = [Piece { start: bottom as usize, length }];
-    sys::read(&from, Piece { start: into.addr(), length })
+    sys::read(&from, &[Piece { start: into.addr(), length }])
 }

@@ -152,13 +152,12 @@ pub(super) fn now() -> u64 {
 }
 
 /// Reads memory of this process that may not be there; returns how many bytes were.
-pub(super) fn read(from: &[Piece], into: Piece) -> usize {
+pub(super) fn read(from: &[Piece], into: &[Piece]) -> usize {
     let own = process() as usize;
-    let into = &raw const into;
-    // SAFETY: what is written to is given by the caller as a piece of its own; what is read the kernel checks.
-    let read = unsafe {
-        call(number::PROCESS_VM_READV, [own, into.addr(), 1, from.as_ptr().addr(), from.len(), 0])
-    };
+    let (local, remote) = (into.as_ptr().addr(), from.as_ptr().addr());
+    let arguments = [own, local, into.len(), remote, from.len(), 0];
+    // SAFETY: what is written to are pieces that the caller owns; what is read the kernel checks.
+    let read = unsafe { call(number::PROCESS_VM_READV, arguments) };
     usize::try_from(read).unwrap_or(0)
 }
 

@@ -18,6 +18,8 @@ pub(super) struct Thread {
     pub(super) is_busy: bool,
     /// It is looking for the next functions.
     pub(super) is_resolving: bool,
+    /// Where CPython describes it, when that was last known.
+    pub(super) python_state: u64,
 }
 
 global_asm!(

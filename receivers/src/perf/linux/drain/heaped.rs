@@ -16,6 +16,8 @@ use crate::perf::linux::handoff::{Counted, EventIx, Frame, Message, NO_THREAD};
 use crate::perf::linux::heap::live::{Live, Origin, Stands};
 use crate::perf::linux::heap::{Allocation, Found, Heap, HeapRecord};
 use crate::perf::linux::records::record::Sample;
+use crate::perf::linux::runtimes::reader::Reading;
+use crate::perf::linux::runtimes::{ManagedThread, Walk};
 
 /// How often rings are read, at least: they hold a hundred samples of deep stacks.
 const ROUND_TIMEOUT: Duration = Duration::from_millis(20);
@@ -29,6 +31,8 @@ pub(super) struct HeapSample {
     serial: u64,
     stands: Stands,
     allocation: Allocation,
+    /// What a managed program was in there.
+    reading: Option<Reading>,
 }
 
 /// The heaps of programs.
@@ -41,6 +45,7 @@ pub(super) struct Heaped {
     at_end: bool,
     serial: u64,
     random: u64,
+    walk: Walk,
     /// The window that ends is the last one.
     is_last: bool,
     /// It was said that frees were lost.
@@ -56,6 +61,7 @@ impl Heaped {
             is_live: options.is_some_and(|options| options.live),
             at_end: options.is_some_and(|options| options.at_end),
             serial: 0,
+            walk: Walk::default(),
             is_last: false,
             random: 0x9e37_79b9_7f4a_7c15,
             is_told: false,
@@ -139,10 +145,40 @@ impl Drain {
         if let Some(governed) = &mut self.governed {
             governed.begin_record();
         }
-        let found = HeapSample { program: number, pid, serial, stands, allocation };
+        let reading = self.read_python(pid, &allocation);
+        let found = HeapSample { program: number, pid, serial, stands, allocation, reading };
         self.block(&Arc::new(found), &|_| true);
         if let Some(governed) = &mut self.governed {
             governed.end_look();
+        }
+    }
+
+    /// What the thread of an allocation runs in CPython, from what it has copied of it.
+    fn read_python(&mut self, pid: u32, allocation: &Allocation) -> Option<Reading> {
+        let mut snapshot = allocation.python.clone()?;
+        let managed = self.managed.as_mut()?;
+        let attached = Arc::clone(managed.attached().current().get(&pid)?);
+        let mut thread = ManagedThread { tid: allocation.tid, state: Some(snapshot.state) };
+        let walk = &mut self.heaped.walk;
+        walk.restart(0);
+        if attached.runtime.walk(&mut thread, &mut snapshot, walk) != Ok(true) {
+            return None;
+        }
+        let (time, tid) = (allocation.time, allocation.tid);
+        let (frames, truncated) = (walk.frames.as_slice().into(), walk.truncated);
+        let reading = Reading { time, tid, attached, frames, truncated };
+        managed.ask_for_names(&reading);
+        Some(reading)
+    }
+
+    /// Tells programs where their CPython has what they run, as soon as that is known.
+    pub(super) fn tell_places(&mut self) {
+        let (Some(heap), Some(managed)) = (&mut self.heaped.heap, &self.managed) else { return };
+        let attached = managed.attached().current();
+        for program in heap.programs().iter_mut().filter(|program| !program.is_python) {
+            if let Some(places) = attached.get(&program.pid).and_then(|it| it.runtime.places()) {
+                program.set_python(&places);
+            }
         }
     }
 
@@ -151,7 +187,9 @@ impl Drain {
         let Allocation { time, tid, registers, ref stack, .. } = found.allocation;
         let [bytes, ..] = self.heaped.events;
         let sample = Sample::found(bytes, (found.pid, tid), time, registers, stack);
-        let taken = Taken { weight: found.stands.bytes, heap: Some(found), ..Taken::default() };
+        let weight = found.stands.bytes;
+        let reading = found.reading.as_ref();
+        let taken = Taken { weight, reading, heap: Some(found), ..Taken::default() };
         let retry = || Deferred::Block(Arc::clone(found));
         let retry: Option<&dyn Fn() -> Deferred> = if again(&sample) { Some(&retry) } else { None };
         self.sample(&sample, taken, retry);

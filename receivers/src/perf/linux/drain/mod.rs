@@ -186,6 +186,7 @@ pub(super) fn run(setup: Setup) {
         session.refresh();
         // After that: whose end is known has said all that it will say.
         drain.heaped.poll();
+        drain.tell_places();
         merge.restart(session.rings.len());
         if last {
             drain.looked.stop();

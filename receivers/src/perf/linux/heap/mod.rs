@@ -21,6 +21,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use profpipe_engine::telemetry::Counter;
+use profpipe_heap::layout::place;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use self::listener::HeapListener;
@@ -68,6 +69,8 @@ pub(super) struct Program {
     /// Samples in the second that began then.
     samples: u64,
     since: u64,
+    /// It was told where its CPython has what it runs.
+    pub(super) is_python: bool,
 }
 
 /// The programs, and what they have said that was not taken yet.
@@ -129,6 +132,7 @@ impl Heap {
                 interval: self.interval,
                 samples: 0,
                 since: now,
+                is_python: false,
             });
         }
         let over = self.are_over();
@@ -198,6 +202,11 @@ impl Heap {
         self.programs.iter_mut().find(|program| program.number == number)
     }
 
+    /// All of them.
+    pub(super) fn programs(&mut self) -> &mut [Program] {
+        &mut self.programs
+    }
+
     /// All of them, to be put back: what is left to be taken is theirs.
     pub(super) fn take_programs(&mut self) -> Vec<Program> {
         let found = &self.found;
@@ -226,6 +235,12 @@ impl Program {
         self.pid == pid && self.created <= before
     }
 
+    /// Says where the program's CPython has what a thread runs.
+    pub(super) fn set_python(&mut self, places: &[u64; place::COUNT]) {
+        self.ring.set_python(places);
+        self.is_python = true;
+    }
+
     /// Takes fewer samples where there are too many.
     fn pace(&mut self, samples: u64, now: u64, base: u64) {
         self.samples += samples;
@@ -246,7 +261,10 @@ impl Program {
 
 fn size_of_record(record: &HeapRecord) -> usize {
     match record {
-        HeapRecord::Allocated(allocation) => RECORD + allocation.stack.len(),
+        HeapRecord::Allocated(allocation) => {
+            let python = allocation.python.as_ref().map_or(0, record::Snapshot::len);
+            RECORD + allocation.stack.len() + python
+        }
         HeapRecord::Freed { .. } => RECORD,
     }
 }

@@ -11,7 +11,7 @@ use std::os::fd::AsFd;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use profpipe_heap::layout::{self, DATA_SIZE, DONE, HEADER_SIZE, Header, MAGIC, PAD};
+use profpipe_heap::layout::{self, DATA_SIZE, DONE, HEADER_SIZE, Header, MAGIC, PAD, place};
 use rustix::fs::SealFlags;
 use rustix::mm::{MapFlags, ProtFlags};
 
@@ -88,6 +88,15 @@ impl ProgramRing {
     /// Sets the mean gap between samples, in bytes.
     pub(crate) fn set_interval(&self, interval: u64) {
         self.header().interval.store(interval, Ordering::Relaxed);
+    }
+
+    /// Says where the program's CPython has what a thread runs.
+    pub(crate) fn set_python(&self, places: &[u64; place::COUNT]) {
+        let python = &self.header().python;
+        for (place, number) in python.places.iter().zip(places) {
+            place.store(*number, Ordering::Relaxed);
+        }
+        python.is_known.store(1, Ordering::Release);
     }
 
     /// What there was no room for since this was asked.
