@@ -31,6 +31,8 @@ static PATH_LENGTH: AtomicUsize = AtomicUsize::new(0);
 static INTERVAL: AtomicU64 = AtomicU64::new(DEFAULT_INTERVAL);
 /// 0 if gaps are not to be repeatable.
 static SEED: AtomicU64 = AtomicU64::new(0);
+/// The threads that have begun to count, where gaps are to be repeatable.
+static THREADS: AtomicU64 = AtomicU64::new(0);
 /// 0, or 1 when the environment was read.
 static IS_READ: AtomicU32 = AtomicU32::new(0);
 
@@ -118,7 +120,8 @@ pub(super) fn seed(thread: usize) -> u64 {
     read_environment();
     match SEED.load(Ordering::Relaxed) {
         0 => sys::now() ^ (thread as u64) << 20 ^ u64::from(sys::thread()) << 44,
-        seed => seed,
+        // Each thread has numbers of its own.
+        seed => seed.wrapping_add(THREADS.fetch_add(1, Ordering::Relaxed) << 32),
     }
 }
 

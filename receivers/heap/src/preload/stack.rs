@@ -1,6 +1,8 @@
 //! Registers and the stack of who allocates, as they are when the call returns.
 
+use super::next::weak;
 use super::sys::{self, Piece};
+use super::thread;
 use crate::layout::{MAX_STACK, REGISTERS};
 
 /// The pages that a copy may touch.
@@ -53,9 +55,25 @@ impl Saved {
     }
 }
 
-/// How much of the stack there is from an address up, at most what a record holds.
+/// How far behind the end of a stack that libc knows something of the first function may be.
+const BEHIND_END: usize = 64;
+/// The largest stack.
+const MAX_SPAN: usize = 1 << 30;
+
+/// How much of the stack there is from an address up, at most what a record holds. What a libc keeps behind
+/// the stack of a thread does not belong to it, nor do the arguments and the environment of the program.
 pub(super) fn length(bottom: u64) -> usize {
     let bottom = bottom as usize;
+    let end = weak!("__libc_stack_end").cast::<usize>();
+    // SAFETY: the variable of libc, or none.
+    let end = if end.is_null() { 0 } else { unsafe { *end }.saturating_add(BEHIND_END) };
+    let ends = [end, thread::pointer()].map(|end| end.wrapping_sub(bottom));
+    let most = ends.into_iter().filter(|left| *left < MAX_SPAN).min().unwrap_or(MAX_STACK);
+    there(bottom).min(most)
+}
+
+/// How much memory there is from an address up, at most what a record holds.
+fn there(bottom: usize) -> usize {
     let first = PAGE - bottom % PAGE;
     let mut pieces = [Piece { start: bottom, length: 1 }; PAGES];
     for (at, piece) in pieces.iter_mut().enumerate().skip(1) {

@@ -68,3 +68,21 @@ pub(super) fn this() -> *mut Thread {
     }
     at
 }
+
+/// The pointer of the calling thread to what libc knows of it, which is behind its stack.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn pointer() -> usize {
+    let at: usize;
+    // SAFETY: reads the thread pointer.
+    unsafe { asm!("mov {0}, qword ptr fs:0", out(reg) at, options(nostack, readonly)) };
+    at
+}
+
+/// The pointer of the calling thread to what libc knows of it, which is behind its stack.
+#[cfg(target_arch = "aarch64")]
+pub(super) fn pointer() -> usize {
+    let at: usize;
+    // SAFETY: reads the thread pointer.
+    unsafe { asm!("mrs {0}, tpidr_el0", out(reg) at, options(nostack, readonly)) };
+    at
+}

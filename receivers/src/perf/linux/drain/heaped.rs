@@ -14,7 +14,7 @@ use super::taken::Taken;
 use crate::perf::linux::events::session::Session;
 use crate::perf::linux::handoff::{Counted, EventIx, Frame, Message, NO_THREAD};
 use crate::perf::linux::heap::live::{Live, Origin, Stands};
-use crate::perf::linux::heap::{Allocation, Found, Heap, HeapRecord};
+use crate::perf::linux::heap::{Allocation, Found, Heap, HeapRecord, Snapshot};
 use crate::perf::linux::records::record::Sample;
 use crate::perf::linux::runtimes::reader::Reading;
 use crate::perf::linux::runtimes::{ManagedThread, Walk};
@@ -125,9 +125,10 @@ impl Drain {
     /// Takes the next block that was allocated or freed.
     pub(super) fn take_block(&mut self) {
         let Some(heap) = &mut self.heaped.heap else { return };
+        heap.poll_again();
         let Some(Found { program: number, record }) = heap.take() else { return };
         let Some(program) = heap.program(number) else { return };
-        let allocation = match record {
+        let mut allocation = match record {
             HeapRecord::Freed { address, .. } => return program.live.freed(address),
             HeapRecord::Allocated(allocation) => allocation,
         };
@@ -145,7 +146,8 @@ impl Drain {
         if let Some(governed) = &mut self.governed {
             governed.begin_record();
         }
-        let reading = self.read_python(pid, &allocation);
+        let reading =
+            allocation.python.take().and_then(|it| self.read_python(pid, &allocation, it));
         let found = HeapSample { program: number, pid, serial, stands, allocation, reading };
         self.block(&Arc::new(found), &|_| true);
         if let Some(governed) = &mut self.governed {
@@ -154,8 +156,12 @@ impl Drain {
     }
 
     /// What the thread of an allocation runs in CPython, from what it has copied of it.
-    fn read_python(&mut self, pid: u32, allocation: &Allocation) -> Option<Reading> {
-        let mut snapshot = allocation.python.clone()?;
+    fn read_python(
+        &mut self,
+        pid: u32,
+        allocation: &Allocation,
+        mut snapshot: Snapshot,
+    ) -> Option<Reading> {
         let managed = self.managed.as_mut()?;
         let attached = Arc::clone(managed.attached().current().get(&pid)?);
         let mut thread = ManagedThread { tid: allocation.tid, state: Some(snapshot.state) };
@@ -195,12 +201,14 @@ impl Drain {
         self.sample(&sample, taken, retry);
     }
 
-    /// A thread has ended; with its process its heap has.
+    /// A thread has ended; with its process its heap has, which is told when the window ends: its samples may
+    /// still wait for unwinding tables.
     pub(super) fn exit(&mut self, pid: u32, tid: u32) {
         self.processes.exit(pid, tid);
-        if self.heaped.heap.is_some() && self.processes.id_of(pid).is_none() {
-            self.retry(|sample| sample.pid != pid);
-            self.end_heap(pid, u64::MAX);
+        if let Some(heap) = &mut self.heaped.heap
+            && self.processes.id_of(pid).is_none()
+        {
+            heap.has_ended(pid);
         }
     }
 

@@ -47,10 +47,6 @@ use super::runtimes::join::Managed;
 use super::thread::{self, now};
 use super::unwind::Unwinding;
 
-/// The most samples put off; each holds a stack dump.
-const MAX_DEFERRED: usize = 256;
-/// The same where there is a budget: all are tried again at once.
-const MAX_DEFERRED_GOVERNED: usize = 64;
 /// How long samples that were put off are left alone after they were tried, in nanoseconds.
 const RETRY_PAUSE_NANOS: u64 = 90_000_000;
 /// How much younger than the last look at the rings a record may be; see [`Merge`].
@@ -475,8 +471,7 @@ impl Drain {
         }
         if let Some(again) = deferrable
             && (self.unwinding.waiting || is_doubtful)
-            && self.deferred.len()
-                < if self.governed.is_some() { MAX_DEFERRED_GOVERNED } else { MAX_DEFERRED }
+            && self.deferred.len() < taken.most_deferred(self.governed.is_some())
         {
             self.deferred.push(again());
             return;

@@ -8,6 +8,13 @@ use crate::perf::linux::looks::Look;
 use crate::perf::linux::processes::process::Process;
 use crate::perf::linux::runtimes::reader::Reading;
 
+/// The most samples put off; each holds a stack dump.
+const MAX_DEFERRED: usize = 256;
+/// The same where there is a budget: all are tried again at once.
+const MAX_DEFERRED_GOVERNED: usize = 64;
+/// The same of blocks of heaps, which come at once when a program begins, and have little of their stack.
+const MAX_DEFERRED_BLOCKS: usize = 2048;
+
 /// What is told of a process.
 pub(super) fn facts(process: &Process) -> ProcessFacts {
     ProcessFacts {
@@ -33,4 +40,15 @@ pub(super) struct Taken<'a> {
     pub(super) reading: Option<&'a Reading>,
     /// The block that it is about.
     pub(super) heap: Option<&'a HeapSample>,
+}
+
+impl Taken<'_> {
+    /// How many samples may have been put off for this to be put off, too.
+    pub(super) fn most_deferred(&self, is_governed: bool) -> usize {
+        match (is_governed, self.heap) {
+            (true, _) => MAX_DEFERRED_GOVERNED,
+            (false, Some(_)) => MAX_DEFERRED_BLOCKS,
+            (false, None) => MAX_DEFERRED,
+        }
+    }
 }

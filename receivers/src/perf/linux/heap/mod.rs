@@ -29,7 +29,7 @@ use self::live::Live;
 use self::ring::{Losses, ProgramRing};
 use crate::perf::linux::thread::now;
 
-pub(super) use self::record::{Allocation, HeapRecord};
+pub(super) use self::record::{Allocation, HeapRecord, Snapshot};
 
 /// The most programs at a time.
 const MAX_PROGRAMS: usize = 1024;
@@ -40,6 +40,8 @@ const RECORD: usize = 256;
 /// With more samples of a program in a second the gap between them doubles, and with less than a quarter it
 /// halves again.
 const MAX_SAMPLES: u64 = 2_000;
+/// How often rings are read while samples are unwound, in nanoseconds.
+const POLL_NANOS: u64 = 5_000_000;
 const SECOND: u64 = 1_000_000_000;
 
 /// A record of a program.
@@ -81,6 +83,8 @@ pub(super) struct Heap {
     interval: u64,
     found: VecDeque<Found>,
     waiting: usize,
+    /// When rings were read last.
+    polled: u64,
     scratch: Vec<u8>,
     losses: Losses,
     /// Blocks that could not be followed.
@@ -97,15 +101,24 @@ impl Heap {
             interval,
             found: VecDeque::new(),
             waiting: 0,
+            polled: 0,
             scratch: Vec::new(),
             losses: Losses::default(),
             unfollowed,
         })
     }
 
+    /// The same if that was not done lately: what was taken may be much to unwind, and meanwhile rings fill.
+    pub(super) fn poll_again(&mut self) {
+        if now() >= self.polled + POLL_NANOS {
+            self.poll();
+        }
+    }
+
     /// Takes what programs have said until now.
     pub(super) fn poll(&mut self) {
         let now = now();
+        self.polled = now;
         for arrival in self.listener.accept() {
             let ring = match ProgramRing::map(&arrival.file) {
                 Ok(ring) if self.programs.len() < MAX_PROGRAMS => ring,
@@ -158,7 +171,7 @@ impl Heap {
             let lost = program.ring.take_losses();
             losses.samples += lost.samples + u64::from(wrong > 0);
             losses.unfollowed += lost.unfollowed;
-            program.is_over = is_over;
+            program.is_over |= is_over;
             program.pace(samples, now, self.interval);
         }
         // Of each program in the order in which it was said.
@@ -200,6 +213,12 @@ impl Heap {
     /// A program.
     pub(super) fn program(&mut self, number: u64) -> Option<&mut Program> {
         self.programs.iter_mut().find(|program| program.number == number)
+    }
+
+    /// A process has ended.
+    pub(super) fn has_ended(&mut self, pid: u32) {
+        let programs = self.programs.iter_mut();
+        programs.filter(|program| program.pid == pid).for_each(|program| program.is_over = true);
     }
 
     /// All of them.
@@ -262,7 +281,7 @@ impl Program {
 fn size_of_record(record: &HeapRecord) -> usize {
     match record {
         HeapRecord::Allocated(allocation) => {
-            let python = allocation.python.as_ref().map_or(0, record::Snapshot::len);
+            let python = allocation.python.as_ref().map_or(0, Snapshot::len);
             RECORD + allocation.stack.len() + python
         }
         HeapRecord::Freed { .. } => RECORD,
