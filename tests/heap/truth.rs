@@ -93,9 +93,9 @@ fn python_allocates_in_its_own_functions() {
         profpipe_testing::skip!("there is no python3");
     }
     let script = source("heap.py");
-    let interval = 65_536.0;
+    let interval = 262_144.0;
     let command = ["python3", script.to_str().unwrap(), "truth"];
-    record(home, "heap:interval=64KiB", &[], &command);
+    record(home, "heap:interval=256KiB", &[], &command);
     let truth = std::fs::read_to_string(home.join("truth")).unwrap();
     let allocated = ["alloc_space", "alloc_objects"].map(|it| stacks(home, "h.otlp", it));
     let in_use = stacks(home, "h.otlp", "inuse_space");

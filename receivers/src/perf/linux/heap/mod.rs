@@ -5,7 +5,7 @@
 //! freed are kept ([`live`]) until they are, or their program ends.
 //!
 //! What is kept of a program is bounded, and so is how many samples it takes: the mean gap between samples
-//! doubles where there are too many, and every sample says which gap it was taken with.
+//! grows where there are too many, and every sample says which gap it was taken with.
 
 mod listener;
 pub(super) mod live;
@@ -37,8 +37,8 @@ const MAX_PROGRAMS: usize = 1024;
 const MAX_WAITING: usize = 64 << 20;
 /// What a record takes beside its stack, about.
 const RECORD: usize = 256;
-/// With more samples of a program in a second the gap between them doubles, and with less than a quarter it
-/// halves again.
+/// With more samples of a program in a second the gap between them becomes larger, and with less than a quarter
+/// it halves again.
 const MAX_SAMPLES: u64 = 2_000;
 /// How often rings are read while samples are unwound, in nanoseconds.
 const POLL_NANOS: u64 = 5_000_000;
@@ -172,7 +172,7 @@ impl Heap {
             losses.samples += lost.samples + u64::from(wrong > 0);
             losses.unfollowed += lost.unfollowed;
             program.is_over |= is_over;
-            program.pace(samples, now, self.interval);
+            program.pace(samples + lost.samples, now, self.interval);
         }
         // Of each program in the order in which it was said.
         self.found.make_contiguous().sort_by_key(|found| found.record.time());
@@ -260,16 +260,18 @@ impl Program {
         self.is_python = true;
     }
 
-    /// Takes fewer samples where there are too many.
+    /// Takes fewer samples where there are too many: at once where they are far too many.
     fn pace(&mut self, samples: u64, now: u64, base: u64) {
         self.samples += samples;
         let elapsed = now.saturating_sub(self.since);
-        if elapsed < SECOND {
+        let too_many = self.samples / (2 * MAX_SAMPLES);
+        if elapsed < SECOND && too_many == 0 {
             return;
         }
-        let rate = self.samples.saturating_mul(SECOND) / elapsed.max(1);
+        let rate = self.samples.saturating_mul(SECOND) / elapsed.max(SECOND);
         if rate > MAX_SAMPLES {
-            self.interval = self.interval.saturating_mul(2).min(record::MAX_INTERVAL);
+            let factor = (rate / MAX_SAMPLES).next_power_of_two().max(2);
+            self.interval = self.interval.saturating_mul(factor).min(record::MAX_INTERVAL);
         } else if rate < MAX_SAMPLES / 4 {
             self.interval = (self.interval / 2).max(base);
         }

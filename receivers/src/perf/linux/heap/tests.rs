@@ -110,6 +110,8 @@ fn allocations_are_read() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     /// Scenario: rings full of records whose words are anything, with a head that is anything, read again and
     /// again while the program may run and when it has ended.
     /// Guarantees: nothing panics, what is taken lies in the ring, every reading ends, and in the end a right
