@@ -206,3 +206,64 @@ fn nonsense_is_borne() {
     let honest = weight_of(&found, "allocate");
     assert!((150e6..250e6).contains(&honest), "{honest} of {}: {said}", all(&found));
 }
+
+/// Scenario: an agent listens, and a service is started with the library that it has written, allocates, and
+/// goes on for some windows; one without it allocates, too.
+/// Guarantees: what the first one allocates and has in use is in the agent's profiles, and the other is not.
+#[test]
+fn services_that_load_the_library() {
+    if !is_possible() {
+        return;
+    }
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path();
+    let Some(simple) = compile(home, "simple.c", &[]) else {
+        profpipe_testing::skip!("there is no C compiler");
+    };
+    let socket = home.join("heap.sock");
+    let config = format!(
+        "receivers: {{perf: {{interval: 500ms, scope: user, events: [{{heap: {{listen: {}}}}}]}}}}\n\
+         processors: {{symbolize: {{}}}}\n\
+         exporters: {{file: {{path: out, format: folded}}}}\n\
+         service: {{pipelines: {{profiles: {{receivers: [perf], processors: [symbolize], exporters: [file]}}}}}}\n",
+        socket.display()
+    );
+    std::fs::write(home.join("c.yaml"), config).unwrap();
+    let mut agent = Command::new(env!("CARGO_BIN_EXE_profpipe"))
+        .current_dir(home)
+        .args(["run", "--config", "c.yaml"])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let library = home.join("libprofpipe_heap.so");
+    wait_for("the socket", || socket.exists() && library.exists());
+    for variables in [true, false] {
+        let mut service = Command::new(&simple);
+        if variables {
+            service.env("LD_PRELOAD", &library).env("PROFPIPE_HEAP", &socket);
+        }
+        assert!(service.arg("3").stdout(Stdio::null()).status().unwrap().success());
+    }
+    let files = || {
+        let files = std::fs::read_dir(home.join("out")).into_iter().flatten().flatten();
+        let text = |sample_type: &str| -> String {
+            files
+                .filter(|file| file.file_name().to_string_lossy().contains(sample_type))
+                .map(|file| std::fs::read_to_string(file.path()).unwrap_or_default())
+                .collect()
+        };
+        text("alloc_space")
+    };
+    wait_for("the profile", || files().contains("allocate"));
+    let pid = rustix::process::Pid::from_raw(agent.id().cast_signed()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    assert!(agent.wait().unwrap().success());
+    let total: f64 = files()
+        .lines()
+        .filter(|line| line.contains("allocate"))
+        .filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok())
+        .sum();
+    // 600 blocks of a million bytes, of which 0.85 are sampled: the standard error is 10⁷.
+    assert!((540e6..660e6).contains(&total), "{total}");
+    assert!(!socket.exists());
+}

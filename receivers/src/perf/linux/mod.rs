@@ -86,7 +86,23 @@ fn open_heap(session: &mut Session, setup: &Setup) -> Result<Option<heap::Heap>,
     let path = options.listen.clone().unwrap_or_default();
     let unfollowed = setup.services.metrics.counter(HEAP_UNFOLLOWED, &setup.id);
     match heap::Heap::listen(&path, options.interval(), unfollowed) {
-        Ok(heap) => Ok(Some(heap)),
+        // A recording brings the library itself.
+        Ok(heap) if options.at_end => Ok(Some(heap)),
+        Ok(heap) => {
+            match heap::write_beside(&path) {
+                Ok(library) => tracing::info!(
+                    receiver = %setup.id,
+                    "programs are sampled that start with LD_PRELOAD={} PROFPIPE_HEAP={}",
+                    library.display(),
+                    path.display()
+                ),
+                Err(error) => session.remarks.push(format!(
+                    "`heap`: the library that programs load cannot be written beside {}: {error}",
+                    path.display()
+                )),
+            }
+            Ok(Some(heap))
+        }
         Err(error) => {
             let why = format!("cannot listen at {}: {error}", path.display());
             session.chosen.leave_out_heap(&why, &mut session.remarks)?;

@@ -1,12 +1,13 @@
 //! The heaps of programs that have loaded the library of `profpipe-heap`.
 //!
-//! Each program hands over a [`ring`] at a socket ([`listener`]); what it says there ([`mod@record`]) becomes
+//! Programs that nobody has started with the [`library`] find it beside the socket. Each program hands over a [`ring`] at a socket ([`listener`]); what it says there ([`mod@record`]) becomes
 //! samples in the order of time, unwound as those of the kernel are. The blocks that were sampled and not
 //! freed are kept ([`live`]) until they are, or their program ends.
 //!
 //! What is kept of a program is bounded, and so is how many samples it takes: the mean gap between samples
 //! grows where there are too many, and every sample says which gap it was taken with.
 
+mod library;
 mod listener;
 pub(super) mod live;
 mod record;
@@ -29,6 +30,7 @@ use self::live::Live;
 use self::ring::{Losses, ProgramRing};
 use crate::perf::linux::thread::now;
 
+pub(super) use self::library::write_beside;
 pub(super) use self::record::{Allocation, HeapRecord, Snapshot};
 
 /// The most programs at a time.
