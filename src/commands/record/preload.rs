@@ -179,6 +179,10 @@ fn obstacle(path: &Path) -> Option<String> {
         .elf_program_headers()
         .iter()
         .any(|header| header.p_type(endian) == object::elf::PT_INTERP);
+    if elf.section_by_name(".note.go.buildid").is_some() {
+        // Go samples its heap itself, and that is read.
+        return None;
+    }
     if !is_dynamic {
         return Some(format!(
             "heap: {name} is statically linked: no library can be loaded into it, and its heap is not seen"

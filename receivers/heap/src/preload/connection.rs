@@ -2,6 +2,7 @@
 //!
 //! What the environment says is read once, at the start: the program may change it. The ring is made by the
 //! thread that takes the first sample of a process; a child that was forked makes one of its own.
+#![allow(unsafe_code, reason = "reads the environment and maps memory")]
 
 use core::ffi::c_void;
 use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};

@@ -3,6 +3,7 @@
 //! On the way that nearly all calls take they count down and jump to the next function of their name: no
 //! frame, no register that the caller needs is changed. The other way begins where registers are still those
 //! of the caller: they are put on the stack, for the sample.
+#![allow(unsafe_code, reason = "is called as the functions of libc are")]
 
 use core::arch::naked_asm;
 

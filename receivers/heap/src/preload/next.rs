@@ -2,6 +2,7 @@
 //!
 //! They are looked for at the first call, which may come before anything else is ready. What looks for them
 //! may allocate itself; that comes from a small room here, and is never given back.
+#![allow(unsafe_code, reason = "calls functions by their addresses")]
 
 use core::ffi::{CStr, c_void};
 use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicUsize, Ordering};

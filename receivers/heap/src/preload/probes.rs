@@ -1,6 +1,7 @@
 //! The probes of the OpenTelemetry contract for memory profilers: `otel_memory:alloc(ptr, size, weight)` and
 //! `otel_memory:free(ptr)`, passed for sampled blocks. A profiler that attaches to them counts the semaphores
 //! up; without one they are not passed.
+#![allow(unsafe_code, reason = "tells profilers three registers")]
 
 use core::arch::{asm, global_asm};
 

@@ -3,6 +3,7 @@
 //! Where they are the recorder has found out and says in the ring. A thread's own frames stand still while it
 //! allocates, but one may be half made: everything is read as if it might not be there. What is copied are
 //! pieces of memory with their addresses, which the recorder reads as it reads the program's memory.
+#![allow(unsafe_code, reason = "copies memory that may not be there")]
 
 use core::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 

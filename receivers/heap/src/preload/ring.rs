@@ -1,4 +1,5 @@
 //! The writing end of the ring.
+#![allow(unsafe_code, reason = "writes memory that is shared with the recorder")]
 
 use core::sync::atomic::{AtomicU64, Ordering};
 

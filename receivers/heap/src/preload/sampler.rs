@@ -1,4 +1,5 @@
 //! What happens when a countdown has ended: a sample, and the next gap.
+#![allow(unsafe_code, reason = "changes what only its thread has")]
 
 use super::next::Block;
 use super::stack::Saved;

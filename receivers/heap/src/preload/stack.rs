@@ -1,4 +1,5 @@
 //! Registers and the stack of who allocates, as they are when the call returns.
+#![allow(unsafe_code, reason = "reads registers that others have saved")]
 
 use super::next::weak;
 use super::sys::{self, Piece};

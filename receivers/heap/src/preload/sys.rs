@@ -1,4 +1,5 @@
 //! System calls, without a libc in between: they leave `errno` as it is.
+#![allow(unsafe_code, reason = "calls the kernel")]
 
 use core::arch::asm;
 

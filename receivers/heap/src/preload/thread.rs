@@ -2,6 +2,7 @@
 //!
 //! It is thread-local memory that is there as soon as the thread is, at a fixed distance from its pointer:
 //! reading it calls nothing and allocates nothing. All zero is a thread that has not begun.
+#![allow(unsafe_code, reason = "reads memory of the thread")]
 
 use core::arch::{asm, global_asm};
 

@@ -10,6 +10,7 @@ use ringbuf::traits::{Observer, Producer};
 
 use super::Drain;
 use super::deferred::Deferred;
+use super::go_heaps::GoPrograms;
 use super::taken::Taken;
 use crate::perf::linux::events::session::Session;
 use crate::perf::linux::handoff::{Counted, EventIx, Frame, Message, NO_THREAD};
@@ -39,13 +40,15 @@ pub(super) struct HeapSample {
 pub(super) struct Heaped {
     /// The numbers of what is allocated and what is not freed, in bytes and in blocks.
     events: [EventIx; 4],
-    heap: Option<Heap>,
+    pub(super) heap: Option<Heap>,
     /// What is not freed is wanted, and only at the end of its program.
     is_live: bool,
     at_end: bool,
     serial: u64,
     random: u64,
     walk: Walk,
+    /// Go programs, which sample themselves.
+    pub(super) go: GoPrograms,
     /// The window that ends is the last one.
     is_last: bool,
     /// It was said that frees were lost.
@@ -62,10 +65,21 @@ impl Heaped {
             at_end: options.is_some_and(|options| options.at_end),
             serial: 0,
             walk: Walk::default(),
+            go: GoPrograms::default(),
             is_last: false,
             random: 0x9e37_79b9_7f4a_7c15,
             is_told: false,
         }
+    }
+
+    /// The numbers of what is allocated and what is not freed, in bytes and in blocks.
+    pub(super) fn events(&self) -> [EventIx; 4] {
+        self.events
+    }
+
+    /// Whether what is not freed is wanted.
+    pub(super) fn is_live(&self) -> bool {
+        self.is_live
     }
 
     /// How long a round may be.
@@ -179,6 +193,7 @@ impl Drain {
 
     /// Tells programs where their CPython has what they run, as soon as that is known.
     pub(super) fn tell_places(&mut self) {
+        self.find_go_programs();
         let (Some(heap), Some(managed)) = (&mut self.heaped.heap, &self.managed) else { return };
         let attached = managed.attached().current();
         for program in heap.programs().iter_mut().filter(|program| !program.is_python) {
@@ -251,6 +266,7 @@ impl Drain {
         if let Some(heap) = &mut self.heaped.heap {
             heap.put_back(programs);
         }
+        self.tell_go_heaps(end, is_wanted);
     }
 
     /// Tells what a program has not freed.
@@ -260,27 +276,42 @@ impl Drain {
         if live.sums().next().is_some_and(|(origin, _)| is_known(origin.process)) {
             self.announce(pid);
         }
-        for (Origin { process, frames, unwound }, sum) in live.sums() {
-            if self.out.vacant_len() < 16 {
-                self.dropped += 1;
-                continue;
-            }
-            let (stack, new) = self.stacks.intern(frames);
-            if let Some(frames) = new {
-                let _ = self.out.try_push(Message::Stack(stack, frames));
-            }
-            for (event, weight) in [(bytes, sum.bytes), (blocks, sum.blocks)] {
-                let _ = self.out.try_push(Message::Sample(Counted {
-                    event,
-                    wait: None,
-                    process: *process,
-                    tid: NO_THREAD,
-                    stack,
-                    unwound: *unwound,
-                    weight,
-                    time,
-                }));
-            }
+        for (origin, sum) in live.sums() {
+            self.tell_heap([bytes, blocks], origin, *sum, time);
+        }
+    }
+
+    /// Tells bytes and blocks of an origin that have no sample of their own.
+    pub(super) fn tell_heap(
+        &mut self,
+        [bytes, blocks]: [EventIx; 2],
+        origin: &Origin,
+        stands: Stands,
+        time: u64,
+    ) {
+        if stands.blocks == 0 {
+            return;
+        }
+        if self.out.vacant_len() < 16 {
+            self.dropped += 1;
+            return;
+        }
+        let Origin { process, ref frames, unwound } = *origin;
+        let (stack, new) = self.stacks.intern(frames);
+        if let Some(frames) = new {
+            let _ = self.out.try_push(Message::Stack(stack, frames));
+        }
+        for (event, weight) in [(bytes, stands.bytes), (blocks, stands.blocks)] {
+            let _ = self.out.try_push(Message::Sample(Counted {
+                event,
+                wait: None,
+                process,
+                tid: NO_THREAD,
+                stack,
+                unwound,
+                weight,
+                time,
+            }));
         }
     }
 }

@@ -8,6 +8,7 @@
 
 mod counters;
 mod deferred;
+mod go_heaps;
 mod heaped;
 mod looked;
 mod taken;

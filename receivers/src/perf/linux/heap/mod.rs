@@ -4,9 +4,12 @@
 //! samples in the order of time, unwound as those of the kernel are. The blocks that were sampled and not
 //! freed are kept ([`live`]) until they are, or their program ends.
 //!
+//! Programs of Go sample themselves: [`go`] reads what they have.
+//!
 //! What is kept of a program is bounded, and so is how many samples it takes: the mean gap between samples
 //! grows where there are too many, and every sample says which gap it was taken with.
 
+pub(super) mod go;
 mod library;
 mod listener;
 pub(super) mod live;

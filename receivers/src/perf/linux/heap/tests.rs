@@ -196,3 +196,53 @@ fn what_is_left() {
     sums.sort_unstable();
     assert_eq!(sums, [1, 800]);
 }
+
+/// A Go program's buckets, as words from an address on.
+struct Words(u64, Vec<u64>);
+
+impl Memory for Words {
+    fn read(&mut self, address: u64, into: &mut [u8]) -> bool {
+        let bytes: Vec<u8> = self.1.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        let at = usize::try_from(address.wrapping_sub(self.0)).unwrap_or(usize::MAX);
+        let Some(found) = at.checked_add(into.len()).and_then(|end| bytes.get(at..end)) else {
+            return false;
+        };
+        into.copy_from_slice(found);
+        true
+    }
+}
+
+/// Scenario: two buckets of a Go program; the same with counts that do not fit their size, of another type,
+/// with far too many frames, and with a list that ends nowhere.
+/// Guarantees: the first is read, blocks of all cycles and what is in use since the last one; of the others
+/// nothing is believed, and a list that goes in a circle ends.
+#[test]
+fn go_buckets_are_believed_if_they_fit() {
+    const START: u64 = 0x1000;
+    // The list; then a bucket with two frames, and one with none.
+    let bucket = |next: u64, size: u64, stack: &[u64]| {
+        let mut words = vec![0, next, 1, 0xabc, size, stack.len() as u64];
+        words.extend(stack);
+        for (blocks, freed) in [(10, 4), (3, 0), (0, 0), (1, 1)] {
+            words.extend([blocks, freed, blocks * size, freed * size]);
+        }
+        words
+    };
+    let first = bucket(START + 8 * 25, 48, &[0x401, 0x402]);
+    assert_eq!(first.len(), 24);
+    let right = [vec![START + 8], first, bucket(0, 16, &[])].concat();
+    let found = super::go::read(&mut Words(START, right.clone()), START).unwrap();
+    let seen: Vec<_> =
+        found.iter().map(|it| (it.stack.as_slice(), it.size, it.allocated, it.in_use)).collect();
+    assert_eq!(seen, [(&[0x401, 0x402][..], 48, 14, 6), (&[][..], 16, 14, 6)]);
+    // The type, the number of frames, where the next one is.
+    for (at, number) in [(3, 2), (6, 1 << 20), (2, START - 64), (2, u64::MAX - 8)] {
+        let mut wrong = right.clone();
+        wrong[at] = number;
+        assert_eq!(super::go::read(&mut Words(START, wrong), START), None, "{at}");
+    }
+    let mut circle = right.clone();
+    circle[2] = START + 8;
+    circle[9] += 1;
+    assert_eq!(super::go::read(&mut Words(START, circle), START), None);
+}
