@@ -4,7 +4,6 @@
 //! thread that takes the first sample of a process; a child that was forked makes one of its own.
 #![allow(unsafe_code, reason = "reads the environment and maps memory")]
 
-use core::ffi::c_void;
 use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use super::next::weak;

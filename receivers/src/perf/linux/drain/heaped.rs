@@ -31,7 +31,7 @@ pub(super) struct HeapSample {
     /// Tells it from earlier ones at its address.
     serial: u64,
     stands: Stands,
-    allocation: Allocation,
+    allocation: Box<Allocation>,
     /// What a managed program was in there.
     reading: Option<Reading>,
 }
@@ -205,7 +205,7 @@ impl Drain {
 
     /// Counts a block; puts it off if the rules that it needs are not read and it may be tried `again`.
     pub(super) fn block(&mut self, found: &Arc<HeapSample>, again: &dyn Fn(&Sample<'_>) -> bool) {
-        let Allocation { time, tid, registers, ref stack, .. } = found.allocation;
+        let Allocation { time, tid, registers, ref stack, .. } = *found.allocation;
         let [bytes, ..] = self.heaped.events;
         let sample = Sample::found(bytes, (found.pid, tid), time, registers, stack);
         let weight = found.stands.bytes;

@@ -21,7 +21,7 @@ const MAX_PIECES: usize = 400;
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum HeapRecord {
     /// It was allocated.
-    Allocated(Allocation),
+    Allocated(Box<Allocation>),
     /// It is freed.
     Freed {
         /// In nanoseconds of the monotonic clock.
@@ -135,7 +135,7 @@ pub(crate) fn parse(kind: u64, body: &[u8], now: u64) -> Option<HeapRecord> {
             if !is_sane || stack.len() > MAX_STACK || pieces.len() > MAX_PYTHON {
                 return None;
             }
-            Some(HeapRecord::Allocated(Allocation {
+            Some(HeapRecord::Allocated(Box::new(Allocation {
                 time,
                 address,
                 tid: u32::try_from(tid).ok()?,
@@ -145,7 +145,7 @@ pub(crate) fn parse(kind: u64, body: &[u8], now: u64) -> Option<HeapRecord> {
                 registers,
                 stack: stack.into(),
                 python: (state != 0).then(|| Snapshot { state, pieces: pieces.into() }),
-            }))
+            })))
         }
         _ => None,
     }
