@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use object::read::elf::{ElfFile64, ProgramHeader};
-use object::{Endianness, Object, ObjectSymbol};
+use object::{Endianness, Object, ObjectSection, ObjectSymbol};
 use profpipe_heap::layout::{INTERVAL_VARIABLE, SOCKET_VARIABLE};
 use rustix::fs::StatVfsMountFlags;
 use tempfile::TempDir;
@@ -37,6 +37,9 @@ const ALLOCATORS: [(&[u8], &str); 5] = [
     (b"tc_malloc", "tcmalloc"),
     (b"malloc", "an allocator"),
 ];
+
+/// Allocators in libraries that C++ does not reach through `malloc`.
+const LIBRARIES: [&str; 3] = ["libjemalloc", "libtcmalloc", "libmimalloc"];
 
 /// The library, ready to be loaded.
 pub(super) struct Preload {
@@ -192,6 +195,17 @@ fn obstacle(path: &Path) -> Option<String> {
     let defined = symbols().filter(|symbol| symbol.is_definition() && !symbol.is_undefined());
     let names: Vec<&[u8]> = defined.filter_map(|symbol| symbol.name_bytes().ok()).collect();
     let found = ALLOCATORS.iter().find(|(function, _)| names.contains(function));
+    let needed = elf.section_by_name(".dynstr").and_then(|section| section.data().ok());
+    let needs = |library: &&&str| {
+        let mut windows = needed.unwrap_or_default().windows(library.len());
+        windows.any(|window| window == library.as_bytes())
+    };
+    if let (None, Some(library)) = (found, LIBRARIES.iter().find(needs)) {
+        return Some(format!(
+            "heap: {name} uses {library}, which has an `operator new` of its own: what C++ allocates with it is \
+             not seen, what comes from `malloc` is"
+        ));
+    }
     found.map(|(_, allocator)| {
         format!(
             "heap: {name} has {allocator} inside: what it allocates with that is not seen; its own heap \
