@@ -7,6 +7,8 @@ use profpipe_formats::report::{self, Column, Top};
 use profpipe_profile::Profiles;
 use profpipe_profile::attribute_names::WAIT;
 
+use crate::status::grouped;
+
 /// How many of the things that were waited for are shown.
 const WAITS: usize = 5;
 /// How many functions are shown.
@@ -110,19 +112,6 @@ fn push_calls(text: &mut String, profiles: &Profiles) {
         }
         text.push('\n');
     }
-}
-
-/// A number with commas between thousands.
-fn grouped(number: i64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 fn push_functions(text: &mut String, top: &Top) {
