@@ -172,13 +172,12 @@ impl Drain {
         let event = self.looked.event;
         let mut totals = Vec::new();
         for (pid, times) in looks.take_times() {
-            let Some(process) = self.processes.sampled(pid, pid, &mut self.host) else { continue };
+            let Some(process) = self.processes.identified(pid, &mut self.host) else { continue };
             let id = process.id;
             if times.looks >= MIN_LOOKS && process.announced.process {
                 totals.push(Total { event, process: Some(id), value: times.blocked });
             }
             for (name, weight) in [(READY, times.ready), (PARKED, times.parked)] {
-                // The process has to be known, and a row without any look is not worth a process of its own.
                 if weight == 0 || self.out.vacant_len() < 16 {
                     continue;
                 }

@@ -444,7 +444,8 @@ impl Drain {
             self.end_window(self.window + self.interval);
         }
         // Everything that may have to be sent for this sample, so that nothing is sent by half.
-        if self.out.vacant_len() < 16 + self.host.rows_waiting() {
+        let names = taken.look.map_or(0, |look| look.blocked.kernel.len());
+        if self.out.vacant_len() < 16 + names + self.host.rows_waiting() {
             self.counters.samples.add(1);
             self.dropped += 1;
             return;

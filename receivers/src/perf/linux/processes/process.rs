@@ -203,6 +203,14 @@ impl Processes {
         self.by_pid.get(&pid).is_none_or(|process| !process.complete)
     }
 
+    /// A process of which it is known who it is: what it maps is read when it is sampled. None if it is gone.
+    pub(crate) fn identified(&mut self, pid: u32, host: &mut impl Host) -> Option<&mut Process> {
+        if !self.by_pid.contains_key(&pid) && !self.begin(pid, 0)?.identify(host) {
+            self.by_pid.remove(&pid);
+        }
+        self.by_pid.get_mut(&pid)
+    }
+
     /// A process as far as it is known: nothing is read.
     pub(crate) fn unread(&mut self, pid: u32) -> Option<&mut Process> {
         if !self.by_pid.contains_key(&pid) {
@@ -518,14 +526,8 @@ impl Process {
         self.complete = false;
     }
 
-    /// Reads all mappings from the host; false if the process is gone.
-    fn scan(&mut self, host: &mut impl Host) -> bool {
-        // Also if it cannot be read: asking again at every sample would not help.
-        self.complete = true;
-        // What was sent of it so far may have been less.
-        self.announced.process = false;
-        self.announced.threads.clear();
-        self.hasty = false;
+    /// Reads from the host who it is; false if the process is gone.
+    fn identify(&mut self, host: &mut impl Host) -> bool {
         let Some(stat) = host.stat(self.pid) else { return false };
         self.start_time = stat.start_time;
         self.kernel = stat.kernel;
@@ -534,6 +536,20 @@ impl Process {
         }
         if let Some(name) = host.thread_name(self.pid, self.pid) {
             self.name = name.into();
+        }
+        true
+    }
+
+    /// Reads all mappings from the host; false if the process is gone.
+    fn scan(&mut self, host: &mut impl Host) -> bool {
+        // Also if it cannot be read: asking again at every sample would not help.
+        self.complete = true;
+        // What was sent of it so far may have been less.
+        self.announced.process = false;
+        self.announced.threads.clear();
+        self.hasty = false;
+        if !self.identify(host) {
+            return false;
         }
         // A process that may not be looked at is not gone.
         let Some(text) = host.maps(self.pid) else { return true };
