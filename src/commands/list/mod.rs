@@ -17,7 +17,7 @@ use profpipe_profile::{Dictionary, MappingIx};
 use regex::Regex;
 
 use self::instructions::Binaries;
-use self::sources::Sources;
+pub(super) use self::sources::Sources;
 use crate::mistake::Mistake;
 use crate::{cli, files};
 
@@ -29,7 +29,7 @@ pub(crate) fn run(arguments: &cli::List) -> anyhow::Result<ExitCode> {
         let last = error.to_string().lines().last().unwrap_or_default().to_owned();
         Mistake(format!("list: `{}` is not a regular expression: {last}", arguments.function))
     })?;
-    let mut sources = Sources::new(arguments)?;
+    let mut sources = Sources::new(&arguments.source, &arguments.trim, &arguments.debuginfod)?;
     let input = files::read_all(&arguments.files)?;
     let sample_type = arguments.choice.sample_type.as_deref();
     let listing =

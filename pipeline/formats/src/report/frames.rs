@@ -50,6 +50,16 @@ impl<'a> Frames<'a> {
         self.frames
     }
 
+    /// How many functions were looked up; their numbers are below that.
+    pub fn len(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// True if none was looked up.
+    pub fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+
     /// The source file of a function; empty if it is not known.
     pub fn file(&self, number: u32) -> &'a str {
         let file = self.files.get(number as usize).copied().unwrap_or_default();
