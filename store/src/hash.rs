@@ -40,7 +40,7 @@ mod tests {
         let main = function("main", "app");
         let work = function("work", "app");
         let paths = [child(ROOT, main), child(child(ROOT, main), work)];
-        assert_eq!(paths, [0x9fd2_5e8e_4e4d_4d5f, 0], "{paths:x?}");
+        assert_eq!(paths, [0x4be4_7b25_e4dd_7f26, 0x5773_5422_aa2c_86c3], "{paths:x?}");
         assert_ne!(child(child(ROOT, work), main), paths[1]);
     }
 }

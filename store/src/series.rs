@@ -10,7 +10,7 @@ use foldhash::fast::RandomState;
 
 use crate::error::QueryError;
 use crate::select::{Filter, Selection};
-use crate::table::{LabelValues, Table, type_label};
+use crate::table::{LabelValues, SERVICE, TYPE_LABELS, Table, type_label};
 
 /// The most values of all rows together.
 const MAX_VALUES: usize = 1 << 20;
@@ -64,8 +64,8 @@ pub struct Series {
     pub more: usize,
 }
 
-/// A series of Pyroscope: labels, and sums by time in milliseconds.
-pub type Points = (BTreeMap<String, String>, BTreeMap<i64, i64>);
+/// A series of Pyroscope: labels, and by time in milliseconds sums and of how many profiles they are.
+pub type Points = (BTreeMap<String, String>, BTreeMap<i64, (i64, u32)>);
 
 impl Table {
     /// A selection over time.
@@ -173,26 +173,32 @@ impl Table {
         let filter = Filter::new(self, selection)?;
         let rows = filter.rows;
         let step = step.max(1);
-        let mut groups: BTreeMap<BTreeMap<String, String>, BTreeMap<i64, i64>> = BTreeMap::new();
-        let mut of_sets: HashMap<u32, BTreeMap<i64, i64>, RandomState> = HashMap::default();
+        let mut groups: BTreeMap<BTreeMap<String, String>, BTreeMap<i64, (i64, u32)>> =
+            BTreeMap::new();
+        /// A sum, of how many profiles, and the last of them.
+        type Sum = (i64, u32, Option<u32>);
+        let mut of_sets: HashMap<u32, BTreeMap<i64, Sum>, RandomState> = HashMap::default();
         for row in (0..rows.len()).filter(|row| filter.accepts(*row)) {
             let time = rows.times[row].div_euclid(NANOS_PER_MILLI);
             let steps = time.saturating_sub(from).saturating_add(step - 1).div_euclid(step);
             let at = steps.saturating_mul(step).saturating_add(from);
             let sum = of_sets.entry(rows.labels[row]).or_default().entry(at).or_default();
-            *sum = sum.saturating_add(rows.weights[row]);
+            sum.0 = sum.0.saturating_add(rows.weights[row]);
+            let profile = Some(rows.profiles[row]);
+            sum.1 += u32::from(std::mem::replace(&mut sum.2, profile) != profile);
         }
         for (set, sums) in of_sets {
             let labels = self.labels.of(set);
             let value = |name: &str| {
-                let value = type_label(&filter.of.id, name).or_else(|| labels.get(name).copied());
+                let label = if name == SERVICE { "service_name" } else { name };
+                let value = type_label(&filter.of.id, name).or_else(|| labels.get(label).copied());
                 Some((name.to_owned(), value?.to_owned()))
             };
             let key = group_by.iter().filter_map(|name| value(name)).collect();
             let group = groups.entry(key).or_default();
-            for (time, sum) in sums {
+            for (time, (sum, profiles, _)) in sums {
                 let of_group = group.entry(time).or_default();
-                *of_group = of_group.saturating_add(sum);
+                *of_group = (of_group.0.saturating_add(sum), of_group.1 + profiles);
             }
         }
         Ok(groups.into_iter().collect())
@@ -217,6 +223,15 @@ impl Table {
         let names = self.labels.names();
         let values = names.iter().map(|name| self.labels.sums(*name, &of_sets, limit));
         Ok(values.filter(|it| !it.values.is_empty()).collect())
+    }
+
+    /// Whether a selection has any sample.
+    ///
+    /// # Errors
+    /// If there is nothing of the type.
+    pub fn has_samples(&self, selection: &Selection) -> Result<bool, QueryError> {
+        let filter = Filter::new(self, selection)?;
+        Ok((0..filter.rows.len()).any(|row| filter.accepts(row)))
     }
 
     /// The names of all labels.
@@ -252,17 +267,12 @@ impl Table {
                 let mut labels: BTreeMap<String, String> =
                     labels.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
                 let id = &self.types[number].id;
-                for name in [
-                    "__profile_type__",
-                    "__name__",
-                    "__type__",
-                    "__unit__",
-                    "__period_type__",
-                    "__period_unit__",
-                ] {
+                for name in TYPE_LABELS {
                     let value = type_label(id, name).unwrap_or_default();
                     labels.insert(name.to_owned(), value.to_owned());
                 }
+                let service = labels.get("service_name").cloned().unwrap_or_default();
+                labels.insert(SERVICE.to_owned(), service);
                 labels
             })
             .collect();

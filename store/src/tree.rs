@@ -27,6 +27,10 @@ pub struct TreeOptions {
     pub root: Option<u64>,
 }
 
+/// How much a path weighs on each side, whatever the sign: what nodes are kept by. Of a comparison the
+/// larger side counts.
+type Gross<const N: usize> = [u64; N];
+
 impl Default for TreeOptions {
     fn default() -> Self {
         Self { nodes: 8_000, width: 2_000, is_inverted: false, root: None }
@@ -72,6 +76,19 @@ impl Selected<'_> {
         grow(self.table, &self.items(options.is_inverted), options)
     }
 
+    /// Two selections as one tree, by names as [`Self::tree_by_name`], the other one first.
+    ///
+    /// # Errors
+    /// If it is too large.
+    pub fn tree_against(&self, base: &Selected<'_>, nodes: usize) -> Result<Tree<2>, QueryError> {
+        let mut sides: Vec<Item<'_, 2>> = Vec::new();
+        sides.extend(base.items_by_name().into_iter().map(|(path, [value])| (path, [value, 0])));
+        sides.extend(self.items_by_name().into_iter().map(|(path, [value])| (path, [0, value])));
+        sides.sort_by(|a, b| a.0.cmp(&b.0));
+        let nodes = if nodes == 0 { usize::MAX } else { nodes };
+        grow(self.table, &sides, &TreeOptions { nodes, width: 0, ..TreeOptions::default() })
+    }
+
     /// The tree of the selection with functions of one name as one, whatever their module. At most so many
     /// nodes; 0 for all.
     ///
@@ -84,9 +101,18 @@ impl Selected<'_> {
     }
 }
 
-/// The size of a node, by which it is kept: both values of a comparison count.
-fn size<const N: usize>(values: &[i64; N]) -> u64 {
-    values.iter().fold(0, |sum, value| sum.saturating_add(value.unsigned_abs()))
+fn gross<const N: usize>(values: &[i64; N]) -> Gross<N> {
+    values.map(i64::unsigned_abs)
+}
+
+fn add_gross<const N: usize>(sum: &mut Gross<N>, values: &Gross<N>) {
+    for (sum, value) in sum.iter_mut().zip(values) {
+        *sum = sum.saturating_add(*value);
+    }
+}
+
+fn size<const N: usize>(gross: &Gross<N>) -> u64 {
+    gross.iter().copied().max().unwrap_or(0)
 }
 
 /// Makes the tree of sorted items.
@@ -101,7 +127,9 @@ pub(crate) fn grow<const N: usize>(
         Some(root) => below(table, items, root)?,
     };
     let skipped = path.len();
-    let whole = items.iter().fold(0_u64, |sum, (_, values)| sum.saturating_add(size(values)));
+    let mut whole = [0; N];
+    items.iter().for_each(|(_, values)| add_gross(&mut whole, &gross(values)));
+    let whole = size(&whole);
     let visible = match options.width {
         0 => 1,
         width => (whole / (2 * u64::from(width))).max(1),
@@ -119,7 +147,10 @@ pub(crate) fn grow<const N: usize>(
         // are very many.
         let (_, limit, _) = sizes.select_nth_unstable_by(wanted - 1, |a, b| b.cmp(a));
         threshold = *limit;
-        if sizes.iter().filter(|size| **size >= threshold).count() > wanted.saturating_mul(2) {
+        let is_drawn = options.width > 0;
+        if is_drawn
+            && sizes.iter().filter(|size| **size >= threshold).count() > wanted.saturating_mul(2)
+        {
             threshold = threshold.saturating_add(1);
         }
     }
@@ -159,14 +190,14 @@ fn below<'s, 'i, const N: usize>(
 
 /// Calls with the size of every node below the root.
 fn sweep_sizes<const N: usize>(items: &[Item<'_, N>], skipped: usize, mut closed: impl FnMut(u64)) {
-    let mut open: Vec<(u32, u64)> = Vec::new();
-    let mut close = |open: &mut Vec<(u32, u64)>, to: usize| {
+    let mut open: Vec<(u32, Gross<N>)> = Vec::new();
+    let mut close = |open: &mut Vec<(u32, Gross<N>)>, to: usize| {
         while open.len() > to
-            && let Some((_, size)) = open.pop()
+            && let Some((_, of_node)) = open.pop()
         {
-            closed(size);
+            closed(size(&of_node));
             if let Some(parent) = open.last_mut() {
-                parent.1 = parent.1.saturating_add(size);
+                add_gross(&mut parent.1, &of_node);
             }
         }
     };
@@ -174,9 +205,9 @@ fn sweep_sizes<const N: usize>(items: &[Item<'_, N>], skipped: usize, mut closed
         let path = path.get(skipped..).unwrap_or_default();
         let common = open.iter().zip(path).take_while(|(open, new)| open.0 == **new).count();
         close(&mut open, common);
-        open.extend(path.iter().skip(common).map(|function| (*function, 0)));
+        open.extend(path.iter().skip(common).map(|function| (*function, [0; N])));
         if let Some(leaf) = open.last_mut() {
-            leaf.1 = leaf.1.saturating_add(size(values));
+            add_gross(&mut leaf.1, &gross(values));
         }
     }
     close(&mut open, 0);
@@ -192,7 +223,7 @@ struct Made<const N: usize> {
 /// A node whose end is not reached.
 struct Open<const N: usize> {
     node: Node<N>,
-    size: u64,
+    gross: Gross<N>,
     children: Vec<u32>,
     folded: u32,
     of_folded: [i64; N],
@@ -202,7 +233,7 @@ impl<const N: usize> Open<N> {
     fn new(function: Option<u32>, hash: u64) -> Self {
         let node =
             Node { function, depth: 0, start: 0, total: [0; N], own: [0; N], folded: 0, hash };
-        Self { node, size: 0, children: Vec::new(), folded: 0, of_folded: [0; N] }
+        Self { node, gross: [0; N], children: Vec::new(), folded: 0, of_folded: [0; N] }
     }
 }
 
@@ -236,7 +267,7 @@ impl<const N: usize> Growing<'_, N> {
             if let Some(leaf) = open.last_mut() {
                 add(&mut leaf.node.own, values);
                 add(&mut leaf.node.total, values);
-                leaf.size = leaf.size.saturating_add(size(values));
+                add_gross(&mut leaf.gross, &gross(values));
             }
         }
         self.close(&mut open, 1);
@@ -251,8 +282,8 @@ impl<const N: usize> Growing<'_, N> {
             let Some(parent) = open.last_mut() else { return };
             let total = closed.node.total;
             add(&mut parent.node.total, &total);
-            parent.size = parent.size.saturating_add(closed.size);
-            if closed.size >= self.threshold {
+            add_gross(&mut parent.gross, &closed.gross);
+            if size(&closed.gross) >= self.threshold {
                 let number = self.keep(closed);
                 parent.children.push(number);
             } else {
@@ -263,7 +294,8 @@ impl<const N: usize> Growing<'_, N> {
     }
 
     fn keep(&mut self, open: Open<N>) -> u32 {
-        let Open { node, size, mut children, folded, of_folded } = open;
+        let Open { node, gross, mut children, folded, of_folded } = open;
+        let size = size(&gross);
         let name = |made: &Made<N>| made.node.function.map(|at| &self.table.function(at).name);
         children.sort_by(|a, b| {
             let (a, b) = (&self.made[*a as usize], &self.made[*b as usize]);

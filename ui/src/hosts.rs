@@ -78,6 +78,8 @@ pub fn token() -> std::io::Result<String> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
     use http::Request;
 
     use super::*;

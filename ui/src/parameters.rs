@@ -117,6 +117,8 @@ impl Parameters {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
     use super::*;
 
     /// Scenario: query strings, well formed and hostile.

@@ -249,7 +249,8 @@ impl Labels {
                 }
                 continue;
             }
-            let name = self.name_number(&matcher.name);
+            let is_service = matcher.name == SERVICE;
+            let name = self.name_number(if is_service { "service_name" } else { &matcher.name });
             let mut of_values: HashMap<Option<u32>, bool, RandomState> = HashMap::default();
             for (set, is_matching) in matching.iter_mut().enumerate().filter(|(_, is)| **is) {
                 let value = name.and_then(|name| self.value_number(set, name));
@@ -294,6 +295,12 @@ impl Labels {
         LabelValues { name: self.text(name).to_owned(), values, more }
     }
 }
+
+/// Labels that the type of a sample is.
+pub(crate) const TYPE_LABELS: [&str; 6] =
+    ["__name__", "__period_type__", "__period_unit__", "__profile_type__", "__type__", "__unit__"];
+/// What Pyroscope also calls the service.
+pub(crate) const SERVICE: &str = "__service_name__";
 
 /// A label that the type of a sample is, if it is one.
 pub(crate) fn type_label<'a>(of: &'a TypeId, name: &str) -> Option<&'a str> {

@@ -15,7 +15,7 @@ use std::sync::OnceLock;
 use profpipe_profile::Profiles;
 
 pub use labels::LabelValues;
-pub(crate) use labels::{Labels, State, type_label};
+pub(crate) use labels::{Labels, SERVICE, State, TYPE_LABELS, type_label};
 pub(crate) use paths::Paths;
 
 use crate::error::QueryError;
