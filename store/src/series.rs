@@ -159,7 +159,9 @@ impl Table {
     }
 
     /// Sums of a selection by series and time, as Pyroscope has them: the time of a point is the end of its
-    /// step, counted from `from`, and there are no points without a sum. Times are in milliseconds.
+    /// step, counted from `from`, and there are no points without a sum. The point at `from` itself is of
+    /// the step before it, which is selected, too; steps that end behind the selection are left out. Times
+    /// are in milliseconds.
     ///
     /// # Errors
     /// If there is nothing of the type.
@@ -170,9 +172,10 @@ impl Table {
         from: i64,
         step: i64,
     ) -> Result<Vec<Points>, QueryError> {
-        let filter = Filter::new(self, selection)?;
-        let rows = filter.rows;
         let step = step.max(1);
+        let start = selection.from.map(|start| start.saturating_sub(step - 1));
+        let filter = Filter::new(self, &Selection { from: start, ..selection.clone() })?;
+        let rows = filter.rows;
         let mut groups: BTreeMap<BTreeMap<String, String>, BTreeMap<i64, (i64, u32)>> =
             BTreeMap::new();
         /// A sum, of how many profiles, and the last of them.
@@ -182,6 +185,9 @@ impl Table {
             let time = rows.times[row].div_euclid(NANOS_PER_MILLI);
             let steps = time.saturating_sub(from).saturating_add(step - 1).div_euclid(step);
             let at = steps.saturating_mul(step).saturating_add(from);
+            if selection.until.is_some_and(|until| at > until) {
+                continue;
+            }
             let sum = of_sets.entry(rows.labels[row]).or_default().entry(at).or_default();
             sum.0 = sum.0.saturating_add(rows.weights[row]);
             let profile = Some(rows.profiles[row]);

@@ -6,6 +6,7 @@
 //! Layout: `oracles` builds the tools; `go/` pins their versions and holds `agree`, which asks
 //! google/pprof's reader; `rules` is profcheck's list of rules in Rust. `collector`, `pyroscope` and
 //! `target` are running peers, which `build` builds; `gateway` is profpipe between them;
+//! `queries` asks `profpipe ui` and Pyroscope the same, also by Pyroscope's client;
 //! `fixture` is what is sent, `totals` what is compared. `sdks` are Pyroscope's SDKs, whose programs lie in
 //! `go/target`, `python`, `nodejs` and `java`; `relay` knows what they sent.
 
@@ -29,6 +30,7 @@ mod pprof;
 #[allow(dead_code, reason = "shared with benches/gateway, which uses other parts of it")]
 mod process;
 mod pyroscope;
+mod queries;
 mod relay;
 mod rules;
 mod sdks;

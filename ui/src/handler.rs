@@ -6,39 +6,15 @@ use async_trait::async_trait;
 use http::{HeaderValue, Method, StatusCode, header, request};
 use profpipe_network::grpc::Code;
 use profpipe_network::server::{Handler, Rejection, Reply, Request, Router};
-use profpipe_store::Source;
 use subtle::ConstantTimeEq as _;
 use tokio::sync::Semaphore;
 
 use crate::answer::{Answer, guard};
-use crate::export::Exports;
-use crate::hosts::Hosts;
+use crate::options::Options;
 use crate::{api, assets, pyroscope};
 
 /// How many queries are computed at a time; others wait.
 const CONCURRENT_QUERIES: usize = 4;
-
-/// What a page is of.
-pub struct Options {
-    /// Where tables come from.
-    pub source: Arc<dyn Source>,
-    /// What only the program can do.
-    pub exports: Arc<dyn Exports>,
-    /// The first part of every path, which nobody else knows.
-    pub token: String,
-    /// Whom the server takes requests for.
-    pub hosts: Hosts,
-    /// What it is called, as `cpu.pb.gz`.
-    pub title: String,
-    /// The program's version.
-    pub version: &'static str,
-}
-
-impl std::fmt::Debug for Options {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Options").field("title", &self.title).finish_non_exhaustive()
-    }
-}
 
 /// The page, and the query API below it.
 #[derive(Debug)]

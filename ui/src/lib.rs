@@ -19,9 +19,11 @@ mod assets;
 mod export;
 mod handler;
 mod hosts;
+mod options;
 mod parameters;
 mod pyroscope;
 
 pub use export::{Exports, Format};
-pub use handler::{Options, Page};
+pub use handler::Page;
 pub use hosts::{Hosts, token};
+pub use options::Options;

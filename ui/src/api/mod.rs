@@ -10,7 +10,7 @@ mod trees;
 use profpipe_store::{QueryError, Table};
 
 use crate::answer::Answer;
-use crate::handler::Options;
+use crate::options::Options;
 use crate::parameters::Parameters;
 
 /// Answers a request; nothing if there is no such path.

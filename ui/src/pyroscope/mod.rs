@@ -24,7 +24,7 @@ use profpipe_store::QueryError;
 use serde_json::json;
 
 use crate::answer::Answer;
-use crate::handler::Options;
+use crate::options::Options;
 use crate::parameters::Parameters;
 
 pub(crate) use queries::METHODS as GRPC_METHODS;

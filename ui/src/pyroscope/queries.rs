@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use profpipe_formats::pprof::encode_plain;
-use profpipe_profile::Profiles;
+use profpipe_profile::{LinkIx, Profiles, SampleRef, Samples, aggregate};
 use profpipe_store::{Matchers, QueryError, Selection, Table, Tree, TypeId};
 use prost::Message as _;
 
@@ -19,7 +19,7 @@ use super::messages::{
 };
 use super::wire::Codec;
 use super::{Failure, dot, pprof};
-use crate::handler::Options;
+use crate::options::Options;
 
 /// The methods that are answered.
 pub(crate) const METHODS: [&str; 11] = [
@@ -346,6 +346,7 @@ fn profile(
     if let Some(pgo) = stacks.and_then(|it| it.go_pgo.as_ref()) {
         keep_locations(&mut profiles, pgo);
     }
+    let profiles = without_labels(profiles);
     let plain = encode_plain(&profiles).map_err(|error| QueryError::TooLarge(error.to_string()))?;
     match codec {
         Codec::Protobuf => Ok(plain.into()),
@@ -355,6 +356,29 @@ fn profile(
             Ok(codec.encode(&profile))
         }
     }
+}
+
+/// The profiles with equal stacks as one sample, whatever their labels were: of one type that is all there is
+/// to tell them apart.
+fn without_labels(mut profiles: Profiles) -> Profiles {
+    let mut samples = Samples::default();
+    for profile in profiles.profiles_mut() {
+        for sample in std::mem::take(&mut profile.samples).iter() {
+            samples.push(SampleRef {
+                attributes: &[],
+                link: LinkIx::NONE,
+                values: &[sample.weight()],
+                timestamps_unix_nano: &[],
+                ..sample
+            });
+        }
+        profile.samples = std::mem::take(&mut samples);
+    }
+    // Labels of resources would become labels of samples.
+    for resource in &mut profiles.resources {
+        resource.resource.attributes.clear();
+    }
+    aggregate([profiles])
 }
 
 /// Cuts stacks to what a compiler of Go looks at: so many locations from the leaf on.

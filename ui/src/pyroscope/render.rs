@@ -11,7 +11,7 @@ use super::messages::FlameGraph;
 use super::queries::{difference, empty, nodes, or_empty};
 use super::{Failure, dot, time};
 use crate::answer::Answer;
-use crate::handler::Options;
+use crate::options::Options;
 use crate::parameters::Parameters;
 
 /// The shortest step of a timeline, in seconds.
@@ -190,7 +190,9 @@ fn timelines(
     is_average: bool,
 ) -> Result<BTreeMap<String, Value>, QueryError> {
     let (start, step, count) = steps(table, selection);
-    let groups = or_empty(table.points(selection, group_by, start * 1000, step * 1000))?;
+    let (from, millis) = (start.saturating_mul(1000), step.saturating_mul(1000));
+    let of = Selection { from: Some(from), ..selection.clone() };
+    let groups = or_empty(table.points(&of, group_by, from, millis))?;
     let mut timelines = BTreeMap::new();
     for (labels, sums) in groups.unwrap_or_default() {
         let mut samples = vec![0_i64; usize::try_from(count).unwrap_or(1)];

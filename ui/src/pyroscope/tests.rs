@@ -16,8 +16,8 @@ use super::queries::{METHODS, answer};
 use super::wire::Codec;
 use super::{Failure, render};
 use crate::export::{Exports, Format};
-use crate::handler::Options;
 use crate::hosts::Hosts;
+use crate::options::Options;
 use crate::parameters::Parameters;
 
 struct NoExports;

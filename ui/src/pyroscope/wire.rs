@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 
 use super::{Failure, queries};
 use crate::answer::Answer;
-use crate::handler::Options;
+use crate::options::Options;
 
 /// How messages are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
