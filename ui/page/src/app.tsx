@@ -1,0 +1,140 @@
+// The page as a whole: its state is the link, every view shows the same selection.
+
+import { useCallback, useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { address, forget_answers, type Parameters, type Session, type Tree } from "./api";
+import { ModuleColors } from "./color";
+import { Completeness, Details } from "./details";
+import { DiffView } from "./diff";
+import type { FlameControl, Node } from "./flame";
+import { Filters, Header } from "./header";
+import { generation, Signal, useApi, useTheme } from "./hooks";
+import { matcher } from "./layout";
+import { read_link, resolve_time, type State, type View, write_link } from "./link";
+import { Help, usePageKeys } from "./keys";
+import { Panel } from "./panels";
+import { Awaited } from "./parts";
+import type { ViewProps } from "./shared";
+import { Timeline } from "./timeline";
+import { FlameView, SandwichView, SourceView, ThreadsView, TopView } from "./views";
+
+const TABS: readonly (readonly [View, string])[] = [
+  ["flame", "Flame graph"], ["top", "Top"], ["sandwich", "Sandwich"], ["diff", "Compare"], ["source", "Source"], ["threads", "Threads"],
+  ["governor", "Governor"], ["pipeline", "Pipeline"],
+];
+
+export function App() {
+  const session = useApi<Session>(address("session", {}));
+  return (
+    <Awaited answer={session} what="profile">
+      {(data) => <Page session={data} />}
+    </Awaited>
+  );
+}
+
+/** The state, and how it is changed: each change is a link, most are a step of the back button. */
+function useLink(): [State, string, (part: Partial<State>, replace?: boolean) => void] {
+  const [link, set] = useState(() => read_link(location.hash));
+  const current = useRef(link.state);
+  current.current = link.state;
+  useEffect(() => {
+    const read = () => set(read_link(location.hash));
+    addEventListener("popstate", read);
+    addEventListener("hashchange", read);
+    return () => {
+      removeEventListener("popstate", read);
+      removeEventListener("hashchange", read);
+    };
+  }, []);
+  const change = useCallback((part: Partial<State>, replace = false) => {
+    const state = { ...current.current, ...part };
+    const fragment = write_link(state);
+    if (fragment === write_link(current.current)) return;
+    current.current = state;
+    if (replace) history.replaceState(null, "", fragment);
+    else history.pushState(null, "", fragment);
+    set({ state, problem: "" });
+  }, []);
+  return [link.state, link.problem, change];
+}
+
+/** Filters without the range of time; the timeline asks with them and shows all times. */
+function filters_of(session: Session, state: State): Parameters {
+  const type = state.type || session.default_type;
+  const all: Parameters = { type, query: state.query, focus: state.focus, hide: state.hide, fold: state.fold, wait: state.wait };
+  return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== ""));
+}
+
+function Page({ session }: { session: Session }) {
+  const [state, problem, change] = useLink();
+  const [theme, choice, choose] = useTheme();
+  const colors = useMemo(() => new ModuleColors(), []);
+  const over = useMemo(() => new Signal<Node | undefined>(undefined), []);
+  const chosen = useMemo(() => new Signal<Node | undefined>(undefined), []);
+  const control = useMemo(() => new Signal<FlameControl | undefined>(undefined), []);
+  const trail = useMemo(() => new Map<string, string[]>(), []);
+  const type = session.types.find((t) => t.id === (state.type || session.default_type));
+
+  const filters = useMemo(() => filters_of(session, state), [session, state.type, state.query, state.focus, state.hide, state.fold, state.wait]);
+  const selection = useMemo(() => {
+    const times: Parameters = {};
+    const from = resolve_time(state.from, session.until);
+    const until = resolve_time(state.to, session.until);
+    if (from !== undefined) times.from = from;
+    if (until !== undefined) times.until = until;
+    return { ...filters, ...times };
+  }, [filters, state.from, state.to, session]);
+  const found = useMemo(() => (state.search === "" ? undefined : matcher(state.search)), [state.search]);
+  const matches = typeof found === "function" ? found : undefined;
+  const whole = useApi<Tree>(address("tree", { ...selection, nodes: 1, width: 800 }));
+  useEffect(() => chosen.set(undefined), [state.view, selection]);
+  useEffect(() => {
+    document.title = `${session.title.slice(0, 100)} – profpipe`;
+  }, [session]);
+
+  const props: ViewProps = { session, state, change, selection, unit: type?.unit ?? "", theme, colors, over, chosen, control, matches };
+  const help = useRef<HTMLDialogElement>(null);
+  const notice = usePageKeys(props, help);
+  const refresh = () => {
+    forget_answers();
+    generation.set(generation.value + 1);
+  };
+  const panels = session.panels ?? (session.source === "history" ? ["governor", "pipeline"] : []);
+  const tabs = TABS.filter(([view]) => (view !== "governor" && view !== "pipeline") || panels.includes(view));
+  return (
+    <div class="page" data-view={state.view}>
+      <a class="skip" href={write_link(state)} onClick={(event) => { event.preventDefault(); document.getElementById("view")?.focus(); }}>To the view</a>
+      <Header {...props} choice={choice} choose={choose} help={() => help.current?.showModal()} refresh={session.source === "history" ? refresh : undefined} search_problem={typeof found === "string" ? found : ""} />
+      <Filters {...props} />
+      <Timeline {...props} filters={filters} />
+      <nav class="tabs" aria-label="Views">
+        <ul>{tabs.map(([view, name]) => (
+          <li key={view}><a href={write_link({ ...state, view })} aria-current={state.view === view ? "page" : undefined}
+            onClick={(event) => { if (event.button === 0 && !event.metaKey && !event.ctrlKey && !event.shiftKey) { event.preventDefault(); change({ view }); } }}>{name}</a></li>
+        ))}</ul>
+      </nav>
+      {problem !== "" && <p class="banner" role="alert">{problem}</p>}
+      <main class={`view view-${state.view}`} id="view" tabIndex={-1} aria-label={TABS.find(([view]) => view === state.view)?.[1]}>
+        <Shown {...props} trail={trail} whole={whole.data?.total ?? 0} />
+      </main>
+      <Details {...props} whole={whole.data?.total ?? 0} samples={whole.data?.samples} />
+      <footer class="foot">
+        <Completeness selection={selection} unit={props.unit} />
+        <p class="muted" role="status">{notice}</p>
+      </footer>
+      <Help dialog={help} />
+    </div>
+  );
+}
+
+function Shown(props: ViewProps & { trail: Map<string, string[]>; whole: number }) {
+  switch (props.state.view) {
+    case "top": return <TopView {...props} />;
+    case "sandwich": return <SandwichView {...props} />;
+    case "diff": return <DiffView {...props} />;
+    case "source": return <SourceView {...props} />;
+    case "threads": return <ThreadsView {...props} />;
+    case "governor": return <Panel name="governor" title="Governor" />;
+    case "pipeline": return <Panel name="pipeline" title="Pipeline" />;
+    default: return <FlameView {...props} />;
+  }
+}
