@@ -39,6 +39,7 @@ async function swatches() {
     const rule = (name, ink) => rules.push(`:root[data-theme="${theme}"] .swatch.${name}{background:${ink.fill}}`);
     color.MODULE_INKS[theme].forEach((ink, i) => rule(`hue${i}`, ink));
     rule("plain", color.PLAIN[theme]);
+    rule("unbound", color.UNBOUND[theme]);
     rule("kernel", color.KERNEL[theme]);
     rule("more", color.MORE[theme].at(-1));
     rule("less", color.LESS[theme].at(-1));

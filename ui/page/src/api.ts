@@ -3,6 +3,13 @@
 // the view asks nothing twice.
 
 export interface ProfileType { id: string; name: string; unit: string; total: number; samples: number }
+/** A session whose gaps are filled, as the views take it. */
+export interface KnownSession extends Session { default_type: string; from: number; until: number }
+
+export function known_session(session: Session): KnownSession {
+  return { ...session, default_type: session.default_type ?? "", from: session.from ?? 0, until: session.until ?? 0 };
+}
+
 export type Loss = Record<string, number>;
 export interface Session {
   version: string;
@@ -10,9 +17,10 @@ export interface Session {
   title: string;
   files?: { name: string; bytes: number }[];
   types: ProfileType[];
-  default_type: string;
-  from: number;
-  until: number;
+  /** Null where there are no samples. */
+  default_type: string | null;
+  from: number | null;
+  until: number | null;
   timed: boolean;
   labels: string[];
   loss?: Loss;
@@ -23,7 +31,10 @@ export interface Session {
 }
 export interface Columns {
   depth: number[]; start: number[]; total: number[]; self: number[]; name: number[]; module: number[];
-  folded: number[]; hash: string[]; base?: number[];
+  folded: number[];
+  /** Absent where no path can be asked for, "" for folded nodes. */
+  hash?: string[];
+  base?: number[];
 }
 export interface Tree {
   unit: string; total: number; samples?: number;
@@ -47,7 +58,7 @@ export interface DiffRow {
 export interface DiffSide { total: number; samples: number; windows: number }
 export interface Diff {
   unit: string; base: DiffSide; new: DiffSide; decidable: boolean; why?: string;
-  environment: { key: string; base: string; new: string }[]; rows: DiffRow[]; tree?: Tree;
+  environment: { key: string; base: string; new: string }[]; count?: number; rows: DiffRow[]; tree?: Tree;
 }
 export interface Source {
   functions: { name: string; file: string; found: boolean; why?: string; lines: { line: number; self: number; total: number; text?: string }[] }[];

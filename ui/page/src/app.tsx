@@ -1,7 +1,7 @@
 // The page as a whole: its state is the link, every view shows the same selection.
 
 import { useCallback, useEffect, useMemo, useRef, useState } from "preact/hooks";
-import { address, forget_answers, type Parameters, type Session, type Tree } from "./api";
+import { address, forget_answers, type Functions, type KnownSession, known_session, type Parameters, type Session, type Tree } from "./api";
 import { ModuleColors } from "./color";
 import { Completeness, Details } from "./details";
 import { DiffView } from "./diff";
@@ -24,9 +24,12 @@ const TABS: readonly (readonly [View, string])[] = [
 
 export function App() {
   const session = useApi<Session>(address("session", {}));
+  // Colours go to modules by their weight in the whole profile, so that a filter changes none.
+  const heaviest = useApi<Functions>(address("functions", { sort: "self", limit: 200 }));
+  const colors = useMemo(() => new ModuleColors((heaviest.data?.rows ?? []).map((row) => row.module)), [heaviest.data]);
   return (
     <Awaited answer={session} what="profile">
-      {(data) => <Page session={data} />}
+      {(data) => heaviest.loading && heaviest.data === undefined ? null : <Page answer={data} colors={colors} />}
     </Awaited>
   );
 }
@@ -58,16 +61,16 @@ function useLink(): [State, string, (part: Partial<State>, replace?: boolean) =>
 }
 
 /** Filters without the range of time; the timeline asks with them and shows all times. */
-function filters_of(session: Session, state: State): Parameters {
+function filters_of(session: KnownSession, state: State): Parameters {
   const type = state.type || session.default_type;
   const all: Parameters = { type, query: state.query, focus: state.focus, hide: state.hide, fold: state.fold, wait: state.wait };
   return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== ""));
 }
 
-function Page({ session }: { session: Session }) {
+function Page({ answer, colors }: { answer: Session; colors: ModuleColors }) {
+  const session = useMemo(() => known_session(answer), [answer]);
   const [state, problem, change] = useLink();
   const [theme, choice, choose] = useTheme();
-  const colors = useMemo(() => new ModuleColors(), []);
   const over = useMemo(() => new Signal<Node | undefined>(undefined), []);
   const chosen = useMemo(() => new Signal<Node | undefined>(undefined), []);
   const control = useMemo(() => new Signal<FlameControl | undefined>(undefined), []);

@@ -45,23 +45,25 @@ function luminance(hex: string): number {
   return 0.2126 * part(1) + 0.7152 * part(3) + 0.0722 * part(5);
 }
 
-const HUES = [62, 244, 150, 20, 195, 300, 100, 270, 175, 345, 125, 220];
+const HUES = [65, 245, 145, 350, 185, 300, 95, 215, 25, 120, 325, 270];
 
 const TEXT = { light: "#1b2230", dark: "#f0f3f7" } as const;
 
 function box(theme: Theme, hue: number, chroma: number): Ink {
-  const fill = theme === "light" ? oklch(0.865, chroma, hue) : oklch(0.415, chroma * 0.95, hue);
+  const fill = theme === "light" ? oklch(0.875, chroma, hue) : oklch(0.41, chroma, hue);
   return { fill: css(fill), text: TEXT[theme] };
 }
 
 export const MODULE_INKS: Record<Theme, Ink[]> = {
-  light: HUES.map((hue) => box("light", hue, 0.082)),
-  dark: HUES.map((hue) => box("dark", hue, 0.082)),
+  light: HUES.map((hue) => box("light", hue, 0.066)),
+  dark: HUES.map((hue) => box("dark", hue, 0.066)),
 };
 
-/** Kernel, code without a module, and folded boxes are grey, of three kinds. */
+/** The root, folded boxes and what is not told from noise are grey; the kernel is blue-grey. */
 export const PLAIN: Record<Theme, Ink> = { light: box("light", 260, 0.008), dark: box("dark", 260, 0.012) };
 export const KERNEL: Record<Theme, Ink> = { light: box("light", 255, 0.035), dark: box("dark", 255, 0.045) };
+/** Functions without a module: interpreted code has none. */
+export const UNBOUND: Record<Theme, Ink> = { light: box("light", 80, 0.03), dark: box("dark", 80, 0.028) };
 export const HIT: Record<Theme, Ink> = {
   light: { fill: "#ffcf3f", text: "#1b2230" },
   dark: { fill: "#e9b824", text: "#14171c" },
@@ -90,6 +92,10 @@ export class ModuleColors {
   private readonly slots = new Map<string, number>();
   private readonly taken = new Set<number>();
 
+  constructor(modules: string[] = []) {
+    for (const module of modules) if (module !== "" && !is_kernel(module)) this.slot(module);
+  }
+
   slot(module: string): number {
     const known = this.slots.get(module);
     if (known !== undefined) return known;
@@ -102,14 +108,14 @@ export class ModuleColors {
   }
 
   ink(module: string, theme: Theme): Ink {
-    if (module === "") return PLAIN[theme];
+    if (module === "") return UNBOUND[theme];
     if (is_kernel(module)) return KERNEL[theme];
     return MODULE_INKS[theme][this.slot(module)] ?? PLAIN[theme];
   }
 
   /** Class of a swatch in the style sheet. */
   swatch(module: string): string {
-    if (module === "") return "swatch plain";
+    if (module === "") return "swatch unbound";
     return is_kernel(module) ? "swatch kernel" : `swatch hue${this.slot(module)}`;
   }
 }

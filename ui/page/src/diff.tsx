@@ -5,19 +5,20 @@ import { useMemo, useState } from "preact/hooks";
 import { address, type Diff, type DiffRow, type Labels } from "./api";
 import { clock, count, percent, points, weight } from "./format";
 import { Flame } from "./flame";
-import { useApi } from "./hooks";
+import { useApi, useSignal } from "./hooks";
 import { type State, resolve_time } from "./link";
 import { visible } from "./names";
 import { Awaited, Empty } from "./parts";
 import { parse_selector, with_matcher } from "./selector";
 import { pruning_width, type ViewProps } from "./shared";
+import { drag_target } from "./timeline";
 
 const FEW_ROWS = 100;
 
 /** The question of a comparison, or null while there is no base. */
 export function diff_address(props: Pick<ViewProps, "selection" | "session" | "state">): string | null {
   const { selection, session, state } = props;
-  const shared = { ...selection, width: pruning_width(), nodes: 20_000 };
+  const shared = { ...selection, width: pruning_width(), nodes: 8000, hash: 0, by: state.base_by === "total" ? "total" : "self" };
   if (state.base === "time" && state.base_from !== "" && state.base_to !== "") {
     return address("diff", {
       ...shared, base_query: state.query, base_from: resolve_time(state.base_from, session.until), base_until: resolve_time(state.base_to, session.until),
@@ -72,6 +73,7 @@ function TimeBase({ session, state, change }: ViewProps) {
   const until = resolve_time(state.to, session.until) ?? session.until;
   const middle = Math.round((session.from + session.until) / 2);
   const before = from - (until - from);
+  const target = useSignal(drag_target);
   const base_from = resolve_time(state.base_from, session.until);
   const base_to = resolve_time(state.base_to, session.until);
   return (
@@ -80,8 +82,12 @@ function TimeBase({ session, state, change }: ViewProps) {
       {before >= session.from && <button type="button" onClick={() => change({ base_from: String(before), base_to: String(from), from: String(from), to: String(until) })}>Just before the selection</button>}
       <span class="muted">
         {base_from !== undefined && base_to !== undefined ? `Base ${clock(base_from, 60_000)} – ${clock(base_to, 60_000)}, new ${clock(from, 60_000)} – ${clock(until, 60_000)}. ` : ""}
-        Or drag both on the timeline above.
+        A drag on the timeline selects the
       </span>
+      <fieldset class="segments" aria-label="What a drag on the timeline selects">
+        <button type="button" aria-pressed={target === "base"} onClick={() => drag_target.set("base")}>base</button>
+        <button type="button" aria-pressed={target === "new"} onClick={() => drag_target.set("new")}>new side</button>
+      </fieldset>
     </p>
   );
 }
@@ -147,7 +153,7 @@ function FileBase({ session, state, change }: ViewProps) {
 }
 
 function Result(props: ViewProps & { data: Diff }) {
-  const { data, state } = props;
+  const { data, state, change } = props;
   const [all, set_all] = useState(false);
   const [view, set_view] = useState<"table" | "flame">("table");
   const rows = useMemo(() => {
@@ -176,7 +182,11 @@ function Result(props: ViewProps & { data: Diff }) {
       )}
       <div class="diff-head">
         <p><b>{weight(data.base.total, data.unit)} → {weight(data.new.total, data.unit)}</b> ({ratio >= 0 ? "+" : ""}{percent(ratio)}) · base {count(data.base.samples)} samples in {count(data.base.windows)} {data.base.windows === 1 ? "window" : "windows"}, new {count(data.new.samples)} in {count(data.new.windows)}
-          {" · "}{data.decidable ? `${count(found)} of ${count(data.rows.length)} functions changed by more than noise` : <span class="problem">not decidable: {data.why}</span>}</p>
+          {" · "}{data.decidable ? `${count(found)} of ${count(data.count ?? data.rows.length)} functions changed by more than noise` : <span class="problem">not decidable: {data.why}</span>}</p>
+        <fieldset class="segments" aria-label="Compare by">
+          <button type="button" aria-pressed={state.base_by === ""} onClick={() => change({ base_by: "" })}>Self</button>
+          <button type="button" aria-pressed={state.base_by === "total"} onClick={() => change({ base_by: "total" })}>Total</button>
+        </fieldset>
         <fieldset class="segments" aria-label="Show as">
           <button type="button" aria-pressed={view === "table"} onClick={() => set_view("table")}>Table</button>
           <button type="button" aria-pressed={view === "flame"} onClick={() => set_view("flame")}>Flame graph</button>

@@ -117,7 +117,10 @@ export function Flame(props: FlameProps) {
     if (node === undefined) return;
     set_tip(undefined);
     view.current?.zoom(ix);
-    if (latest.current.onZoom !== undefined && node.folded === 0) latest.current.onZoom(node);
+    if (latest.current.onZoom === undefined) return;
+    // What is folded is seen from its caller, with boxes of its own.
+    const target = node.folded > 0 ? nodes.current(drawn?.parent[ix] ?? -1) : node;
+    if (target !== undefined && target.hash !== "" && target.path.length > 0) latest.current.onZoom(target);
   };
 
   const choose = (ix: number) => {
@@ -128,16 +131,12 @@ export function Flame(props: FlameProps) {
   useLayoutEffect(() => {
     const { theme, colors, up, matches, module, effect } = props;
     if (drawn === undefined) return;
-    for (const module_ix of new Set(Array.from(drawn.module).slice(0, 2000))) {
-      const name = drawn.tree.modules[module_ix] ?? "";
-      if (name !== "") colors.ink(name, theme);
-    }
     view.current?.show(drawn, {
       theme, colors, up: up === true, matches, module,
       change: effect === undefined ? undefined : (node) => effect(drawn.name_of(node), drawn.module_of(node)),
     });
     if (view.current !== undefined && view.current.selection >= 0) props.chosen.set(node_of(view.current.selection));
-  }, [drawn, props.theme, props.matches, props.module, props.up, props.effect]);
+  }, [drawn, props.theme, props.colors, props.matches, props.module, props.up, props.effect]);
 
   useEffect(() => {
     props.control?.set({
@@ -249,7 +248,7 @@ function Tip({ x, y, node, unit, whole, effect }: { x: number; y: number; node: 
       <div class="tip-name">{node.name.slice(0, 300) || "(no name)"}</div>
       <div class="tip-facts">{describe(node, unit, whole)}{node.module !== "" && ` · ${node.module.slice(0, 80)}`}</div>
       {found !== undefined && <div class="tip-facts">{found.found ? `${points(found.delta)} points of the whole function` : `${percent(Math.abs(found.delta))} apart: not told from noise`}</div>}
-      {node.folded > 0 && <div class="tip-facts">Too narrow to draw. Zoom into their caller to see them, or look at Top.</div>}
+      {node.folded > 0 && <div class="tip-facts">Too narrow to draw. A zoom shows them; Top has them all.</div>}
     </div>
   );
 }

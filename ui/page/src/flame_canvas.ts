@@ -56,7 +56,7 @@ export class FlameCanvas {
       const hash = this.selected >= 0 ? this.layout?.hash_of(this.selected) : undefined;
       this.layout = layout;
       this.labels = [];
-      this.selected = hash === undefined ? -1 : layout.tree.nodes.hash.indexOf(hash);
+      this.selected = hash === undefined ? -1 : layout.find(hash);
       this.hovered = -1;
       this.camera = { x0: 0, x1: layout.width, row: 0 };
     }
@@ -158,7 +158,7 @@ export class FlameCanvas {
 
   /** The drawn node with this hash, or -1. */
   find(hash: string): number {
-    return this.layout?.tree.nodes.hash.indexOf(hash) ?? -1;
+    return this.layout?.find(hash) ?? -1;
   }
 
   /** Makes a node as wide as the view: at once where motion is not wanted. */

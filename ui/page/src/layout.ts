@@ -27,7 +27,7 @@ export class Layout {
   constructor(readonly tree: Tree) {
     const { nodes, names, modules } = tree;
     const count = nodes.depth.length;
-    const columns = [nodes.start, nodes.total, nodes.self, nodes.name, nodes.module, nodes.folded, nodes.hash];
+    const columns = [nodes.start, nodes.total, nodes.self, nodes.name, nodes.module, nodes.folded];
     if (count > MAX_NODES || columns.some((c) => !Array.isArray(c) || c.length !== count)) {
       throw new Error("The server's tree is malformed: its columns differ in length.");
     }
@@ -94,7 +94,12 @@ export class Layout {
   }
 
   hash_of(node: number): string {
-    return this.tree.nodes.hash[node] ?? "";
+    return this.tree.nodes.hash?.[node] ?? "";
+  }
+
+  /** The node with this hash, or -1. */
+  find(hash: string): number {
+    return hash === "" ? -1 : (this.tree.nodes.hash?.indexOf(hash) ?? -1);
   }
 
   path_of(node: number): string[] {

@@ -40,12 +40,14 @@ export interface State {
   base_from: string;
   base_to: string;
   base_files: string;
+  /** What is compared: "" the functions' own cost, "total" with what they call. */
+  base_by: string;
 }
 
 export const DEFAULTS: State = {
   view: "flame", type: "", query: "", from: "", to: "", focus: "", hide: "", fold: "", wait: "", root: "",
   fn: "", mod: "", invert: false, search: "", sort: "self", by: "", zoom_from: "", zoom_to: "",
-  files: "", base: "", base_query: "", base_from: "", base_to: "", base_files: "",
+  files: "", base: "", base_query: "", base_from: "", base_to: "", base_files: "", base_by: "",
 };
 
 type Check = (value: string) => boolean;
@@ -63,7 +65,7 @@ const KEYS: readonly (readonly [string, keyof State, Check])[] = [
   ["s", "search", text], ["sort", "sort", (value) => /^(self|total|name)$/.test(value)], ["by", "by", text],
   ["zf", "zoom_from", time], ["zt", "zoom_to", time], ["files", "files", files],
   ["base", "base", (value) => /^(time|labels|files)$/.test(value)],
-  ["bq", "base_query", text], ["bfrom", "base_from", time], ["bto", "base_to", time], ["bfiles", "base_files", files],
+  ["bq", "base_query", text], ["bfrom", "base_from", time], ["bto", "base_to", time], ["bfiles", "base_files", files], ["bby", "base_by", (value) => value === "total"],
 ];
 
 /** The fragment of a state, with its `#`. */

@@ -38,6 +38,7 @@ export function visible(name: string): string {
 function self_type(part: string): string {
   if (!part.startsWith("<")) return part;
   const as = part.indexOf(" as ");
+  if (as < 0 && !part.includes("::")) return part;
   const inner = part.slice(1, as > 0 ? as : part.endsWith(">") ? -1 : undefined);
   const parts = components(inner.replace(/^&(mut )?/, ""));
   return parts[parts.length - 1] ?? part;
@@ -58,7 +59,7 @@ const IGNORED = new Set(["<locals>", "{closure}", "{{closure}}", "{impl}", "(ano
 export function short_name(full: string): string {
   const name = visible(full.slice(0, LONGEST));
   // A file or an address keeps its form.
-  if (/^(0x[0-9a-f]+|\(.*\)|\[.*\])$/i.test(name)) return name;
+  if (/\+0x[0-9a-f]+$/.test(name) || /^(0x[0-9a-f]+|\(.*\)|\[.*\])$/i.test(name)) return name;
   const space = name.search(/ \/|\s\(|\s\[/);
   const core = space > 0 ? name.slice(0, space) : name;
   const separator = core.includes("::") ? "::" : ".";
@@ -88,16 +89,18 @@ export function shorten_middle(text: string, most: number): string {
   return characters.slice(0, head).join("") + "…" + characters.slice(characters.length - tail).join("");
 }
 
-/** What of a name fits `width`, as `measure` measures; nothing when not even three characters do. */
+const LEAST_CHARACTERS = 5;
+
+/** What of a name fits `width`, as `measure` measures; nothing when not even five characters do. */
 export function fit(short: string, width: number, measure: (text: string) => number): string {
   const needed = measure(short);
   if (needed <= width) return short;
-  const last = last_component(short);
+  const last = /\+0x[0-9a-f]+$/.test(short) ? short : last_component(short);
   if (last !== short && measure(last) <= width && last.length > 2) return last;
   const source = last.length > 2 ? last : short;
   const average = measure(source) / Math.max(1, source.length);
   let most = Math.floor(width / average);
-  for (; most >= 3; most--) {
+  for (; most >= LEAST_CHARACTERS; most--) {
     const text = shorten_middle(source, most);
     if (measure(text) <= width) return text;
   }

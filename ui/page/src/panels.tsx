@@ -28,6 +28,7 @@ const is_object = (value: unknown): value is Plain => value !== null && typeof v
 
 export function label(key: string): string {
   const words = key.replace(/_(bytes|hz|ns|ms|seconds)$/, "").replace(/[_.]/g, " ");
+  if (/^(cpu|rss|cpus)$/.test(words)) return words.replace(/cpu|rss/, (w) => w.toUpperCase());
   return visible(words.charAt(0).toUpperCase() + words.slice(1)).slice(0, 100);
 }
 

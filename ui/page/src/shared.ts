@@ -1,13 +1,13 @@
 // What every view is given.
 
-import type { Parameters, Session } from "./api";
+import type { KnownSession, Parameters } from "./api";
 import type { ModuleColors, Theme } from "./color";
 import type { FlameControl, Node } from "./flame";
 import type { Signal } from "./hooks";
 import type { State } from "./link";
 
 export interface ViewProps {
-  session: Session;
+  session: KnownSession;
   state: State;
   /** Changes the state; `replace` leaves no step for the back button. */
   change: (part: Partial<State>, replace?: boolean) => void;

@@ -1,7 +1,7 @@
 // Functions as a table: real rows, only those in sight, from the full data of the server. Sorted by its heads,
 // walked with the arrow keys.
 
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { address, type FunctionRow, type Functions } from "./api";
 import { count, percent, share, weight } from "./format";
 import { useApi } from "./hooks";
@@ -166,7 +166,7 @@ function Weight({ value, error, whole, unit, compact }: { value: number; error: 
 
 function Spacer({ rows, columns }: { rows: number; columns: number }) {
   const ref = useRef<HTMLTableCellElement>(null);
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (ref.current !== null) ref.current.style.height = `${rows * ROW_PX}px`;
   });
   return rows > 0 ? <tr aria-hidden="true" class="gap"><td ref={ref} colSpan={columns} /></tr> : null;

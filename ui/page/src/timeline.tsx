@@ -6,7 +6,7 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { address, type Parameters, type Series } from "./api";
 import { heat, type Theme } from "./color";
 import { clock, rate, span, ticks, weight } from "./format";
-import { useApi, useSize, useWaiting } from "./hooks";
+import { Signal, useApi, useSignal, useSize, useWaiting } from "./hooks";
 import { resolve_time, type State } from "./link";
 import { visible } from "./names";
 import { with_matcher } from "./selector";
@@ -17,6 +17,14 @@ const STRIP_PX = 14;
 const AXIS_PX = 18;
 const FEW_ROWS = 4;
 const MANY_ROWS = 40;
+
+/** Which side of a comparison a drag selects. */
+export const drag_target = new Signal<"new" | "base">("base");
+
+/** Steps of a chart so wide: a few pixels each, so that a step has samples enough to say something. */
+export function chart_points(width: number): number {
+  return Math.max(50, Math.min(400, Math.floor(width / 200) * 50));
+}
 
 export interface TimeRange { from: number; until: number }
 
@@ -34,9 +42,9 @@ export function Timeline(props: ViewProps & { filters: Parameters }) {
   const range = window.until - window.from;
   const [plot, width] = useSize<HTMLDivElement>();
   const [many, set_many] = useState(false);
-  const [base_drag, set_base_drag] = useState(false);
+  const target = useSignal(drag_target);
   const by = state.by || (session.labels.includes("service_name") ? "service_name" : "process");
-  const points = Math.max(100, Math.min(600, Math.floor(width / 200) * 100));
+  const points = chart_points(width);
   const question = { ...filters, from: window.from, until: window.until, points };
   const wide = width > 0 && range > 0;
   const whole = useApi<Series>(wide ? address("series", { ...question, by: "none", limit: 1 }) : null);
@@ -75,16 +83,10 @@ export function Timeline(props: ViewProps & { filters: Parameters }) {
         {whole.error !== undefined
           ? <p class="strip-error" role="alert">No timeline: {whole.error.message} <button type="button" class="link" onClick={whole.retry}>Try again</button></p>
           : <Plot {...props} window={window} total={total} strips={strips} step={whole.data?.step ?? 1} start={whole.data?.from ?? window.from} width={width} height={height}
-              target={comparing && base_drag ? "base" : "new"} />}
+              target={comparing ? target : "new"} />}
       </div>
       <div class="strip-side">
         <RangeFacts {...props} window={window} />
-        {comparing && (
-          <fieldset class="segments" aria-label="What a drag selects">
-            <button type="button" aria-pressed={base_drag} onClick={() => set_base_drag(true)}>Drag base</button>
-            <button type="button" aria-pressed={!base_drag} onClick={() => set_base_drag(false)}>Drag new</button>
-          </fieldset>
-        )}
         {!session.timed && <p class="muted small">One value a window: samples have no times of their own.</p>}
       </div>
     </section>

@@ -9,9 +9,10 @@ import { visible } from "./names";
 import { Awaited, Bar, Empty } from "./parts";
 import { pruning_width, type ViewProps } from "./shared";
 import { FunctionTable } from "./table";
-import { shown_window } from "./timeline";
+import { chart_points, shown_window } from "./timeline";
 
-const MAX_TREE_NODES = 20_000;
+// With their hashes about 120 KB compressed; a zoom asks for more.
+const MAX_TREE_NODES = 8000;
 const LEGEND = 9;
 
 export function tree_address(props: Pick<ViewProps, "selection" | "state">): string {
@@ -78,10 +79,10 @@ export function FlameView(props: ViewProps & { trail: Map<string, string[]>; who
 function hashes_below(tree: Tree, hash: string): string[] {
   const { nodes } = tree;
   const found: string[] = [];
-  let node = nodes.hash.indexOf(hash);
+  let node = nodes.hash?.indexOf(hash) ?? -1;
   for (let depth = nodes.depth[node] ?? 0; node > 0 && depth > 0; node--) {
     if (nodes.depth[node] !== depth) continue;
-    found.push(nodes.hash[node] ?? "");
+    found.push(nodes.hash?.[node] ?? "");
     depth--;
   }
   return found.reverse();
@@ -130,7 +131,7 @@ export function TopView(props: ViewProps) {
 export function SandwichView(props: ViewProps) {
   const { state, change, selection } = props;
   const pick = (row: FunctionRow) => change({ fn: row.name, mod: row.module });
-  const answer = useApi<Sandwich>(state.fn === "" ? null : address("sandwich", { ...selection, function: state.fn, module: state.mod, width: pruning_width() }));
+  const answer = useApi<Sandwich>(state.fn === "" ? null : address("sandwich", { ...selection, function: state.fn, module: state.mod, width: pruning_width(), nodes: MAX_TREE_NODES, hash: 0 }));
   return (
     <div class="split">
       <aside class="side" aria-label="Choose a function"><FunctionTable {...props} compact label="Choose a function" onPick={pick} /></aside>
@@ -209,7 +210,7 @@ export function ThreadsView(props: ViewProps) {
   const window = shown_window(props);
   const from = Number(selection.from ?? window.from);
   const until = Number(selection.until ?? window.until);
-  const points = Math.max(100, Math.min(600, Math.floor((width - 320) / 100) * 100));
+  const points = chart_points(width);
   const answer = useApi<Threads>(width === 0 ? null : address("threads", { ...selection, from, until, points }));
   return (
     <div class="threads" ref={ref} tabIndex={0} role="region" aria-label="Threads over time">

@@ -111,17 +111,17 @@ export function small(seed = 1): Data {
   return { title: "host.otlp", timed: true, source: "files", from: START, until: START + 60_000, frames: frames.list, samples };
 }
 
-/** About 20,000 functions and tens of thousands of nodes, depth up to 60. */
+/** More than 10,000 functions and a hundred thousand nodes, depth up to 60. */
 export function large(seed = 2): Data {
   const next = random(seed);
   const frames = new Frames();
   const samples: Sample[] = [];
-  for (let i = 0; i < 20_000; i++) {
+  for (let i = 0; i < 7000; i++) {
     const service = `svc-${Math.floor(next() ** 2 * 12)}`;
     const depth = 8 + Math.floor(next() * 52);
     const stack: number[] = [];
     for (let d = 0; d < depth; d++) {
-      const spread = d < 4 ? 3 : d < 12 ? 20 : 400;
+      const spread = d < 4 ? 3 : d < 12 ? 20 : 80;
       const pick = Math.floor(next() ** 2.5 * spread);
       stack.push(frames.ix(`${service.replace("-", "_")}::layer${d}::Type${pick}::method_${pick % 7}`, pick % 5 === 0 ? "libc.so.6" : service));
     }

@@ -61,31 +61,26 @@ export function select(data: Data, selection: Selection): Sample[] {
   return found;
 }
 
-interface Node { frame: number; self: number; total: number; base: number; children: Map<string, Node>; hash: string }
+interface Node { frame: number; self: number; total: number; base: number; children: Map<string, Node>; high: number; low: number }
 
-const MASK = (1n << 64n) - 1n;
+const ROOT = { high: 0x811c9dc5, low: 0x9747b28c };
 
-/** FNV-1a with 64 bits over the names of a path. */
-function extend(hash: bigint, name: string): bigint {
-  let value = hash;
-  for (const byte of Buffer.from(`${name}\u0000`)) value = ((value ^ BigInt(byte)) * 0x100000001b3n) & MASK;
-  return value;
-}
-
-const ROOT = 0xcbf29ce484222325n;
-const hashes = new Map<string, bigint>();
-
-function child_hash(parent: string, name: string): string {
-  const key = `${parent}${name}`;
-  let value = hashes.get(key);
-  if (value === undefined) {
-    value = extend(BigInt(`0x${parent}`), name);
-    hashes.set(key, value);
+/** A stable hash of a path: FNV-1a over its names, twice with 32 bits. */
+function child(parent: Node, frame: number, name: string): Node {
+  let { high, low } = parent;
+  for (let i = 0; i <= name.length; i++) {
+    const code = i < name.length ? name.charCodeAt(i) : 0x1f;
+    high = Math.imul(high ^ code, 0x01000193);
+    low = Math.imul(low ^ (code + 0x51), 0x01000193);
   }
-  return value.toString(16).padStart(16, "0");
+  return { frame, self: 0, total: 0, base: 0, children: new Map(), high, low };
 }
 
-export const ROOT_HASH = ROOT.toString(16).padStart(16, "0");
+function hex(node: { high: number; low: number }): string {
+  return (node.high >>> 0).toString(16).padStart(8, "0") + (node.low >>> 0).toString(16).padStart(8, "0");
+}
+
+export const ROOT_HASH = hex(ROOT);
 
 function grow(data: Data, samples: Sample[], stack_of: (sample: Sample) => number[] | undefined, base: boolean, root: Node): void {
   for (const sample of samples) {
@@ -101,7 +96,7 @@ function grow(data: Data, samples: Sample[], stack_of: (sample: Sample) => numbe
       const name = data.frames[ix]?.name ?? "";
       let next = node.children.get(name);
       if (next === undefined) {
-        next = { frame: ix, self: 0, total: 0, base: 0, children: new Map(), hash: child_hash(node.hash, name) };
+        next = child(node, ix, name);
         node.children.set(name, next);
       }
       node = next;
@@ -115,7 +110,7 @@ export interface TreeOptions { nodes: number; width: number; root: string; name?
 
 export function tree(data: Data, samples: Sample[], unit: string, options: TreeOptions,
   stack_of: (sample: Sample) => number[] | undefined = (s) => s.stack, base: Sample[] = []) {
-  let top: Node = { frame: -1, self: 0, total: 0, base: 0, children: new Map(), hash: ROOT_HASH };
+  let top: Node = { frame: -1, self: 0, total: 0, base: 0, children: new Map(), ...ROOT };
   grow(data, samples, stack_of, false, top);
   grow(data, base, stack_of, true, top);
   const path: string[] = [];
@@ -138,7 +133,7 @@ export function tree(data: Data, samples: Sample[], unit: string, options: TreeO
   const put = (node: Node, name: string, module: string, depth: number, start: number, folded: number) => {
     out.depth.push(depth); out.start.push(start); out.total.push(node.total); out.self.push(node.self); out.base.push(node.base);
     out.name.push(intern(names, name_ix, name)); out.module.push(intern(modules, module_ix, module));
-    out.folded.push(folded); out.hash.push(node.hash);
+    out.folded.push(folded); out.hash.push(hex(node));
   };
   const walk = (node: Node, name: string, depth: number, start: number) => {
     put(node, name, data.frames[node.frame]?.module ?? "", depth, start, 0);
@@ -151,15 +146,16 @@ export function tree(data: Data, samples: Sample[], unit: string, options: TreeO
       at += next.total;
     }
     if (small.length > 0) {
-      const rest: Node = { frame: -1, self: 0, total: sum(small, (c) => c.total), base: sum(small, (c) => c.base), children: new Map(), hash: child_hash(node.hash, "\u0001folded") };
-      rest.self = rest.total;
+      const rest = child(node, -1, "\u0001folded");
+      rest.total = rest.self = sum(small, (c) => c.total);
+      rest.base = sum(small, (c) => c.base);
       put(rest, `(${small.length} functions below ${((100 * least) / (top.total + top.base)).toFixed(2)} %)`, "", depth + 1, at, small.length);
     }
   };
   if (top.total + top.base > 0 || options.root === "") walk(top, options.name ?? (top.frame < 0 ? "total" : data.frames[top.frame]?.name ?? ""), 0, 0);
   const { base: base_column, ...nodes } = out;
   return {
-    unit, total: top.total, samples: samples.length, root: { hash: top.hash, path }, names, modules,
+    unit, total: top.total, samples: samples.length, root: { hash: hex(top), path }, names, modules,
     nodes: base.length > 0 ? { ...nodes, base: base_column } : nodes, loss: loss(samples),
   };
 }
@@ -167,7 +163,7 @@ export function tree(data: Data, samples: Sample[], unit: string, options: TreeO
 function find(data: Data, node: Node, hash: string, path: string[]): Node | undefined {
   for (const next of node.children.values()) {
     path.push(data.frames[next.frame]?.name ?? "");
-    if (next.hash === hash) return next;
+    if (hex(next) === hash) return next;
     const found = find(data, next, hash, path);
     if (found !== undefined) return found;
     path.pop();
@@ -246,19 +242,19 @@ export function series(data: Data, samples: Sample[], by: string, points: number
   return { from, step, unit: "nanoseconds", rows: all.slice(0, limit), more: Math.max(0, all.length - limit) };
 }
 
-export function diff(base: Row[], fresh: Row[], base_total: number, new_total: number) {
+export function diff(base: Row[], fresh: Row[], base_total: number, new_total: number, by: "self" | "total") {
   const keyed = new Map<string, { base?: Row; fresh?: Row }>();
   for (const row of base) keyed.set(`${row.module}\u0000${row.name}`, { base: row });
   for (const row of fresh) keyed.set(`${row.module}\u0000${row.name}`, { ...keyed.get(`${row.module}\u0000${row.name}`), fresh: row });
   return [...keyed.values()].map(({ base: b, fresh: n }) => {
     const row = (n ?? b) as Row;
-    const base_share = (b?.total ?? 0) / Math.max(1, base_total);
-    const new_share = (n?.total ?? 0) / Math.max(1, new_total);
+    const base_share = (b?.[by] ?? 0) / Math.max(1, base_total);
+    const new_share = (n?.[by] ?? 0) / Math.max(1, new_total);
     const delta = new_share - base_share;
     const error = 2.5 * Math.sqrt((base_share + new_share + 1e-4) / 400);
     const found = Math.abs(delta) > error;
     return {
-      name: row.name, module: row.module, base: b?.total ?? 0, new: n?.total ?? 0, base_share, new_share, delta_share: delta,
+      name: row.name, module: row.module, base: b?.[by] ?? 0, new: n?.[by] ?? 0, base_share, new_share, delta_share: delta,
       low: delta - error, high: delta + error, q: found ? 0.01 : 0.6,
       class: !found ? "same" : b === undefined ? "new" : n === undefined ? "gone" : delta > 0 ? "slower" : "faster",
     };

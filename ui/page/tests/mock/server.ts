@@ -8,7 +8,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
-import { BadRequest, diff, functions, loss, select, series, term_test, tree, type Selection } from "./query";
+import { BadRequest, diff, functions, loss, select, type Row, series, term_test, tree, type Selection } from "./query";
 import { empty, hostile, large, small, type Data, type Sample } from "./data";
 
 const MAKERS: Record<string, () => Data> = {
@@ -16,10 +16,21 @@ const MAKERS: Record<string, () => Data> = {
   history: () => ({ ...small(), source: "history", title: "/var/lib/profpipe" }),
 };
 const made = new Map<string, Data>();
+const answered = new Map<string, unknown>();
 const TYPE = "process_cpu:cpu:nanoseconds:cpu:nanoseconds";
 const CSP = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; " +
   "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'";
 const KINDS: Record<string, string> = { "index.html": "text/html; charset=utf-8", "app.js": "text/javascript; charset=utf-8", "app.css": "text/css; charset=utf-8" };
+
+const selected = new Map<string, Sample[]>();
+const functions_of = new WeakMap<Sample[], Row[]>();
+
+function remember(key: string, make: () => Sample[]): Sample[] {
+  let samples = selected.get(key);
+  if (samples === undefined) selected.set(key, (samples = make()));
+  if (selected.size > 30) selected.delete(selected.keys().next().value as string);
+  return samples;
+}
 
 class Query {
   constructor(readonly params: URLSearchParams, readonly data: Data) {}
@@ -37,7 +48,12 @@ class Query {
     };
   }
   samples(prefix = ""): Sample[] {
-    return select(this.data, this.selection(prefix));
+    return remember(`${this.data.title} ${JSON.stringify(this.selection(prefix))}`, () => select(this.data, this.selection(prefix)));
+  }
+  functions(samples: Sample[]): Row[] {
+    let rows = functions_of.get(samples);
+    if (rows === undefined) functions_of.set(samples, (rows = functions(this.data, samples)));
+    return [...rows];
   }
 }
 
@@ -79,9 +95,10 @@ const ANSWERS: Record<string, (q: Query) => unknown> = {
   functions: (q) => {
     const samples = q.samples();
     const test = q.text("search") === "" ? () => true : term_test(q.text("search"));
-    const rows = functions(q.data, samples).filter((row) => test(row.name) || test(row.module));
+    const rows = q.functions(samples).filter((row) => test(row.name) || test(row.module));
     const sort = q.text("sort") || "self";
-    rows.sort((a, b) => (sort === "name" ? a.name.localeCompare(b.name) : sort === "total" ? b.total - a.total : b.self - a.self) || a.name.localeCompare(b.name));
+    const by_name = (a: Row, b: Row) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0);
+    rows.sort((a, b) => (sort === "name" ? 0 : sort === "total" ? b.total - a.total : b.self - a.self) || by_name(a, b));
     const offset = q.number("offset", 0);
     return {
       unit: UNIT, total: weight(samples), count: rows.length,
@@ -126,7 +143,7 @@ const ANSWERS: Record<string, (q: Query) => unknown> = {
       unit: UNIT, base: { total: weight(base), samples: base.length, windows: 6 }, new: { total: weight(fresh), samples: fresh.length, windows: 6 },
       decidable: base.length > 0 && fresh.length > 0, why: base.length === 0 ? "the base has no samples" : "",
       environment: [{ key: "service.version", base: "1.4.1", new: "1.4.2" }, { key: "os.kernel", base: "6.12.9", new: "6.18.2" }],
-      rows: diff(functions(q.data, base), functions(q.data, fresh), weight(base), weight(fresh)),
+      rows: diff(functions(q.data, base), functions(q.data, fresh), weight(base), weight(fresh), q.text("by") === "total" ? "total" : "self").slice(0, 1000),
       tree: tree(q.data, fresh, UNIT, { nodes: 20_000, width: q.number("width", 1200), root: "" }, (s) => s.stack, base),
     };
   },
@@ -200,7 +217,9 @@ function serve(request: IncomingMessage, response: ServerResponse, assets: strin
   if (answer === undefined) return reply(request, response, 404, { code: "not_found", message: `no ${name} here` });
   if (scenario === "broken" && name !== "session") return reply(request, response, 500, { code: "internal", message: "<b>the tables are broken</b>" });
   if (scenario === "malformed" && name === "tree") return reply(request, response, 200, { unit: "ns", total: 5, names: ["total"], modules: [""], nodes: { depth: [0, 5], start: [0, 0], total: [5, 5], self: [0, 5], name: [0, 0], module: [0, 0], folded: [0, 0], hash: ["a", "b"] } });
-  const body = answer(new Query(url.searchParams, data));
+  const known = answered.get(request.url ?? "");
+  const body = known ?? answer(new Query(url.searchParams, data));
+  answered.set(request.url ?? "", body);
   const delay = scenario === "slow" && name === "tree" ? 6000 : 0;
   setTimeout(() => reply(request, response, 200, body), delay);
 }
