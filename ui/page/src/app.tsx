@@ -105,7 +105,6 @@ function Page({ answer, colors }: { answer: Session; colors: ModuleColors }) {
   const tabs = TABS.filter(([view]) => (view !== "governor" && view !== "pipeline") || panels.includes(view));
   return (
     <div class="page" data-view={state.view}>
-      <a class="skip" href={write_link(state)} onClick={(event) => { event.preventDefault(); document.getElementById("view")?.focus(); }}>To the view</a>
       <Header {...props} choice={choice} choose={choose} help={() => help.current?.showModal()} refresh={session.source === "history" ? refresh : undefined} search_problem={typeof found === "string" ? found : ""} />
       <Filters {...props} />
       <Timeline {...props} filters={filters} />

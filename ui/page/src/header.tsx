@@ -23,6 +23,7 @@ export function Header(props: HeaderProps) {
   const { session, choice, choose, help, refresh } = props;
   return (
     <header class="head">
+      <button type="button" class="skip" onClick={() => document.getElementById("view")?.focus()}>To the view</button>
       <h1><span class="brand">profpipe</span><span class="title" title={session.title.slice(0, 1000)}><bdi>{visible(session.title.slice(0, 200))}</bdi></span></h1>
       <TypePicker {...props} />
       <Search {...props} />
@@ -141,7 +142,7 @@ export function Filters(props: ViewProps) {
       <button type="button" class="quiet" aria-label={`Remove ${name} ${value.slice(0, 100)}`} onClick={remove}>×</button></li>
   );
   return (
-    <div class="filters" role="group" aria-label="Filters">
+    <section class="filters" aria-label="Filters">
       <Menu label="Labels" title="Choose by labels">{(close) => <LabelPicker {...props} close={close} />}</Menu>
       <Menu label="Stacks" title="Focus, hide, fold">{() => <StackFilters {...props} />}</Menu>
       <ul class="chips" aria-label="Filters in force">
@@ -152,7 +153,7 @@ export function Filters(props: ViewProps) {
         {folds.map((fold) => chip("fold", fold, () => change({ fold: folds.filter((f) => f !== fold).join(","), root: "" })))}
         {state.wait !== "" && chip("wait", state.wait, () => change({ wait: "", root: "" }))}
       </ul>
-    </div>
+    </section>
   );
 }
 

@@ -147,7 +147,7 @@ function Row({ row, ix, active, onFocus, state, data, compact, colors, onPick }:
           {compact && <span class={colors.swatch(row.module)} aria-hidden="true" />}<bdi>{visible(row.name.slice(0, 400)) || "(no name)"}</bdi>
         </button>
       </td>
-      {!compact && <td class="module"><span class={colors.swatch(row.module)} aria-hidden="true" /> {visible(row.module.slice(0, 200))}</td>}
+      {!compact && <td class="module"><span class={colors.swatch(row.module)} aria-hidden="true" /> {row.module !== "" ? visible(row.module.slice(0, 200)) : <span class="muted">{visible((row.file ?? "").slice(-120))}</span>}</td>}
     </tr>
   );
 }

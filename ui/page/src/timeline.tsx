@@ -21,9 +21,14 @@ const MANY_ROWS = 40;
 /** Which side of a comparison a drag selects. */
 export const drag_target = new Signal<"new" | "base">("base");
 
-/** Steps of a chart so wide: a few pixels each, so that a step has samples enough to say something. */
-export function chart_points(width: number): number {
-  return Math.max(50, Math.min(400, Math.floor(width / 200) * 50));
+/** Steps of a chart so wide: a few pixels each, and samples enough in a step to say something. */
+export function chart_points(width: number, samples: number): number {
+  return Math.max(40, Math.min(400, Math.floor(width / 200) * 50, Math.floor(samples / 4)));
+}
+
+/** Samples of the type in force, in the whole profile. */
+export function samples_of({ session, state }: Pick<ViewProps, "session" | "state">): number {
+  return session.types.find((type) => type.id === (state.type || session.default_type))?.samples ?? 0;
 }
 
 export interface TimeRange { from: number; until: number }
@@ -44,7 +49,7 @@ export function Timeline(props: ViewProps & { filters: Parameters }) {
   const [many, set_many] = useState(false);
   const target = useSignal(drag_target);
   const by = state.by || (session.labels.includes("service_name") ? "service_name" : "process");
-  const points = chart_points(width);
+  const points = chart_points(width, samples_of(props));
   const question = { ...filters, from: window.from, until: window.until, points };
   const wide = width > 0 && range > 0;
   const whole = useApi<Series>(wide ? address("series", { ...question, by: "none", limit: 1 }) : null);
@@ -285,6 +290,7 @@ function draw_plot(canvas: HTMLCanvasElement, d: PlotDrawing): void {
   c.textBaseline = "middle";
   const range = d.window.until - d.window.from;
   const labels = ticks(d.window.from, d.window.until, d.width / 90);
+  const step = labels.length > 1 ? (labels[1] as number) - (labels[0] as number) : range;
   for (const at of labels) {
     const x = Math.round(d.x_of(at)) + 0.5;
     c.beginPath();
@@ -292,7 +298,7 @@ function draw_plot(canvas: HTMLCanvasElement, d: PlotDrawing): void {
     c.lineTo(x, bottom + 3);
     c.stroke();
     c.fillStyle = color("--muted");
-    const text = clock(at, Math.min(range, range / Math.max(1, labels.length - 1) * 15));
+    const text = clock(at, step < 1000 ? step : range);
     const wide = c.measureText(text).width;
     if (x - wide / 2 >= 0 && x + wide / 2 <= d.width) c.fillText(text, x - wide / 2, d.height - AXIS_PX / 2 + 1);
   }

@@ -9,7 +9,7 @@ import { visible } from "./names";
 import { Awaited, Bar, Empty } from "./parts";
 import { pruning_width, type ViewProps } from "./shared";
 import { FunctionTable } from "./table";
-import { chart_points, shown_window } from "./timeline";
+import { chart_points, samples_of, shown_window } from "./timeline";
 
 // With their hashes about 120 KB compressed; a zoom asks for more.
 const MAX_TREE_NODES = 8000;
@@ -210,7 +210,7 @@ export function ThreadsView(props: ViewProps) {
   const window = shown_window(props);
   const from = Number(selection.from ?? window.from);
   const until = Number(selection.until ?? window.until);
-  const points = chart_points(width);
+  const points = chart_points(width, samples_of(props));
   const answer = useApi<Threads>(width === 0 ? null : address("threads", { ...selection, from, until, points }));
   return (
     <div class="threads" ref={ref} tabIndex={0} role="region" aria-label="Threads over time">
