@@ -44,10 +44,10 @@ function self_type(part: string): string {
   return parts[parts.length - 1] ?? part;
 }
 
-/** Without template and generic arguments that are long, and without C++ arguments. */
+/** Without C++ arguments, and without template and generic arguments that are long. */
 function without_arguments(part: string): string {
   const paren = part.indexOf("(");
-  if (paren > 0 && part.length > 24 && !part.startsWith("operator")) part = part.slice(0, paren);
+  if (paren > 0 && !part.startsWith("operator")) part = part.slice(0, paren);
   if (part.length <= 24) return part;
   const angle = part.indexOf("<");
   return angle > 0 && part.endsWith(">") && !part.startsWith("operator") ? part.slice(0, angle) + "<…>" : part;
@@ -97,7 +97,8 @@ export function fit(short: string, width: number, measure: (text: string) => num
   if (needed <= width) return short;
   const last = /\+0x[0-9a-f]+$/.test(short) ? short : last_component(short);
   if (last !== short && measure(last) <= width && last.length > 2) return last;
-  const source = last.length > 2 ? last : short;
+  const source = (last.length > 2 ? last : short).replace("<…>", "");
+  if (measure(source) <= width) return source;
   const average = measure(source) / Math.max(1, source.length);
   let most = Math.floor(width / average);
   for (; most >= LEAST_CHARACTERS; most--) {

@@ -99,7 +99,7 @@ export function Timeline(props: ViewProps & { filters: Parameters }) {
 }
 
 function ByPicker({ session, change, by }: ViewProps & { by: string }) {
-  const names: Record<string, string> = { none: "none", service_name: "service", process: "process", thread: "thread" };
+  const names: Record<string, string> = { none: "none", service_name: "service", process: "process", thread: "thread", process_executable_name: "program", host_name: "host" };
   const keys = ["none", "process", "thread", ...session.labels.slice(0, 60)];
   return (
     <select aria-label="Rows of the timeline" value={by} onChange={(event) => change({ by: event.currentTarget.value }, true)}>

@@ -138,15 +138,20 @@ export function SandwichView(props: ViewProps) {
       <div class="split-main">
         {state.fn === ""
           ? <Empty title="Who calls it, and what it calls"><p>Choose a function at the left, or in the flame graph and press <kbd>s</kbd>.</p></Empty>
+          : answer.error?.status === 404 ? <NotHere {...props} />
           : <Awaited answer={answer} what="callers and callees">{(data) => <Halves {...props} data={data} />}</Awaited>}
       </div>
     </div>
   );
 }
 
+function NotHere({ state }: Pick<ViewProps, "state">) {
+  return <Empty title="Not in this selection"><p>No stack of the selection has <bdi>{visible(state.fn.slice(0, 300))}</bdi>.</p></Empty>;
+}
+
 function Halves(props: ViewProps & { data: Sandwich }) {
   const { data, state, change } = props;
-  if (!(data.function_total > 0)) return <Empty title="Not in this selection"><p>No stack of the selection has <bdi>{visible(state.fn.slice(0, 300))}</bdi>.</p></Empty>;
+  if (!(data.function_total > 0)) return <NotHere {...props} />;
   return (
     <div class="halves">
       <header class="half-head">
@@ -171,6 +176,7 @@ export function SourceView(props: ViewProps) {
       <div class="split-main scrolls" tabIndex={0} role="region" aria-label="Source">
         {state.fn === ""
           ? <Empty title="What each line costs"><p>Choose a function at the left.</p></Empty>
+          : answer.error?.status === 404 ? <NotHere {...props} />
           : <Awaited answer={answer} what="source">{(data) => data.functions.length === 0
               ? <Empty title="No lines"><p>The profile has no lines for <bdi>{visible(state.fn.slice(0, 300))}</bdi>: its binary has no line information, or the function is not in this selection.</p></Empty>
               : <>{data.functions.map((f, i) => <Listing key={i} f={f} unit={props.unit} />)}</>}</Awaited>}
