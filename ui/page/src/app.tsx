@@ -11,6 +11,7 @@ import { generation, Signal, useApi, useTheme } from "./hooks";
 import { matcher } from "./layout";
 import { read_link, resolve_time, type State, type View, write_link } from "./link";
 import { Help, usePageKeys } from "./keys";
+import { visible } from "./names";
 import { Panel } from "./panels";
 import { Awaited } from "./parts";
 import type { ViewProps } from "./shared";
@@ -21,6 +22,9 @@ const TABS: readonly (readonly [View, string])[] = [
   ["flame", "Flame graph"], ["top", "Top"], ["sandwich", "Sandwich"], ["diff", "Compare"], ["source", "Source"], ["threads", "Threads"],
   ["governor", "Governor"], ["pipeline", "Pipeline"],
 ];
+
+/** How often a page that follows a history asks anew. */
+const FOLLOW_MS = 10_000;
 
 export function App() {
   const session = useApi<Session>(address("session", {}));
@@ -91,7 +95,7 @@ function Page({ answer, colors }: { answer: Session; colors: ModuleColors }) {
   const whole = useApi<Tree>(address("tree", { ...selection, nodes: 1, width: 800 }));
   useEffect(() => chosen.set(undefined), [state.view, selection]);
   useEffect(() => {
-    document.title = `${session.title.slice(0, 100)} – profpipe`;
+    document.title = `${visible(session.title.slice(0, 100))} – profpipe`;
   }, [session]);
 
   const props: ViewProps = { session, state, change, selection, unit: type?.unit ?? "", theme, colors, over, chosen, control, matches };
@@ -101,11 +105,17 @@ function Page({ answer, colors }: { answer: Session; colors: ModuleColors }) {
     forget_answers();
     generation.set(generation.value + 1);
   };
+  const [follows, follow] = useState(false);
+  useEffect(() => {
+    if (!follows) return;
+    const timer = setInterval(() => document.visibilityState === "visible" && refresh(), FOLLOW_MS);
+    return () => clearInterval(timer);
+  }, [follows]);
   const panels = session.panels ?? (session.source === "history" ? ["governor", "pipeline"] : []);
   const tabs = TABS.filter(([view]) => (view !== "governor" && view !== "pipeline") || panels.includes(view));
   return (
     <div class="page" data-view={state.view}>
-      <Header {...props} choice={choice} choose={choose} help={() => help.current?.showModal()} refresh={session.source === "history" ? refresh : undefined} search_problem={typeof found === "string" ? found : ""} />
+      <Header {...props} choice={choice} choose={choose} help={() => help.current?.showModal()} follows={follows} follow={follow} refresh={session.source === "history" ? refresh : undefined} search_problem={typeof found === "string" ? found : ""} />
       <Filters {...props} />
       <Timeline {...props} filters={filters} />
       <nav class="tabs" aria-label="Views">

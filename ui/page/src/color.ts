@@ -131,11 +131,18 @@ const scale = (theme: Theme, hue: number, chroma: number) =>
 export const MORE: Record<Theme, Ink[]> = { light: scale("light", 58, 0.135), dark: scale("dark", 52, 0.11) };
 export const LESS: Record<Theme, Ink[]> = { light: scale("light", 248, 0.12), dark: scale("dark", 252, 0.12) };
 
-/** Ink of a difference: `delta` in shares (0.05 = five points), grey where nothing was found. */
-export function diff_ink(delta: number, found: boolean, theme: Theme): Ink {
-  if (!found || delta === 0) return PLAIN[theme];
+/** What is known of a change: more than noise, not told from noise, or only its size, since nothing was tested. */
+export type Evidence = "found" | "none" | "untested";
+
+/** Below this share an effect that was not tested stays grey. */
+const LEAST_UNTESTED = 0.002;
+
+/** Ink of a difference: `delta` in shares (0.05 = five points), grey where nothing was found, pale where not tested. */
+export function diff_ink(delta: number, evidence: Evidence, theme: Theme): Ink {
+  if (evidence === "none" || delta === 0 || (evidence === "untested" && Math.abs(delta) < LEAST_UNTESTED)) return PLAIN[theme];
   const size = Math.min(1, Math.abs(delta) / 0.1);
-  const step = Math.min(DIFF_STEPS - 1, Math.floor(Math.sqrt(size) * DIFF_STEPS));
+  const most = evidence === "untested" ? 1 : DIFF_STEPS - 1;
+  const step = Math.min(most, Math.floor(Math.sqrt(size) * DIFF_STEPS));
   return (delta > 0 ? MORE : LESS)[theme][step] ?? PLAIN[theme];
 }
 

@@ -17,7 +17,7 @@ export function Details(props: ViewProps & { whole: number; samples: number | un
   const chosen = useSignal(props.chosen);
   const node = over ?? chosen;
   return (
-    <section id="details" class="details" aria-label="Details" aria-live="polite">
+    <section id="details" class="details" aria-label="Details" aria-live={over === undefined ? "polite" : "off"}>
       {node === undefined
         ? <p class="details-idle muted">{weight(props.whole, props.unit)}{props.samples !== undefined && ` in ${count(props.samples)} samples`}. Point at a box, or choose one with the arrow keys, to read its name; <kbd>?</kbd> lists the keys.</p>
         : <Facts {...props} node={node} actions={chosen !== undefined && (over === undefined || over.hash === chosen.hash)} />}

@@ -4,7 +4,9 @@
 import { useMemo, useState } from "preact/hooks";
 import { address, type Diff, type DiffRow, type Labels } from "./api";
 import { clock, count, percent, points, weight } from "./format";
+import type { Evidence } from "./color";
 import { Flame } from "./flame";
+import type { Effect } from "./flame_canvas";
 import { useApi, useSignal } from "./hooks";
 import { type State, resolve_time } from "./link";
 import { visible } from "./names";
@@ -161,11 +163,11 @@ function Result(props: ViewProps & { data: Diff }) {
     return wanted === undefined ? data.rows : data.rows.filter((row) => wanted(row.name) || wanted(row.module));
   }, [data, props.matches]);
   const by_name = useMemo(() => new Map(data.rows.map((row) => [`${row.module}\u0000${row.name}`, row])), [data]);
-  const effect_of = useMemo(() => (name: string, module: string) => {
+  const effect_of = useMemo(() => (name: string, module: string): Effect => {
     const row = by_name.get(`${module}\u0000${name}`);
-    return { delta: row?.delta_share ?? 0, found: row !== undefined && row.class !== "same" };
+    return { delta: row?.delta_share ?? 0, evidence: row === undefined ? "none" : evidence_of(row, data.decidable) };
   }, [by_name]);
-  const found = data.rows.filter((row) => row.class !== "same").length;
+  const found = data.rows.filter((row) => evidence_of(row, data.decidable) === "found").length;
   const shown = rows.slice(0, all ? 2000 : FEW_ROWS);
   const scale = Math.max(0.001, ...shown.map((row) => Math.max(Math.abs(row.low ?? row.delta_share), Math.abs(row.high ?? row.delta_share))));
   if (data.base.total === 0 || data.new.total === 0) {
@@ -193,23 +195,29 @@ function Result(props: ViewProps & { data: Diff }) {
         </fieldset>
       </div>
       {view === "flame" && data.tree !== undefined
-        ? <div class="diff-flame"><DiffKey /><Flame {...props} tree={data.tree} whole={data.new.total} effect={effect_of} label="Flame graph of both sides, coloured by change" /></div>
-        : <DiffTable {...props} rows={shown} scale={scale} unit={data.unit} />}
+        ? <div class="diff-flame"><DiffKey decidable={data.decidable} /><Flame {...props} tree={data.tree} whole={data.new.total} effect={effect_of} label="Flame graph of both sides, coloured by change" /></div>
+        : <DiffTable {...props} rows={shown} scale={scale} unit={data.unit} decidable={data.decidable} />}
       {view === "table" && rows.length > shown.length && <p class="more-rows"><button type="button" onClick={() => set_all(true)}>{all ? `The first ${count(shown.length)} of ${count(rows.length)} are shown: search to see others` : `Show ${count(Math.min(2000, rows.length) - shown.length)} more`}</button></p>}
       {view === "table" && rows.length === 0 && <Empty title={state.search === "" ? "No functions on either side" : "No function matches"} />}
     </>
   );
 }
 
-function DiffKey() {
+/** What is known of a row: the server says whether anything could be tested at all. */
+function evidence_of(row: DiffRow, decidable: boolean): Evidence {
+  if (!decidable) return "untested";
+  return row.class === "same" ? "none" : "found";
+}
+
+function DiffKey({ decidable }: { decidable: boolean }) {
   return (
     <p class="diff-key muted" aria-label="Colours">
-      <span class="swatch less" aria-hidden="true" /> less than before <span class="swatch more" aria-hidden="true" /> more than before <span class="swatch plain" aria-hidden="true" /> not told from noise. A box is as wide as its shares of both sides together.
+      <span class="swatch less" aria-hidden="true" /> less than before <span class="swatch more" aria-hidden="true" /> more than before <span class="swatch plain" aria-hidden="true" /> {decidable ? "not told from noise." : "about the same. Pale: these are effects, nothing was tested against noise."} A box is as wide as its shares of both sides together.
     </p>
   );
 }
 
-function DiffTable({ rows, scale, unit, change, colors }: ViewProps & { rows: DiffRow[]; scale: number }) {
+function DiffTable({ rows, scale, unit, change, colors, decidable }: ViewProps & { rows: DiffRow[]; scale: number; decidable: boolean }) {
   return (
     <table class="diff-table" aria-label="Functions by change">
       <thead><tr>
@@ -218,11 +226,11 @@ function DiffTable({ rows, scale, unit, change, colors }: ViewProps & { rows: Di
       </tr></thead>
       <tbody>{rows.map((row) => (
         <tr key={`${row.module}\u0000${row.name}`} class={`class-${/^[a-z]+$/.test(row.class) ? row.class : "same"}`} title={`${weight(row.base, unit)} → ${weight(row.new, unit)}`}>
-          <td><span class={`badge ${row.delta_share > 0 ? "more" : "less"} ${row.class === "same" ? "none" : ""}`}>{row.class === "same" ? "no finding" : visible(row.class.slice(0, 20))}</span></td>
+          <td><span class={`badge ${row.delta_share > 0 ? "more" : "less"} ${evidence_of(row, decidable) === "found" ? "" : "none"}`}>{row.class === "same" ? (decidable ? "no finding" : "not tested") : visible(row.class.slice(0, 20))}</span></td>
           <td class="number">{percent(row.base_share)}</td>
           <td class="number">{percent(row.new_share)}</td>
           <td class="number"><b>{points(row.delta_share)}</b></td>
-          <td class="interval"><Interval row={row} scale={scale} /></td>
+          <td class="interval"><Interval row={row} scale={scale} found={evidence_of(row, decidable) === "found"} /></td>
           <td class="number muted">{row.q === undefined || row.q === null ? "–" : row.q < 0.001 ? "< 0.001" : row.q.toFixed(3)}</td>
           <td class="name"><button type="button" class="link" onClick={() => change({ view: "sandwich", fn: row.name, mod: row.module })}><bdi>{visible(row.name.slice(0, 400)) || "(no name)"}</bdi></button></td>
           <td class="module"><span class={colors.swatch(row.module)} aria-hidden="true" /> {visible(row.module.slice(0, 200))}</td>
@@ -233,10 +241,10 @@ function DiffTable({ rows, scale, unit, change, colors }: ViewProps & { rows: Di
 }
 
 /** The interval as a line about zero; the mark is the estimate. */
-function Interval({ row, scale }: { row: DiffRow; scale: number }) {
+function Interval({ row, scale, found }: { row: DiffRow; scale: number; found: boolean }) {
   const at = (value: number) => 60 + (Math.max(-1, Math.min(1, value / scale)) * 58);
   const [low, high] = [row.low ?? row.delta_share, row.high ?? row.delta_share];
-  const kind = row.class === "same" ? "none" : row.delta_share > 0 ? "more" : "less";
+  const kind = !found ? "none" : row.delta_share > 0 ? "more" : "less";
   return (
     <svg class={`ci ${kind}`} width="120" height="14" viewBox="0 0 120 14" role="img" aria-label={`${points(low)} to ${points(high)} points`}>
       <line class="zero" x1="60" x2="60" y1="0" y2="14" />

@@ -3,10 +3,11 @@
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { Loss, Tree } from "./api";
 import type { ModuleColors, Theme } from "./color";
-import { percent, points, share, weight } from "./format";
-import { FlameCanvas } from "./flame_canvas";
+import { points, share, weight } from "./format";
+import { type Effect, FlameCanvas } from "./flame_canvas";
 import { Signal } from "./hooks";
 import { Layout } from "./layout";
+import { visible } from "./names";
 
 /** What a pointer or a key is on, for the details bar. */
 export interface Node {
@@ -40,7 +41,7 @@ export interface FlameProps {
   matches?: ((name: string) => boolean) | undefined;
   module?: string | undefined;
   /** Change of a function, in a comparison. */
-  effect?: ((name: string, module: string) => { delta: number; found: boolean }) | undefined;
+  effect?: ((name: string, module: string) => Effect) | undefined;
   over: Signal<Node | undefined>;
   chosen: Signal<Node | undefined>;
   control?: Signal<FlameControl | undefined> | undefined;
@@ -245,9 +246,9 @@ function Tip({ x, y, node, unit, whole, effect }: { x: number; y: number; node: 
   const found = effect?.(node.name, node.module);
   return (
     <div class="tip" ref={ref} role="presentation">
-      <div class="tip-name">{node.name.slice(0, 300) || "(no name)"}</div>
-      <div class="tip-facts">{describe(node, unit, whole)}{node.module !== "" && ` · ${node.module.slice(0, 80)}`}</div>
-      {found !== undefined && <div class="tip-facts">{found.found ? `${points(found.delta)} points of the whole function` : `${percent(Math.abs(found.delta))} apart: not told from noise`}</div>}
+      <div class="tip-name">{visible(node.name.slice(0, 300)) || "(no name)"}</div>
+      <div class="tip-facts">{describe(node, unit, whole)}{node.module !== "" && ` · ${visible(node.module.slice(0, 80))}`}</div>
+      {found !== undefined && <div class="tip-facts">{points(found.delta)} points of the function in all{found.evidence === "found" ? "" : found.evidence === "none" ? ": not told from noise" : ": not tested against noise"}</div>}
       {node.folded > 0 && <div class="tip-facts">Too narrow to draw. A zoom shows them; Top has them all.</div>}
     </div>
   );

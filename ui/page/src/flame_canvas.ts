@@ -2,7 +2,7 @@
 // and no higher; the browser scrolls a spacer. Boxes too small to see are merged, folded ones hatched. What was
 // drawn is counted in the canvas's data attributes, so that a test needs no pixels.
 
-import { DIM, HIT, PLAIN, diff_ink, type Ink, type ModuleColors, type Theme } from "./color";
+import { DIM, HIT, PLAIN, diff_ink, type Evidence, type Ink, type ModuleColors, type Theme } from "./color";
 import { reduced_motion } from "./hooks";
 import type { Layout } from "./layout";
 import { fit, short_name } from "./names";
@@ -11,6 +11,9 @@ export const ROW = 20;
 const TEXT_LEAST_PX = 26;
 const ANIMATION_MS = 140;
 const FONT = "12px system-ui, -apple-system, \"Segoe UI\", Roboto, \"Noto Sans\", \"Liberation Sans\", sans-serif";
+
+/** Change of a share, and what is known of it. */
+export interface Effect { delta: number; evidence: Evidence }
 
 export interface Look {
   theme: Theme;
@@ -21,7 +24,7 @@ export interface Look {
   /** The module whose boxes are kept in colour. */
   module: string | undefined;
   /** Share of a function's change, and whether it is more than noise; undefined outside of comparisons. */
-  change: ((node: number) => { delta: number; found: boolean }) | undefined;
+  change: ((node: number) => Effect) | undefined;
 }
 
 interface Camera { x0: number; x1: number; row: number }
@@ -301,8 +304,8 @@ export class FlameCanvas {
     }
     if ((layout.folded[node] as number) > 0) return PLAIN[look.theme];
     if (look.change !== undefined) {
-      const { delta, found } = look.change(node);
-      return diff_ink(delta, found, look.theme);
+      const { delta, evidence } = look.change(node);
+      return diff_ink(delta, evidence, look.theme);
     }
     const module = layout.module_of(node);
     if (look.module !== undefined && module !== look.module) return DIM[look.theme];

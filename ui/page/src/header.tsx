@@ -15,12 +15,15 @@ interface HeaderProps extends ViewProps {
   choice: ThemeChoice;
   choose: (choice: ThemeChoice) => void;
   help: () => void;
+  /** Reads the newest data; absent where they do not grow. */
   refresh: (() => void) | undefined;
+  follows: boolean;
+  follow: (on: boolean) => void;
   search_problem: string;
 }
 
 export function Header(props: HeaderProps) {
-  const { session, choice, choose, help, refresh } = props;
+  const { session, choice, choose, help, refresh, follows, follow } = props;
   return (
     <header class="head">
       <button type="button" class="skip" onClick={() => document.getElementById("view")?.focus()}>To the view</button>
@@ -28,7 +31,12 @@ export function Header(props: HeaderProps) {
       <TypePicker {...props} />
       <Search {...props} />
       <div class="head-actions">
-        {refresh !== undefined && <button type="button" class="quiet" onClick={refresh} title="Read the newest data">Refresh</button>}
+        {refresh !== undefined && (
+          <>
+            <label class="switch" title="Reads the newest data every ten seconds"><input type="checkbox" checked={follows} onChange={() => follow(!follows)} /> Follow</label>
+            <button type="button" class="quiet" onClick={refresh} title="Read the newest data">Refresh</button>
+          </>
+        )}
         <Download {...props} />
         <Menu label="About" title="Where these data come from" right quiet>{() => <About {...props} />}</Menu>
         <label class="theme"><span class="visually-hidden">Theme</span>
@@ -95,7 +103,7 @@ function Search(props: HeaderProps) {
 }
 
 const FORMAT_NAMES: Record<string, string> = {
-  pprof: "pprof (.pb.gz)", otlp: "OTLP (.otlp)", json: "OTLP JSON (.json)", folded: "Collapsed stacks (.folded)", svg: "Flame graph (.svg)",
+  pprof: "pprof (.pb.gz)", otlp: "OTLP (.otlp)", json: "OTLP JSON (.json)", otlp_json: "OTLP JSON (.json)", folded: "Collapsed stacks (.folded)", svg: "Flame graph (.svg)",
   speedscope: "speedscope", firefox: "Firefox Profiler",
 };
 

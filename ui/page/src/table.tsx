@@ -5,7 +5,7 @@ import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { address, type FunctionRow, type Functions } from "./api";
 import { count, percent, share, weight } from "./format";
 import { useApi } from "./hooks";
-import { visible } from "./names";
+import { short_name, visible } from "./names";
 import { Awaited, Bar, Empty } from "./parts";
 import type { ViewProps } from "./shared";
 
@@ -144,7 +144,7 @@ function Row({ row, ix, active, onFocus, state, data, compact, colors, onPick }:
       <Weight value={row.total} error={row.total_error} whole={data.total} unit={data.unit} compact={compact === true} />
       <td class="name">
         <button type="button" class="link" tabIndex={active ? 0 : -1} title={row.name.slice(0, 500)} onFocus={onFocus} onClick={() => onPick(row)}>
-          {compact && <span class={colors.swatch(row.module)} aria-hidden="true" />}<bdi>{visible(row.name.slice(0, 400)) || "(no name)"}</bdi>
+          {compact && <span class={colors.swatch(row.module)} aria-hidden="true" />}<bdi>{(compact ? short_name(row.name) : visible(row.name.slice(0, 400))) || "(no name)"}</bdi>
         </button>
       </td>
       {!compact && <td class="module"><span class={colors.swatch(row.module)} aria-hidden="true" /> {row.module !== "" ? visible(row.module.slice(0, 200)) : <span class="muted">{visible((row.file ?? "").slice(-120))}</span>}</td>}

@@ -23,8 +23,10 @@ test("modules that matter have different colours, whatever a filter leaves", () 
 });
 
 test("no finding is grey, more is not less", () => {
-  assert.equal(diff_ink(0.2, false, "light"), PLAIN.light);
-  assert.equal(diff_ink(0.2, true, "light"), MORE.light[DIFF_STEPS - 1]);
-  assert.equal(diff_ink(-0.2, true, "dark"), LESS.dark[DIFF_STEPS - 1]);
+  assert.equal(diff_ink(0.2, "none", "light"), PLAIN.light);
+  assert.equal(diff_ink(0.2, "found", "light"), MORE.light[DIFF_STEPS - 1]);
+  assert.equal(diff_ink(-0.2, "found", "dark"), LESS.dark[DIFF_STEPS - 1]);
+  assert.equal(diff_ink(0.2, "untested", "light"), MORE.light[1]);
+  assert.equal(diff_ink(0.001, "untested", "light"), PLAIN.light);
   assert.notEqual(heat(0, "light"), heat(1, "light"));
 });
