@@ -134,26 +134,7 @@ pub(crate) fn grow<const N: usize>(
         0 => 1,
         width => (whole / (2 * u64::from(width))).max(1),
     };
-    let mut sizes = Vec::new();
-    sweep_sizes(items, skipped, |size| {
-        if size >= visible {
-            sizes.push(size);
-        }
-    });
-    let mut threshold = visible;
-    let wanted = options.nodes.max(1);
-    if sizes.len() > wanted {
-        // Those as large as the last one that fits stay, too: which of them would be chance. Unless they
-        // are very many.
-        let (_, limit, _) = sizes.select_nth_unstable_by(wanted - 1, |a, b| b.cmp(a));
-        threshold = *limit;
-        let is_drawn = options.width > 0;
-        if is_drawn
-            && sizes.iter().filter(|size| **size >= threshold).count() > wanted.saturating_mul(2)
-        {
-            threshold = threshold.saturating_add(1);
-        }
-    }
+    let threshold = threshold(items, skipped, visible, options);
     let mut growing = Growing { table, skipped, threshold, made: Vec::new() };
     let root_hash =
         path.iter().fold(hash::ROOT, |hash, at| hash::child(hash, table.function(*at).hash));
@@ -161,6 +142,46 @@ pub(crate) fn grow<const N: usize>(
     let nodes = growing.flatten(root);
     let share = if whole == 0 { 0.0 } else { threshold as f64 / whole as f64 };
     Ok(Tree { nodes, path, threshold: share })
+}
+
+/// The size from which on nodes are kept: what can be seen, or that of the last one that is wanted.
+fn threshold<const N: usize>(
+    items: &[Item<'_, N>],
+    skipped: usize,
+    visible: u64,
+    options: &TreeOptions,
+) -> u64 {
+    let wanted = options.nodes.max(1);
+    let room = wanted.saturating_mul(4).max(1 << 16);
+    let (mut sizes, mut least, mut has_more) = (Vec::new(), visible, false);
+    sweep_sizes(items, skipped, |size| {
+        if size < least {
+            return;
+        }
+        sizes.push(size);
+        if sizes.len() >= room {
+            // Only the largest matter, however many there are.
+            let (_, limit, _) = sizes.select_nth_unstable_by(wanted - 1, |a, b| b.cmp(a));
+            least = *limit;
+            sizes.truncate(wanted);
+            has_more = true;
+        }
+    });
+    if sizes.len() <= wanted && !has_more {
+        return visible;
+    }
+    let (_, limit, _) = sizes.select_nth_unstable_by(wanted - 1, |a, b| b.cmp(a));
+    let limit = *limit;
+    // Those as large as the last one that fits stay, too: which of them would be chance. Unless it is drawn
+    // and they are very many.
+    if options.width > 0 {
+        let mut kept = 0_usize;
+        sweep_sizes(items, skipped, |size| kept += usize::from(size >= limit));
+        if kept > wanted.saturating_mul(2) {
+            return limit.saturating_add(1);
+        }
+    }
+    limit
 }
 
 /// The items below a node, and its path.

@@ -97,3 +97,24 @@ fn deep_stacks_are_drawn() {
     let rows: &[Row<'_>] = &[(&too_deep, 7, &[], 0)];
     assert!(Table::new(vec![crate::table::tests::file("deep", rows)]).is_err());
 }
+
+/// Scenario: more functions than are looked at together, all of one size but five; few nodes are wanted.
+/// Guarantees: the five are there, the others are folded, and the sum stays.
+#[test]
+fn very_many_equal_nodes_are_folded() {
+    let stacks: Vec<String> = (0..70_000).map(|number| format!("main;f{number}")).collect();
+    let weight = |at: usize| if at % 14_000 == 0 { 5 } else { 1 };
+    let rows: Vec<Row<'_>> = stacks
+        .iter()
+        .enumerate()
+        .map(|(at, stack)| (stack.as_str(), weight(at), &[][..], 0))
+        .collect();
+    let table = table(&rows);
+    let selected = table.select(&Selection::default()).unwrap();
+    let tree = selected.tree(&options(100, 1_000_000)).unwrap();
+    assert_eq!(tree.nodes.len(), 8);
+    assert_eq!((tree.nodes[7].folded, tree.nodes[7].total), (69_995, [69_995]));
+    assert_eq!(tree.nodes.iter().map(|node| node.own[0]).sum::<i64>(), 70_020);
+    // As Pyroscope: all that are as large as the one of that rank.
+    assert_eq!(selected.tree_by_name(100).unwrap().nodes.len(), 70_002);
+}

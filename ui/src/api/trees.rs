@@ -68,11 +68,10 @@ struct Texts {
 impl Texts {
     fn number(&mut self, text: String) -> usize {
         let new = self.texts.len();
-        let number = *self.numbers.entry(text).or_insert_with_key(|text| {
+        *self.numbers.entry(text).or_insert_with_key(|text| {
             self.texts.push(text.clone());
             new
-        });
-        number
+        })
     }
 }
 

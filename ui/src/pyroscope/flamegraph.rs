@@ -62,8 +62,8 @@ pub(super) fn flame_graph<const N: usize>(table: &Table, tree: &Tree<N>) -> Flam
         });
         max_self = node.own.iter().copied().fold(max_self, i64::max);
         let mut values: Vec<i64> = Vec::with_capacity(3 * N + 1);
-        for side in 0..N {
-            values.extend([start[side], node.total[side], node.own[side]]);
+        for ((start, total), own) in start.iter().zip(&node.total).zip(&node.own) {
+            values.extend([*start, *total, *own]);
         }
         values.push(number as i64);
         if levels.len() == level {
