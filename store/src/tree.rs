@@ -25,6 +25,9 @@ pub struct TreeOptions {
     pub is_inverted: bool,
     /// The node to start from, by the hash of its path.
     pub root: Option<u64>,
+    /// Nodes as large as the smallest one that is wanted stay all, as in Pyroscope, however many they are;
+    /// else none of them does if a tenth too many would.
+    pub keeps_ties: bool,
 }
 
 /// How much a path weighs on each side, whatever the sign: what nodes are kept by. Of a comparison the
@@ -33,7 +36,7 @@ type Gross<const N: usize> = [u64; N];
 
 impl Default for TreeOptions {
     fn default() -> Self {
-        Self { nodes: 8_000, width: 2_000, is_inverted: false, root: None }
+        Self { nodes: 8_000, width: 2_000, is_inverted: false, root: None, keeps_ties: false }
     }
 }
 
@@ -86,7 +89,11 @@ impl Selected<'_> {
         sides.extend(self.items_by_name().into_iter().map(|(path, [value])| (path, [0, value])));
         sides.sort_by(|a, b| a.0.cmp(&b.0));
         let nodes = if nodes == 0 { usize::MAX } else { nodes };
-        grow(self.table, &sides, &TreeOptions { nodes, width: 0, ..TreeOptions::default() })
+        grow(
+            self.table,
+            &sides,
+            &TreeOptions { nodes, width: 0, keeps_ties: true, ..TreeOptions::default() },
+        )
     }
 
     /// The tree of the selection with functions of one name as one, whatever their module. At most so many
@@ -96,7 +103,7 @@ impl Selected<'_> {
     /// If it is too large.
     pub fn tree_by_name(&self, nodes: usize) -> Result<Tree<1>, QueryError> {
         let nodes = if nodes == 0 { usize::MAX } else { nodes };
-        let options = TreeOptions { nodes, width: 0, ..TreeOptions::default() };
+        let options = TreeOptions { nodes, width: 0, keeps_ties: true, ..TreeOptions::default() };
         grow(self.table, &self.items_by_name(), &options)
     }
 }
@@ -172,12 +179,11 @@ fn threshold<const N: usize>(
     }
     let (_, limit, _) = sizes.select_nth_unstable_by(wanted - 1, |a, b| b.cmp(a));
     let limit = *limit;
-    // Those as large as the last one that fits stay, too: which of them would be chance. Unless it is drawn
-    // and they are very many.
-    if options.width > 0 {
+    // Which of those of one size would stay is chance: all of them do, or none.
+    if !options.keeps_ties {
         let mut kept = 0_usize;
         sweep_sizes(items, skipped, |size| kept += usize::from(size >= limit));
-        if kept > wanted.saturating_mul(2) {
+        if kept > wanted.saturating_add(wanted / 10) {
             return limit.saturating_add(1);
         }
     }

@@ -240,7 +240,7 @@ proptest! {
             let expected: i64 = rows.iter().filter(|row| has(row.0)).map(|row| row.1).sum();
             prop_assert_eq!(row.total, expected, "{}@{}", row.name, row.module);
         }
-        let options = TreeOptions { nodes, width, is_inverted, root: None };
+        let options = TreeOptions { nodes, width, is_inverted, root: None, keeps_ties: false };
         let tree = selected.tree(&options).unwrap();
         prop_assert_eq!(tree.nodes[0].total[0], total);
         let own: i64 = tree.nodes.iter().map(|node| node.own[0]).sum();

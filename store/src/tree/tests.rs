@@ -23,7 +23,7 @@ fn shown<const N: usize>(table: &Table, tree: &Tree<N>) -> Vec<(u32, String, i64
 }
 
 fn options(nodes: usize, width: u32) -> TreeOptions {
-    TreeOptions { nodes, width, is_inverted: false, root: None }
+    TreeOptions { nodes, width, is_inverted: false, root: None, keeps_ties: false }
 }
 
 /// Scenario: the stacks of Pyroscope's example, drawn whole, with few nodes, and for few pixels.

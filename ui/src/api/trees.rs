@@ -88,6 +88,7 @@ impl Question<'_> {
             width: self.parameters.number("width")?.unwrap_or(usual.width),
             is_inverted: self.parameters.is_set("invert")?,
             root: root.map(parse).transpose()?,
+            keeps_ties: false,
         })
     }
 
