@@ -26,7 +26,9 @@ export function usePageKeys(props: ViewProps, help: { current: HTMLDialogElement
   }, [notice]);
   useEffect(() => {
     const key = (event: KeyboardEvent) => {
-      if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented || help.current?.open === true) return;
+      // AltGr, with which many keyboards write brackets, looks like Ctrl and Alt together.
+      const held = (event.ctrlKey || event.metaKey || event.altKey) && !event.getModifierState("AltGraph");
+      if (held || event.defaultPrevented || help.current?.open === true) return;
       const target = event.target as HTMLElement;
       if (/^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName)) return;
       const told = press(event.key, latest.current, help);

@@ -248,20 +248,27 @@ function Handle({ side, range, window, x_of, set, name, quiet }: { side: "from" 
   useEffect(() => {
     if (ref.current !== null) ref.current.style.left = `${x_of(value)}px`;
   });
+  const held = (to: number): number => {
+    const least = Math.max(1, (window.until - window.from) / 1000);
+    const inside = Math.round(Math.max(window.from, Math.min(window.until, to)));
+    return side === "from" ? Math.min(inside, Math.round(range.until - least)) : Math.max(inside, Math.round(range.from + least));
+  };
+  const drag = (event: PointerEvent) => {
+    const room = ref.current?.parentElement?.getBoundingClientRect();
+    if (event.buttons !== 1 || room === undefined || ref.current?.hasPointerCapture(event.pointerId) !== true) return;
+    set({ ...range, [side]: held(window.from + ((event.clientX - room.left) / room.width) * (window.until - window.from)) }, true);
+  };
   const key = (event: KeyboardEvent) => {
     const step = ((window.until - window.from) / 100) * (event.shiftKey ? 10 : 1);
     const moves: Record<string, number> = { ArrowLeft: value - step, ArrowRight: value + step, ArrowDown: value - step, ArrowUp: value + step, Home: window.from, End: window.until };
     if (!Object.hasOwn(moves, event.key)) return;
     event.preventDefault();
     event.stopPropagation();
-    const least = Math.max(1, step / 10);
-    let to = Math.round(Math.max(window.from, Math.min(window.until, moves[event.key] as number)));
-    if (side === "from") to = Math.min(to, Math.round(range.until - least));
-    else to = Math.max(to, Math.round(range.from + least));
-    set({ ...range, [side]: to }, true);
+    set({ ...range, [side]: held(moves[event.key] as number) }, true);
   };
   return (
     <div class={quiet ? "handle quiet" : "handle"} ref={ref} tabIndex={0} role="slider" aria-orientation="horizontal" onKeyDown={key}
+      onPointerDown={(event) => ref.current?.setPointerCapture(event.pointerId)} onPointerMove={drag}
       aria-label={side === "from" ? `Start of the ${name}` : `End of the ${name}`} aria-valuemin={window.from} aria-valuemax={window.until}
       aria-valuenow={value} aria-valuetext={clock(value, Math.min(60_000, window.until - window.from))} />
   );

@@ -7,8 +7,10 @@ import puppeteer, { type Browser, type Page } from "puppeteer-core";
 
 const DEADLINE_MS = 30_000;
 
+/** The browser: what CHROMIUM names (`none`: as if there were none), else where distributions put it. */
 export function chromium(): string | undefined {
   const asked = process.env["CHROMIUM"];
+  if (asked === "none") return undefined;
   if (asked !== undefined && asked !== "") return asked;
   return ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome", "/usr/bin/google-chrome-stable"].find((path) => existsSync(path));
 }

@@ -153,6 +153,13 @@ flow("range: a drag on the timeline, then the handles by keys", async () => {
   await page.focus(".handle[aria-label^=End]");
   await page.keyboard.press("ArrowRight");
   await until(page, "the end moved", async () => Number(/&to=(\d+)/.exec(fragment(page))?.[1]) > to);
+  const edge = await (await page.$(".handle[aria-label^=Start]"))?.boundingBox();
+  assert.ok(edge);
+  await page.mouse.move(edge.x + edge.width / 2, edge.y + 20);
+  await page.mouse.down();
+  await page.mouse.move(edge.x + edge.width / 2 - 40, edge.y + 20, { steps: 3 });
+  await page.mouse.up();
+  await until(page, "the start moved", async () => Number(/&from=(\d+)/.exec(fragment(page))?.[1]) < from);
   const moved = fragment(page);
   await page.evaluate(() => (document.activeElement as HTMLElement).blur());
   await page.keyboard.press("]");
@@ -284,7 +291,7 @@ flow("sandwich: callers above, callees below, one function between", async () =>
 flow("20,000 functions: few nodes in the document, a canvas no higher than the view, a table of rows in sight", async () => {
   const { page, done } = await open(at.large);
   const data = await boxes(page);
-  assert.ok(Number(data["boxes"]) > 300 && Number(data["nodes"]) <= 20_100, JSON.stringify(data));
+  assert.ok(Number(data["boxes"]) > 300 && Number(data["nodes"]) <= 20_100 && Number(data["merged"]) + Number(data["folded"]) > 0, JSON.stringify(data));
   assert.ok(await dom_nodes(page) < MAX_DOM_NODES);
   const [height, view] = await page.evaluate(() => [document.querySelector<HTMLElement>(".flame canvas")?.clientHeight ?? 0, document.querySelector<HTMLElement>(".flame")?.clientHeight ?? 1]);
   assert.ok(Math.abs((height ?? 0) - (view ?? 0)) <= 1, `${height} ${view}`);
@@ -375,13 +382,19 @@ flow("both themes: the system's, the switch, and what was chosen is kept", async
 flow("accessible: axe finds nothing, in every view and both themes", async () => {
   const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
   const name = encodeURIComponent(await hottest(at.small));
-  const views = ["flame", "top", `sandwich&fn=${name}`, "diff&base=labels", `source&fn=${name}`, "threads"];
+  const session = await api<Session>(at.small, "session");
+  const middle = Math.round(((session.from ?? 0) + (session.until ?? 0)) / 2);
+  const halves = `diff&base=time&bfrom=${session.from}&bto=${middle}&from=${middle}&to=${session.until}`;
+  const views = ["flame", "top", `sandwich&fn=${name}`, "diff&base=labels", halves, `source&fn=${name}`, "threads", "flame&s=e&focus=.&fold=recursion", "top&s=no+such+function"];
   for (const scheme of ["light", "dark"] as const) {
     const { page, done } = await open(at.small, "", { scheme });
     for (const view of views) {
       await page.goto("about:blank");
       await page.goto(`${at.small}/#1&v=${view}`);
       await until(page, "the view", async () => (await page.$(".view")) !== null && !(await busy(page)));
+      if (view === "top") await page.evaluate(() => document.querySelectorAll<HTMLDetailsElement>("details").forEach((menu) => { menu.open = true; }));
+      if (view === "threads") await page.evaluate(() => document.querySelector("dialog")?.showModal());
+      await settled(page);
       await page.evaluate(axe);
       const found = await page.evaluate(async () => {
         const run = (globalThis as unknown as { axe: { run: () => Promise<{ violations: { id: string; nodes: { html: string; failureSummary: string }[] }[] }> } }).axe;
@@ -493,6 +506,30 @@ flow("errors, slowness and emptiness are told (mock)", async () => {
   const malformed = await open(at.mock("malformed"));
   await until(malformed.page, "it is told", async () => (await text(malformed.page, ".view")).includes("malformed"));
   await malformed.done();
+});
+
+flow("types: another one is asked for, with its own unit", async () => {
+  const session = await api<Session>(at.small, "session");
+  const other = session.types.find((type) => type.id !== session.default_type);
+  assert.ok(other !== undefined, "the profile has two types");
+  const { page, done } = await open(at.small);
+  await boxes(page);
+  const before = await text(page, ".details");
+  await page.select(".type select", other.id);
+  await until(page, "the other type", async () => fragment(page).includes("&type=") && (await text(page, ".details")) !== before && !(await busy(page)));
+  await boxes(page);
+  await done();
+});
+
+flow("history: ranges that follow the clock, and new data on demand (mock)", async () => {
+  const { page, requests, done } = await open(at.mock("history"));
+  await boxes(page);
+  await page.select(".range-actions select", "now-15m");
+  await until(page, "the range", async () => fragment(page).includes("&from=now-15m") && requests.some((r) => /tree\?.*from=\d+/.test(r)));
+  const asked = requests.length;
+  await page.evaluate(() => [...document.querySelectorAll<HTMLButtonElement>(".head button")].find((b) => b.innerText === "Refresh")?.click());
+  await until(page, "asked anew", async () => requests.slice(asked).some((r) => r.endsWith("/api/session")) && requests.slice(asked).some((r) => r.includes("/tree?")) && !(await busy(page)));
+  await done();
 });
 
 flow("governor and pipeline where the server has them (mock)", async () => {
