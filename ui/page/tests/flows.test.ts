@@ -153,6 +153,7 @@ flow("range: a drag on the timeline, then the handles by keys", async () => {
   await page.focus(".handle[aria-label^=End]");
   await page.keyboard.press("ArrowRight");
   await until(page, "the end moved", async () => Number(/&to=(\d+)/.exec(fragment(page))?.[1]) > to);
+  const end = /&to=(\d+)/.exec(fragment(page))?.[1];
   const edge = await (await page.$(".handle[aria-label^=Start]"))?.boundingBox();
   assert.ok(edge);
   await page.mouse.move(edge.x + edge.width / 2, edge.y + 20);
@@ -160,6 +161,7 @@ flow("range: a drag on the timeline, then the handles by keys", async () => {
   await page.mouse.move(edge.x + edge.width / 2 - 40, edge.y + 20, { steps: 3 });
   await page.mouse.up();
   await until(page, "the start moved", async () => Number(/&from=(\d+)/.exec(fragment(page))?.[1]) < from);
+  assert.equal(/&to=(\d+)/.exec(fragment(page))?.[1], end);
   const moved = fragment(page);
   await page.evaluate(() => (document.activeElement as HTMLElement).blur());
   await page.keyboard.press("]");
