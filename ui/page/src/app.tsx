@@ -13,7 +13,7 @@ import { read_link, resolve_time, type State, type View, write_link } from "./li
 import { Help, usePageKeys } from "./keys";
 import { visible } from "./names";
 import { Panel } from "./panels";
-import { Awaited } from "./parts";
+import { Awaited, Boundary } from "./parts";
 import type { ViewProps } from "./shared";
 import { Timeline } from "./timeline";
 import { FlameView, SandwichView, SourceView, ThreadsView, TopView } from "./views";
@@ -30,10 +30,10 @@ export function App() {
   const session = useApi<Session>(address("session", {}));
   // Colours go to modules by their weight in the whole profile, so that a filter changes none.
   const heaviest = useApi<Functions>(address("functions", { sort: "self", limit: 200 }));
-  const colors = useMemo(() => new ModuleColors((heaviest.data?.rows ?? []).map((row) => row.module)), [heaviest.data]);
+  const colors = useMemo(() => new ModuleColors((heaviest.data?.rows ?? []).map((row) => row.module ?? "")), [heaviest.data]);
   return (
     <Awaited answer={session} what="profile">
-      {(data) => heaviest.loading && heaviest.data === undefined ? null : <Page answer={data} colors={colors} />}
+      {(data) => heaviest.loading && heaviest.data === undefined ? null : <Boundary what="page"><Page answer={data} colors={colors} /></Boundary>}
     </Awaited>
   );
 }
@@ -117,7 +117,7 @@ function Page({ answer, colors }: { answer: Session; colors: ModuleColors }) {
     <div class="page" data-view={state.view}>
       <Header {...props} choice={choice} choose={choose} help={() => help.current?.showModal()} follows={follows} follow={follow} refresh={session.source === "history" ? refresh : undefined} search_problem={typeof found === "string" ? found : ""} />
       <Filters {...props} />
-      <Timeline {...props} filters={filters} />
+      <Boundary what="timeline"><Timeline {...props} filters={filters} /></Boundary>
       <nav class="tabs" aria-label="Views">
         <ul>{tabs.map(([view, name]) => (
           <li key={view}><a href={write_link({ ...state, view })} aria-current={state.view === view ? "page" : undefined}
@@ -126,7 +126,7 @@ function Page({ answer, colors }: { answer: Session; colors: ModuleColors }) {
       </nav>
       {problem !== "" && <p class="banner" role="alert">{problem}</p>}
       <main class={`view view-${state.view}`} id="view" tabIndex={-1} aria-label={TABS.find(([view]) => view === state.view)?.[1]}>
-        <Shown {...props} trail={trail} whole={whole.data?.total ?? 0} />
+        <Boundary what="view" key={state.view}><Shown {...props} trail={trail} whole={whole.data?.total ?? 0} /></Boundary>
       </main>
       <Details {...props} whole={whole.data?.total ?? 0} samples={whole.data?.samples} />
       <footer class="foot">

@@ -156,6 +156,10 @@ export function Flame(props: FlameProps) {
     });
   }, [drawn]);
 
+  useEffect(() => props.chosen.watch((node) => {
+    if (node === undefined) view.current?.select(-1);
+  }), [props.chosen]);
+
   const key = (event: KeyboardEvent) => {
     if (drawn === undefined || view.current === undefined || event.ctrlKey || event.metaKey || event.altKey) return;
     const at = view.current.selection;

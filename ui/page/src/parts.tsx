@@ -1,6 +1,6 @@
 // Small pieces that every view uses: what stands where there is nothing, not yet, or an error; menus; swatches.
 
-import type { ComponentChildren } from "preact";
+import { Component, type ComponentChildren } from "preact";
 import { useEffect, useRef } from "preact/hooks";
 import type { ApiError } from "./api";
 import { type Answer, useWaiting } from "./hooks";
@@ -41,6 +41,24 @@ export function Failure({ error, retry, what }: { error: ApiError; retry: () => 
       <button type="button" onClick={retry}>Try again</button>
     </div>
   );
+}
+
+/** Keeps the rest of the page when one part meets an answer that it cannot show. */
+export class Boundary extends Component<{ what: string; children: ComponentChildren }, { told?: string }> {
+  override state: { told?: string } = {};
+  override componentDidCatch(error: unknown): void {
+    this.setState({ told: error instanceof Error ? error.message : String(error) });
+  }
+  override render() {
+    if (this.state.told === undefined) return this.props.children;
+    return (
+      <div class="notice error" role="alert">
+        <h2>The {this.props.what} cannot be shown</h2>
+        <p>The server's answer is not what this page knows: {this.state.told.slice(0, 300)}</p>
+        <button type="button" onClick={() => location.reload()}>Load the page again</button>
+      </div>
+    );
+  }
 }
 
 export function Empty({ title, children }: { title: string; children?: ComponentChildren }) {

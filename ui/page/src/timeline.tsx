@@ -92,7 +92,7 @@ export function Timeline(props: ViewProps & { filters: Parameters }) {
       </div>
       <div class="strip-side">
         <RangeFacts {...props} window={window} />
-        {!session.timed && <p class="muted small">One value a window: samples have no times of their own.</p>}
+        {!session.timed && <p class="muted small" title="The samples have no times of their own: a profile's weight is spread over its interval">One value a profile</p>}
       </div>
     </section>
   );

@@ -52,8 +52,6 @@ const hottest = async (base: string): Promise<string> => {
 /** Middle of the drawn box of a function, found by walking with the keys. */
 async function choose_box(page: Page, name: string): Promise<void> {
   await page.focus(".flame canvas");
-  await page.keyboard.press("Home");
-  await page.keyboard.press("Escape");
   await page.click("#search");
   await page.type("#search", name);
   await until(page, "the search is drawn", async () => Number((await drawn(page))?.["hits"]) > 0);
@@ -261,6 +259,9 @@ flow("keys only: from the first Tab to a sandwich, help and back", async () => {
   await settled(page);
   await page.keyboard.press("Backspace");
   await until(page, "out again", async () => !fragment(page).includes("&root=") || (await text(page, ".crumbs")).length > 0);
+  await page.keyboard.press("Home");
+  await page.keyboard.press("Escape");
+  await until(page, "nothing is chosen", async () => (await drawn(page))?.["selected"] === "");
   await page.keyboard.press("?");
   assert.equal(await page.evaluate(() => document.querySelector("dialog")?.open), true);
   await page.keyboard.press("Escape");
@@ -507,6 +508,10 @@ flow("errors, slowness and emptiness are told (mock)", async () => {
 
   const malformed = await open(at.mock("malformed"));
   await until(malformed.page, "it is told", async () => (await text(malformed.page, ".view")).includes("malformed"));
+  await malformed.page.keyboard.press("t");
+  await until(malformed.page, "it is told", async () => (await text(malformed.page, ".view")).includes("cannot be shown"));
+  await malformed.page.evaluate(() => [...document.querySelectorAll<HTMLElement>(".tabs a")].find((a) => a.innerText === "Threads")?.click());
+  await until(malformed.page, "another view works", () => malformed.page.evaluate(() => document.querySelectorAll(".threads tbody tr").length > 0));
   await malformed.done();
 });
 

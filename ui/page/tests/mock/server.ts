@@ -216,6 +216,7 @@ function serve(request: IncomingMessage, response: ServerResponse, assets: strin
   const answer = Object.hasOwn(ANSWERS, name) ? ANSWERS[name] : undefined;
   if (answer === undefined) return reply(request, response, 404, { code: "not_found", message: `no ${name} here` });
   if (scenario === "broken" && name !== "session") return reply(request, response, 500, { code: "internal", message: "<b>the tables are broken</b>" });
+  if (scenario === "malformed" && name === "functions") return reply(request, response, 200, { unit: "nanoseconds", total: 5, count: 3 });
   if (scenario === "malformed" && name === "tree") return reply(request, response, 200, { unit: "ns", total: 5, names: ["total"], modules: [""], nodes: { depth: [0, 5], start: [0, 0], total: [5, 5], self: [0, 5], name: [0, 0], module: [0, 0], folded: [0, 0], hash: ["a", "b"] } });
   const known = answered.get(request.url ?? "");
   const body = known ?? answer(new Query(url.searchParams, data));
