@@ -93,6 +93,46 @@ export function kept<T>(url: string): T | undefined {
 
 export function forget_answers(): void {
   answers.clear();
+  flights.clear();
+}
+
+interface Flight { promise: Promise<unknown>; controller: AbortController; users: number }
+
+/** Questions that are under way: who asks the same waits for the same answer. */
+const flights = new Map<string, Flight>();
+
+export interface Joined<T> {
+  promise: Promise<T>;
+  /** This asker wants it no longer; when nobody does, the question is taken back. */
+  leave: () => void;
+  /** Takes the question back for all. */
+  cancel: () => void;
+}
+
+export function join<T>(url: string): Joined<T> {
+  let flight = flights.get(url);
+  if (flight === undefined) {
+    const controller = new AbortController();
+    flight = { promise: ask<T>(url, controller.signal), controller, users: 0 };
+    flights.set(url, flight);
+    const made = flight;
+    const land = () => {
+      if (flights.get(url) === made) flights.delete(url);
+    };
+    flight.promise.then(land, land);
+  }
+  const joined = flight;
+  joined.users++;
+  return {
+    promise: joined.promise as Promise<T>,
+    leave: () => {
+      joined.users--;
+      if (joined.users > 0) return;
+      if (flights.get(url) === joined) flights.delete(url);
+      joined.controller.abort();
+    },
+    cancel: () => joined.controller.abort(),
+  };
 }
 
 /** Asks the server. Errors are `ApiError`, also when nothing answers. */

@@ -16,7 +16,7 @@ import { Panel } from "./panels";
 import { Awaited, Boundary } from "./parts";
 import type { ViewProps } from "./shared";
 import { Timeline } from "./timeline";
-import { FlameView, SandwichView, SourceView, ThreadsView, TopView } from "./views";
+import { FlameView, SandwichView, SourceView, ThreadsView, TopView, tree_address } from "./views";
 
 const TABS: readonly (readonly [View, string])[] = [
   ["flame", "Flame graph"], ["top", "Top"], ["sandwich", "Sandwich"], ["diff", "Compare"], ["source", "Source"], ["threads", "Threads"],
@@ -92,7 +92,11 @@ function Page({ answer, colors }: { answer: Session; colors: ModuleColors }) {
   }, [filters, state.from, state.to, session]);
   const found = useMemo(() => (state.search === "" ? undefined : matcher(state.search)), [state.search]);
   const matches = typeof found === "function" ? found : undefined;
-  const whole = useApi<Tree>(address("tree", { ...selection, nodes: 1, width: 800 }));
+  // Totals and completeness of the selection: the flame graph's answer has them, other views ask for them alone.
+  const is_flame = state.view === "flame";
+  const drawn = useApi<Tree>(is_flame ? tree_address({ selection, state }) : null);
+  const totals = useApi<Tree>(is_flame && drawn.error === undefined ? null : address("tree", { ...selection, nodes: 1, width: 800 }));
+  const whole = is_flame && drawn.error === undefined ? drawn : totals;
   useEffect(() => chosen.set(undefined), [state.view, selection]);
   useEffect(() => {
     document.title = `${visible(session.title.slice(0, 100))} – profpipe`;
@@ -130,7 +134,7 @@ function Page({ answer, colors }: { answer: Session; colors: ModuleColors }) {
       </main>
       <Details {...props} whole={whole.data?.total ?? 0} samples={whole.data?.samples} />
       <footer class="foot">
-        <Completeness selection={selection} unit={props.unit} />
+        <Completeness answer={whole} unit={props.unit} />
         <p class="muted" role="status">{notice}</p>
       </footer>
       <Help dialog={help} />

@@ -1,10 +1,10 @@
 // The bar below every view: the function under the pointer or chosen, in full, and what can be done with it;
 // below it what the selection lacks, as a share: stacks cut off, broken, guessed, lost.
 
-import { address, type Loss, type Tree } from "./api";
+import type { Loss, Tree } from "./api";
 import { count, percent, share, weight } from "./format";
 import { describe, type Node } from "./flame";
-import { useApi, useSignal } from "./hooks";
+import { type Answer, useSignal } from "./hooks";
 import { visible } from "./names";
 import type { ViewProps } from "./shared";
 
@@ -60,8 +60,7 @@ const KINDS: readonly (readonly [string, string, string])[] = [
 ];
 
 /** How whole the selection's stacks are, on every view. */
-export function Completeness({ selection, unit }: Pick<ViewProps, "selection" | "unit">) {
-  const answer = useApi<Tree>(address("tree", { ...selection, nodes: 1, width: 800 }));
+export function Completeness({ answer, unit }: { answer: Answer<Tree>; unit: string }) {
   const loss = answer.data?.loss;
   if (answer.error !== undefined || loss === undefined) return <p class="muted loss" data-loss="none">{answer.loading ? "\u00a0" : "Nothing is said about whether stacks are complete"}</p>;
   return <LossLine loss={loss} total={answer.data?.total ?? 0} unit={unit} />;

@@ -1,7 +1,7 @@
 // What the views share: values that many places watch, answers of the server, sizes of elements, the theme.
 
 import { useCallback, useEffect, useRef, useState } from "preact/hooks";
-import { ApiError, ask, kept } from "./api";
+import { ApiError, join, kept } from "./api";
 import type { Theme } from "./color";
 
 /** A value that is watched from several places without drawing the whole page anew. */
@@ -49,7 +49,7 @@ export const generation = new Signal(0);
 export function useApi<T>(url: string | null): Answer<T> {
   const [answer, set] = useState<{ url: string | null; data?: T; error?: ApiError }>({ url: null });
   const [attempt, set_attempt] = useState(0);
-  const control = useRef<AbortController | undefined>(undefined);
+  const under_way = useRef<(() => void) | undefined>(undefined);
   const asked = useSignal(generation);
   useEffect(() => {
     if (url === null) return;
@@ -58,23 +58,29 @@ export function useApi<T>(url: string | null): Answer<T> {
       set({ url, data: known });
       return;
     }
-    const controller = new AbortController();
-    control.current = controller;
-    ask<T>(url, controller.signal).then(
-      (data) => set({ url, data }),
+    const flight = join<T>(url);
+    let left = false;
+    under_way.current = flight.cancel;
+    flight.promise.then(
+      (data) => {
+        if (!left) set({ url, data });
+      },
       (error: unknown) => {
-        if (controller.signal.reason === "superseded") return;
+        if (left) return;
         const told = error instanceof ApiError ? error : new ApiError(0, "cancelled", "Cancelled.");
         set((before) => ({ url, error: told, ...(before.data === undefined ? {} : { data: before.data }) }));
       },
     );
-    return () => controller.abort("superseded");
+    return () => {
+      left = true;
+      flight.leave();
+    };
   }, [url, attempt, asked]);
   const retry = useCallback(() => {
     set((before) => ({ url: null, ...(before.data === undefined ? {} : { data: before.data }) }));
     set_attempt((n) => n + 1);
   }, []);
-  const cancel = useCallback(() => control.current?.abort("cancelled"), []);
+  const cancel = useCallback(() => under_way.current?.(), []);
   const known = url === null ? undefined : kept<T>(url);
   const current = answer.url === url;
   const error = current ? answer.error : undefined;

@@ -69,7 +69,8 @@ flow("load: boxes, texts, policy, few nodes, few bytes, few requests", async () 
   assert.match(await text(page, ".details"), /in [\d ]+ samples/);
   assert.match(await text(page, ".foot .loss"), /complete|Nothing is said/);
   assert.ok(await dom_nodes(page) < MAX_DOM_NODES);
-  assert.ok(requests.length <= 14, requests.join("\n"));
+  assert.equal(new Set(requests).size, requests.length, "nothing is asked twice");
+  assert.ok(requests.length <= 10, requests.join("\n"));
   const assets = ["index.html", "app.js", "app.css"].map((name) => readFileSync(new URL(`../../assets/${name}`, import.meta.url)));
   assert.ok(assets.reduce((sum, file) => sum + gzipSync(file, { level: 9 }).length, 0) <= MAX_ASSET_BYTES);
   assert.ok(bytes() > 0);

@@ -155,7 +155,7 @@ export function tree(data: Data, samples: Sample[], unit: string, options: TreeO
   if (top.total + top.base > 0 || options.root === "") walk(top, options.name ?? (top.frame < 0 ? "total" : data.frames[top.frame]?.name ?? ""), 0, 0);
   const { base: base_column, ...nodes } = out;
   return {
-    unit, total: top.total, samples: samples.length, root: { hash: hex(top), path }, names, modules,
+    unit, total: sum(samples, (s) => s.weight), samples: samples.length, root: { hash: hex(top), path }, names, modules,
     nodes: base.length > 0 ? { ...nodes, base: base_column } : nodes, loss: loss(samples),
   };
 }
