@@ -415,19 +415,22 @@ fn counters_count() {
     assert!(!output.status.success() && said.contains("cannot be had here"), "{said}");
 }
 
-/// Scenario: a program with threads and a child counts its calls of three functions, and so does profpipe;
-/// then the same of an optimised Go program whose stacks grow; then functions that there are not.
+/// Scenario: a program with threads and a child counts its calls of four functions and how often it passes a
+/// probe with a semaphore, and so does profpipe; then the same of an optimised Go program whose stacks grow,
+/// with symbols and stripped; then functions and probes that there are not.
 /// Guarantees: all counts are equal, and the programs end as they do without; the summary tells the time of a
-/// call; stacks reach their root; what there is not is said.
+/// call and what counting took; stacks reach their root, also where the kernel steps over an instruction; what
+/// there is not is said.
 #[test]
 fn calls_are_counted() {
     let home = tempfile::tempdir().unwrap();
     let home = home.path();
     let Some(binary) = program(home, "calls.c", &["-O1"]) else { return };
     let binary = binary.to_str().unwrap();
-    let functions = ["parse", "recurse", "pointed"];
-    let events: Vec<String> =
+    let functions = ["parse", "recurse", "pointed", "plain"];
+    let mut events: Vec<String> =
         functions.iter().map(|function| format!("calls={binary}:{function}")).collect();
+    events.push(format!("calls={binary}:shop:sold"));
     let mut arguments = vec!["record"];
     events.iter().for_each(|event| arguments.extend(["-e", event]));
     arguments.extend(["-o", "c.otlp", "--", binary, "3000", "truth"]);
@@ -436,9 +439,12 @@ fn calls_are_counted() {
     if said.contains("not permitted") || said.contains("no probes of programs") {
         profpipe_testing::skip!("probes of programs are not permitted");
     }
-    let truth = truth(home);
+    let mut truth = truth(home);
     let found = stacks(home, "c.otlp", "calls");
-    for function in functions {
+    // Whoever is asked whether somebody listens sees it.
+    assert!(truth["heard"] > 0.0 && truth["heard"] == truth["sold"], "{truth:?}");
+    truth.insert("[shop:sold]".into(), truth["sold"]);
+    for function in functions.into_iter().chain(["[shop:sold]"]) {
         // Of recursion the leaf is meant.
         let is_of = |frames: &[String]| frames.last().is_some_and(|leaf| leaf == function);
         let counted: f64 =
@@ -447,30 +453,44 @@ fn calls_are_counted() {
         assert!(said.contains(&format!("calls of {function}: ")), "{said}");
     }
     assert!(weight_of(&found, "work") >= 0.99 * all(&found), "{said}");
-    let output = Command::new(env!("CARGO_BIN_EXE_profpipe"))
-        .current_dir(home)
-        .args(["record", "-e", &format!("calls={binary}:nothing"), "-o", "x.otlp", "--", "true"])
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(said.contains("no function `nothing`"), "{said}");
+    assert!(said.contains("counting took"), "{said}");
+    // While an instruction is stepped over, the function is known all the same; nearly all of its time is that.
+    let event = format!("calls={binary}:plain");
+    let frequency = ["record", "-F", "999", "-e", "cpu", "-e", &event, "-o", "s.otlp", "--"];
+    profpipe(home, &[&frequency[..], &[binary, "50000", "truth"][..]].concat());
+    let mut stepped = stacks(home, "s.otlp", "cpu");
+    stepped.retain(|(frames, _)| frames.iter().any(|frame| frame == "[uprobes]"));
+    let known = weight_of(&stepped, "plain").min(weight_of(&stepped, "work"));
+    assert!(known > 0.0 && known >= 0.9 * all(&stepped), "{known} of {}", all(&stepped));
+    for (name, expected) in [
+        (format!("{binary}:nothing"), "no function `nothing`"),
+        (format!("{binary}:shop:nothing"), "no probe `shop:nothing`"),
+        ("usdt:shop:nothing".into(), "no file that the processes map now has a probe"),
+    ] {
+        let event = format!("calls={name}");
+        let output = profpipe(home, &["record", "-e", &event, "-o", "x.otlp", "--", "true"]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.contains(expected), "{said}");
+    }
 
     std::fs::write(home.join("grow.go"), GO).unwrap();
-    let built = Command::new("go")
-        .current_dir(home)
-        .env("GO111MODULE", "off")
-        .args(["build", "-o", "grow", "grow.go"])
-        .output();
-    let Ok(built) = built else {
-        profpipe_testing::skip!("there is no Go");
-    };
-    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-    let go = home.join("grow");
-    let event = format!("calls={}:main.grow", go.display());
-    let output =
-        profpipe(home, &["record", "-e", &event, "-o", "g.otlp", "--", go.to_str().unwrap()]);
-    let counted: f64 = String::from_utf8_lossy(&output.stdout).trim().parse().unwrap();
-    assert_eq!(all(&stacks(home, "g.otlp", "calls")), counted);
+    for flags in ["", "-s -w"] {
+        let built = Command::new("go")
+            .current_dir(home)
+            .env("GO111MODULE", "off")
+            .args(["build", "-ldflags", flags, "-o", "grow", "grow.go"])
+            .output();
+        let Ok(built) = built else {
+            profpipe_testing::skip!("there is no Go");
+        };
+        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+        let go = home.join("grow");
+        let event = format!("calls={}:main.grow", go.display());
+        let output =
+            profpipe(home, &["record", "-e", &event, "-o", "g.otlp", "--", go.to_str().unwrap()]);
+        let counted: f64 = String::from_utf8_lossy(&output.stdout).trim().parse().unwrap();
+        assert_eq!(all(&stacks(home, "g.otlp", "calls")), counted, "{flags}");
+    }
 }
 
 /// Counts its calls of a function that needs more and more stack, in goroutines that begin with little.

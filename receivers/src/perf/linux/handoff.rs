@@ -20,6 +20,8 @@ pub(super) const NO_ROW: RowIx = RowIx::MAX;
 
 /// Not a mapping: the address is the number of a name, and nothing else is known of the function.
 pub(super) const NAMED_ROW: RowIx = RowIx::MAX - 1;
+/// The name that stands for what the kernel runs in place of an instruction that is probed.
+pub(super) const PROBE_NAME: u32 = 0;
 /// No thread: what is told of a process as a whole.
 pub(super) const NO_THREAD: u32 = 0;
 
@@ -130,6 +132,8 @@ pub(super) enum Message {
         lost: u64,
         /// What was counted exactly of events of which only some were sampled.
         totals: Vec<Total>,
+        /// The events that were not counted for all of it, with commas between them.
+        partial: Option<Arc<str>>,
         waiting: Option<WaitingWindow>,
     },
 }

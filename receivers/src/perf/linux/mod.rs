@@ -99,6 +99,7 @@ impl Receiver for Perf {
             broken: metric(names::STACKS_BROKEN),
             processes: metric(names::PROCESSES),
             hidden: metric(super::HIDDEN_PROCESSES),
+            detached: metric(CALLS_DETACHED),
             drain_cpu: metric(DRAIN_CPU),
             ages: ages::Meters::new(&services.metrics, &id),
         };
@@ -250,6 +251,8 @@ impl Drop for Stop {
 const LOOKS: &str = "profpipe_perf_looks_total";
 const LOOKS_TORN: &str = "profpipe_perf_looks_torn_total";
 const LOOKS_LOST: &str = "profpipe_perf_looks_lost_total";
+/// How often a function's calls were counted no longer, because there were too many.
+const CALLS_DETACHED: &str = "profpipe_perf_calls_detached_total";
 /// How late looks are in the mean, in nanoseconds.
 const LOOK_DELAY: &str = "profpipe_perf_look_delay_nanoseconds";
 /// CPU time of the drain thread in nanoseconds.

@@ -134,6 +134,8 @@ pub(crate) struct Aggregation {
     types: SampleTypes,
     totals: Totals,
     missing: String,
+    /// The events that were not counted for all of the window.
+    partial: Option<Arc<str>>,
     timestamps: bool,
     service: Option<String>,
     contexts: Option<Contexts>,
@@ -205,6 +207,7 @@ impl Aggregation {
             types,
             totals: Totals::default(),
             missing: String::new(),
+            partial: None,
             timestamps: false,
             service,
             contexts,
@@ -258,7 +261,14 @@ impl Aggregation {
                 weight: 1,
                 time: 0,
             }),
-            Message::Window { start: 0, end: 1, lost: 0, totals: Vec::new(), waiting: None },
+            Message::Window {
+                start: 0,
+                end: 1,
+                lost: 0,
+                totals: Vec::new(),
+                partial: None,
+                waiting: None,
+            },
         ] {
             apart.take(message);
         }
@@ -303,7 +313,8 @@ impl Aggregation {
             Message::ForgetStacks(stacks) => self.forgotten.extend(stacks),
             Message::ForgetRows(rows) => self.forgotten_rows.extend(rows),
             Message::ForgetProcesses(processes) => self.forgotten_processes.extend(processes),
-            Message::Window { start, end, lost, totals, waiting } => {
+            Message::Window { start, end, lost, totals, partial, waiting } => {
+                self.partial = partial;
                 return Some((self.end_window(start, end, lost, &totals)?, waiting));
             }
         }

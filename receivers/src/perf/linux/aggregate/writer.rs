@@ -7,8 +7,8 @@ use hashbrown::{HashMap, HashSet};
 use profpipe_engine::modules::{JIT, KERNEL, VDSO};
 use profpipe_engine::overhead::checkpoint;
 use profpipe_profile::attribute_names::{
-    BUILD_ID_GNU, BUILD_ID_GO, BUILD_ID_HTLHASH, EVENT_MISSING, FRAME_TYPE, PROCESS_PID,
-    SAMPLES_LOST, STACK_STATE, THREAD_ID, THREAD_NAME, WAIT,
+    BUILD_ID_GNU, BUILD_ID_GO, BUILD_ID_HTLHASH, EVENT_MISSING, EVENT_PARTIAL, FRAME_TYPE,
+    PROCESS_PID, SAMPLES_LOST, STACK_STATE, THREAD_ID, THREAD_NAME, WAIT,
 };
 use profpipe_profile::{
     AttributeIx, Function, Line, LocationIx, LocationRef, MappingIx, MappingRef, Profile, Profiles,
@@ -181,6 +181,10 @@ impl<'a> Writer<'a> {
         if !self.from.missing.is_empty() {
             let missing = self.attribute(EVENT_MISSING, self.from.missing.as_str().into());
             profiles.iter_mut().for_each(|profile| profile.attributes.push(missing));
+        }
+        if let Some(partial) = &self.from.partial {
+            let partial = self.attribute(EVENT_PARTIAL, (&**partial).into());
+            profiles.iter_mut().for_each(|profile| profile.attributes.push(partial));
         }
         let scope = own_scope(self.from.types.default_type());
         let scopes = vec![ScopeProfiles { scope, profiles, ..Default::default() }];

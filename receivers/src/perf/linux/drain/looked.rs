@@ -12,6 +12,7 @@ use crate::perf::linux::handoff::{
     Counted, EventIx, Frame, Message, NAMED_ROW, NO_THREAD, Total, Unwound,
 };
 use crate::perf::linux::looks::{Blocked, Look, Looks};
+use crate::perf::linux::processes::probe_page::STEP;
 use crate::perf::linux::records::arch::{PROGRAM_COUNTER, STACK_POINTER};
 use crate::perf::linux::records::record::Sample;
 use crate::perf::linux::unwind::registers::RegisterSet;
@@ -41,17 +42,32 @@ pub(super) struct Looked {
     new_names: Vec<(u32, Arc<str>)>,
     /// The frames of a thread that waits where it has been seen to wait before.
     places: HashMap<Place, (Box<[Frame]>, Option<Unwound>)>,
+    /// The names of events that are probes which programs were written with.
+    points: Vec<Option<u64>>,
 }
 
 impl Looked {
     pub(super) fn new(session: &Session, looks: Option<Looks>) -> Self {
-        Self {
+        let mut looked = Self {
             event: session.chosen.off_cpu_number(),
             looks,
             is_alone: session.has_no_events(),
             names: HashMap::new(),
             new_names: Vec::new(),
             places: HashMap::new(),
+            points: Vec::new(),
+        };
+        // The first is `PROBE_NAME`.
+        looked.number(STEP);
+        let points = session.chosen.ring.iter().map(|it| it.point.as_deref());
+        looked.points = points.map(|point| looked.number(point?)).collect();
+        looked
+    }
+
+    /// A probe that the program was written with is what is innermost.
+    pub(super) fn add_point(&self, event: EventIx, frames: &mut Vec<Frame>) {
+        if let Some(number) = self.points.get(event.at()).copied().flatten() {
+            frames.insert(0, Frame { row: NAMED_ROW, address: number });
         }
     }
 

@@ -4,10 +4,11 @@
 //! symbolizes and never waits for anybody: when the aggregation thread falls behind, samples are
 //! counted as lost. What looks at waiting threads have found comes in between in the order of time
 //! ([`looked`]); what has to wait for unwinding tables is kept ([`deferred`]); what is done at the end of a
-//! window is in [`window`]; what is counted in [`counters`].
+//! window is in [`window`], where there is a budget in [`governing`]; what is counted in [`counters`].
 
 mod counters;
 mod deferred;
+mod governing;
 mod looked;
 mod window;
 
@@ -121,6 +122,7 @@ pub(super) fn run(setup: Setup) {
             session.chosen.numbered().map(|(_, kind)| kind.layout(&choices)).collect(),
         ),
         meters: window::meters(&session),
+        names: session.chosen.names(),
         counted: Vec::new(),
         fixed_weight: (choices.clock == Clock::Cycles)
             .then(|| 1_000_000_000 / u64::from(choices.frequency)),
@@ -133,6 +135,7 @@ pub(super) fn run(setup: Setup) {
         deferred: Vec::new(),
         clock: session.chosen.has_cpu().then_some(EventIx::FIRST),
         looked: looked::Looked::new(&session, looks),
+        stepped: session.chosen.stepped().collect(),
         loader_responses: 0,
         retried: 0,
         began: Vec::new(),
@@ -203,7 +206,7 @@ pub(super) fn run(setup: Setup) {
         session.release();
         let has_sent = drain.govern(&mut session, last);
         drain.end_round(if last { u64::MAX } else { horizon });
-        drain.adapt(&session);
+        drain.adapt(&mut session);
         session.inherited(&drain.began, &drain.ended);
         drain.began.clear();
         drain.ended.clear();
@@ -252,6 +255,8 @@ struct Drain {
     layouts: Layouts,
     /// The events that are counted.
     meters: Vec<EveryMeter>,
+    /// The names of all events.
+    names: Vec<String>,
     /// What they were counted to lately.
     counted: Vec<u64>,
     /// The weight of a sample, where the period is not in nanoseconds.
@@ -269,6 +274,8 @@ struct Drain {
     clock: Option<EventIx>,
     /// What looks at threads that wait.
     looked: looked::Looked,
+    /// The events that count calls at instructions which the kernel steps over.
+    stepped: Vec<EventIx>,
     /// The responses of the loader that there were when they were last tried.
     loader_responses: u64,
     /// When that was.
@@ -334,6 +341,7 @@ impl Drain {
                 if exec {
                     // The samples of the old program need its mappings.
                     self.retry(|sample| sample.pid != pid);
+                    self.unwinding.stepped.forget(pid);
                 }
                 self.processes.name(pid, tid, exec, name);
             }
@@ -365,66 +373,6 @@ impl Drain {
             Some(governed) => governed.weigh(sample),
             None => self.fixed_weight.unwrap_or(sample.period),
         }
-    }
-
-    /// Whether reports have cost more than the budget bears.
-    fn is_storm(&self) -> bool {
-        self.governed.as_ref().is_some_and(Governed::is_storm)
-    }
-
-    /// Takes a record, and where there is a budget notes what that took.
-    fn take_measured(&mut self, bytes: &[u8]) {
-        let Some(governed) = &mut self.governed else { return self.take(bytes) };
-        let is_sample = record::is_sample(bytes);
-        governed.begin_record();
-        self.take(bytes);
-        if let Some(governed) = &mut self.governed {
-            governed.end_record(is_sample);
-        }
-    }
-
-    /// Tells the samples that were kept until their weight was certain.
-    fn flush_pending_samples(&mut self) {
-        let Some(governed) = &mut self.governed else { return };
-        for counted in governed.end_exposures(now()) {
-            if self.out.try_push(Message::Sample(counted)).is_err() {
-                self.dropped += 1;
-            }
-        }
-    }
-
-    /// Where there is a budget: ends its window if it is time, and sets what the next one may do.
-    /// True if the aggregation thread has something to do.
-    fn govern(&mut self, session: &mut Session, last: bool) -> bool {
-        let Some(governed) = &mut self.governed else { return true };
-        if governed.is_storm() {
-            governed.stop_reports(session);
-            self.processes.invalidate();
-        }
-        if last {
-            return true;
-        }
-        let now = now();
-        if !governed.is_due(now) {
-            return false;
-        }
-        self.flush_pending_samples();
-        let Some(governed) = &mut self.governed else { return true };
-        let change = governed.window(session, &mut self.unwinding);
-        if change.invalidate {
-            self.processes.invalidate();
-        }
-        let multiple = (change.profile / self.interval.max(1)).max(1);
-        self.length = self.interval * multiple;
-        if now + self.early() >= self.window + self.length {
-            self.end_window(now);
-        }
-        true
-    }
-
-    /// How much earlier than planned a window may end.
-    fn early(&self) -> u64 {
-        if self.governed.is_some() { self.interval / 8 } else { 0 }
     }
 
     /// Counts a sample. `deferrable` makes what is kept, if it may be put off until the rules that it
@@ -473,6 +421,9 @@ impl Drain {
             managed.sampled(process, &self.host);
             managed.stack(taken.reading?, process.id, &mut self.host)
         });
+        if self.stepped.contains(&sample.event) {
+            self.unwinding.stepped.learn(sample.pid, sample.instruction);
+        }
         let images = &mut self.host.images;
         let unwound = self.unwinding.unwind(sample, process, images, stack.as_ref());
         if let Some(before) = before {
@@ -497,6 +448,7 @@ impl Drain {
             Some(look) => self.looked.finish(look, &mut self.unwinding.frames, unwound),
             None => unwound,
         };
+        self.looked.add_point(sample.event, &mut self.unwinding.frames);
         self.counters.samples.add(1);
         match unwound {
             Some(Unwound::Complete) => self.counters.complete.add(1),

@@ -21,6 +21,9 @@ const SAMPLE: u32 = perf::PERF_SAMPLE_IDENTIFIER
     | perf::PERF_SAMPLE_CPU
     | perf::PERF_SAMPLE_CALLCHAIN;
 
+/// Where the kernel wants the place of a probe's semaphore.
+const SEMAPHORE_BITS: u32 = 32;
+
 /// What a sampling event counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -31,8 +34,9 @@ pub(crate) enum Kind {
     /// Passing a tracepoint, a sample for so many; a field of it may be what is summed up.
     Tracepoint { number: u64, every: u64, value: Option<RawField> },
     /// Calls of a function, a sample for so many: what probes are to the kernel, the path of the file in our
-    /// memory, where it stays, and the place in the file.
-    Call { probes: u32, path: u64, offset: u64, every: u64 },
+    /// memory, where it stays, and the place in the file; where the program keeps the number of those who
+    /// listen, in the file too, or 0.
+    Call { probes: u32, path: u64, offset: u64, semaphore: u32, every: u64, is_cheap: bool },
     /// What the processor or the kernel counts, a sample for so many.
     Counter { id: CounterId, every: u64, precise: u8 },
     /// Nothing: the event is there for what it reports.
@@ -148,10 +152,11 @@ impl Choices {
                     attr.sample_type |= u64::from(perf::PERF_SAMPLE_RAW);
                 }
             }
-            Kind::Call { probes, path, offset, every } => {
+            Kind::Call { probes, path, offset, semaphore, every, .. } => {
                 // See `Target::of_calls`.
                 attr.set_inherit(0);
                 attr.type_ = probes;
+                attr.config = u64::from(semaphore) << SEMAPHORE_BITS;
                 attr.__bindgen_anon_3.uprobe_path = path;
                 attr.__bindgen_anon_4.probe_offset = offset;
                 attr.__bindgen_anon_1.sample_period = every.max(1);

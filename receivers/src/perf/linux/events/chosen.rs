@@ -37,6 +37,14 @@ pub(crate) struct RingEvent {
     pub(crate) kind: Kind,
     /// What was asked for; none of one that nobody has asked for.
     pub(crate) event: Option<Event>,
+    /// What is shown as the innermost frame: the name of a probe that the program was written with.
+    pub(crate) point: Option<Box<str>>,
+}
+
+impl RingEvent {
+    fn new(kind: Kind, event: Option<Event>) -> Self {
+        Self { kind, event, point: None }
+    }
 }
 
 /// The events of a receiver.
@@ -63,7 +71,7 @@ impl Chosen {
         let has_cpu = events.iter().any(|it| matches!(it, Event::Cpu | Event::Wall(_)));
         if has_cpu {
             // The first: what keeps a budget goes by it.
-            chosen.ring.push(RingEvent { kind: Kind::Cpu, event: Some(Event::Cpu) });
+            chosen.ring.push(RingEvent::new(Kind::Cpu, Some(Event::Cpu)));
         }
         for event in events {
             let kind = match event {
@@ -114,7 +122,7 @@ impl Chosen {
                 },
             };
             match kind {
-                Ok(kind) => chosen.ring.push(RingEvent { kind, event: Some(event.clone()) }),
+                Ok(kind) => chosen.ring.push(RingEvent::new(kind, Some(event.clone()))),
                 Err(why) => chosen.leave_out(event, &why, remarks)?,
             }
         }
@@ -148,15 +156,16 @@ impl Chosen {
                      about 20 µs"
                 ));
             }
-            for ProbeSite { file, offset, .. } in sites {
+            for ProbeSite { file, offset, semaphore, is_cheap } in sites {
                 let Ok(path) = CString::new(file.into_os_string().into_encoded_bytes()) else {
                     continue;
                 };
                 // The kernel reads it whenever the event is opened; there are few.
                 let path = Box::leak(path.into_boxed_c_str()).as_ptr().addr() as u64;
                 let every = options.every.unwrap_or(OF_KERNEL);
-                let kind = Kind::Call { probes, path, offset, every };
-                self.ring.push(RingEvent { kind, event: Some(one.clone()) });
+                let kind = Kind::Call { probes, path, offset, semaphore, every, is_cheap };
+                let point = probe_site::point(function).map(Into::into);
+                self.ring.push(RingEvent { point, ..RingEvent::new(kind, Some(one.clone())) });
             }
         }
         Ok(())
@@ -166,7 +175,7 @@ impl Chosen {
     fn fill(&mut self) {
         // Calls are counted on the whole host.
         if self.ring.first().is_none_or(|first| first.kind.is_call()) {
-            self.ring.insert(0, RingEvent { kind: Kind::Nothing, event: None });
+            self.ring.insert(0, RingEvent::new(Kind::Nothing, None));
         }
     }
 
@@ -206,9 +215,21 @@ impl Chosen {
         self.ring.iter().enumerate().map(|(at, it)| (EventIx(at as u8), it.kind))
     }
 
+    /// Their names.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let name = |it: &RingEvent| it.event.as_ref().map(Event::identity).unwrap_or_default();
+        self.ring.iter().map(name).collect()
+    }
+
     /// Those of them that are opened for each thread, where that is done.
     pub(crate) fn of_threads(&self) -> impl Iterator<Item = (EventIx, Kind)> + use<'_> {
         self.numbered().filter(|(_, kind)| !kind.is_call())
+    }
+
+    /// Those that count calls at instructions which the kernel steps over.
+    pub(crate) fn stepped(&self) -> impl Iterator<Item = EventIx> + use<'_> {
+        let is_stepped = |kind: &Kind| matches!(kind, Kind::Call { is_cheap: false, .. });
+        self.numbered().filter(move |(_, kind)| is_stepped(kind)).map(|(event, _)| event)
     }
 
     /// Whether calls are counted.

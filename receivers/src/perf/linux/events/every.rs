@@ -16,6 +16,8 @@ const MOST: u64 = 1 << 20;
 const JITTER: f64 = 0.1;
 /// With so many times the samples that are wanted, the number is raised within a window.
 const TOO_MANY: f64 = 4.0;
+/// How long events are not counted that there were too many of, in nanoseconds.
+const REST: u64 = 60 * SECOND;
 /// In nanoseconds.
 const SECOND: u64 = 1_000_000_000;
 /// The shortest time in which samples are too many, in nanoseconds.
@@ -45,6 +47,13 @@ pub(crate) struct EveryMeter {
     window: u64,
     /// The most events in a second that are counted.
     limit: Option<u64>,
+    /// The events since then, as samples say.
+    recent: u64,
+    recent_since: u64,
+    /// Until when they are not counted, because there were more.
+    rests_until: Option<u64>,
+    /// They were not counted for a part of this window.
+    rested: bool,
     /// A number that was decided on and is not in force yet.
     next: Option<u64>,
 }
@@ -73,6 +82,10 @@ impl EveryMeter {
             since: now,
             window: now,
             limit: None,
+            recent: 0,
+            recent_since: now,
+            rests_until: None,
+            rested: false,
             next: None,
         }
     }
@@ -82,19 +95,37 @@ impl EveryMeter {
         Self { limit, ..self }
     }
 
-    /// Whether there are more events than may be counted; once.
+    /// Whether there are more events than may be counted: they rest from now on.
     pub(crate) fn is_over(&mut self, now: u64) -> bool {
         let Some(limit) = self.limit else { return false };
-        let passed = now.saturating_sub(self.since).max(SECOND / 5) as f64 / SECOND as f64;
-        let rate = self.samples as f64 * self.every as f64 / passed;
-        if now.saturating_sub(self.since) >= SECOND {
-            (self.samples, self.since) = (0, now);
+        if self.rests_until.is_some() {
+            return false;
+        }
+        let passed = now.saturating_sub(self.recent_since).max(SECOND / 5) as f64 / SECOND as f64;
+        let rate = self.recent as f64 / passed;
+        if now.saturating_sub(self.recent_since) >= SECOND {
+            (self.recent, self.recent_since) = (0, now);
         }
         let is_over = rate > limit as f64;
         if is_over {
-            self.limit = None;
+            self.rests_until = Some(now + REST);
+            self.rested = true;
         }
         is_over
+    }
+
+    /// Whether it is time to count events again that there were too many of; once.
+    pub(crate) fn may_go_on(&mut self, now: u64) -> bool {
+        let goes_on = self.rests_until.take_if(|until| now >= *until).is_some();
+        if goes_on {
+            (self.recent, self.recent_since) = (0, now);
+        }
+        goes_on
+    }
+
+    /// Whether events were not counted for a part of the window that has ended.
+    pub(crate) fn take_rested(&mut self) -> bool {
+        std::mem::replace(&mut self.rested, self.rests_until.is_some())
     }
 
     /// What a sample of this time stands for, with the value of its field if it has one.
@@ -102,6 +133,7 @@ impl EveryMeter {
         self.samples += 1;
         let (past, until) = self.past;
         let every = if time < until { past } else { self.every };
+        self.recent = self.recent.saturating_add(every);
         let weight = every.saturating_mul(value.unwrap_or(1));
         self.weighed = self.weighed.saturating_add(every);
         self.summed = self.summed.saturating_add(weight);
@@ -112,7 +144,9 @@ impl EveryMeter {
     pub(crate) fn skip(&mut self, time: u64) {
         self.samples += 1;
         let (past, until) = self.past;
-        self.strange += if time < until { past } else { self.every };
+        let every = if time < until { past } else { self.every };
+        self.strange += every;
+        self.recent = self.recent.saturating_add(every);
     }
 
     /// A round has ended: the number from now on, if there were far too many samples.
@@ -237,17 +271,24 @@ mod tests {
     }
 
     /// Scenario: calls that are counted with a limit, first fewer, then more, half of them of others.
-    /// Guarantees: the limit is noticed once, when it is passed; what is of others is not in the sum.
+    /// Guarantees: the limit is noticed once, when it is passed, and again after a rest; windows with a rest are
+    /// known; what is of others is not in the sum.
     #[test]
     fn too_many_calls_are_noticed() {
         let meter = EveryMeter::new(EventIx(1), 10, None, false, 0);
         let mut meter = meter.limited(Some(1_000));
         (0..50).for_each(|at| assert_eq!(meter.weigh(at, None), 10));
         (0..50).for_each(|at| meter.skip(at));
-        assert!(!meter.is_over(SECOND));
+        assert!(!meter.is_over(SECOND) && !meter.take_rested());
         assert_eq!(meter.end_window(1_000, SECOND), 500);
         (0..101).for_each(|at| assert_eq!(meter.weigh(SECOND + at, None), 10));
         assert!(meter.is_over(2 * SECOND) && !meter.is_over(2 * SECOND));
+        assert!(!meter.may_go_on(61 * SECOND) && meter.take_rested());
+        assert!(meter.may_go_on(62 * SECOND) && !meter.may_go_on(62 * SECOND));
+        assert!(!meter.is_over(62 * SECOND));
+        (0..501).for_each(|at| assert_eq!(meter.weigh(62 * SECOND + at, None), 10));
+        assert!(meter.is_over(63 * SECOND));
+        assert!(meter.take_rested() && meter.take_rested());
     }
 
     /// Scenario: a number that is given, whatever happens.

@@ -218,7 +218,7 @@ impl Session {
             );
         }
         let mut session = Self::open_rings(config, target, chosen, choices, cpus, remarks, None)?;
-        session.open_host_events(Kind::is_call)?;
+        session.open_host_events(|_, kind| kind.is_call())?;
         session.attach_all()?;
         Ok(session)
     }
@@ -265,13 +265,17 @@ impl Session {
 
     /// Opens the sampling events of the whole host.
     fn sample_host(mut self) -> Result<Self, Error> {
-        self.open_host_events(|_| true)?;
+        self.open_host_events(|_, _| true)?;
         Ok(self)
     }
 
-    /// Opens the events of each CPU of these kinds.
-    fn open_host_events(&mut self, is_wanted: impl Fn(Kind) -> bool) -> Result<(), Error> {
-        for (event, kind) in self.chosen.clone().numbered().filter(|(_, kind)| is_wanted(*kind)) {
+    /// Opens those events of each CPU.
+    pub(super) fn open_host_events(
+        &mut self,
+        is_wanted: impl Fn(EventIx, Kind) -> bool,
+    ) -> Result<(), Error> {
+        let chosen = self.chosen.clone();
+        for (event, kind) in chosen.numbered().filter(|(event, kind)| is_wanted(*event, *kind)) {
             let target = if kind.is_call() { self.target.of_calls() } else { self.target.clone() };
             let attr = self.choices.sampling(kind, event == EventIx::FIRST);
             let mut descriptors = Vec::with_capacity(self.cpus.len());

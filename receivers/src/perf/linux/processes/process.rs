@@ -10,6 +10,7 @@ use std::sync::Arc;
 use hashbrown::{HashMap, HashSet};
 use profpipe_host::proc::{self, Stat};
 
+use super::probe_page::ProbePage;
 use crate::perf::linux::handoff::{REMEMBERED, RowIx, shrink};
 use crate::perf::linux::images::image::ImageIx;
 use crate::perf::linux::records::record::{FileId, Map};
@@ -63,6 +64,8 @@ pub(crate) enum Code {
     File { bias: u64, row: RowIx },
     /// Code that the process wrote itself.
     Jit,
+    /// A page of the kernel's that a probe has led to, which starts at this address.
+    Probe(ProbePage, u64),
 }
 
 /// An executable mapping of a process.
@@ -476,7 +479,7 @@ impl Process {
     pub(crate) fn rows(&self) -> impl Iterator<Item = RowIx> {
         self.mappings.iter().filter_map(|mapping| match mapping.code {
             Code::Image { row, .. } | Code::File { row, .. } => Some(row),
-            Code::Jit => None,
+            Code::Jit | Code::Probe(..) => None,
         })
     }
 

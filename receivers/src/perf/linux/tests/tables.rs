@@ -308,7 +308,7 @@ fn sample(process: u32, stack: u32) -> Message {
 }
 
 const WINDOW: Message =
-    Message::Window { start: 0, end: 1, lost: 0, totals: Vec::new(), waiting: None };
+    Message::Window { start: 0, end: 1, lost: 0, totals: Vec::new(), partial: None, waiting: None };
 
 /// Scenario: 100,000 processes, each with a file, a stack and a thread of its own, in windows of a
 /// hundred; the drain thread takes them back in the window of their samples already. One process
