@@ -32,6 +32,8 @@ pub const STACK_STATE: &str = "profpipe.stack.state";
 /// What a thread that does not run waits for: `lock`, `futex`, `poll`, `sleep`, `read`, `write`, `sync`,
 /// `connect`, `accept`, `process`, `signal`, `fault` or `other` (sample).
 pub const WAIT: &str = "profpipe.wait";
+/// What was done with blocks of a disk: `read`, `readahead`, `write`, `discard`, `flush` or `other` (sample).
+pub const IO_OPERATION: &str = "profpipe.io.operation";
 /// Events that were asked for and that the host does not allow, with commas between their names (profile).
 pub const EVENT_MISSING: &str = "profpipe.event.missing";
 /// Events that were not counted for all of this profile's interval, because there were too many, with commas

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use profpipe_formats::report::{self, Column, Top};
 use profpipe_profile::Profiles;
-use profpipe_profile::attribute_names::WAIT;
+use profpipe_profile::attribute_names::{IO_OPERATION, WAIT};
 
 use super::counting;
 use crate::status::grouped;
@@ -67,14 +67,15 @@ fn push_quality(text: &mut String, top: &Top, seconds: f64) {
     let _ = writeln!(text, "profpipe: stacks: {}{} lost", states.collect::<String>(), top.lost);
 }
 
-/// The sums of the types whose functions are not shown, and what was waited for.
+/// The sums of the types whose functions are not shown, and what was waited for, or done.
 fn push_other_types(text: &mut String, profiles: &Profiles, shown: &Top) {
     for (kind, unit) in report::sample_types(profiles) {
         let total: i64 = report::Choice::new(profiles, Some(kind)).map_or(0, |choice| {
             let of_profiles = choice.profiles.iter().flat_map(|one| one.profile.samples.iter());
             of_profiles.fold(0, |sum, sample| sum.saturating_add(sample.weight()))
         });
-        let waits = report::weights_by_attribute(profiles, kind, WAIT);
+        let label = if kind.starts_with("io_") { IO_OPERATION } else { WAIT };
+        let waits = report::weights_by_attribute(profiles, kind, label);
         let is_shown = kind == shown.profile_type;
         let is_told = [("samples", "count"), ("calls", "count")].contains(&(kind, unit));
         if is_told || total == 0 || (is_shown && waits.is_empty()) {

@@ -11,6 +11,7 @@ use hashbrown::HashMap;
 use profpipe_engine::overhead::WaitingWindow;
 
 use super::looks::wait::Wait;
+use super::records::block::Operation;
 use super::runtimes::function::FunctionKey;
 
 /// The row of kernel code.
@@ -88,12 +89,21 @@ impl EventIx {
     }
 }
 
+/// What kind of its event a sample is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Label {
+    /// What the thread waited for.
+    Wait(Wait),
+    /// What is done with blocks.
+    Blocks(Operation),
+}
+
 /// A sample that was unwound.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Counted {
     pub(super) event: EventIx,
-    /// What the thread waited for.
-    pub(super) wait: Option<Wait>,
+    /// What kind it is.
+    pub(super) label: Option<Label>,
     pub(super) process: u32,
     pub(super) tid: u32,
     pub(super) stack: u32,

@@ -29,10 +29,9 @@ use self::totals::Totals;
 use self::types::SampleTypes;
 use self::writer::Writer;
 use crate::perf::linux::handoff::{
-    Counted, EventIx, Frame, KERNEL_ROW, Message, ProcessFacts, REMEMBERED, RowFacts, RowIx,
+    Counted, EventIx, Frame, KERNEL_ROW, Label, Message, ProcessFacts, REMEMBERED, RowFacts, RowIx,
     Source, Total, Unwound, shrink,
 };
-use crate::perf::linux::looks::wait::Wait;
 use crate::perf::linux::processes::contexts::Contexts;
 use crate::perf::linux::processes::perf_map::PerfMapPlace;
 use crate::perf::linux::processes::resource;
@@ -178,7 +177,7 @@ struct Process {
 struct Key {
     process: u32,
     event: EventIx,
-    wait: Option<Wait>,
+    label: Option<Label>,
     tid: u32,
     /// The number of the name that the thread had then.
     name: u32,
@@ -253,7 +252,7 @@ impl Aggregation {
             Message::Stack(stack, frames.into()),
             Message::Sample(Counted {
                 event: EventIx::FIRST,
-                wait: None,
+                label: None,
                 process: pid,
                 tid,
                 stack,
@@ -277,11 +276,11 @@ impl Aggregation {
     pub(crate) fn take(&mut self, message: Message) -> Option<Finished> {
         match message {
             Message::Sample(counted) => {
-                let Counted { event, wait, process, tid, stack, unwound, weight, time } = counted;
+                let Counted { event, label, process, tid, stack, unwound, weight, time } = counted;
                 let threads = self.processes.get(&process).map(|process| &process.threads);
                 let names = threads.and_then(|threads| threads.get(&tid));
                 let name = names.map_or(0, |names| names.at(time));
-                let key = Key { process, event, wait, tid, name, stack, unwound };
+                let key = Key { process, event, label, tid, name, stack, unwound };
                 let sum = self.sums.entry(key).or_default();
                 sum.samples += 1;
                 sum.weight = sum.weight.saturating_add(weight);

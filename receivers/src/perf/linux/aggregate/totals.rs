@@ -90,7 +90,7 @@ mod tests {
         let key = Key {
             process,
             event: EventIx(event),
-            wait: None,
+            label: None,
             tid: process,
             name: 0,
             stack: 1,

@@ -68,6 +68,9 @@ impl SampleTypes {
                     add("io_bytes", "bytes", Measure::Weight, vec![event], None);
                     add("io_requests", "count", Measure::Events(every), vec![event], None);
                 }
+                (Kind::BlocksDone { .. }, _) => {
+                    add("io_time", "nanoseconds", Measure::Weight, vec![event], None);
+                }
                 (_, Some(Event::Tracepoint(options))) => {
                     let name = options.value.as_ref().unwrap_or(&options.name);
                     let unit = options.unit.as_deref().unwrap_or("count");

@@ -8,7 +8,7 @@ use profpipe_engine::modules::{JIT, KERNEL, VDSO};
 use profpipe_engine::overhead::checkpoint;
 use profpipe_profile::attribute_names::{
     BUILD_ID_GNU, BUILD_ID_GO, BUILD_ID_HTLHASH, EVENT_MISSING, EVENT_PARTIAL, FRAME_TYPE,
-    PROCESS_PID, SAMPLES_LOST, STACK_STATE, THREAD_ID, THREAD_NAME, WAIT,
+    IO_OPERATION, PROCESS_PID, SAMPLES_LOST, STACK_STATE, THREAD_ID, THREAD_NAME, WAIT,
 };
 use profpipe_profile::{
     AttributeIx, Function, Line, LocationIx, LocationRef, MappingIx, MappingRef, Profile, Profiles,
@@ -19,7 +19,7 @@ use super::threads::ThreadNames;
 use super::types::{Measure, SampleType};
 use super::{Aggregation, Key, Row, Sum};
 use crate::perf::linux::handoff::{
-    FileFacts, Frame, KERNEL_ROW, NAMED_ROW, NO_THREAD, RowIx, Source,
+    FileFacts, Frame, KERNEL_ROW, Label, NAMED_ROW, NO_THREAD, RowIx, Source,
 };
 use crate::perf::linux::runtimes::function::FunctionKey;
 use crate::perf::linux::thread;
@@ -121,9 +121,12 @@ impl<'a> Writer<'a> {
         for (key, sum) in sums {
             let stack = self.stack(key.stack);
             let state = key.unwound.state().map(|name| self.attribute(STACK_STATE, name.into()));
-            let wait = key.wait.map(|wait| self.attribute(WAIT, wait.name().into()));
+            let label = key.label.map(|label| match label {
+                Label::Wait(wait) => self.attribute(WAIT, wait.name().into()),
+                Label::Blocks(operation) => self.attribute(IO_OPERATION, operation.name().into()),
+            });
             self.attributes.clear();
-            self.attributes.extend(thread.iter().flatten().copied().chain(state).chain(wait));
+            self.attributes.extend(thread.iter().flatten().copied().chain(state).chain(label));
             self.push_values(sum);
             let mut events = Vec::new();
             let sample = SampleRef {

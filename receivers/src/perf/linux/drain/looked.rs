@@ -208,7 +208,7 @@ impl Drain {
                 }
                 let _ = self.out.try_push(Message::Sample(Counted {
                     event,
-                    wait: None,
+                    label: None,
                     process: id,
                     tid: NO_THREAD,
                     stack,

@@ -4,8 +4,9 @@
 //! symbolizes and never waits for anybody: when the aggregation thread falls behind, samples are
 //! counted as lost. What looks at waiting threads have found comes in between in the order of time
 //! ([`looked`]); what has to wait for unwinding tables is kept ([`deferred`]); what is done at the end of a
-//! window is in [`window`], where there is a budget in [`governing`]; what is counted in [`counters`].
+//! window is in [`window`], how long requests for blocks take in [`blocks`], where there is a budget in [`governing`]; what is counted in [`counters`].
 
+mod blocks;
 mod counters;
 mod deferred;
 mod governing;
@@ -32,7 +33,7 @@ use super::events::session::Session;
 use super::events::tasks;
 use super::governed::ages::Ages;
 use super::governed::govern::{Discovery, Governed};
-use super::handoff::{Counted, EventIx, Message, ProcessFacts, RowIx, Unwound};
+use super::handoff::{Counted, EventIx, Label, Message, ProcessFacts, RowIx, Unwound};
 use super::images::loader::Loader;
 use super::looks::{self, Look, Looks};
 use super::processes::host::ThisHost;
@@ -135,6 +136,7 @@ pub(super) fn run(setup: Setup) {
         deferred: Vec::new(),
         clock: session.chosen.has_cpu().then_some(EventIx::FIRST),
         looked: looked::Looked::new(&session, looks),
+        blocks: blocks::BlockTimes::new(&session.chosen),
         stepped: session.chosen.stepped().collect(),
         loader_responses: 0,
         retried: 0,
@@ -274,6 +276,8 @@ struct Drain {
     clock: Option<EventIx>,
     /// What looks at threads that wait.
     looked: looked::Looked,
+    /// Requests for blocks that are under way.
+    blocks: blocks::BlockTimes,
     /// The events that count calls at instructions which the kernel steps over.
     stepped: Vec<EventIx>,
     /// The responses of the loader that there were when they were last tried.
@@ -318,6 +322,11 @@ impl Drain {
             self.lost_records += 1;
             return;
         };
+        if let Record::Sample(sample) = &record
+            && self.is_of_blocks_done(sample.event)
+        {
+            return self.end_blocks(sample);
+        }
         if self.selection.as_mut().is_some_and(|selection| !selection.takes(&record)) {
             return;
         }
@@ -487,8 +496,17 @@ impl Drain {
         let unwound = unwound.unwrap_or(Unwound::Complete);
         let (tid, time) = (sample.tid, sample.time);
         let Taken { weight, look, .. } = taken;
-        let (event, wait) = (sample.event, look.map(|look| look.blocked.wait));
-        let counted = Counted { event, wait, process: id, tid, stack, unwound, weight, time };
+        let event = sample.event;
+        let blocks = self.blocks.requested(sample);
+        let label = match (look, blocks) {
+            (Some(look), _) => Some(Label::Wait(look.blocked.wait)),
+            (None, Some(blocks)) => Some(Label::Blocks(blocks.operation)),
+            (None, None) => None,
+        };
+        let counted = Counted { event, label, process: id, tid, stack, unwound, weight, time };
+        if let Some(blocks) = blocks {
+            self.blocks.begin(blocks, counted, frames);
+        }
         match &mut self.governed {
             // Its weight is certain when the window has ended.
             Some(governed) if self.clock == Some(event) => governed.keep(sample.cpu, counted),

@@ -26,6 +26,8 @@ const OF_KERNEL: u64 = 61;
 const OF_PROCESSOR: u64 = 100_003;
 /// The tracepoint that a request for blocks passes in whose context it is made, and its length in sectors.
 const REQUESTS: (&str, &str) = ("block:block_bio_queue", "nr_sector");
+/// The tracepoint of what is done.
+const DONE: &str = "block:block_rq_complete";
 /// The bytes of a sector.
 const SECTOR: u16 = 512;
 /// How exactly the processor may say where it counted, the best first.
@@ -122,7 +124,14 @@ impl Chosen {
                 },
             };
             match kind {
-                Ok(kind) => chosen.ring.push(RingEvent::new(kind, Some(event.clone()))),
+                Ok(kind) => {
+                    chosen.ring.push(RingEvent::new(kind, Some(event.clone())));
+                    if matches!(event, Event::BlockIo(_)) {
+                        let done = blocks_done();
+                        let done = done.map(|kind| RingEvent::new(kind, Some(event.clone())));
+                        chosen.ring.extend(done);
+                    }
+                }
                 Err(why) => chosen.leave_out(event, &why, remarks)?,
             }
         }
@@ -173,8 +182,8 @@ impl Chosen {
 
     /// Something has to report mappings and forks.
     fn fill(&mut self) {
-        // Calls are counted on the whole host.
-        if self.ring.first().is_none_or(|first| first.kind.is_call()) {
+        // What is of the whole host reports nothing.
+        if self.ring.first().is_none_or(|first| first.kind.is_of_all()) {
             self.ring.insert(0, RingEvent::new(Kind::Nothing, None));
         }
     }
@@ -215,6 +224,11 @@ impl Chosen {
         self.ring.iter().enumerate().map(|(at, it)| (EventIx(at as u8), it.kind))
     }
 
+    /// What was asked for by an event.
+    pub(crate) fn asked(&self, event: EventIx) -> Option<&Event> {
+        self.ring.get(event.at())?.event.as_ref()
+    }
+
     /// Their names.
     pub(crate) fn names(&self) -> Vec<String> {
         let name = |it: &RingEvent| it.event.as_ref().map(Event::identity).unwrap_or_default();
@@ -223,7 +237,7 @@ impl Chosen {
 
     /// Those of them that are opened for each thread, where that is done.
     pub(crate) fn of_threads(&self) -> impl Iterator<Item = (EventIx, Kind)> + use<'_> {
-        self.numbered().filter(|(_, kind)| !kind.is_call())
+        self.numbered().filter(|(_, kind)| !kind.is_of_all())
     }
 
     /// Those that count calls at instructions which the kernel steps over.
@@ -268,7 +282,7 @@ impl Chosen {
     ) -> Result<(), Error> {
         for mut one in std::mem::take(&mut self.ring) {
             let Some(event) = &one.event else { continue };
-            let target = if one.kind.is_call() { target.of_calls() } else { target.clone() };
+            let target = if one.kind.is_of_all() { target.of_calls() } else { target.clone() };
             let open = |kind| target.open(&choices.sampling(kind, false), cpu).map(drop);
             let opened = match one.kind {
                 // That has been tried.
@@ -296,6 +310,10 @@ impl Chosen {
             });
             match opened {
                 Ok(()) => self.ring.push(one),
+                Err(error) if matches!(one.kind, Kind::BlocksDone { .. }) => {
+                    remarks
+                        .push(format!("`{event}`: how long requests take is not known: {error}"));
+                }
                 Err(error) => {
                     let event = event.clone();
                     self.leave_out(&event, &error, remarks)?;
@@ -305,6 +323,13 @@ impl Chosen {
         self.fill();
         Ok(())
     }
+}
+
+/// What tells that blocks are done, if it can be matched with requests.
+fn blocks_done() -> Option<Kind> {
+    let (_, request) = tracefs::find_blocks(REQUESTS.0)?;
+    let (number, done) = tracefs::find_blocks(DONE)?;
+    Some(Kind::BlocksDone { number, request, done })
 }
 
 /// What probes of programs are to the kernel.

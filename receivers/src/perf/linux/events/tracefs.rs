@@ -5,6 +5,7 @@
 use std::fs;
 use std::path::PathBuf;
 
+use crate::perf::linux::records::block::BlockFields;
 use crate::perf::linux::records::record::RawField;
 
 /// Where it may be.
@@ -62,6 +63,24 @@ pub(crate) fn find(name: &str, value: Option<&str>) -> Result<Tracepoint, String
         })?),
     };
     Ok(Tracepoint { number, value })
+}
+
+/// Finds a tracepoint of requests for blocks, and where it has what they are.
+pub(crate) fn find_blocks(name: &str) -> Option<(u64, BlockFields)> {
+    let directory = directory(name).ok()?;
+    let read = |file: &str| fs::read_to_string(directory.join(file)).ok();
+    let number = read("id")?.trim().parse().ok()?;
+    let format = read("format")?;
+    let place = |wanted| field(&format, wanted).ok();
+    let operation = format.lines().find(|line| line.contains(" rwbs["))?;
+    let (_, offset) = operation.split_once("offset:")?;
+    let fields = BlockFields {
+        device: place("dev")?,
+        sector: place("sector")?,
+        sectors: place("nr_sector")?,
+        operation: offset.split(';').next()?.parse().ok()?,
+    };
+    Some((number, fields))
 }
 
 /// The place of a field that is a number; else the names of those that are.
