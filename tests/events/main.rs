@@ -18,6 +18,9 @@
     reason = "a test fails by panicking"
 )]
 
+mod calls;
+mod rights;
+
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -402,8 +405,11 @@ fn requests_for_blocks_are_counted() {
         assert_eq!(weight_of(&bytes, function), truth["bytes"], "{function}: {said}");
         assert_eq!(weight_of(&requests, function), 300.0, "{function}: {said}");
         let took = weight_of(&time, function);
-        assert!(took > 0.2 * measured && took <= measured, "{function}: {took} of {measured}");
+        assert!(took > 0.0 && took <= measured, "{function}: {took} of {measured}");
     }
+    let top = profpipe(home, &["top", "b.otlp", "--type", "io_time", "--format", "json"]);
+    let top: serde_json::Value = serde_json::from_slice(&top.stdout).unwrap();
+    assert!(top["samples"].as_i64() >= Some(600), "each request was done: {top}");
     assert!(said.contains("io_time: ") && said.contains("% read"), "{said}");
 }
 
@@ -440,116 +446,6 @@ fn counters_count() {
     assert!(!output.status.success() && said.contains("cannot be had here"), "{said}");
 }
 
-/// Scenario: a program with threads and a child counts its calls of four functions and how often it passes a
-/// probe with a semaphore, and so does profpipe; then the same of an optimised Go program whose stacks grow,
-/// with symbols and stripped; then functions and probes that there are not.
-/// Guarantees: all counts are equal, and the programs end as they do without; the summary tells the time of a
-/// call and what counting took; stacks reach their root, also where the kernel steps over an instruction; what
-/// there is not is said.
-#[test]
-fn calls_are_counted() {
-    let home = tempfile::tempdir().unwrap();
-    let home = home.path();
-    let Some(binary) = program(home, "calls.c", &["-O1"]) else { return };
-    let binary = binary.to_str().unwrap();
-    let functions = ["parse", "recurse", "pointed", "plain"];
-    let mut events: Vec<String> =
-        functions.iter().map(|function| format!("calls={binary}:{function}")).collect();
-    events.push(format!("calls={binary}:shop:sold"));
-    let mut arguments = vec!["record"];
-    events.iter().for_each(|event| arguments.extend(["-e", event]));
-    arguments.extend(["-o", "c.otlp", "--", binary, "3000", "truth"]);
-    let recorded = profpipe(home, &arguments);
-    let said = String::from_utf8_lossy(&recorded.stderr).into_owned();
-    if said.contains("not permitted") || said.contains("no probes of programs") {
-        profpipe_testing::skip!("probes of programs are not permitted");
-    }
-    let mut truth = truth(home);
-    let found = stacks(home, "c.otlp", "calls");
-    // Whoever is asked whether somebody listens sees it.
-    assert!(truth["heard"] > 0.0 && truth["heard"] == truth["sold"], "{truth:?}");
-    truth.insert("[shop:sold]".into(), truth["sold"]);
-    for function in functions.into_iter().chain(["[shop:sold]"]) {
-        // Of recursion the leaf is meant.
-        let is_of = |frames: &[String]| frames.last().is_some_and(|leaf| leaf == function);
-        let counted: f64 =
-            found.iter().filter(|(frames, _)| is_of(frames)).map(|(_, weight)| weight).sum();
-        assert_eq!(counted, truth[function], "{function}: {said}");
-        assert!(said.contains(&format!("calls of {function}: ")), "{said}");
-    }
-    assert!(weight_of(&found, "work") >= 0.99 * all(&found), "{said}");
-    assert!(said.contains("counting took"), "{said}");
-    // While an instruction is stepped over, the function is known all the same; nearly all of its time is that.
-    let event = format!("calls={binary}:plain");
-    let frequency = ["record", "-F", "999", "-e", "cpu", "-e", &event, "-o", "s.otlp", "--"];
-    profpipe(home, &[&frequency[..], &[binary, "50000", "truth"][..]].concat());
-    let mut stepped = stacks(home, "s.otlp", "cpu");
-    stepped.retain(|(frames, _)| frames.iter().any(|frame| frame == "[uprobes]"));
-    let known = weight_of(&stepped, "plain").min(weight_of(&stepped, "work"));
-    assert!(known > 0.0 && known >= 0.9 * all(&stepped), "{known} of {}", all(&stepped));
-    for (name, expected) in [
-        (format!("{binary}:nothing"), "no function `nothing`"),
-        (format!("{binary}:shop:nothing"), "no probe `shop:nothing`"),
-        ("usdt:shop:nothing".into(), "no file that the processes map now has a probe"),
-    ] {
-        let event = format!("calls={name}");
-        let output = profpipe(home, &["record", "-e", &event, "-o", "x.otlp", "--", "true"]);
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(said.contains(expected), "{said}");
-    }
-
-    std::fs::write(home.join("grow.go"), GO).unwrap();
-    for flags in ["", "-s -w"] {
-        let built = Command::new("go")
-            .current_dir(home)
-            .env("GO111MODULE", "off")
-            .args(["build", "-ldflags", flags, "-o", "grow", "grow.go"])
-            .output();
-        let Ok(built) = built else {
-            profpipe_testing::skip!("there is no Go");
-        };
-        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-        let go = home.join("grow");
-        let event = format!("calls={}:main.grow", go.display());
-        let output =
-            profpipe(home, &["record", "-e", &event, "-o", "g.otlp", "--", go.to_str().unwrap()]);
-        let counted: f64 = String::from_utf8_lossy(&output.stdout).trim().parse().unwrap();
-        assert_eq!(all(&stacks(home, "g.otlp", "calls")), counted, "{flags}");
-    }
-}
-
-/// Counts its calls of a function that needs more and more stack, in goroutines that begin with little.
-const GO: &str = r#"package main
-
-import (
-	"fmt"
-	"sync"
-	"sync/atomic"
-)
-
-var calls int64
-
-//go:noinline
-func grow(n int) int {
-	var room [64]int
-	atomic.AddInt64(&calls, 1)
-	if n == 0 {
-		return room[n%64]
-	}
-	return grow(n-1) + room[(n+1)%64]
-}
-
-func main() {
-	var group sync.WaitGroup
-	for i := 0; i < 200; i++ {
-		group.Add(1)
-		go func() { defer group.Done(); grow(300) }()
-	}
-	group.Wait()
-	fmt.Println(calls)
-}
-"#;
-
 /// Scenario: events with options that are wrong, on the command line and in a configuration.
 /// Guarantees: one line that says what and where; nothing is started.
 #[test]
@@ -564,6 +460,8 @@ fn mistakes_are_said() {
         ("off_cpu:rat=3", "unknown field `rat`"),
         ("off_cpu:rate", "`rate` is not an option; write key=value"),
         ("page_faults:every=0", "must be `auto`, or a whole number from 1 to 16777216"),
+        ("off_cpu:share=much", "is not a share; write it in percent"),
+        ("page_faults:share=90%", "must be between 0.1% and 80% of the budget"),
         ("off_cpu:rate=5000", "must be between 1 and 2000 looks a second"),
         ("cpu:rate=1", "unknown field `rate`"),
         ("tracepoint", "tracepoint::name: is missing"),
@@ -579,7 +477,7 @@ fn mistakes_are_said() {
         assert_eq!(said.lines().count(), 1, "{event}: {said}");
         assert!(!output.status.success() && !home.join("started").exists(), "{event}");
     }
-    let config = "receivers: {perf: {events: [cpu, cpu, {off_cpu: {rate: 0}}]}}\n\
+    let config = "receivers: {perf: {events: [cpu, cpu, {off_cpu: {rate: 0, share: 70%}}, {page_faults: {share: 30%}}]}}\n\
                   exporters: {debug: }\n\
                   service: {pipelines: {profiles: {receivers: [perf], exporters: [debug]}}}\n";
     std::fs::write(home.join("c.yaml"), config).unwrap();
@@ -592,4 +490,5 @@ fn mistakes_are_said() {
         + &String::from_utf8_lossy(&output.stdout);
     assert!(said.contains("names `cpu` twice"), "{said}");
     assert!(said.contains("must be between 1 and 2000"), "{said}");
+    assert!(said.contains("ask for more than 90% of the budget"), "{said}");
 }

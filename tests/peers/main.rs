@@ -8,7 +8,7 @@
 //! `target` are running peers, which `build` builds; `gateway` is profpipe between them;
 //! `queries` asks `profpipe ui` and Pyroscope the same, also by Pyroscope's client;
 //! `fixture` is what is sent, `totals` what is compared. `sdks` are Pyroscope's SDKs, whose programs lie in
-//! `go/target`, `python`, `nodejs` and `java`; `relay` knows what they sent.
+//! `go/target`, `python`, `nodejs` and `java`; `relay` knows what they sent. `events` are those of our own sampler.
 
 #![allow(
     clippy::unwrap_used,
@@ -21,6 +21,7 @@
 mod among_themselves;
 mod built;
 mod collector;
+mod events;
 mod fixture;
 mod gateway;
 mod http;

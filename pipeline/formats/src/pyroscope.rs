@@ -11,7 +11,7 @@
 //! | goroutine, goroutines | any | `goroutine` |
 //! | off_cpu | any | `off_cpu` |
 //! | page_faults, page_faults_major | any | `page_faults` |
-//! | io_bytes, io_requests | any | `io` |
+//! | io_bytes, io_requests, io_time | any | `io` |
 //! | calls | any | `calls` |
 //! | any other | some | the period type |
 //! | any other | none | the sample type |
@@ -87,7 +87,7 @@ pub fn name(names: &Names, stated: &str, sample: Type<'_>, period: Type<'_>) -> 
         "goroutine" | "goroutines" => "goroutine",
         "off_cpu" => "off_cpu",
         "page_faults" | "page_faults_major" => "page_faults",
-        "io_bytes" | "io_requests" => "io",
+        "io_bytes" | "io_requests" | "io_time" => "io",
         "calls" => "calls",
         _ if kind.starts_with("alloc_") || kind.starts_with("inuse_") => "memory",
         _ if kind.starts_with("mutex_") => "mutex",

@@ -110,6 +110,8 @@ pub(super) struct Counted {
     pub(super) unwound: Unwound,
     /// What it stands for, in the unit of its event.
     pub(super) weight: u64,
+    /// How many events that is; 1 of a clock and of a look.
+    pub(super) events: u64,
     /// In nanoseconds of the monotonic clock.
     pub(super) time: u64,
 }

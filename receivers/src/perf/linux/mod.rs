@@ -157,6 +157,7 @@ impl Receiver for Perf {
             looks::Setup {
                 target: session.looked_at(),
                 rate: options.rate.unwrap_or(looks::DEFAULT_RATE),
+                share: session.chosen.looks_share(),
                 parked: options.parked.unwrap_or(Parked::Sum),
                 stack: config.stack_size.0 as usize,
                 overhead: Arc::clone(&services.overhead),

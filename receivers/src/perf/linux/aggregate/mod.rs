@@ -189,6 +189,8 @@ struct Key {
 struct Sum {
     samples: i64,
     weight: u64,
+    /// How many events it stands for.
+    events: u64,
     /// When each sample was taken, by the monotonic clock, and its weight; empty if that is not kept.
     times: Vec<(u64, u64)>,
 }
@@ -258,6 +260,7 @@ impl Aggregation {
                 stack,
                 unwound: Unwound::Complete,
                 weight: 1,
+                events: 1,
                 time: 0,
             }),
             Message::Window {
@@ -276,7 +279,8 @@ impl Aggregation {
     pub(crate) fn take(&mut self, message: Message) -> Option<Finished> {
         match message {
             Message::Sample(counted) => {
-                let Counted { event, label, process, tid, stack, unwound, weight, time } = counted;
+                let Counted { event, label, process, tid, stack, unwound, weight, events, time } =
+                    counted;
                 let threads = self.processes.get(&process).map(|process| &process.threads);
                 let names = threads.and_then(|threads| threads.get(&tid));
                 let name = names.map_or(0, |names| names.at(time));
@@ -284,6 +288,7 @@ impl Aggregation {
                 let sum = self.sums.entry(key).or_default();
                 sum.samples += 1;
                 sum.weight = sum.weight.saturating_add(weight);
+                sum.events = sum.events.saturating_add(events);
                 if self.timestamps {
                     sum.times.push((time, weight));
                 }

@@ -140,10 +140,9 @@ impl<'a> Writer<'a> {
                 let values = match of.measure {
                     Measure::Samples => counts,
                     Measure::Weight => weights,
-                    Measure::Events(every) => {
-                        let every = i64::try_from(every).unwrap_or(i64::MAX);
+                    Measure::Events => {
                         events.clear();
-                        events.extend(counts.iter().map(|count| count.saturating_mul(every)));
+                        events.extend(in_parts(sum.events, counts.len()));
                         &events
                     }
                 };
@@ -338,6 +337,13 @@ impl<'a> Writer<'a> {
         self.rows.insert(row, mapping);
         mapping
     }
+}
+
+/// A number in so many parts that are about as large, and add up to it.
+fn in_parts(number: u64, parts: usize) -> impl Iterator<Item = i64> {
+    let count = parts.max(1) as u64;
+    let part = move |at: u64| number / count + u64::from(at < number % count);
+    (0..count).map(move |at| i64::try_from(part(at)).unwrap_or(i64::MAX))
 }
 
 /// A time of the monotonic clock as time of the day.

@@ -33,8 +33,8 @@ const MAX_DEVICES: usize = 4096;
 /// The events of requests, and those that are under way.
 #[derive(Debug, Default)]
 pub(super) struct BlockTimes {
-    /// What tells of requests, how many each stands for, and where it has what they are.
-    requests: Option<(EventIx, u64, BlockFields)>,
+    /// What tells of requests, and where it has what they are.
+    requests: Option<(EventIx, BlockFields)>,
     done: Option<(EventIx, BlockFields)>,
     pending: PendingBlocks,
 }
@@ -48,12 +48,11 @@ impl BlockTimes {
             match kind {
                 Kind::BlocksDone { request, done, .. } => {
                     times.done = Some((event, done));
-                    times.requests =
-                        times.requests.map(|(event, every, _)| (event, every, request));
+                    times.requests = times.requests.map(|(event, _)| (event, request));
                     times.pending = PendingBlocks::of_this_host();
                 }
-                Kind::Tracepoint { every, .. } => {
-                    times.requests = Some((event, every, BlockFields::default()));
+                Kind::Tracepoint { .. } => {
+                    times.requests = Some((event, BlockFields::default()));
                 }
                 _ => {}
             }
@@ -65,7 +64,7 @@ impl BlockTimes {
 
     /// The request that a sample is of.
     pub(super) fn requested(&self, sample: &Sample<'_>) -> Option<Blocks> {
-        let (event, _, fields) = self.requests?;
+        let (event, fields) = self.requests?;
         (event == sample.event).then(|| fields.read(sample.raw)).flatten()
     }
 
@@ -83,8 +82,7 @@ impl Drain {
 
     /// Blocks are done: tells how long that took.
     pub(super) fn end_blocks(&mut self, sample: &Sample<'_>) {
-        let (Some((event, fields)), Some((_, every, _))) = (self.blocks.done, self.blocks.requests)
-        else {
+        let Some((event, fields)) = self.blocks.done else {
             return;
         };
         let Some(blocks) = fields.read(sample.raw) else { return };
@@ -97,7 +95,7 @@ impl Drain {
                 let _ = self.out.try_push(Message::Stack(stack, frames));
             }
             let took = sample.time.saturating_sub(counted.time);
-            let weight = took.saturating_mul(every);
+            let weight = took.saturating_mul(counted.events);
             let _ = self.out.try_push(Message::Sample(Counted { event, stack, weight, ..counted }));
         }
     }
@@ -204,6 +202,7 @@ mod tests {
             stack: 1,
             unwound: Unwound::Complete,
             weight: 1,
+            events: 1,
             time,
         }
     }

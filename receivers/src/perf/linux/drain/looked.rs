@@ -175,7 +175,8 @@ impl Drain {
             managed.ask_for_names(reading);
         }
         let reading = look.reading.as_ref();
-        let taken = Taken { weight: look.weight, look: Some(&look), reading, is_renewed };
+        let taken =
+            Taken { weight: look.weight, events: 1, look: Some(&look), reading, is_renewed };
         let retry = || Deferred::Look(Arc::clone(&look));
         let retry: Option<&dyn Fn() -> Deferred> = if again(&sample) { Some(&retry) } else { None };
         self.sample(&sample, taken, retry);
@@ -214,6 +215,7 @@ impl Drain {
                     stack,
                     unwound: Unwound::Complete,
                     weight,
+                    events: 1,
                     time: end,
                 }));
             }

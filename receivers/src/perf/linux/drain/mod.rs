@@ -245,6 +245,8 @@ fn facts(process: &Process) -> ProcessFacts {
 #[derive(Clone, Copy, Default)]
 struct Taken<'a> {
     weight: u64,
+    /// How many events that is.
+    events: u64,
     /// The look that found it.
     look: Option<&'a Look>,
     /// What its process maps has been read again since.
@@ -338,11 +340,16 @@ impl Drain {
                 }
             }
             Record::Sample(sample) => {
-                let weight = self.weigh(&sample);
+                let (weight, events) = self.weigh(&sample);
                 let reading = self.managed.as_mut().and_then(|managed| managed.reading(&sample));
-                let again =
-                    || Deferred::Record { bytes: bytes.into(), weight, reading: reading.clone() };
-                let taken = Taken { weight, reading: reading.as_ref(), ..Taken::default() };
+                let again = || Deferred::Record {
+                    bytes: bytes.into(),
+                    weight,
+                    events,
+                    reading: reading.clone(),
+                };
+                let reading = reading.as_ref();
+                let taken = Taken { weight, events, reading, ..Taken::default() };
                 self.sample(&sample, taken, Some(&again));
             }
             Record::Map(map) => self.processes.map(&map, &mut self.host),
@@ -371,7 +378,7 @@ impl Drain {
     }
 
     /// What a sample stands for, as far as that is known before its window ends.
-    fn weigh(&mut self, sample: &Sample<'_>) -> u64 {
+    fn weigh(&mut self, sample: &Sample<'_>) -> (u64, u64) {
         if let Some(meter) = self.meters.iter_mut().find(|meter| meter.event == sample.event) {
             if let Some(governed) = &mut self.governed {
                 governed.count_other();
@@ -379,8 +386,8 @@ impl Drain {
             return meter.weigh(sample.time, sample.value);
         }
         match &mut self.governed {
-            Some(governed) => governed.weigh(sample),
-            None => self.fixed_weight.unwrap_or(sample.period),
+            Some(governed) => (governed.weigh(sample), 1),
+            None => (self.fixed_weight.unwrap_or(sample.period), 1),
         }
     }
 
@@ -495,7 +502,7 @@ impl Drain {
         }
         let unwound = unwound.unwrap_or(Unwound::Complete);
         let (tid, time) = (sample.tid, sample.time);
-        let Taken { weight, look, .. } = taken;
+        let Taken { weight, events, look, .. } = taken;
         let event = sample.event;
         let blocks = self.blocks.requested(sample);
         let label = match (look, blocks) {
@@ -503,7 +510,8 @@ impl Drain {
             (None, Some(blocks)) => Some(Label::Blocks(blocks.operation)),
             (None, None) => None,
         };
-        let counted = Counted { event, label, process: id, tid, stack, unwound, weight, time };
+        let process = id;
+        let counted = Counted { event, label, process, tid, stack, unwound, weight, events, time };
         if let Some(blocks) = blocks {
             self.blocks.begin(blocks, counted, frames);
         }

@@ -19,47 +19,57 @@ const MAX_SLOW_HITS: u64 = 5_000;
 /// What counting a call takes the program, about, in nanoseconds.
 const HIT_NANOS: f64 = 600.0;
 const SLOW_HIT_NANOS: f64 = 20_000.0;
-/// The share of a budget that samples of events which are counted may take.
-const COUNTED_SHARE: f64 = 0.1;
 /// What such a sample costs in all, about, in nanoseconds.
 const COUNTED_SAMPLE_NANOS: f64 = 15_000.0;
 
 /// Those of the events that are counted.
 pub(super) fn meters(session: &Session) -> Vec<EveryMeter> {
-    let mut most = f64::from(session.choices.frequency) * session.cpus.len() as f64;
-    if let Some(budget) = session.budget {
-        most = most.min(COUNTED_SHARE * budget * 1e9 / COUNTED_SAMPLE_NANOS);
-    }
+    let usual = f64::from(session.choices.frequency) * session.cpus.len() as f64;
+    let allowed = |event| session.budget.map(|budget| session.chosen.counted_share(event) * budget);
     let is_auto = |event: EventIx| {
         let asked = session.chosen.ring.get(event.at()).and_then(|it| it.event.as_ref());
         match asked {
             Some(Event::PageFaults(PageFaults { every: Every::Auto, .. })) => session.is_of_host(),
             // They are counted on the whole host.
             Some(Event::Calls(options)) => options.every.is_none(),
-            _ => false,
+            Some(it) => session.budget.is_some() && is_without_number(it),
+            None => false,
         }
     };
     let meter = |(event, kind): (EventIx, Kind)| {
         let every = kind.every()?;
+        let allowed = allowed(event);
+        let most = allowed.map_or(usual, |share| usual.min(share * 1e9 / COUNTED_SAMPLE_NANOS));
         let wanted = is_auto(event).then_some(most);
         let asked = session.chosen.ring.get(event.at()).and_then(|it| it.event.as_ref());
         let limit = match (asked, kind) {
             (Some(Event::Calls(options)), Kind::Call { is_cheap, .. }) => {
-                Some(max_hits(options, is_cheap, session.budget))
+                Some(max_hits(options, is_cheap, allowed))
             }
             _ => None,
         };
         let meter = EveryMeter::new(event, every, wanted, kind.value().is_some(), now());
-        Some(meter.limited(limit))
+        let is_bounded = asked.is_some_and(is_without_number);
+        Some(meter.limited(limit).not_below(is_bounded))
     };
     session.chosen.numbered().filter_map(meter).collect()
 }
 
-/// The most calls in a second that are counted: not more than a budget pays for.
-fn max_hits(options: &Calls, is_cheap: bool, budget: Option<f64>) -> u64 {
+/// Whether it is left open how many events a sample stands for, of those of which it is few by default.
+fn is_without_number(event: &Event) -> bool {
+    match event {
+        Event::BlockIo(options) => options.every.is_none(),
+        Event::Tracepoint(options) => options.every.is_none(),
+        Event::Counter(options) => options.every.is_none(),
+        _ => false,
+    }
+}
+
+/// The most calls in a second that are counted: not more than a share of a core pays for.
+fn max_hits(options: &Calls, is_cheap: bool, allowed: Option<f64>) -> u64 {
     let (usual, cost) =
         if is_cheap { (MAX_HITS, HIT_NANOS) } else { (MAX_SLOW_HITS, SLOW_HIT_NANOS) };
-    let allowed = budget.map_or(u64::MAX, |budget| (COUNTED_SHARE * budget * 1e9 / cost) as u64);
+    let allowed = allowed.map_or(u64::MAX, |share| (share * 1e9 / cost) as u64);
     options.max_hits.unwrap_or(usual).min(allowed)
 }
 

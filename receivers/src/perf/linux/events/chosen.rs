@@ -33,6 +33,11 @@ const SECTOR: u16 = 512;
 /// How exactly the processor may say where it counted, the best first.
 const PRECISIONS: [u8; 4] = [3, 2, 1, 0];
 
+/// The share of a budget that looks, and listing what there is to look at, may take.
+const LOOKS_SHARE: f64 = 0.25;
+/// The share that samples of all events which are counted may take.
+const COUNTED_SHARE: f64 = 0.1;
+
 /// An event that writes into rings.
 #[derive(Debug, Clone)]
 pub(crate) struct RingEvent {
@@ -224,6 +229,32 @@ impl Chosen {
         self.ring.iter().enumerate().map(|(at, it)| (EventIx(at as u8), it.kind))
     }
 
+    /// The part of a budget that looks may take.
+    pub(crate) fn looks_share(&self) -> f64 {
+        match self.off_cpu {
+            Some(options) => options.share.map_or(LOOKS_SHARE, |share| share.0),
+            None => 0.0,
+        }
+    }
+
+    /// The part of a budget that an event may take which is counted: what was asked for, or an equal part of
+    /// what those have of which nothing was asked.
+    pub(crate) fn counted_share(&self, event: EventIx) -> f64 {
+        let asked = |at: EventIx| self.asked(at).map(Event::share);
+        if let Some(Some(share)) = asked(event) {
+            // Each function whose calls are counted has a part of what was asked for all.
+            let name = self.asked(event).map(Event::name);
+            let same = |other: EventIx| {
+                asked(other) == asked(event) && self.asked(other).map(Event::name) == name
+            };
+            return share / self.numbered().filter(|(it, _)| same(*it)).count().max(1) as f64;
+        }
+        let others = self
+            .numbered()
+            .filter(|(it, kind)| kind.every().is_some() && matches!(asked(*it), Some(None)));
+        COUNTED_SHARE / others.count().max(1) as f64
+    }
+
     /// What was asked for by an event.
     pub(crate) fn asked(&self, event: EventIx) -> Option<&Event> {
         self.ring.get(event.at())?.event.as_ref()
@@ -295,7 +326,22 @@ impl Chosen {
                 }
                 kind => open(kind),
             };
-            let opened = opened.map_err(|error| explain(&error));
+            let opened = opened.map_err(|error| explain(&error, one.kind));
+            let opened = opened.and_then(|()| match one.kind {
+                Kind::Counter { id, .. } if id.is_in_kernel() && !choices.kernel => {
+                    Err("it happens in the kernel, of which this user may see nothing; run as root or with \
+                         CAP_PERFMON, or: sudo sysctl kernel.perf_event_paranoid=1"
+                        .into())
+                }
+                Kind::PageFaults { .. } if !choices.kernel => {
+                    remarks.push(format!(
+                        "`{event}`: those that happen in the kernel, as in `read` and `write`, are not \
+                         permitted to be seen and are missing"
+                    ));
+                    Ok(())
+                }
+                _ => Ok(()),
+            });
             let opened = opened.and_then(|()| match event {
                 Event::Tracepoint(Tracepoint { filter: Some(filter), .. }) => {
                     let filtered =
@@ -339,7 +385,7 @@ fn probe_type() -> Option<u32> {
 }
 
 /// Why an event cannot be opened, and what grants it.
-fn explain(error: &io::Error) -> String {
+fn explain(error: &io::Error, kind: Kind) -> String {
     match error.raw_os_error() {
         Some(libc::ENOENT | libc::EOPNOTSUPP | libc::ENODEV) => {
             "this machine does not have it (in most virtual machines the processor counts nothing)"
@@ -349,6 +395,9 @@ fn explain(error: &io::Error) -> String {
             "all counters of the processor are in use: by another profiler, or by the NMI watchdog \
              (`sudo sysctl kernel.nmi_watchdog=0`)"
                 .into()
+        }
+        _ if is_denied(error) && kind.is_call() => {
+            format!("not permitted ({error}); run as root or with CAP_SYS_ADMIN")
         }
         _ if is_denied(error) => {
             format!("not permitted ({error}); run as root or with CAP_PERFMON")

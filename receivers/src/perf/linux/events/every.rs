@@ -35,6 +35,8 @@ pub(crate) struct EveryMeter {
     /// The events of this window that samples of others stand for.
     strange: u64,
     every: u64,
+    /// The smallest that it may become.
+    least: u64,
     /// The number before, and until when it was in force.
     past: (u64, u64),
     /// The samples in a second that are wanted; none if the number is given.
@@ -75,6 +77,7 @@ impl EveryMeter {
             summed: 0,
             strange: 0,
             every,
+            least: LEAST.min(every),
             past: (every, 0),
             wanted,
             counted: 0,
@@ -88,6 +91,11 @@ impl EveryMeter {
             rested: false,
             next: None,
         }
+    }
+
+    /// If so, never below the number that it begins with.
+    pub(crate) fn not_below(self, is_bounded: bool) -> Self {
+        Self { least: if is_bounded { self.every } else { self.least }, ..self }
     }
 
     /// With the most events in a second that are counted.
@@ -128,8 +136,9 @@ impl EveryMeter {
         std::mem::replace(&mut self.rested, self.rests_until.is_some())
     }
 
-    /// What a sample of this time stands for, with the value of its field if it has one.
-    pub(crate) fn weigh(&mut self, time: u64, value: Option<u64>) -> u64 {
+    /// What a sample of this time stands for, with the value of its field if it has one, and how many events
+    /// that is.
+    pub(crate) fn weigh(&mut self, time: u64, value: Option<u64>) -> (u64, u64) {
         self.samples += 1;
         let (past, until) = self.past;
         let every = if time < until { past } else { self.every };
@@ -137,7 +146,7 @@ impl EveryMeter {
         let weight = every.saturating_mul(value.unwrap_or(1));
         self.weighed = self.weighed.saturating_add(every);
         self.summed = self.summed.saturating_add(weight);
-        weight
+        (weight, every)
     }
 
     /// A sample of somebody who is not meant, but counted.
@@ -201,7 +210,7 @@ impl EveryMeter {
     }
 
     fn change(&mut self, every: u64, now: u64) -> u64 {
-        let next = prime_from(every.clamp(LEAST, MOST));
+        let next = prime_from(every.clamp(self.least, MOST.max(self.least)));
         self.past = (self.every, now);
         self.every = next;
         self.next = None;
@@ -243,9 +252,9 @@ mod tests {
         // 10,000 a second: a sample for a hundred.
         assert!((89..=113).contains(&first), "{first}");
         for at in 0..100 {
-            assert_eq!(meter.weigh(11 * SECOND + at, None), first);
+            assert_eq!(meter.weigh(11 * SECOND + at, None).0, first);
         }
-        assert_eq!(meter.weigh(9 * SECOND, None), 61, "it was taken before the change");
+        assert_eq!(meter.weigh(9 * SECOND, None).0, 61, "it was taken before the change");
         assert_eq!(meter.end_round(11 * SECOND), None);
         for at in 0..1000 {
             meter.weigh(11 * SECOND + at, None);
@@ -264,7 +273,7 @@ mod tests {
     fn fields_are_summed_up() {
         let mut meter = EveryMeter::new(EventIx(1), 10, None, true, 0);
         for value in [100, 300] {
-            assert_eq!(meter.weigh(1, Some(value)), 10 * value);
+            assert_eq!(meter.weigh(1, Some(value)), (10 * value, 10));
         }
         assert_eq!(meter.end_window(40, SECOND), 8_000);
         assert_eq!(meter.end_window(90, 2 * SECOND), 0);
@@ -277,16 +286,16 @@ mod tests {
     fn too_many_calls_are_noticed() {
         let meter = EveryMeter::new(EventIx(1), 10, None, false, 0);
         let mut meter = meter.limited(Some(1_000));
-        (0..50).for_each(|at| assert_eq!(meter.weigh(at, None), 10));
+        (0..50).for_each(|at| assert_eq!(meter.weigh(at, None).0, 10));
         (0..50).for_each(|at| meter.skip(at));
         assert!(!meter.is_over(SECOND) && !meter.take_rested());
         assert_eq!(meter.end_window(1_000, SECOND), 500);
-        (0..101).for_each(|at| assert_eq!(meter.weigh(SECOND + at, None), 10));
+        (0..101).for_each(|at| assert_eq!(meter.weigh(SECOND + at, None).0, 10));
         assert!(meter.is_over(2 * SECOND) && !meter.is_over(2 * SECOND));
         assert!(!meter.may_go_on(61 * SECOND) && meter.take_rested());
         assert!(meter.may_go_on(62 * SECOND) && !meter.may_go_on(62 * SECOND));
         assert!(!meter.is_over(62 * SECOND));
-        (0..501).for_each(|at| assert_eq!(meter.weigh(62 * SECOND + at, None), 10));
+        (0..501).for_each(|at| assert_eq!(meter.weigh(62 * SECOND + at, None).0, 10));
         assert!(meter.is_over(63 * SECOND));
         assert!(meter.take_rested() && meter.take_rested());
     }
@@ -296,7 +305,7 @@ mod tests {
     #[test]
     fn a_given_number_stays() {
         let mut meter = EveryMeter::new(EventIx(1), 10, None, false, 0);
-        (0..100_000).for_each(|at| assert_eq!(meter.weigh(at, None), 10));
+        (0..100_000).for_each(|at| assert_eq!(meter.weigh(at, None).0, 10));
         assert_eq!(meter.end_round(SECOND), None);
         assert_eq!(meter.end_window(7, 10 * SECOND), 7);
         assert_eq!(meter.take_next(10 * SECOND), None);

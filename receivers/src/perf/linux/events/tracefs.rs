@@ -3,6 +3,7 @@
 //! It is only read where it is mounted; nobody mounts it for us.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use crate::perf::linux::records::block::BlockFields;
@@ -36,9 +37,18 @@ fn directory(name: &str) -> Result<PathBuf, String> {
         .into_iter()
         .find(|events| fs::read_dir(events).is_ok_and(|mut entries| entries.next().is_some()))
     else {
-        return Err("tracefs is not mounted or not readable; as root: mount -t tracefs nodev \
-                    /sys/kernel/tracing"
-            .into());
+        let is_denied = |place: &&&str| {
+            fs::read_dir(place).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied)
+        };
+        return Err(match PLACES.iter().find(is_denied) {
+            Some(place) => format!(
+                "{place} may not be read by this user; run as root, or with CAP_DAC_READ_SEARCH and \
+                 CAP_PERFMON"
+            ),
+            None => {
+                "tracefs is not mounted; as root: mount -t tracefs nodev /sys/kernel/tracing".into()
+            }
+        });
     };
     let directory = events.join(system).join(point);
     if directory.is_dir() {

@@ -40,7 +40,6 @@ use crate::perf::linux::runtimes::{ManagedThread, Walk};
 use crate::perf::linux::thread::{self, now};
 
 pub(super) use self::look::Blocked;
-pub(super) use self::pace::BUDGET_SHARE;
 pub(super) use self::threads::ProcessTime;
 
 /// Looks a second, where nothing else is said.
@@ -78,6 +77,8 @@ pub(super) struct Setup {
     pub(super) target: Target,
     /// Looks a second.
     pub(super) rate: u32,
+    /// The part of a budget that they may take.
+    pub(super) share: f64,
     pub(super) parked: Parked,
     /// The most bytes of a stack.
     pub(super) stack: usize,
@@ -146,13 +147,14 @@ impl Looks {
     fn spawn(&mut self) -> std::io::Result<()> {
         self.shared = Arc::default();
         let setup = self.setup.clone();
+        let allowed = setup.overhead.limits().map(|limits| setup.share * limits.cpu);
         let looker = Looker {
             found: self.found_by.clone(),
             waiting: Arc::clone(&self.waiting),
             shared: Arc::clone(&self.shared),
             barred: self.barred.clone(),
             threads: Threads::new(setup.target, setup.parked),
-            pace: Pace::new(setup.rate, setup.overhead.limits().map(|limits| limits.cpu)),
+            pace: Pace::new(setup.rate, allowed),
             random: Random::new(now()),
             buffer: vec![0; setup.stack],
             walk: Walk::default(),
@@ -435,6 +437,7 @@ mod tests {
         Setup {
             target: Target::Tree(std::process::id()),
             rate: 100,
+            share: 0.25,
             parked: Parked::Keep,
             stack: 4096,
             overhead: Arc::default(),

@@ -295,7 +295,17 @@ fn row(source: Source) -> Box<RowFacts> {
 
 fn counted(process: u32, tid: u32, stack: u32, time: u64) -> Message {
     let (event, unwound) = (EventIx::FIRST, Unwound::Complete);
-    Message::Sample(Counted { event, label: None, process, tid, stack, unwound, weight: 1, time })
+    Message::Sample(Counted {
+        event,
+        label: None,
+        process,
+        tid,
+        stack,
+        unwound,
+        weight: 1,
+        events: 1,
+        time,
+    })
 }
 
 /// The types of time on CPUs.
