@@ -4,8 +4,9 @@
 //! it is done when all of it is. What is never told to be done (its record was lost, or the device makes other
 //! requests of it) makes room for others in time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs;
+use std::ops::Range;
 
 use hashbrown::HashMap;
 
@@ -27,6 +28,8 @@ const MAX_TIME: u64 = 60_000_000_000;
 const MAX_SECTORS: u64 = 1 << 22;
 /// The most requests that are looked at before the first that is done.
 const MAX_BEFORE: usize = 64;
+/// The most that is remembered of what was done of which no request is known.
+const MAX_EARLY: usize = 512;
 /// The most devices that are known.
 const MAX_DEVICES: usize = 4096;
 
@@ -68,10 +71,23 @@ impl BlockTimes {
         (event == sample.event).then(|| fields.read(sample.raw)).flatten()
     }
 
-    /// A request was made, with these frames.
-    pub(super) fn begin(&mut self, blocks: Blocks, counted: Counted, frames: &[Frame]) {
-        self.pending.begin(blocks, counted, frames);
+    /// A request was made, with these frames. How long it took, if it is done: its sample may have been put off.
+    pub(super) fn begin(
+        &mut self,
+        blocks: Blocks,
+        counted: Counted,
+        frames: &[Frame],
+    ) -> Option<Counted> {
+        let (event, _) = self.done?;
+        let done = self.pending.begin(blocks, counted, frames)?;
+        Some(took(event, &counted, done))
     }
+}
+
+/// What tells how long a request took.
+fn took(event: EventIx, request: &Counted, done: u64) -> Counted {
+    let weight = done.saturating_sub(request.time).saturating_mul(request.events);
+    Counted { event, weight, ..*request }
 }
 
 impl Drain {
@@ -86,7 +102,7 @@ impl Drain {
             return;
         };
         let Some(blocks) = fields.read(sample.raw) else { return };
-        for Pending { counted, frames, .. } in self.blocks.pending.end(blocks) {
+        for Pending { counted, frames, .. } in self.blocks.pending.end(blocks, sample.time) {
             if self.out.vacant_len() < 2 {
                 return;
             }
@@ -94,9 +110,8 @@ impl Drain {
             if let Some(frames) = new {
                 let _ = self.out.try_push(Message::Stack(stack, frames));
             }
-            let took = sample.time.saturating_sub(counted.time);
-            let weight = took.saturating_mul(counted.events);
-            let _ = self.out.try_push(Message::Sample(Counted { event, stack, weight, ..counted }));
+            let counted = Counted { stack, ..took(event, &counted, sample.time) };
+            let _ = self.out.try_push(Message::Sample(counted));
         }
     }
 }
@@ -115,6 +130,8 @@ struct Pending {
 #[derive(Debug, Default)]
 struct PendingBlocks {
     pending: BTreeMap<(u32, u64), Pending>,
+    /// What was done of which no request is known: its disk and sectors, and when that was.
+    early: VecDeque<((u32, Range<u64>), u64)>,
     /// The disks of partitions, by the numbers of the kernel.
     disks: HashMap<u32, u32>,
 }
@@ -131,31 +148,46 @@ impl PendingBlocks {
             let disk = fs::read_to_string(path.join("../dev")).ok().filter(|_| is_partition)?;
             Some((own, device_number(disk.trim())?))
         });
-        Self { pending: BTreeMap::new(), disks: numbers.take(MAX_DEVICES).collect() }
+        Self { disks: numbers.take(MAX_DEVICES).collect(), ..Self::default() }
     }
 
-    /// A request was made.
-    fn begin(&mut self, blocks: Blocks, counted: Counted, frames: &[Frame]) {
+    /// A request was made; when it was done, if that is known already.
+    fn begin(&mut self, blocks: Blocks, counted: Counted, frames: &[Frame]) -> Option<u64> {
         if blocks.sectors == 0 {
-            return;
+            return None;
+        }
+        let disk = self.disk(blocks.device);
+        let (from, until) = (blocks.sector, blocks.sector.saturating_add(blocks.sectors));
+        let (mut covered, mut done) = (0, 0);
+        for ((of, range), time) in &self.early {
+            if *of == disk && *time >= counted.time {
+                let part = range.end.min(until).saturating_sub(range.start.max(from));
+                covered += part;
+                done = if part > 0 { done.max(*time) } else { done };
+            }
+        }
+        if covered >= blocks.sectors {
+            return Some(done);
         }
         if self.pending.len() >= MAX_PENDING {
             let now = counted.time;
             self.pending.retain(|_, it| it.counted.time + MAX_TIME > now);
         }
         if self.pending.len() >= MAX_PENDING {
-            return;
+            return None;
         }
-        let (sectors, left) = (blocks.sectors, blocks.sectors);
+        let (sectors, left) = (blocks.sectors, blocks.sectors.saturating_sub(covered));
         let pending = Pending { counted, frames: frames.into(), sectors, left };
-        self.pending.insert((self.disk(blocks.device), blocks.sector), pending);
+        self.pending.insert((disk, blocks.sector), pending);
+        None
     }
 
     /// Blocks are done: the requests of which nothing is left now.
-    fn end(&mut self, blocks: Blocks) -> Vec<Pending> {
+    fn end(&mut self, blocks: Blocks, time: u64) -> Vec<Pending> {
         let disk = self.disk(blocks.device);
         let (from, until) = (blocks.sector, blocks.sector.saturating_add(blocks.sectors));
         let mut done = Vec::new();
+        let mut known = 0;
         let before = self.pending.range((disk, from.saturating_sub(MAX_SECTORS))..(disk, from));
         let before = before.rev().take(MAX_BEFORE).map(|(key, _)| *key);
         let inside = self.pending.range((disk, from)..(disk, until)).map(|(key, _)| *key);
@@ -163,10 +195,17 @@ impl PendingBlocks {
             let Some(pending) = self.pending.get_mut(&key) else { continue };
             let (first, last) = (key.1, key.1.saturating_add(pending.sectors));
             let part = last.min(until).saturating_sub(first.max(from));
+            known += part;
             pending.left = pending.left.saturating_sub(part);
             if pending.left == 0 {
                 done.extend(self.pending.remove(&key));
             }
+        }
+        if known == 0 {
+            if self.early.len() >= MAX_EARLY {
+                self.early.pop_front();
+            }
+            self.early.push_back(((disk, from..until), time));
         }
         done
     }
@@ -218,7 +257,7 @@ mod tests {
         all.begin(blocks(10, 138, 8), counted(3, 3), &[]);
         all.begin(blocks(12, 100, 8), counted(4, 4), &[]);
         let done = |all: &mut PendingBlocks, it| {
-            let tids = all.end(it).into_iter().map(|it| it.counted.tid);
+            let tids = all.end(it, 100).into_iter().map(|it| it.counted.tid);
             tids.collect::<Vec<_>>()
         };
         assert!(done(&mut all, blocks(10, 100, 10)).is_empty());
@@ -231,6 +270,21 @@ mod tests {
         assert_eq!(device_number("x:1"), None);
     }
 
+    /// Scenario: requests whose samples are put off come after they were done, in two parts or in part; others of
+    /// the same blocks come later; what is done without a request comes without end.
+    /// Guarantees: what was done since a request was made counts for it, and what was done before does not.
+    #[test]
+    fn requests_may_come_late() {
+        let mut all = PendingBlocks::default();
+        assert!(all.end(blocks(1, 0, 8), 5).is_empty() && all.end(blocks(1, 8, 8), 7).is_empty());
+        assert_eq!(all.begin(blocks(1, 0, 16), counted(1, 3), &[]), Some(7));
+        assert_eq!(all.begin(blocks(1, 0, 16), counted(2, 6), &[]), None);
+        assert_eq!(all.end(blocks(1, 0, 8), 9).len(), 1);
+        assert_eq!(all.begin(blocks(1, 0, 8), counted(3, 8), &[]), None);
+        (0..2_000).for_each(|at| assert!(all.end(blocks(2, at, 1), at).is_empty()));
+        assert_eq!(all.early.len(), MAX_EARLY);
+    }
+
     /// Scenario: requests that are never done, without end.
     /// Guarantees: they are bounded; after a minute there is room for new ones.
     #[test]
@@ -241,6 +295,6 @@ mod tests {
         }
         assert_eq!(all.pending.len(), MAX_PENDING);
         all.begin(blocks(2, 0, 8), counted(7, MAX_TIME + MAX_PENDING as u64), &[]);
-        assert_eq!(all.end(blocks(2, 0, 8)).len(), 1);
+        assert_eq!(all.end(blocks(2, 0, 8), MAX_TIME * 2).len(), 1);
     }
 }

@@ -513,7 +513,9 @@ impl Drain {
         let process = id;
         let counted = Counted { event, label, process, tid, stack, unwound, weight, events, time };
         if let Some(blocks) = blocks {
-            self.blocks.begin(blocks, counted, frames);
+            if let Some(took) = self.blocks.begin(blocks, counted, frames) {
+                send(Message::Sample(took));
+            }
         }
         match &mut self.governed {
             // Its weight is certain when the window has ended.
