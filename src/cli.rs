@@ -31,6 +31,8 @@ pub(crate) enum Command {
     Record(Record),
     /// Print the functions that cost most
     Top(Top),
+    /// Show profiles as a page, with the API that it is made of; also read by Pyroscope's clients
+    Ui(Ui),
     /// Draw a profile as a flame graph
     Flamegraph(Flamegraph),
     /// Print the source lines of functions with what they cost
@@ -176,6 +178,20 @@ pub(crate) struct Top {
     pub(crate) choice: TypeChoice,
     #[command(flatten)]
     pub(crate) waiting: WaitChoice,
+}
+
+/// Arguments of `ui`.
+#[derive(Debug, Args)]
+pub(crate) struct Ui {
+    /// Profiles of any format, or directories whose files are; - for standard input
+    #[arg(required = true, value_name = "FILE|DIR")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Where to listen; only addresses of this host itself. Port 0 is any that is free
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
+    pub(crate) listen: String,
+    /// Do not open a browser
+    #[arg(long)]
+    pub(crate) no_open: bool,
 }
 
 /// Arguments of `flamegraph`.

@@ -270,7 +270,8 @@ fn clock(elapsed: Duration) -> String {
 }
 
 /// `1,234,567`.
-fn grouped(number: u64) -> String {
+/// A number with commas between thousands.
+pub(crate) fn grouped(number: impl ToString) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (at, digit) in digits.chars().enumerate() {

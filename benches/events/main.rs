@@ -11,8 +11,11 @@
 //! 5. `heap`: how much longer a pair of `malloc` and `free` takes, with the library alone, with samples in
 //!    512 KiB, and with `heaptrack`.
 //!
-//! Needs perf, heaptrack and root for the comparison; what is missing is said. About four minutes.
-//! `-- --only heap` asks the last one alone.
+//! `--minute` prints the second alone, of recordings of a minute; `--truth` prints for every event the mean
+//! error of `--rounds` recordings against the truth of programs, alone and governed ([`truth`]).
+//! `--only heap` asks the last one alone.
+//!
+//! Needs perf, offcputime (bcc), heaptrack and root for the comparison; what is missing is said. About four minutes.
 
 #![allow(
     clippy::unwrap_used,
@@ -22,6 +25,8 @@
     unsafe_code,
     reason = "a benchmark prints, stops at what it did not expect, and asks for the CPU time of children"
 )]
+
+mod truth;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -43,9 +48,15 @@ fn main() {
         .unwrap_or(7);
     let home = tempfile::tempdir().unwrap();
     let bench = Bench { home: home.path().to_owned(), rounds };
+    if arguments.iter().any(|argument| argument == "--truth") {
+        return bench.truth();
+    }
+    if arguments.iter().any(|argument| argument == "--minute") {
+        return bench.shares(60);
+    }
     if !arguments.iter().any(|argument| argument == "--only") {
         bench.switches();
-        bench.shares();
+        bench.shares(5);
         bench.parked();
         bench.faults();
     }
@@ -152,6 +163,12 @@ impl Bench {
                 &["perf", "record", "-q", "-e", "sched:sched_switch", "-g", "-o", "p.data", "--"],
                 "p.data",
             ),
+            // It is told whom to trace, and does so while the program runs.
+            Way::new(
+                "offcputime",
+                &["sh", "-c", "\"$@\" & p=$!; offcputime -p $p 3 >o.txt 2>&1; wait $p", "sh"],
+                "o.txt",
+            ),
             Way::new(
                 "perf sched_switch dwarf",
                 &[
@@ -257,17 +274,19 @@ impl Bench {
         }
     }
 
-    fn shares(&self) {
+    fn shares(&self, seconds: u32) {
         let runs = self.rounds;
         println!(
-            "2. shares of waiting against what a program measured of itself, {runs} recordings of 5 s at \
-                  400 looks/s: the error in points of all waiting, mean and root mean square"
+            "2. shares of waiting against what a program measured of itself, {runs} recordings of {seconds} s \
+                  at 400 looks/s: the error in points of all waiting, mean, root mean square and worst"
         );
+        let seconds = seconds.to_string();
         let program = self.compile("tests/events/programs/waits.c");
         let functions = ["nap_short", "nap_long", "poll_it", "read_pipe", "lock_it", "deep"];
         let mut errors: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
         for _ in 0..runs {
-            let record = ["record", "-e", "off_cpu", "-o", "w.otlp", "--", &program, "5", "truth"];
+            let record =
+                ["record", "-e", "off_cpu", "-o", "w.otlp", "--", &program, &seconds, "truth"];
             let convert = ["convert", "w.otlp", "w.folded", "--type", "off_cpu"];
             for arguments in [&record[..], &convert[..]] {
                 let status = Command::new(PROFPIPE)
@@ -297,7 +316,8 @@ impl Bench {
         for (function, errors) in errors {
             let mean = errors.iter().sum::<f64>() / errors.len() as f64;
             let square = errors.iter().map(|it| it * it).sum::<f64>() / errors.len() as f64;
-            println!("   {function:<12} {mean:>7.2} {:>7.2}", square.sqrt());
+            let worst = errors.iter().map(|it| it.abs()).fold(0.0, f64::max);
+            println!("   {function:<12} {mean:>7.2} {:>7.2} {worst:>7.2}", square.sqrt());
         }
     }
 

@@ -1,7 +1,8 @@
 //! Whether the governor keeps its budget: `cargo bench --bench governor`.
 //!
-//! Runs `profpipe run` beside eight kinds of load, at several budgets and without a governor, and
-//! prints what that cost in each second. What is printed is measured here and not taken from the
+//! Runs `profpipe run` beside nine kinds of load, at several budgets and without a governor, and
+//! prints what that cost in each second; `events` is the load `busy` with waiting threads and page faults
+//! beside CPU time. What is printed is measured here and not taken from the
 //! agent's ledger: CPU time of the agent and its worker by their process clocks, and the time that
 //! the kernel took from the profiled as the number of samples times what one costs on this host.
 //! Figures of a machine that is busy with other things are too high; the load average is printed.
@@ -35,8 +36,8 @@ use std::time::{Duration, Instant};
 
 use run::{Agent, Run};
 
-const LOADS: [&str; 8] =
-    ["idle", "busy", "step", "forks", "mappings", "deep", "crowd", "slow_exporter"];
+const LOADS: [&str; 9] =
+    ["idle", "busy", "events", "step", "forks", "mappings", "deep", "crowd", "slow_exporter"];
 /// The start of a program cannot be had for less: it is not counted.
 const START: Duration = Duration::from_secs(3);
 /// How long a run without a governor is at most.
@@ -112,9 +113,10 @@ fn main() {
 fn scenario(load: &str, budget: &str, seconds: f64, directory: &std::path::Path) {
     let sink = sink::Sink::start(load == "slow_exporter");
     let percent: Option<f64> = budget.parse().ok();
-    let mut agent = Agent::start(directory, percent, 99, sink.address);
+    let events = if load == "events" { "[cpu, off_cpu, page_faults]" } else { "[cpu]" };
+    let mut agent = Agent::start(directory, percent, (99, events), sink.address);
     std::thread::sleep(START);
-    let name = if load == "slow_exporter" { "busy" } else { load };
+    let name = if matches!(load, "slow_exporter" | "events") { "busy" } else { load };
     let child = loads::start(name, seconds);
     let run = Run::measure(&agent, seconds);
     let truth = truth_of(child);
@@ -193,7 +195,7 @@ fn slowdown(pairs: usize, directory: &std::path::Path) {
     for pair in 0..pairs {
         let sampled = || {
             let sink = sink::Sink::start(false);
-            let mut agent = Agent::start(directory, Some(60.0), hertz, sink.address);
+            let mut agent = Agent::start(directory, Some(60.0), (hertz, "[cpu]"), sink.address);
             // The frequency rises by a quarter a second.
             std::thread::sleep(Duration::from_secs(14));
             let (before, began) = (agent.said().len(), Instant::now());

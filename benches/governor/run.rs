@@ -24,13 +24,18 @@ pub(crate) struct Agent {
 }
 
 impl Agent {
-    pub(crate) fn start(home: &Path, percent: Option<f64>, hertz: u32, sink: SocketAddr) -> Self {
+    pub(crate) fn start(
+        home: &Path,
+        percent: Option<f64>,
+        (hertz, events): (u32, &str),
+        sink: SocketAddr,
+    ) -> Self {
         let number = RUNS.fetch_add(1, Ordering::Relaxed);
         let governor = percent
             .map(|percent| format!("governor: {{cpu: {percent}%, start: {{advance: 0s}}}},"));
         let listed = if percent.is_some() { "governor, " } else { "" };
         let text = format!(
-            "receivers: {{perf: {{frequency: {hertz}, interval: 5s}}}}\n\
+            "receivers: {{perf: {{frequency: {hertz}, interval: 5s, events: {events}}}}}\n\
              processors: {{{} symbolize: }}\n\
              exporters: {{otlp_http: {{endpoint: 'http://{sink}', compression: none, \
              timeout: 5s}}}}\n\

@@ -43,7 +43,11 @@ impl Shares {
                     _ => String::new(),
                 };
                 shares.state = format!("{} {} {hertz}", facts[0], facts[1]);
-                if dictionary.strings.get(profile.sample_type.kind) != "cpu" {
+                let kind = dictionary.strings.get(profile.sample_type.kind);
+                if !matches!(kind, "samples" | "cpu") {
+                    continue;
+                }
+                if kind != "cpu" {
                     counts = profile.samples.iter().map(|row| row.weight() as f64).collect();
                     shares.samples += counts.iter().sum::<f64>();
                     continue;

@@ -4,9 +4,9 @@
 //! late each window left, what was lost, what it cost, and what it held. Everything is seen from
 //! outside: ages by the times of files or arrivals, CPU by process clocks, memory and descriptors by
 //! `/proc`. Only the counts of samples, losses and names are the agent's own, and what a sample costs
-//! the kernel.
+//! the kernel. `events` is `churn` with waiting threads and page faults beside CPU time.
 //!
-//! `-- --minutes M` for each run (3), `--loads loops,pair,churn,delivery` (all), `--budgets
+//! `-- --minutes M` for each run (3), `--loads loops,pair,churn,events,delivery` (all), `--budgets
 //! off,5,1,0.5,0.1` in percent of one core (all; `delivery` has `off` and `1` only). Two hours of one
 //! row: `--minutes 120 --loads churn --budgets 1`.
 

@@ -20,6 +20,7 @@ mod run;
 mod symbolize;
 mod symbolizer_worker;
 mod top;
+mod ui;
 mod validate;
 mod waits;
 
@@ -33,6 +34,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Doctor(arguments) => doctor::run(arguments),
         Command::Record(arguments) => record::run(arguments),
         Command::Top(arguments) => top::run(arguments),
+        Command::Ui(arguments) => ui::run(&arguments),
         Command::Flamegraph(arguments) => flamegraph::run(arguments),
         Command::List(arguments) => list::run(&arguments),
         Command::Convert(arguments) => convert::run(arguments),

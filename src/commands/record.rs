@@ -6,6 +6,7 @@
 //! Everything that we print goes to standard error.
 
 mod collect;
+mod counting;
 mod gate;
 mod insistence;
 mod preload;

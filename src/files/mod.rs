@@ -13,7 +13,7 @@ use std::path::Path;
 use anyhow::Context;
 
 pub(crate) use input::{Input, read, read_all};
-pub(crate) use output::{FileFormat, Output};
+pub(crate) use output::{FileFormat, Output, encode};
 
 /// Whether a path stands for standard input or output.
 fn is_standard(path: &Path) -> bool {
@@ -34,7 +34,7 @@ fn print_bytes(bytes: &[u8]) -> std::io::Result<()> {
 }
 
 /// Says something beside the result. There is nobody to be told if that does not work.
-fn note(line: &str) {
+pub(crate) fn note(line: &str) {
     let line: String =
         line.chars().map(|char| if char.is_control() { ' ' } else { char }).collect();
     let _ = writeln!(std::io::stderr(), "profpipe: {line}");

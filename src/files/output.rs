@@ -149,17 +149,7 @@ impl Output {
             if matches!(self.format, FileFormat::Folded | FileFormat::Svg) {
                 notes.extend(types_left_out(profiles, sample_type));
             }
-            let content = match self.format {
-                FileFormat::Pprof => pprof::encode(profiles)?,
-                FileFormat::Otlp => otlp::encode(profiles),
-                FileFormat::OtlpJson => otlp::encode_json(profiles),
-                FileFormat::Folded => folded::encode(profiles, sample_type)?.into_bytes(),
-                FileFormat::Svg => {
-                    let drawing = flamegraph::draw(&collapse_by_process(profiles, sample_type)?)?;
-                    notes.extend(drawing.notes);
-                    drawing.svg
-                }
-            };
+            let content = encode(self.format, profiles, sample_type, &mut notes)?;
             self.finish(&content)?;
             notes.iter().for_each(|text| note(text));
             anyhow::Ok(())
@@ -186,6 +176,29 @@ impl Drop for Output {
             let _ = std::fs::remove_file(temporary);
         }
     }
+}
+
+/// A profile in a format; `notes` are what is not as it seems.
+///
+/// # Errors
+/// If it does not fit the format.
+pub(crate) fn encode(
+    format: FileFormat,
+    profiles: &Profiles,
+    sample_type: Option<&str>,
+    notes: &mut Vec<String>,
+) -> anyhow::Result<Vec<u8>> {
+    Ok(match format {
+        FileFormat::Pprof => pprof::encode(profiles)?,
+        FileFormat::Otlp => otlp::encode(profiles),
+        FileFormat::OtlpJson => otlp::encode_json(profiles),
+        FileFormat::Folded => folded::encode(profiles, sample_type)?.into_bytes(),
+        FileFormat::Svg => {
+            let drawing = flamegraph::draw(&collapse_by_process(profiles, sample_type)?)?;
+            notes.extend(drawing.notes);
+            drawing.svg
+        }
+    })
 }
 
 fn open(path: &Path) -> std::io::Result<(File, Option<(PathBuf, PathBuf)>)> {

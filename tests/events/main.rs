@@ -18,6 +18,9 @@
     reason = "a test fails by panicking"
 )]
 
+mod calls;
+mod rights;
+
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -363,23 +366,51 @@ fn tracepoints_count() {
     assert_eq!(all(&stacks(home, "t.otlp", "syscalls:sys_enter_write")), 300.0);
     record("name=syscalls:sys_exit_write,value=ret,unit=bytes");
     assert_eq!(all(&stacks(home, "t.otlp", "ret")), 300_000.0);
-    // 40 requests of 64 KiB each, past the cache; where the file system can do that.
-    let direct = "dd if=/dev/zero of=direct bs=64k count=40 oflag=direct status=none";
-    let script = format!("\"$PROFPIPE\" record -e block_io -o b.otlp -- {direct}");
-    let output = inside(&script).unwrap();
-    let is_disk = std::fs::metadata(home.join("direct")).is_ok_and(|file| file.len() == 40 << 16);
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    if is_disk && said.contains("io_bytes") {
-        let of_program: Vec<_> = stacks(home, "b.otlp", "io_bytes");
-        let direct = weight_of(&of_program, "__GI___libc_write") + weight_of(&of_program, "write");
-        assert!(direct >= f64::from(40 << 16), "{direct}: {said}");
-    }
     let said = record("name=syscalls:sys_enter_write,filter=count > 2000").unwrap();
     assert!(said.contains("no samples"), "{said}");
     let said = record("name=syscalls:sys_enter_write,filter=nothing > 2000").unwrap();
     assert!(said.contains("does not understand the filter `nothing > 2000`"), "{said}");
     let said = record("name=syscalls:sys_enter_write,value=nothing").unwrap();
     assert!(said.contains("it has __syscall_nr, fd, buf, count"), "{said}");
+}
+
+/// Scenario: a program writes and reads 300 blocks of a disk past the cache, one at a time.
+/// Guarantees: the bytes and requests of each function are those that it made; what a request takes is not
+/// longer than the program waited for it, and is told; what was done is a label.
+#[test]
+fn requests_for_blocks_are_counted() {
+    // In memory there is no disk.
+    let home = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let home = home.path();
+    let Some(binary) = program(home, "direct.c", &["-O2"]) else { return };
+    let binary = binary.to_str().unwrap();
+    let arguments =
+        ["record", "-e", "block_io", "-o", "b.otlp", "--", binary, "300", "blocks", "truth"];
+    let script = "mount -t tracefs nodev /sys/kernel/tracing 2>/dev/null; exec \"$@\"";
+    let output = Command::new("unshare")
+        .current_dir(home)
+        .args(["--mount", "sh", "-c", script, "sh", env!("CARGO_BIN_EXE_profpipe")])
+        .args(arguments)
+        .output();
+    let Ok(output) = output else { profpipe_testing::skip!("there is no `unshare`") };
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    if output.status.code() == Some(3) || said.contains("left out") || said.contains("no samples") {
+        profpipe_testing::skip!("there is no disk, or it may not be seen: {said}");
+    }
+    assert!(output.status.success(), "{said}");
+    let truth = truth(home);
+    let [bytes, requests, time] =
+        ["io_bytes", "io_requests", "io_time"].map(|kind| stacks(home, "b.otlp", kind));
+    for (function, measured) in [("write_one", truth["written"]), ("read_one", truth["read"])] {
+        assert_eq!(weight_of(&bytes, function), truth["bytes"], "{function}: {said}");
+        assert_eq!(weight_of(&requests, function), 300.0, "{function}: {said}");
+        let took = weight_of(&time, function);
+        assert!(took > 0.0 && took <= measured, "{function}: {took} of {measured}");
+    }
+    let top = profpipe(home, &["top", "b.otlp", "--type", "io_time", "--format", "json"]);
+    let top: serde_json::Value = serde_json::from_slice(&top.stdout).unwrap();
+    assert!(top["samples"].as_i64() >= Some(600), "each request was done: {top}");
+    assert!(said.contains("io_time: ") && said.contains("% read"), "{said}");
 }
 
 /// Scenario: counters of the kernel and one that a virtual processor does not have, beside CPU time.
@@ -415,96 +446,6 @@ fn counters_count() {
     assert!(!output.status.success() && said.contains("cannot be had here"), "{said}");
 }
 
-/// Scenario: a program with threads and a child counts its calls of three functions, and so does profpipe;
-/// then the same of an optimised Go program whose stacks grow; then functions that there are not.
-/// Guarantees: all counts are equal, and the programs end as they do without; the summary tells the time of a
-/// call; stacks reach their root; what there is not is said.
-#[test]
-fn calls_are_counted() {
-    let home = tempfile::tempdir().unwrap();
-    let home = home.path();
-    let Some(binary) = program(home, "calls.c", &["-O1"]) else { return };
-    let binary = binary.to_str().unwrap();
-    let functions = ["parse", "recurse", "pointed"];
-    let events: Vec<String> =
-        functions.iter().map(|function| format!("calls={binary}:{function}")).collect();
-    let mut arguments = vec!["record"];
-    events.iter().for_each(|event| arguments.extend(["-e", event]));
-    arguments.extend(["-o", "c.otlp", "--", binary, "3000", "truth"]);
-    let recorded = profpipe(home, &arguments);
-    let said = String::from_utf8_lossy(&recorded.stderr).into_owned();
-    if said.contains("not permitted") || said.contains("no probes of programs") {
-        profpipe_testing::skip!("probes of programs are not permitted");
-    }
-    let truth = truth(home);
-    let found = stacks(home, "c.otlp", "calls");
-    for function in functions {
-        // Of recursion the leaf is meant.
-        let is_of = |frames: &[String]| frames.last().is_some_and(|leaf| leaf == function);
-        let counted: f64 =
-            found.iter().filter(|(frames, _)| is_of(frames)).map(|(_, weight)| weight).sum();
-        assert_eq!(counted, truth[function], "{function}: {said}");
-        assert!(said.contains(&format!("calls of {function}: ")), "{said}");
-    }
-    assert!(weight_of(&found, "work") >= 0.99 * all(&found), "{said}");
-    let output = Command::new(env!("CARGO_BIN_EXE_profpipe"))
-        .current_dir(home)
-        .args(["record", "-e", &format!("calls={binary}:nothing"), "-o", "x.otlp", "--", "true"])
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(said.contains("no function `nothing`"), "{said}");
-
-    std::fs::write(home.join("grow.go"), GO).unwrap();
-    let built = Command::new("go")
-        .current_dir(home)
-        .env("GO111MODULE", "off")
-        .args(["build", "-o", "grow", "grow.go"])
-        .output();
-    let Ok(built) = built else {
-        profpipe_testing::skip!("there is no Go");
-    };
-    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-    let go = home.join("grow");
-    let event = format!("calls={}:main.grow", go.display());
-    let output =
-        profpipe(home, &["record", "-e", &event, "-o", "g.otlp", "--", go.to_str().unwrap()]);
-    let counted: f64 = String::from_utf8_lossy(&output.stdout).trim().parse().unwrap();
-    assert_eq!(all(&stacks(home, "g.otlp", "calls")), counted);
-}
-
-/// Counts its calls of a function that needs more and more stack, in goroutines that begin with little.
-const GO: &str = r#"package main
-
-import (
-	"fmt"
-	"sync"
-	"sync/atomic"
-)
-
-var calls int64
-
-//go:noinline
-func grow(n int) int {
-	var room [64]int
-	atomic.AddInt64(&calls, 1)
-	if n == 0 {
-		return room[n%64]
-	}
-	return grow(n-1) + room[(n+1)%64]
-}
-
-func main() {
-	var group sync.WaitGroup
-	for i := 0; i < 200; i++ {
-		group.Add(1)
-		go func() { defer group.Done(); grow(300) }()
-	}
-	group.Wait()
-	fmt.Println(calls)
-}
-"#;
-
 /// Scenario: events with options that are wrong, on the command line and in a configuration.
 /// Guarantees: one line that says what and where; nothing is started.
 #[test]
@@ -519,6 +460,8 @@ fn mistakes_are_said() {
         ("off_cpu:rat=3", "unknown field `rat`"),
         ("off_cpu:rate", "`rate` is not an option; write key=value"),
         ("page_faults:every=0", "must be `auto`, or a whole number from 1 to 16777216"),
+        ("off_cpu:share=much", "is not a share; write it in percent"),
+        ("page_faults:share=90%", "must be between 0.1% and 80% of the budget"),
         ("off_cpu:rate=5000", "must be between 1 and 2000 looks a second"),
         ("cpu:rate=1", "unknown field `rate`"),
         ("heap:interval=1", "must be between 64B and 1TiB"),
@@ -536,7 +479,7 @@ fn mistakes_are_said() {
         assert_eq!(said.lines().count(), 1, "{event}: {said}");
         assert!(!output.status.success() && !home.join("started").exists(), "{event}");
     }
-    let config = "receivers: {perf: {events: [cpu, cpu, {off_cpu: {rate: 0}}]}}\n\
+    let config = "receivers: {perf: {events: [cpu, cpu, {off_cpu: {rate: 0, share: 70%}}, {page_faults: {share: 30%}}]}}\n\
                   exporters: {debug: }\n\
                   service: {pipelines: {profiles: {receivers: [perf], exporters: [debug]}}}\n";
     std::fs::write(home.join("c.yaml"), config).unwrap();
@@ -549,4 +492,5 @@ fn mistakes_are_said() {
         + &String::from_utf8_lossy(&output.stdout);
     assert!(said.contains("names `cpu` twice"), "{said}");
     assert!(said.contains("must be between 1 and 2000"), "{said}");
+    assert!(said.contains("ask for more than 90% of the budget"), "{said}");
 }

@@ -6,8 +6,9 @@
 //! Layout: `oracles` builds the tools; `go/` pins their versions and holds `agree`, which asks
 //! google/pprof's reader; `rules` is profcheck's list of rules in Rust. `collector`, `pyroscope` and
 //! `target` are running peers, which `build` builds; `gateway` is profpipe between them;
+//! `queries` asks `profpipe ui` and Pyroscope the same, also by Pyroscope's client;
 //! `fixture` is what is sent, `totals` what is compared. `sdks` are Pyroscope's SDKs, whose programs lie in
-//! `go/target`, `python`, `nodejs` and `java`; `relay` knows what they sent.
+//! `go/target`, `python`, `nodejs` and `java`; `relay` knows what they sent. `events` are those of our own sampler.
 
 #![allow(
     clippy::unwrap_used,
@@ -20,6 +21,7 @@
 mod among_themselves;
 mod built;
 mod collector;
+mod events;
 mod fixture;
 mod gateway;
 mod http;
@@ -29,6 +31,7 @@ mod pprof;
 #[allow(dead_code, reason = "shared with benches/gateway, which uses other parts of it")]
 mod process;
 mod pyroscope;
+mod queries;
 mod relay;
 mod rules;
 mod sdks;

@@ -149,7 +149,7 @@ impl Pyroscope {
 }
 
 /// A pprof profile in protobuf's JSON: 64-bit numbers are strings, zeros are left out.
-fn from_json(profile: &Value) -> pprof::Profile {
+pub(crate) fn from_json(profile: &Value) -> pprof::Profile {
     fn int(value: &Value) -> i64 {
         value.as_str().map_or(value.as_i64().unwrap_or(0), |text| text.parse().unwrap())
     }

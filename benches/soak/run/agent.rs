@@ -63,11 +63,11 @@ impl Agent {
     pub(crate) fn start(
         home: &Path,
         budget: Option<f64>,
-        to: Destination,
+        (to, events): (Destination, &str),
         seconds: u64,
     ) -> Result<Self, String> {
         loop {
-            match Self::try_start(home, budget, to, seconds) {
+            match Self::try_start(home, budget, (to, events), seconds) {
                 // Somebody else has taken the port meanwhile.
                 Err(said) if said.contains("something else listens there") => {}
                 done => return done,
@@ -78,11 +78,11 @@ impl Agent {
     fn try_start(
         home: &Path,
         budget: Option<f64>,
-        to: Destination,
+        (to, events): (Destination, &str),
         seconds: u64,
     ) -> Result<Self, String> {
         let metrics = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
-        fs::write(home.join("soak.yaml"), config(budget, to, metrics.port())).unwrap();
+        fs::write(home.join("soak.yaml"), config(budget, (to, events), metrics.port())).unwrap();
         let log = home.join("soak.log");
         let program = env!("CARGO_BIN_EXE_profpipe");
         let errors = fs::File::create(&log).unwrap().into();
@@ -153,14 +153,14 @@ impl Drop for Agent {
     }
 }
 
-fn config(budget: Option<f64>, to: Destination, port: u16) -> String {
+fn config(budget: Option<f64>, (to, events): (Destination, &str), port: u16) -> String {
     let governor = budget.map(|budget| format!("governor: {{cpu: {budget}%}}, "));
     let listed = if budget.is_some() { "governor, " } else { "" };
     let (exporters, exporter_names, extensions) = to.config();
     let service_extensions = if extensions.is_empty() { "" } else { "file_storage" };
     format!(
         "{extensions}\
-         receivers: {{perf: {{frequency: {}, interval: {}s}}}}\n\
+         receivers: {{perf: {{frequency: {}, interval: {}s, events: {events}}}}}\n\
          processors: {{{}symbolize: }}\n\
          exporters: {{{exporters}}}\n\
          service:\n  extensions: [{service_extensions}]\n  \

@@ -56,18 +56,22 @@ pub(crate) enum Kind {
     Loops,
     Pair,
     Churn,
+    /// As [`Kind::Churn`], with waiting threads and page faults beside CPU time.
+    Events,
     /// As [`Kind::Pair`]; the profiles go over the network, through a durable queue.
     Delivery,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 4] = [Self::Loops, Self::Pair, Self::Churn, Self::Delivery];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Loops, Self::Pair, Self::Churn, Self::Events, Self::Delivery];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Loops => "loops",
             Self::Pair => "pair",
             Self::Churn => "churn",
+            Self::Events => "events",
             Self::Delivery => "delivery",
         }
     }
@@ -77,11 +81,19 @@ impl Kind {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
+    /// What is sampled.
+    pub(crate) fn events(self) -> &'static str {
+        match self {
+            Self::Events => "[cpu, off_cpu, page_faults]",
+            _ => "[cpu]",
+        }
+    }
+
     fn script(self) -> &'static str {
         match self {
             Self::Loops => LOOPS,
             Self::Pair | Self::Delivery => PAIR,
-            Self::Churn => CHURN,
+            Self::Churn | Self::Events => CHURN,
         }
     }
 
@@ -90,7 +102,7 @@ impl Kind {
         let needs: &[&str] = match self {
             Self::Loops => &[],
             Self::Pair | Self::Delivery => &["cc", "python3"],
-            Self::Churn => &["cc"],
+            Self::Churn | Self::Events => &["cc"],
         };
         needs.iter().copied().find(|program| !is_there(program))
     }

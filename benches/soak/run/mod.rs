@@ -94,7 +94,7 @@ pub(crate) fn run(plan: Plan) -> Result<Figures, String> {
         Kind::Delivery => servers(&arrivals),
         _ => Destination::Files,
     };
-    let mut agent = Agent::start(home.path(), plan.budget, to, life)?;
+    let mut agent = Agent::start(home.path(), plan.budget, (to, plan.kind.events()), life)?;
     let mut record = Record::default();
     let metrics = watch(&agent, plan, &mut record, || {
         files.read_new(&arrivals);

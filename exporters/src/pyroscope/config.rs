@@ -6,11 +6,10 @@ use profpipe_engine::DeliveryDefaults;
 use profpipe_engine::component::{self, Error, Exporter, ExporterConfig, Setup};
 use profpipe_engine::config::Problems;
 use profpipe_engine::settings::{ByteSize, Duration};
+use profpipe_formats::pyroscope::Names;
 use profpipe_network::settings::Compression;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-
-use super::naming::Names;
 
 profpipe_network::http_client_config! {
     /// Pushes pprof to Grafana Pyroscope.

@@ -9,7 +9,6 @@ mod answer;
 mod config;
 mod labels;
 pub mod metric_names;
-mod naming;
 mod numbers;
 mod pprof;
 mod progress;

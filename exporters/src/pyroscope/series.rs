@@ -12,6 +12,7 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 use profpipe_engine::overhead::checkpoint;
 use profpipe_formats::pprof::file_order;
+use profpipe_formats::pyroscope::{self as naming, CPU, SAMPLES, Type, label_value};
 use profpipe_profile::attribute_names::{PROFILE_CUMULATIVE, PROFILE_NAME};
 use profpipe_profile::{
     AttributeIx, Dictionary, Index, LinkIx, Profile, Profiles, ScopeProfiles, StackIx, Value,
@@ -20,7 +21,6 @@ use profpipe_profile::{
 
 use super::config::Config;
 use super::labels::{self, Labels, MAX_LABELS};
-use super::naming::{self, CPU, SAMPLES, Type};
 use super::numbers::Numbers;
 use super::pprof::{Encoder, Header, Limits, Row};
 
@@ -377,7 +377,7 @@ impl SampleLabels {
                 Value::Array(items) => items.iter().find(|item| item.as_str().is_some())?,
                 _ => return None,
             };
-            let (name, value) = (labels::name(key, config.label_names), labels::value(value)?);
+            let (name, value) = (labels::name(key, config.label_names), label_value(value)?);
             match name.as_str() {
                 // Datadog's `span id`: the server reads what is called so in hex.
                 "span_id" if key != name => Some((name, decimal_as_hex(&value)?)),

@@ -94,6 +94,7 @@ pub struct Sending {
 #[derive(Default)]
 pub struct Router {
     paths: BTreeMap<String, Methods>,
+    otherwise: Option<Arc<dyn Handler>>,
 }
 
 #[derive(Default)]
@@ -129,6 +130,14 @@ impl Router {
         self
     }
 
+    /// Adds a handler of plain HTTP for every path and method that no other one takes: it looks at the path
+    /// itself, and says what is not there.
+    #[must_use]
+    pub fn otherwise(mut self, handler: Arc<dyn Handler>) -> Self {
+        self.otherwise = Some(handler);
+        self
+    }
+
     /// The gRPC services that have a method here.
     pub(super) fn services(&self) -> Vec<String> {
         let paths = self.paths.iter().filter(|(_, methods)| methods.grpc.is_some());
@@ -143,7 +152,14 @@ impl Router {
         transport: Transport,
     ) -> Result<&Arc<dyn Handler>, Rejection> {
         let path = head.uri.path();
-        let Some(methods) = self.paths.get(path) else {
+        let otherwise = self.otherwise.as_ref().filter(|_| transport == Transport::Http);
+        let methods = self.paths.get(path);
+        if let Some(handler) = otherwise
+            && !methods.is_some_and(|it| it.http.iter().any(|(method, _)| *method == head.method))
+        {
+            return Ok(handler);
+        }
+        let Some(methods) = methods else {
             // A path may be long, and may hold what does not belong in a log.
             let message = "there is nothing at this path".to_owned();
             return Err(Rejection::new(StatusCode::NOT_FOUND, Code::Unimplemented, message));

@@ -102,6 +102,12 @@ pub(super) async fn serve(
             .map_or_else(|| Reply::text(&rejection), |it| it.reject(&head, &rejection))
             .into_http(),
     };
+    if transport == Transport::Grpc && head.version < http::Version::HTTP_2 {
+        // Over HTTP/1.1 only trailers that were announced are sent.
+        let names =
+            http::HeaderValue::from_static("grpc-status, grpc-message, grpc-status-details-bin");
+        response.headers_mut().insert(http::header::TRAILER, names);
+    }
     if let Some(cors) = cors {
         cors::allow(cors, &head.headers, response.headers_mut());
     }

@@ -9,6 +9,7 @@
 //! - [`folded`]: collapsed stacks.
 //! - [`speedscope`], [`cpuprofile`]: what other tools write; only read.
 //! - [`file`](mod@file): files of any of these formats, told by their content.
+//! - [`pyroscope`]: what Pyroscope calls types and labels.
 //! - [`report`]: which functions cost most, and the stacks of a flame graph.
 
 pub mod cpuprofile;
@@ -17,5 +18,6 @@ pub mod file;
 pub mod folded;
 pub mod otlp;
 pub mod pprof;
+pub mod pyroscope;
 pub mod report;
 pub mod speedscope;

@@ -32,8 +32,13 @@ pub const STACK_STATE: &str = "profpipe.stack.state";
 /// What a thread that does not run waits for: `lock`, `futex`, `poll`, `sleep`, `read`, `write`, `sync`,
 /// `connect`, `accept`, `process`, `signal`, `fault` or `other` (sample).
 pub const WAIT: &str = "profpipe.wait";
+/// What was done with blocks of a disk: `read`, `readahead`, `write`, `discard`, `flush` or `other` (sample).
+pub const IO_OPERATION: &str = "profpipe.io.operation";
 /// Events that were asked for and that the host does not allow, with commas between their names (profile).
 pub const EVENT_MISSING: &str = "profpipe.event.missing";
+/// Events that were not counted for all of this profile's interval, because there were too many, with commas
+/// between their names (profile).
+pub const EVENT_PARTIAL: &str = "profpipe.event.partial";
 /// Samples that the kernel or the agent lost in this profile's interval (profile, int).
 pub const SAMPLES_LOST: &str = "profpipe.samples.lost";
 /// How the samples of a downsampled profile were chosen: `varopt-cube` or `varopt-systematic`

@@ -34,6 +34,7 @@ mod kernel;
 mod lanes;
 mod opening;
 mod order;
+mod own_directory;
 mod parked;
 mod protocol;
 pub mod remote;

@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::event::Event;
 
+/// The most of a budget that events beside CPU time may ask for together.
+const MAX_SHARES: f64 = 0.9;
+
 /// The native sampler: what every CPU of this host, or of some processes, is busy with.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -151,6 +154,11 @@ impl ComponentConfig for Config {
                 let text = format!("names `{event}` twice");
                 problems.push("events", text);
             }
+        }
+        let shares: f64 = self.events.iter().filter_map(Event::share).sum();
+        if shares > MAX_SHARES {
+            let text = "ask for more than 90% of the budget by `share`: `cpu` needs some of it";
+            problems.push("events", text);
         }
         if self.stack_size.0 > 65_528 || self.stack_size.0 < 512 {
             problems.push("stack_size", "must be between 512 and 65528 bytes");

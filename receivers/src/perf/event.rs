@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use profpipe_engine::config::Problems;
-use profpipe_engine::settings::ByteSize;
+use profpipe_engine::settings::{ByteSize, Percent};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::{Error, MapAccess, Unexpected, Visitor};
 use serde::ser::SerializeMap;
@@ -22,6 +22,9 @@ const MAX_SOCKET_PATH: usize = 107;
 const USUAL_INTERVAL: ByteSize = ByteSize(512 << 10);
 /// The gaps between samples of the heap that may be asked for.
 const INTERVALS: std::ops::RangeInclusive<u64> = 64..=1 << 40;
+/// Bounds of the part of a budget that may be asked for.
+const MIN_SHARE: f64 = 0.001;
+const MAX_SHARE: f64 = 0.8;
 /// The most looks a second that may be asked for.
 const MAX_RATE: u32 = 2_000;
 
@@ -53,7 +56,7 @@ pub enum Event {
 }
 
 /// Options of `off_cpu` and `wall`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct OffCpu {
     /// Looks at threads in a second, on this host in all: 1 to 2000. By default 100, and 400 in
@@ -65,6 +68,9 @@ pub struct OffCpu {
     /// `sum`, and `keep` in `profpipe record`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parked: Option<Parked>,
+    /// The part of a budget that it may take, as `25%`; see `governor`. By default 25%.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub share: Option<Percent>,
     /// Whether it is an error that the host does not allow it. By default it is a warning, and the other
     /// events go on.
     #[serde(skip_serializing_if = "is_false")]
@@ -84,7 +90,7 @@ pub enum Parked {
 }
 
 /// Options of `page_faults`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PageFaults {
     /// A sample for so many faults; `auto` follows how many there are. Best a prime number, so that it
@@ -94,6 +100,10 @@ pub struct PageFaults {
     /// Which ones.
     #[serde(skip_serializing_if = "Faults::is_all")]
     pub kind: Faults,
+    /// The part of a budget that it may take, as `25%`; see `governor`. By default a part of 10%, which all events beside
+    /// `cpu` and `off_cpu` share.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub share: Option<Percent>,
     /// Whether it is an error that the host does not allow it.
     #[serde(skip_serializing_if = "is_false")]
     pub required: bool,
@@ -138,7 +148,7 @@ impl Heap {
 }
 
 /// Options of `calls`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Calls {
     /// The functions, as `./app:parse`, `libz.so.1:inflate` or `/usr/bin/shop:main.checkout`: the file that
@@ -152,25 +162,33 @@ pub struct Calls {
     /// A stack for so many calls; by default 61.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub every: Option<u64>,
+    /// The part of a budget that it may take, as `25%`; see `governor`. By default as of
+    /// `page_faults`; counting may take as much of a core from the programs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub share: Option<Percent>,
     /// Whether it is an error that the host does not allow it.
     #[serde(skip_serializing_if = "is_false")]
     pub required: bool,
 }
 
 /// Options of `block_io`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct BlockIo {
     /// A sample for so many requests; by default for each.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub every: Option<u64>,
+    /// The part of a budget that it may take, as `25%`; see `governor`. By default as of
+    /// `page_faults`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub share: Option<Percent>,
     /// Whether it is an error that the host does not allow it.
     #[serde(skip_serializing_if = "is_false")]
     pub required: bool,
 }
 
 /// Options of `tracepoint`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Tracepoint {
     /// Its name, as `sched:sched_process_exec`.
@@ -189,13 +207,17 @@ pub struct Tracepoint {
     /// A sample for so many events; by default for each.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub every: Option<u64>,
+    /// The part of a budget that it may take, as `25%`; see `governor`. By default as of
+    /// `page_faults`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub share: Option<Percent>,
     /// Whether it is an error that the host does not allow it.
     #[serde(skip_serializing_if = "is_false")]
     pub required: bool,
 }
 
 /// Options of `counter`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Counter {
     /// Its name, as `perf list` has it: `cache-misses`, `LLC-load-misses`, `context-switches`, or `r1b0` for
@@ -204,6 +226,10 @@ pub struct Counter {
     /// A sample for so many; by default 100003 of what the processor counts, 61 of what the kernel does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub every: Option<u64>,
+    /// The part of a budget that it may take, as `25%`; see `governor`. By default as of
+    /// `page_faults`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub share: Option<Percent>,
     /// Whether it is an error that the host does not have it.
     #[serde(skip_serializing_if = "is_false")]
     pub required: bool,
@@ -301,6 +327,20 @@ impl Event {
         }
     }
 
+    /// The part of a budget that was asked for.
+    pub fn share(&self) -> Option<f64> {
+        let share = match self {
+            Self::Cpu | Self::Heap(_) => None,
+            Self::OffCpu(options) | Self::Wall(options) => options.share,
+            Self::PageFaults(options) => options.share,
+            Self::Calls(options) => options.share,
+            Self::BlockIo(options) => options.share,
+            Self::Tracepoint(options) => options.share,
+            Self::Counter(options) => options.share,
+        };
+        share.map(|share| share.0)
+    }
+
     /// Reads `NAME`, `NAME:key=value,…` or `calls=FILE:FUNCTION`, as on a command line.
     ///
     /// # Errors
@@ -337,6 +377,10 @@ impl Event {
 
     /// What is wrong with its options.
     pub(super) fn validate(&self, at: usize, problems: &mut Problems) {
+        if self.share().is_some_and(|share| !(MIN_SHARE..=MAX_SHARE).contains(&share)) {
+            let path = format!("events::{at}::{}::share", self.name());
+            problems.push(&path, "must be between 0.1% and 80% of the budget");
+        }
         match self {
             Self::OffCpu(OffCpu { rate: Some(rate), .. })
             | Self::Wall(OffCpu { rate: Some(rate), .. })

@@ -13,7 +13,6 @@ use object::{
 };
 use profpipe_formats::report::{InstructionCost, PlaceCost};
 use profpipe_host::hex;
-use profpipe_profile::attribute_names::BUILD_ID_GNU;
 use profpipe_profile::{Dictionary, MappingIx};
 
 /// The most bytes of one function that are decoded.
@@ -57,12 +56,8 @@ impl<'a> Binaries<'a> {
 
     fn part(&self, mapping: MappingIx, costs: &[&InstructionCost]) -> Part {
         let row = self.dictionary.mappings.get(mapping);
-        let strings = &self.dictionary.strings;
-        let module = strings.get(row.filename).to_owned();
-        let wanted = row.attributes.iter().find_map(|at| {
-            let is_id = strings.get(self.dictionary.attributes.key(*at)) == BUILD_ID_GNU;
-            is_id.then(|| self.dictionary.attributes.value(*at).as_str()).flatten()
-        });
+        let module = self.dictionary.strings.get(row.filename).to_owned();
+        let wanted = super::build_id(self.dictionary, mapping);
         let offset =
             |address: u64| address.wrapping_sub(row.memory_start).wrapping_add(row.file_offset);
         let costs: BTreeMap<u64, PlaceCost> =

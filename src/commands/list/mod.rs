@@ -12,10 +12,12 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use profpipe_formats::report::{self, Listing, Routine};
+use profpipe_profile::attribute_names::BUILD_ID_GNU;
+use profpipe_profile::{Dictionary, MappingIx};
 use regex::Regex;
 
 use self::instructions::Binaries;
-use self::sources::Sources;
+pub(super) use self::sources::Sources;
 use crate::mistake::Mistake;
 use crate::{cli, files};
 
@@ -27,7 +29,7 @@ pub(crate) fn run(arguments: &cli::List) -> anyhow::Result<ExitCode> {
         let last = error.to_string().lines().last().unwrap_or_default().to_owned();
         Mistake(format!("list: `{}` is not a regular expression: {last}", arguments.function))
     })?;
-    let mut sources = Sources::new(arguments)?;
+    let mut sources = Sources::new(&arguments.source, &arguments.trim, &arguments.debuginfod)?;
     let input = files::read_all(&arguments.files)?;
     let sample_type = arguments.choice.sample_type.as_deref();
     let listing =
@@ -70,14 +72,6 @@ fn push_source(
     profiles: &profpipe_profile::Profiles,
 ) {
     let cost = routine.cost();
-    let amount = |value: i64| match value {
-        0 => "0".to_owned(),
-        value => signed_label(value, &listing.unit),
-    };
-    let or_dot = |value: i64| match value {
-        0 => ".".to_owned(),
-        value => signed_label(value, &listing.unit),
-    };
     let _ = writeln!(
         text,
         "ROUTINE ======================== {} in {}",
@@ -88,8 +82,8 @@ fn push_source(
     let _ = writeln!(
         text,
         "{:>10} {:>10} (flat, cum) {share} of Total",
-        amount(cost.own),
-        amount(cost.total)
+        signed_label(cost.own, &listing.unit),
+        signed_label(cost.total, &listing.unit)
     );
     let builds = || build_ids(profiles, routine);
     let lines = match sources.find(&routine.file, builds) {
@@ -110,8 +104,8 @@ fn push_source(
         let _ = writeln!(
             text,
             "{:>10} {:>10} {number:>6}:{}",
-            or_dot(own),
-            or_dot(total),
+            or_dot(own, &listing.unit),
+            or_dot(total, &listing.unit),
             printable(line)
         );
     }
@@ -136,11 +130,8 @@ fn push_instructions(
             }
             Ok(instructions) => {
                 for one in instructions {
-                    let or_dot = |value: i64| match value {
-                        0 => ".".to_owned(),
-                        value => signed_label(value, &listing.unit),
-                    };
-                    let (own, total) = (or_dot(one.cost.own), or_dot(one.cost.total));
+                    let own = or_dot(one.cost.own, &listing.unit);
+                    let total = or_dot(one.cost.total, &listing.unit);
                     let _ =
                         writeln!(text, "{own:>10} {total:>10} {:>10x}: {}", one.address, one.text);
                 }
@@ -151,18 +142,25 @@ fn push_instructions(
 
 /// The build ids of the binaries that the code of a function is in.
 fn build_ids(profiles: &profpipe_profile::Profiles, routine: &Routine) -> Vec<String> {
-    use profpipe_profile::attribute_names::BUILD_ID_GNU;
-    let dictionary = &profiles.dictionary;
     let mut found: Vec<String> = Vec::new();
     for instruction in &routine.instructions {
-        let mapping = dictionary.mappings.get(instruction.mapping);
-        let id = mapping.attributes.iter().find_map(|at| {
-            let is_id = dictionary.strings.get(dictionary.attributes.key(*at)) == BUILD_ID_GNU;
-            is_id.then(|| dictionary.attributes.value(*at).as_str().map(str::to_owned)).flatten()
-        });
+        let id = build_id(&profiles.dictionary, instruction.mapping).map(str::to_owned);
         found.extend(id.filter(|id| !found.contains(id)));
     }
     found
+}
+
+/// The GNU build id of a mapping's binary, in hex, if the profile has it.
+fn build_id(dictionary: &Dictionary, mapping: MappingIx) -> Option<&str> {
+    dictionary.mappings.get(mapping).attributes.iter().find_map(|at| {
+        let is_id = dictionary.strings.get(dictionary.attributes.key(*at)) == BUILD_ID_GNU;
+        is_id.then(|| dictionary.attributes.value(*at).as_str()).flatten()
+    })
+}
+
+/// An amount of a line or an instruction.
+fn or_dot(value: i64, unit: &str) -> String {
+    if value == 0 { ".".into() } else { signed_label(value, unit) }
 }
 
 /// An amount as pprof prints it in listings.
@@ -198,8 +196,13 @@ fn share(part: i64, total: u128) -> String {
     }
     // Two significant digits, without zeros at the end.
     let digits = (1 - ratio.log10().floor() as i32).clamp(1, 9) as usize;
+    if ratio < 1e-4 {
+        let text = format!("{ratio:.1e}");
+        let (number, power) = text.split_once("e-").unwrap_or((&text, "0"));
+        return format!("{}e-{power:0>2}%", number.trim_end_matches(".0"));
+    }
     let text = format!("{ratio:.digits$}");
-    format!("{:>5}%", text.trim_end_matches('0'))
+    format!("{:>5}%", text.trim_end_matches('0').trim_end_matches('.'))
 }
 
 /// Names and sources come from others; none of them may steer the terminal.
@@ -235,5 +238,7 @@ mod tests {
             assert_eq!(share(part, 1000), text);
         }
         assert_eq!(share(1, 30_000), "0.0033%");
+        assert_eq!(share(1, 1 << 30), "9.3e-08%");
+        assert_eq!(share(9_996, 1_000_000), "    1%");
     }
 }

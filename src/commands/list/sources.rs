@@ -10,7 +10,6 @@ use profpipe_engine::component::Extensions;
 use profpipe_network::client::{Client, Endpoint, Request};
 use profpipe_network::settings::ClientSettings;
 
-use crate::cli;
 use crate::mistake::Mistake;
 
 /// The largest source file.
@@ -19,7 +18,7 @@ const MAX_BYTES: u64 = 64 << 20;
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Source files that were looked for.
-pub(super) struct Sources {
+pub(in crate::commands) struct Sources {
     directories: Vec<PathBuf>,
     trim: Vec<String>,
     servers: Vec<Endpoint>,
@@ -27,27 +26,30 @@ pub(super) struct Sources {
 }
 
 impl Sources {
-    /// Where the command says.
-    pub(super) fn new(arguments: &cli::List) -> anyhow::Result<Self> {
-        let directories = match arguments.source.as_slice() {
+    /// In these directories, or in the current one if there are none; without these beginnings of paths; and
+    /// of these servers.
+    pub(in crate::commands) fn new(
+        directories: &[PathBuf],
+        trim: &[String],
+        debuginfod: &[String],
+    ) -> anyhow::Result<Self> {
+        let directories = match directories {
             [] => vec![std::env::current_dir()?],
             given => given.iter().map(|path| path.canonicalize().unwrap_or(path.clone())).collect(),
         };
-        let servers: Result<Vec<_>, _> = arguments
-            .debuginfod
+        let servers: Result<Vec<_>, _> = debuginfod
             .iter()
             .map(|url| {
                 Endpoint::http(url)
                     .map_err(|error| Mistake(format!("list: --debuginfod {url}: {error}")))
             })
             .collect();
-        let trim = arguments.trim.clone();
-        Ok(Self { directories, trim, servers: servers?, found: HashMap::new() })
+        Ok(Self { directories, trim: trim.to_vec(), servers: servers?, found: HashMap::new() })
     }
 
     /// The lines of a file; the error says why there are none. Servers are asked for it by the build ids of
     /// binaries that it is a source of.
-    pub(super) fn find(
+    pub(in crate::commands) fn find(
         &mut self,
         file: &str,
         build_ids: impl FnOnce() -> Vec<String>,

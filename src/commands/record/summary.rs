@@ -5,10 +5,15 @@ use std::time::Duration;
 
 use profpipe_formats::report::{self, Column, Top};
 use profpipe_profile::Profiles;
-use profpipe_profile::attribute_names::WAIT;
+use profpipe_profile::attribute_names::{IO_OPERATION, WAIT};
+
+use super::counting;
+use crate::status::grouped;
 
 /// How many of the things that were waited for are shown.
 const WAITS: usize = 5;
+/// The largest error of the time of a call that is worth telling, in percent.
+const MAX_ERROR: f64 = 50.0;
 /// How many functions are shown.
 const FUNCTIONS: usize = 10;
 
@@ -64,14 +69,15 @@ fn push_quality(text: &mut String, top: &Top, seconds: f64) {
     let _ = writeln!(text, "profpipe: stacks: {}{} lost", states.collect::<String>(), top.lost);
 }
 
-/// The sums of the types whose functions are not shown, and what was waited for.
+/// The sums of the types whose functions are not shown, and what was waited for, or done.
 fn push_other_types(text: &mut String, profiles: &Profiles, shown: &Top) {
     for (kind, unit) in report::sample_types(profiles) {
         let total: i64 = report::Choice::new(profiles, Some(kind)).map_or(0, |choice| {
             let of_profiles = choice.profiles.iter().flat_map(|one| one.profile.samples.iter());
             of_profiles.fold(0, |sum, sample| sum.saturating_add(sample.weight()))
         });
-        let waits = report::weights_by_attribute(profiles, kind, WAIT);
+        let label = if kind.starts_with("io_") { IO_OPERATION } else { WAIT };
+        let waits = report::weights_by_attribute(profiles, kind, label);
         let is_shown = kind == shown.profile_type;
         let is_told = [("samples", "count"), ("calls", "count")].contains(&(kind, unit));
         if is_told || total == 0 || (is_shown && waits.is_empty()) {
@@ -88,12 +94,14 @@ fn push_other_types(text: &mut String, profiles: &Profiles, shown: &Top) {
 }
 
 /// How often functions were called, and how long a call took: all time that was spent in them and in what
-/// they call, over how often that began. The time is sampled, and its error is that of so many samples.
+/// they call, less what counting has taken, over how often that began. The time is sampled, and its error is
+/// that of so many samples.
 fn push_calls(text: &mut String, profiles: &Profiles) {
     let Ok(calls) = report::top(profiles, Some("calls"), Column::Own) else { return };
     let types = report::sample_types(profiles);
     let timed = ["wall", "cpu"].into_iter().find(|kind| types.iter().any(|(it, _)| it == kind));
     let timed = timed.and_then(|kind| report::top(profiles, Some(kind), Column::Total).ok());
+    let counting = timed.as_ref().map(|timed| counting::by_function(profiles, &timed.profile_type));
     for function in calls.functions.iter().filter(|function| function.own > 0) {
         let name = printable(&function.name);
         let _ = write!(text, "profpipe: calls of {name}: {}", grouped(function.own));
@@ -102,29 +110,28 @@ fn push_calls(text: &mut String, profiles: &Profiles) {
                 (&it.name, &it.module) == (&function.name, &function.module)
             };
             let cost = timed.functions.iter().find(same)?.total;
+            let taken = counting.as_ref().and_then(|it| it.get(&function.name)).copied();
+            let taken = taken.unwrap_or(0).min(cost);
             let samples = cost as f64 / timed.total.max(1) as f64 * timed.samples as f64;
-            Some((cost, 100.0 / samples.max(1.0).sqrt(), &timed.profile_type))
+            // The difference of two sums has the error of all their samples.
+            let error =
+                100.0 * cost as f64 / (cost - taken).max(1) as f64 / samples.max(1.0).sqrt();
+            Some((cost - taken, taken, error, &timed.profile_type))
         });
-        if let Some((total, error, kind)) = total {
+        if let Some((total, taken, error, kind)) = total {
             let mean = report::amount(total / function.own, "nanoseconds");
             let total = report::amount(total, "nanoseconds");
-            let _ = write!(text, ", {mean} each (±{error:.0} %), {total} of {kind} in all");
+            let _ = match error < MAX_ERROR {
+                true => write!(text, ", {mean} each (±{error:.0} %), {total} of {kind} in all"),
+                false => write!(text, ", too short or too few samples to say how long each takes"),
+            };
+            if taken > 0 {
+                let each = report::amount(taken / function.own, "nanoseconds");
+                let _ = write!(text, "; counting took {each} each besides");
+            }
         }
         text.push('\n');
     }
-}
-
-/// A number with commas between thousands.
-fn grouped(number: i64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 fn push_functions(text: &mut String, top: &Top) {

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use http::StatusCode;
+use profpipe_formats::pyroscope::{Names, Type, name};
 use profpipe_profile::{Resource, Scope, Value};
 
 use crate::pyroscope::answer::{Answer, read};
 use crate::pyroscope::config::{LabelNames, LabelRules};
 use crate::pyroscope::labels::of_resource;
-use crate::pyroscope::naming::{Names, Type, name};
 
 fn named(stated: &str, types: [&str; 4]) -> String {
     let [kind, unit, period_kind, period_unit] = types;

@@ -285,9 +285,15 @@ impl Overhead {
         self.shared().workers.began(pid);
     }
 
-    /// It is about to be ended.
+    /// It is about to be ended: what it has taken without an answer is spent, too.
     pub fn worker_ends(&self, pid: u32) {
-        self.shared().workers.ends(pid);
+        let taken = {
+            let mut shared = self.shared();
+            let taken = shared.workers.untold(Some(pid));
+            shared.workers.ends(pid);
+            taken
+        };
+        self.spend_a_little(Stage::Symbolize, taken);
     }
 
     /// CPU time of the symbolizer's processes so far, in nanoseconds.

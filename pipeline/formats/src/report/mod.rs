@@ -23,8 +23,10 @@ mod weights;
 mod tests;
 
 pub use choice::{Choice, ChosenProfile, LeftOut, sample_types};
+pub use frames::{Frame, Frames};
 pub use listing::{InstructionCost, Listing, PlaceCost, Routine, list};
 pub use only::{retain_samples_with, weights_by_attribute};
+pub use prune::Pruner;
 pub use stacks::{CollapsedStacks, collapse, collapse_all, collapse_by_process};
 pub use top::{Column, FunctionCost, StackCounts, Top, top};
 pub use units::{amount, percent};

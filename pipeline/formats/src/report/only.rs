@@ -1,8 +1,8 @@
 //! A part of a batch: the samples with an attribute.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
-use profpipe_profile::{AttributeIx, Profiles, Samples, Value};
+use profpipe_profile::{AttributeIx, Profiles, Samples};
 
 /// Leaves only the samples that have this text as the value of this attribute. Returns how much the
 /// samples of each value of the attribute weighed in all profiles, by value; if the value that is
@@ -18,9 +18,9 @@ pub fn retain_samples_with(
         for profile in resource.scopes.iter_mut().flat_map(|scope| &mut scope.profiles) {
             let mut kept = Samples::default();
             for sample in profile.samples.iter() {
-                let mut of_sample =
-                    sample.attributes.iter().filter_map(|at| Some((wanted.get(at)?, at)));
-                let Some((text, _)) = of_sample.next() else { continue };
+                let Some(text) = sample.attributes.iter().find_map(|at| wanted.get(at)) else {
+                    continue;
+                };
                 let sum = found.entry(text.clone()).or_insert(0_i64);
                 *sum = sum.saturating_add(sample.weight());
                 if text == value {
@@ -59,16 +59,8 @@ pub fn weights_by_attribute(
 
 /// The attributes with this key, and their texts.
 fn with_key(profiles: &Profiles, key: &str) -> BTreeMap<AttributeIx, String> {
-    let dictionary = &profiles.dictionary;
-    let mut all = HashSet::new();
-    for (_, _, profile) in profiles.iter() {
-        all.extend(profile.samples.iter().flat_map(|sample| sample.attributes.iter().copied()));
-    }
-    let is_wanted =
-        |at: &AttributeIx| dictionary.strings.get(dictionary.attributes.key(*at)) == key;
-    let text = |at: AttributeIx| match dictionary.attributes.value(at) {
-        Value::String(text) => Some((at, text.to_string())),
-        _ => None,
-    };
-    all.into_iter().filter(is_wanted).filter_map(text).collect()
+    let (strings, attributes) = (&profiles.dictionary.strings, &profiles.dictionary.attributes);
+    let all = (0..attributes.len() as u32).filter_map(|at| attributes.check(at));
+    let wanted = all.filter(|at| strings.get(attributes.key(*at)) == key);
+    wanted.filter_map(|at| Some((at, attributes.value(at).as_str()?.to_owned()))).collect()
 }

@@ -25,7 +25,7 @@ enum Verdict {
 
 /// The frames that one profile leaves out.
 #[derive(Debug)]
-pub(super) struct Pruner<'a> {
+pub struct Pruner<'a> {
     dictionary: &'a Dictionary,
     rules: Option<(Regex, Option<Regex>)>,
     functions: HashMap<FunctionIx, bool, RandomState>,
@@ -34,12 +34,13 @@ pub(super) struct Pruner<'a> {
 
 impl<'a> Pruner<'a> {
     /// The expressions of a profile: what it leaves out, and what of that it keeps.
-    pub(super) fn patterns(dictionary: &'a Dictionary, profile: &Profile) -> (&'a str, &'a str) {
+    pub fn patterns(dictionary: &'a Dictionary, profile: &Profile) -> (&'a str, &'a str) {
         let pattern = |name| attribute_text(dictionary, &profile.attributes, name);
         (pattern(PPROF_DROP_FRAMES), pattern(PPROF_KEEP_FRAMES))
     }
 
-    pub(super) fn new(dictionary: &'a Dictionary, (drop, keep): (&str, &str)) -> Self {
+    /// Leaves out what these expressions say.
+    pub fn new(dictionary: &'a Dictionary, (drop, keep): (&str, &str)) -> Self {
         let whole = |text: &str| {
             (!text.is_empty()).then(|| Regex::new(&format!("^(?:{text})$"))).transpose()
         };
@@ -53,7 +54,7 @@ impl<'a> Pruner<'a> {
 
     /// The locations of a stack that stay, leaf first, each with the number of its innermost lines
     /// that are left out.
-    pub(super) fn prune<'s>(
+    pub fn prune<'s>(
         &mut self,
         stack: &'s [LocationIx],
     ) -> impl Iterator<Item = (LocationIx, usize)> + use<'s, '_, 'a> {

@@ -153,7 +153,8 @@ impl ControlLaw for Controller {
         // A burst that no stage has claimed is not there every second.
         self.base.observe(base.min(BURST * budget), seconds, 0.3);
         let reports = window.sideband * window.kernel_record / seconds;
-        self.usual.observe(base + reports.min(SIDEBAND * budget), seconds, 20.0);
+        // Nor is a second of it more than all there is: one burst is no reason to give up.
+        self.usual.observe(base.min(budget) + reports.min(SIDEBAND * budget), seconds, 20.0);
         let fixed = (window.total() - window.deferrable).max(0.0) / seconds;
         self.fixed.observe(fixed, seconds, 10.0);
         let share = spent / (budget * seconds);
@@ -373,7 +374,6 @@ impl Controller {
         if self.tokens > -PAYING * self.budget() && share <= TOO_HEAVY {
             self.hopeless = 0;
         }
-        // One burst is no reason to give up.
         let usual = self.usual.get() / self.budget();
         if self.hopeless >= 2 || self.tokens <= -DEEPEST * self.budget() && usual > TOO_HEAVY {
             self.hopeless = 0;

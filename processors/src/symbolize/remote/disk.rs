@@ -13,7 +13,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,6 +23,7 @@ use profpipe_host::elf::{Whole, inspect};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, Timespec, Timestamps};
 
 use super::super::build_id::BuildId;
+use super::super::own_directory;
 use super::FileKind;
 
 /// How often the time of a file is moved on while it is used.
@@ -124,16 +125,8 @@ impl Disk {
     /// # Errors
     /// If it cannot be used, or others could write into it.
     pub(super) fn open(settings: DiskSettings, now: SystemTime) -> io::Result<Self> {
-        use std::os::unix::fs::DirBuilderExt as _;
-        let path: &Path = &settings.directory;
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let directory = rustix::fs::open(path, flags, Mode::empty())?;
-        let facts = rustix::fs::fstat(&directory)?;
-        if facts.st_uid != rustix::process::geteuid().as_raw() {
-            return Err(io::Error::other("it belongs to another user"));
-        }
-        if facts.st_mode & 0o022 != 0 {
+        let (directory, rights_of_others) = own_directory::open(&settings.directory)?;
+        if rights_of_others & 0o022 != 0 {
             return Err(io::Error::other("other users may write into it; make it private (0700)"));
         }
         let state = Mutex::new(State { bytes: 0, swept_at: now });

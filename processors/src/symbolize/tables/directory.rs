@@ -17,6 +17,8 @@ use std::time::{Duration, SystemTime};
 
 use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, Stat, Timespec, Timestamps};
 
+use super::super::own_directory;
+
 /// The ending of a table's name.
 const ENDING: &str = ".names";
 /// The beginning of the name of what is being written.
@@ -51,15 +53,8 @@ impl Directory {
     /// # Errors
     /// If it cannot be used, or anybody else could read or write in it.
     pub(super) fn open(path: &Path, max_bytes: u64) -> io::Result<Self> {
-        use std::os::unix::fs::DirBuilderExt as _;
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let directory = rustix::fs::open(path, flags, Mode::empty())?;
-        let facts = rustix::fs::fstat(&directory)?;
-        if facts.st_uid != rustix::process::geteuid().as_raw() {
-            return Err(io::Error::other("it belongs to another user"));
-        }
-        if facts.st_mode & 0o077 != 0 {
+        let (directory, rights_of_others) = own_directory::open(path)?;
+        if rights_of_others != 0 {
             return Err(io::Error::other("other users may enter it; make it private (0700)"));
         }
         let mut directory = Self { directory, max_bytes, bytes: 0, files: 0 };

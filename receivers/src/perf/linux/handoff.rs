@@ -11,6 +11,7 @@ use hashbrown::HashMap;
 use profpipe_engine::overhead::WaitingWindow;
 
 use super::looks::wait::Wait;
+use super::records::block::Operation;
 use super::runtimes::function::FunctionKey;
 
 /// The row of kernel code.
@@ -20,6 +21,8 @@ pub(super) const NO_ROW: RowIx = RowIx::MAX;
 
 /// Not a mapping: the address is the number of a name, and nothing else is known of the function.
 pub(super) const NAMED_ROW: RowIx = RowIx::MAX - 1;
+/// The name that stands for what the kernel runs in place of an instruction that is probed.
+pub(super) const PROBE_NAME: u32 = 0;
 /// No thread: what is told of a process as a whole.
 pub(super) const NO_THREAD: u32 = 0;
 
@@ -86,18 +89,29 @@ impl EventIx {
     }
 }
 
+/// What kind of its event a sample is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Label {
+    /// What the thread waited for.
+    Wait(Wait),
+    /// What is done with blocks.
+    Blocks(Operation),
+}
+
 /// A sample that was unwound.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Counted {
     pub(super) event: EventIx,
-    /// What the thread waited for.
-    pub(super) wait: Option<Wait>,
+    /// What kind it is.
+    pub(super) label: Option<Label>,
     pub(super) process: u32,
     pub(super) tid: u32,
     pub(super) stack: u32,
     pub(super) unwound: Unwound,
     /// What it stands for, in the unit of its event.
     pub(super) weight: u64,
+    /// How many events that is; 1 of a clock and of a look.
+    pub(super) events: u64,
     /// In nanoseconds of the monotonic clock.
     pub(super) time: u64,
 }
@@ -130,6 +144,8 @@ pub(super) enum Message {
         lost: u64,
         /// What was counted exactly of events of which only some were sampled.
         totals: Vec<Total>,
+        /// The events that were not counted for all of it, with commas between them.
+        partial: Option<Arc<str>>,
         waiting: Option<WaitingWindow>,
     },
 }

@@ -135,6 +135,7 @@ impl Receiver for Perf {
             broken: metric(names::STACKS_BROKEN),
             processes: metric(names::PROCESSES),
             hidden: metric(super::HIDDEN_PROCESSES),
+            detached: metric(CALLS_DETACHED),
             drain_cpu: metric(DRAIN_CPU),
             ages: ages::Meters::new(&services.metrics, &id),
         };
@@ -192,6 +193,7 @@ impl Receiver for Perf {
             looks::Setup {
                 target: session.looked_at(),
                 rate: options.rate.unwrap_or(looks::DEFAULT_RATE),
+                share: session.chosen.looks_share(),
                 parked: options.parked.unwrap_or(Parked::Sum),
                 stack: config.stack_size.0 as usize,
                 overhead: Arc::clone(&services.overhead),
@@ -289,6 +291,8 @@ const LOOKS_TORN: &str = "profpipe_perf_looks_torn_total";
 const LOOKS_LOST: &str = "profpipe_perf_looks_lost_total";
 /// Sampled blocks that could not be followed until they are freed.
 const HEAP_UNFOLLOWED: &str = "profpipe_perf_heap_unfollowed_total";
+/// How often a function's calls were counted no longer, because there were too many.
+const CALLS_DETACHED: &str = "profpipe_perf_calls_detached_total";
 /// How late looks are in the mean, in nanoseconds.
 const LOOK_DELAY: &str = "profpipe_perf_look_delay_nanoseconds";
 /// CPU time of the drain thread in nanoseconds.

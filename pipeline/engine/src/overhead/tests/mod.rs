@@ -117,6 +117,31 @@ fn the_oldest_window_is_told() {
     assert_eq!(overhead.take_oldest_age(now), Duration::ZERO);
 }
 
+/// Scenario: a worker takes CPU time and is ended before it has answered.
+/// Guarantees: what it took is in the ledger, as what workers of the symbolizer take is, and counted once.
+#[test]
+fn a_worker_that_is_ended_has_cost_something() {
+    let overhead = Overhead::default();
+    let mut worker =
+        std::process::Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap();
+    overhead.worker_began(worker.id());
+    // The kernel tells at its own pace what a thread has taken.
+    for _ in 0..1000 {
+        if overhead.worker_cpu() > 0 {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    overhead.worker_ends(worker.id());
+    worker.kill().unwrap();
+    worker.wait().unwrap();
+    let cost = overhead.ledger().of(Stage::Symbolize);
+    assert!(cost > 0);
+    assert_eq!(overhead.worker_cpu(), cost);
+    overhead.worker_ends(worker.id());
+    assert_eq!(overhead.ledger().of(Stage::Symbolize), cost);
+}
+
 /// Scenario: nothing may be spent at all.
 /// Guarantees: it says how long to wait, and asks to come back where that would be for ever.
 #[test]

@@ -9,8 +9,11 @@
 
 mod plant;
 
+use std::time::Duration;
+
 use self::plant::{ALL, Outcome, QUIET, Scenario, run, run_on};
-use profpipe_engine::overhead::State;
+use super::Controller;
+use profpipe_engine::overhead::{ControlLaw, Limits, Observation, SamplingTarget, State};
 
 /// Long enough for the storm and what comes after it.
 const SECONDS: usize = 300;
@@ -87,6 +90,33 @@ fn what_is_not_feasible_is_said() {
         assert!(last.window.as_secs() > 1 || last.state == State::Stopped);
         assert!(outcome.mean() <= 1.0, "{}", outcome.mean());
     }
+}
+
+/// Scenario: after a quiet minute one window takes 20 budgets that no stage has claimed; elsewhere half as much
+/// again as the budget is taken in each.
+/// Guarantees: the burst is paid for, and profiling goes on; what is there all the time ends it.
+#[test]
+fn one_burst_is_no_reason_to_give_up() {
+    let limits = Limits { cpu: 0.01, ..Limits::default() };
+    let interval = Duration::from_secs(10);
+    let target = SamplingTarget { frequency: 99.0, cpus: 2, interval, ladder: true, looks: 0.0 };
+    let window =
+        |user: f64| Observation { seconds: 1.0, user, busy: 2.0, ..Observation::default() };
+    let states = |costs: &[f64]| {
+        let mut controller = Controller::new(limits, target, 20_000.0);
+        let observe = |cost: &f64| {
+            controller.observe(&window(*cost));
+            controller.plan().state
+        };
+        costs.iter().map(observe).collect::<Vec<_>>()
+    };
+    let mut costs = vec![500_000.0; 120];
+    costs[60] = 200_000_000.0;
+    let bursts = states(&costs);
+    assert!(!bursts.contains(&State::Stopped), "{bursts:?}");
+    assert_eq!(bursts[61], State::Paying);
+    assert_ne!(bursts[119], State::Paying);
+    assert!(states(&[15_000_000.0; 120]).contains(&State::Stopped));
 }
 
 /// Scenario: a steady host and one with bursts.

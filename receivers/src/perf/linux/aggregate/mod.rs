@@ -29,10 +29,9 @@ use self::totals::Totals;
 use self::types::SampleTypes;
 use self::writer::Writer;
 use crate::perf::linux::handoff::{
-    Counted, EventIx, Frame, KERNEL_ROW, Message, ProcessFacts, REMEMBERED, RowFacts, RowIx,
+    Counted, EventIx, Frame, KERNEL_ROW, Label, Message, ProcessFacts, REMEMBERED, RowFacts, RowIx,
     Source, Total, Unwound, shrink,
 };
-use crate::perf::linux::looks::wait::Wait;
 use crate::perf::linux::processes::contexts::Contexts;
 use crate::perf::linux::processes::perf_map::PerfMapPlace;
 use crate::perf::linux::processes::resource;
@@ -134,6 +133,8 @@ pub(crate) struct Aggregation {
     types: SampleTypes,
     totals: Totals,
     missing: String,
+    /// The events that were not counted for all of the window.
+    partial: Option<Arc<str>>,
     timestamps: bool,
     service: Option<String>,
     contexts: Option<Contexts>,
@@ -176,7 +177,7 @@ struct Process {
 struct Key {
     process: u32,
     event: EventIx,
-    wait: Option<Wait>,
+    label: Option<Label>,
     tid: u32,
     /// The number of the name that the thread had then.
     name: u32,
@@ -188,6 +189,8 @@ struct Key {
 struct Sum {
     samples: i64,
     weight: u64,
+    /// How many events it stands for.
+    events: u64,
     /// When each sample was taken, by the monotonic clock, and its weight; empty if that is not kept.
     times: Vec<(u64, u64)>,
 }
@@ -205,6 +208,7 @@ impl Aggregation {
             types,
             totals: Totals::default(),
             missing: String::new(),
+            partial: None,
             timestamps: false,
             service,
             contexts,
@@ -250,15 +254,23 @@ impl Aggregation {
             Message::Stack(stack, frames.into()),
             Message::Sample(Counted {
                 event: EventIx::FIRST,
-                wait: None,
+                label: None,
                 process: pid,
                 tid,
                 stack,
                 unwound: Unwound::Complete,
                 weight: 1,
+                events: 1,
                 time: 0,
             }),
-            Message::Window { start: 0, end: 1, lost: 0, totals: Vec::new(), waiting: None },
+            Message::Window {
+                start: 0,
+                end: 1,
+                lost: 0,
+                totals: Vec::new(),
+                partial: None,
+                waiting: None,
+            },
         ] {
             apart.take(message);
         }
@@ -267,14 +279,16 @@ impl Aggregation {
     pub(crate) fn take(&mut self, message: Message) -> Option<Finished> {
         match message {
             Message::Sample(counted) => {
-                let Counted { event, wait, process, tid, stack, unwound, weight, time } = counted;
+                let Counted { event, label, process, tid, stack, unwound, weight, events, time } =
+                    counted;
                 let threads = self.processes.get(&process).map(|process| &process.threads);
                 let names = threads.and_then(|threads| threads.get(&tid));
                 let name = names.map_or(0, |names| names.at(time));
-                let key = Key { process, event, wait, tid, name, stack, unwound };
+                let key = Key { process, event, label, tid, name, stack, unwound };
                 let sum = self.sums.entry(key).or_default();
                 sum.samples += 1;
                 sum.weight = sum.weight.saturating_add(weight);
+                sum.events = sum.events.saturating_add(events);
                 if self.timestamps {
                     sum.times.push((time, weight));
                 }
@@ -303,7 +317,8 @@ impl Aggregation {
             Message::ForgetStacks(stacks) => self.forgotten.extend(stacks),
             Message::ForgetRows(rows) => self.forgotten_rows.extend(rows),
             Message::ForgetProcesses(processes) => self.forgotten_processes.extend(processes),
-            Message::Window { start, end, lost, totals, waiting } => {
+            Message::Window { start, end, lost, totals, partial, waiting } => {
+                self.partial = partial;
                 return Some((self.end_window(start, end, lost, &totals)?, waiting));
             }
         }

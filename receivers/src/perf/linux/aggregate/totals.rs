@@ -90,7 +90,7 @@ mod tests {
         let key = Key {
             process,
             event: EventIx(event),
-            wait: None,
+            label: None,
             tid: process,
             name: 0,
             stack: 1,
@@ -98,7 +98,7 @@ mod tests {
         };
         let times = if timed { weights.iter().map(|it| (1, *it)).collect() } else { Vec::new() };
         let (samples, weight) = (weights.len() as i64, weights.iter().sum());
-        (key, Sum { samples, weight, times })
+        (key, Sum { samples, weight, events: 1, times })
     }
 
     proptest! {

@@ -14,8 +14,8 @@ pub(crate) enum Measure {
     Samples,
     /// What they stand for.
     Weight,
-    /// How many events they stand for, of which each is so many.
-    Events(u64),
+    /// How many events they stand for.
+    Events,
 }
 
 /// A sample type.
@@ -65,9 +65,12 @@ impl SampleTypes {
                 (_, Some(Event::Calls(_))) => {
                     add("calls", "count", Measure::Weight, vec![event], None);
                 }
-                (Kind::Tracepoint { every, .. }, Some(Event::BlockIo(_))) => {
+                (Kind::Tracepoint { .. }, Some(Event::BlockIo(_))) => {
                     add("io_bytes", "bytes", Measure::Weight, vec![event], None);
-                    add("io_requests", "count", Measure::Events(every), vec![event], None);
+                    add("io_requests", "count", Measure::Events, vec![event], None);
+                }
+                (Kind::BlocksDone { .. }, _) => {
+                    add("io_time", "nanoseconds", Measure::Weight, vec![event], None);
                 }
                 (_, Some(Event::Tracepoint(options))) => {
                     let name = options.value.as_ref().unwrap_or(&options.name);

@@ -7,8 +7,8 @@ use hashbrown::{HashMap, HashSet};
 use profpipe_engine::modules::{JIT, KERNEL, VDSO};
 use profpipe_engine::overhead::checkpoint;
 use profpipe_profile::attribute_names::{
-    BUILD_ID_GNU, BUILD_ID_GO, BUILD_ID_HTLHASH, EVENT_MISSING, FRAME_TYPE, PROCESS_PID,
-    SAMPLES_LOST, STACK_STATE, THREAD_ID, THREAD_NAME, WAIT,
+    BUILD_ID_GNU, BUILD_ID_GO, BUILD_ID_HTLHASH, EVENT_MISSING, EVENT_PARTIAL, FRAME_TYPE,
+    IO_OPERATION, PROCESS_PID, SAMPLES_LOST, STACK_STATE, THREAD_ID, THREAD_NAME, WAIT,
 };
 use profpipe_profile::{
     AttributeIx, Function, Line, LocationIx, LocationRef, MappingIx, MappingRef, Profile, Profiles,
@@ -19,7 +19,7 @@ use super::threads::ThreadNames;
 use super::types::{Measure, SampleType};
 use super::{Aggregation, Key, Row, Sum};
 use crate::perf::linux::handoff::{
-    FileFacts, Frame, KERNEL_ROW, NAMED_ROW, NO_THREAD, RowIx, Source,
+    FileFacts, Frame, KERNEL_ROW, Label, NAMED_ROW, NO_THREAD, RowIx, Source,
 };
 use crate::perf::linux::runtimes::function::FunctionKey;
 use crate::perf::linux::thread;
@@ -121,9 +121,12 @@ impl<'a> Writer<'a> {
         for (key, sum) in sums {
             let stack = self.stack(key.stack);
             let state = key.unwound.state().map(|name| self.attribute(STACK_STATE, name.into()));
-            let wait = key.wait.map(|wait| self.attribute(WAIT, wait.name().into()));
+            let label = key.label.map(|label| match label {
+                Label::Wait(wait) => self.attribute(WAIT, wait.name().into()),
+                Label::Blocks(operation) => self.attribute(IO_OPERATION, operation.name().into()),
+            });
             self.attributes.clear();
-            self.attributes.extend(thread.iter().flatten().copied().chain(state).chain(wait));
+            self.attributes.extend(thread.iter().flatten().copied().chain(state).chain(label));
             self.push_values(sum);
             let mut events = Vec::new();
             let sample = SampleRef {
@@ -137,10 +140,9 @@ impl<'a> Writer<'a> {
                 let values = match of.measure {
                     Measure::Samples => counts,
                     Measure::Weight => weights,
-                    Measure::Events(every) => {
-                        let every = i64::try_from(every).unwrap_or(i64::MAX);
+                    Measure::Events => {
                         events.clear();
-                        events.extend(counts.iter().map(|count| count.saturating_mul(every)));
+                        events.extend(in_parts(sum.events, counts.len()));
                         &events
                     }
                 };
@@ -181,6 +183,10 @@ impl<'a> Writer<'a> {
         if !self.from.missing.is_empty() {
             let missing = self.attribute(EVENT_MISSING, self.from.missing.as_str().into());
             profiles.iter_mut().for_each(|profile| profile.attributes.push(missing));
+        }
+        if let Some(partial) = &self.from.partial {
+            let partial = self.attribute(EVENT_PARTIAL, (&**partial).into());
+            profiles.iter_mut().for_each(|profile| profile.attributes.push(partial));
         }
         let scope = own_scope(self.from.types.default_type());
         let scopes = vec![ScopeProfiles { scope, profiles, ..Default::default() }];
@@ -331,6 +337,13 @@ impl<'a> Writer<'a> {
         self.rows.insert(row, mapping);
         mapping
     }
+}
+
+/// A number in so many parts that are about as large, and add up to it.
+fn in_parts(number: u64, parts: usize) -> impl Iterator<Item = i64> {
+    let count = parts.max(1) as u64;
+    let part = move |at: u64| number / count + u64::from(at < number % count);
+    (0..count).map(move |at| i64::try_from(part(at)).unwrap_or(i64::MAX))
 }
 
 /// A time of the monotonic clock as time of the day.

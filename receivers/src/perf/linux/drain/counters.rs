@@ -16,6 +16,8 @@ pub(in crate::perf::linux) struct Counters {
     pub(in crate::perf::linux) broken: Counter,
     pub(in crate::perf::linux) processes: Counter,
     pub(in crate::perf::linux) hidden: Counter,
+    /// How often calls were counted no longer, because there were too many.
+    pub(in crate::perf::linux) detached: Counter,
     pub(in crate::perf::linux) drain_cpu: Counter,
     pub(in crate::perf::linux) ages: Meters,
 }

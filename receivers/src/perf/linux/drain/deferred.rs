@@ -20,6 +20,7 @@ pub(super) enum Deferred {
     Record {
         bytes: Box<[u8]>,
         weight: u64,
+        events: u64,
         /// What a reader has seen of it.
         reading: Option<Reading>,
     },
@@ -38,18 +39,19 @@ impl Drain {
         let count = records.len() as u64;
         for deferred in records {
             match deferred {
-                Deferred::Record { bytes, weight, reading } => {
+                Deferred::Record { bytes, weight, events, reading } => {
                     let Ok(Record::Sample(sample)) = record::parse(&bytes, &self.layouts) else {
                         continue;
                     };
                     let retry = || {
                         let (bytes, reading) = (bytes.clone(), reading.clone());
-                        Deferred::Record { bytes, weight, reading }
+                        Deferred::Record { bytes, weight, events, reading }
                     };
                     let retry: Option<&dyn Fn() -> Deferred> =
                         if again(&sample) { Some(&retry) } else { None };
                     let reading = reading.as_ref();
-                    self.sample(&sample, Taken { weight, reading, ..Taken::default() }, retry);
+                    let taken = Taken { weight, events, reading, ..Taken::default() };
+                    self.sample(&sample, taken, retry);
                 }
                 Deferred::Look(look) => self.look(look, true, &again),
                 Deferred::Block(found) => self.block(&found, &again),

@@ -140,7 +140,7 @@ fn frames(process: &Process, bucket: &Bucket) -> Vec<Frame> {
             Code::Image { bias, row, .. } | Code::File { bias, row } => {
                 Some(Frame { row, address: address.wrapping_sub(bias) })
             }
-            Code::Jit => None,
+            _ => None,
         }
     };
     bucket.stack.iter().filter_map(frame).collect()

@@ -210,7 +210,7 @@ impl Drain {
         let sample = Sample::found(bytes, (found.pid, tid), time, registers, stack);
         let weight = found.stands.bytes;
         let reading = found.reading.as_ref();
-        let taken = Taken { weight, reading, heap: Some(found), ..Taken::default() };
+        let taken = Taken { weight, events: 1, reading, heap: Some(found), ..Taken::default() };
         let retry = || Deferred::Block(Arc::clone(found));
         let retry: Option<&dyn Fn() -> Deferred> = if again(&sample) { Some(&retry) } else { None };
         self.sample(&sample, taken, retry);
@@ -304,12 +304,13 @@ impl Drain {
         for (event, weight) in [(bytes, stands.bytes), (blocks, stands.blocks)] {
             let _ = self.out.try_push(Message::Sample(Counted {
                 event,
-                wait: None,
+                label: None,
                 process,
                 tid: NO_THREAD,
                 stack,
                 unwound,
                 weight,
+                events: 1,
                 time,
             }));
         }

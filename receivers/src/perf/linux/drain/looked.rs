@@ -13,6 +13,7 @@ use crate::perf::linux::handoff::{
     Counted, EventIx, Frame, Message, NAMED_ROW, NO_THREAD, Total, Unwound,
 };
 use crate::perf::linux::looks::{Blocked, Look, Looks};
+use crate::perf::linux::processes::probe_page::STEP;
 use crate::perf::linux::records::arch::{PROGRAM_COUNTER, STACK_POINTER};
 use crate::perf::linux::records::record::Sample;
 use crate::perf::linux::unwind::registers::RegisterSet;
@@ -42,17 +43,32 @@ pub(super) struct Looked {
     new_names: Vec<(u32, Arc<str>)>,
     /// The frames of a thread that waits where it has been seen to wait before.
     places: HashMap<Place, (Box<[Frame]>, Option<Unwound>)>,
+    /// The names of events that are probes which programs were written with.
+    points: Vec<Option<u64>>,
 }
 
 impl Looked {
     pub(super) fn new(session: &Session, looks: Option<Looks>) -> Self {
-        Self {
+        let mut looked = Self {
             event: session.chosen.off_cpu_number(),
             looks,
             is_alone: session.has_no_events(),
             names: HashMap::new(),
             new_names: Vec::new(),
             places: HashMap::new(),
+            points: Vec::new(),
+        };
+        // The first is `PROBE_NAME`.
+        looked.number(STEP);
+        let points = session.chosen.ring.iter().map(|it| it.point.as_deref());
+        looked.points = points.map(|point| looked.number(point?)).collect();
+        looked
+    }
+
+    /// A probe that the program was written with is what is innermost.
+    pub(super) fn add_point(&self, event: EventIx, frames: &mut Vec<Frame>) {
+        if let Some(number) = self.points.get(event.at()).copied().flatten() {
+            frames.insert(0, Frame { row: NAMED_ROW, address: number });
         }
     }
 
@@ -162,6 +178,7 @@ impl Drain {
         let reading = look.reading.as_ref();
         let taken = Taken {
             weight: look.weight,
+            events: 1,
             look: Some(&look),
             reading,
             is_renewed,
@@ -179,13 +196,12 @@ impl Drain {
         let event = self.looked.event;
         let mut totals = Vec::new();
         for (pid, times) in looks.take_times() {
-            let Some(process) = self.processes.sampled(pid, pid, &mut self.host) else { continue };
+            let Some(process) = self.processes.identified(pid, &mut self.host) else { continue };
             let id = process.id;
             if times.looks >= MIN_LOOKS && process.announced.process {
                 totals.push(Total { event, process: Some(id), value: times.blocked });
             }
             for (name, weight) in [(READY, times.ready), (PARKED, times.parked)] {
-                // The process has to be known, and a row without any look is not worth a process of its own.
                 if weight == 0 || self.out.vacant_len() < 16 {
                     continue;
                 }
@@ -200,12 +216,13 @@ impl Drain {
                 }
                 let _ = self.out.try_push(Message::Sample(Counted {
                     event,
-                    wait: None,
+                    label: None,
                     process: id,
                     tid: NO_THREAD,
                     stack,
                     unwound: Unwound::Complete,
                     weight,
+                    events: 1,
                     time: end,
                 }));
             }

@@ -3,12 +3,14 @@
 //! It keeps the table of processes, unwinds and interns stacks and hands numbers on. It never
 //! symbolizes and never waits for anybody: when the aggregation thread falls behind, samples are
 //! counted as lost. What looks at waiting threads have found comes in between in the order of time
-//! ([`looked`]), and so do samples of heaps ([`heaped`]); what has to wait for unwinding tables is kept ([`deferred`]); what is done at the end of a
-//! window is in [`window`]; what is counted in [`counters`].
+//! ([`looked`]), and so do samples of heaps ([`heaped`], [`go_heaps`]); what has to wait for unwinding tables is kept ([`deferred`]); what is done at the end of a
+//! window is in [`window`], how long requests for blocks take in [`blocks`], where there is a budget in [`governing`]; what is counted in [`counters`].
 
+mod blocks;
 mod counters;
 mod deferred;
 mod go_heaps;
+mod governing;
 mod heaped;
 mod looked;
 mod taken;
@@ -35,7 +37,7 @@ use super::events::session::Session;
 use super::events::tasks;
 use super::governed::ages::Ages;
 use super::governed::govern::{Discovery, Governed};
-use super::handoff::{Counted, EventIx, Message, RowIx, Unwound};
+use super::handoff::{Counted, EventIx, Label, Message, RowIx, Unwound};
 use super::heap::Heap;
 use super::images::loader::Loader;
 use super::looks::{self, Looks};
@@ -124,6 +126,7 @@ pub(super) fn run(setup: Setup) {
             session.chosen.numbered().map(|(_, kind)| kind.layout(&choices)).collect(),
         ),
         meters: window::meters(&session),
+        names: session.chosen.names(),
         counted: Vec::new(),
         fixed_weight: (choices.clock == Clock::Cycles)
             .then(|| 1_000_000_000 / u64::from(choices.frequency)),
@@ -137,6 +140,8 @@ pub(super) fn run(setup: Setup) {
         clock: session.chosen.has_cpu().then_some(EventIx::FIRST),
         looked: looked::Looked::new(&session, looks),
         heaped: heaped::Heaped::new(&session, heap),
+        blocks: blocks::BlockTimes::new(&session.chosen),
+        stepped: session.chosen.stepped().collect(),
         loader_responses: 0,
         retried: 0,
         began: Vec::new(),
@@ -214,7 +219,7 @@ pub(super) fn run(setup: Setup) {
         session.release();
         let has_sent = drain.govern(&mut session, last);
         drain.end_round(if last { u64::MAX } else { horizon });
-        drain.adapt(&session);
+        drain.adapt(&mut session);
         session.inherited(&drain.began, &drain.ended);
         drain.began.clear();
         drain.ended.clear();
@@ -238,6 +243,8 @@ struct Drain {
     layouts: Layouts,
     /// The events that are counted.
     meters: Vec<EveryMeter>,
+    /// The names of all events.
+    names: Vec<String>,
     /// What they were counted to lately.
     counted: Vec<u64>,
     /// The weight of a sample, where the period is not in nanoseconds.
@@ -257,6 +264,10 @@ struct Drain {
     looked: looked::Looked,
     /// The heaps of programs.
     heaped: heaped::Heaped,
+    /// Requests for blocks that are under way.
+    blocks: blocks::BlockTimes,
+    /// The events that count calls at instructions which the kernel steps over.
+    stepped: Vec<EventIx>,
     /// The responses of the loader that there were when they were last tried.
     loader_responses: u64,
     /// When that was.
@@ -299,6 +310,11 @@ impl Drain {
             self.lost_records += 1;
             return;
         };
+        if let Record::Sample(sample) = &record
+            && self.is_of_blocks_done(sample.event)
+        {
+            return self.end_blocks(sample);
+        }
         if self.selection.as_mut().is_some_and(|selection| !selection.takes(&record)) {
             return;
         }
@@ -310,11 +326,16 @@ impl Drain {
                 }
             }
             Record::Sample(sample) => {
-                let weight = self.weigh(&sample);
+                let (weight, events) = self.weigh(&sample);
                 let reading = self.managed.as_mut().and_then(|managed| managed.reading(&sample));
-                let again =
-                    || Deferred::Record { bytes: bytes.into(), weight, reading: reading.clone() };
-                let taken = Taken { weight, reading: reading.as_ref(), ..Taken::default() };
+                let again = || Deferred::Record {
+                    bytes: bytes.into(),
+                    weight,
+                    events,
+                    reading: reading.clone(),
+                };
+                let reading = reading.as_ref();
+                let taken = Taken { weight, events, reading, ..Taken::default() };
                 self.sample(&sample, taken, Some(&again));
             }
             Record::Map(map) => self.processes.map(&map, &mut self.host),
@@ -323,6 +344,7 @@ impl Drain {
                     // The samples of the old program need its mappings.
                     self.retry(|sample| sample.pid != pid);
                     self.end_heap(pid, record::time(bytes));
+                    self.unwinding.stepped.forget(pid);
                 }
                 self.processes.name(pid, tid, exec, name);
             }
@@ -343,7 +365,7 @@ impl Drain {
     }
 
     /// What a sample stands for, as far as that is known before its window ends.
-    fn weigh(&mut self, sample: &Sample<'_>) -> u64 {
+    fn weigh(&mut self, sample: &Sample<'_>) -> (u64, u64) {
         if let Some(meter) = self.meters.iter_mut().find(|meter| meter.event == sample.event) {
             if let Some(governed) = &mut self.governed {
                 governed.count_other();
@@ -351,69 +373,9 @@ impl Drain {
             return meter.weigh(sample.time, sample.value);
         }
         match &mut self.governed {
-            Some(governed) => governed.weigh(sample),
-            None => self.fixed_weight.unwrap_or(sample.period),
+            Some(governed) => (governed.weigh(sample), 1),
+            None => (self.fixed_weight.unwrap_or(sample.period), 1),
         }
-    }
-
-    /// Whether reports have cost more than the budget bears.
-    fn is_storm(&self) -> bool {
-        self.governed.as_ref().is_some_and(Governed::is_storm)
-    }
-
-    /// Takes a record, and where there is a budget notes what that took.
-    fn take_measured(&mut self, bytes: &[u8]) {
-        let Some(governed) = &mut self.governed else { return self.take(bytes) };
-        let is_sample = record::is_sample(bytes);
-        governed.begin_record();
-        self.take(bytes);
-        if let Some(governed) = &mut self.governed {
-            governed.end_record(is_sample);
-        }
-    }
-
-    /// Tells the samples that were kept until their weight was certain.
-    fn flush_pending_samples(&mut self) {
-        let Some(governed) = &mut self.governed else { return };
-        for counted in governed.end_exposures(now()) {
-            if self.out.try_push(Message::Sample(counted)).is_err() {
-                self.dropped += 1;
-            }
-        }
-    }
-
-    /// Where there is a budget: ends its window if it is time, and sets what the next one may do.
-    /// True if the aggregation thread has something to do.
-    fn govern(&mut self, session: &mut Session, last: bool) -> bool {
-        let Some(governed) = &mut self.governed else { return true };
-        if governed.is_storm() {
-            governed.stop_reports(session);
-            self.processes.invalidate();
-        }
-        if last {
-            return true;
-        }
-        let now = now();
-        if !governed.is_due(now) {
-            return false;
-        }
-        self.flush_pending_samples();
-        let Some(governed) = &mut self.governed else { return true };
-        let change = governed.window(session, &mut self.unwinding);
-        if change.invalidate {
-            self.processes.invalidate();
-        }
-        let multiple = (change.profile / self.interval.max(1)).max(1);
-        self.length = self.interval * multiple;
-        if now + self.early() >= self.window + self.length {
-            self.end_window(now);
-        }
-        true
-    }
-
-    /// How much earlier than planned a window may end.
-    fn early(&self) -> u64 {
-        if self.governed.is_some() { self.interval / 8 } else { 0 }
     }
 
     /// Counts a sample. `deferrable` makes what is kept, if it may be put off until the rules that it
@@ -433,7 +395,8 @@ impl Drain {
             self.end_window(self.window + self.interval);
         }
         // Everything that may have to be sent for this sample, so that nothing is sent by half.
-        if self.out.vacant_len() < 16 + self.host.rows_waiting() {
+        let names = taken.look.map_or(0, |look| look.blocked.kernel.len());
+        if self.out.vacant_len() < 16 + names + self.host.rows_waiting() {
             self.counters.samples.add(1);
             self.dropped += 1;
             return;
@@ -461,6 +424,9 @@ impl Drain {
             managed.sampled(process, &self.host);
             managed.stack(taken.reading?, process.id, &mut self.host)
         });
+        if self.stepped.contains(&sample.event) {
+            self.unwinding.stepped.learn(sample.pid, sample.instruction);
+        }
         let images = &mut self.host.images;
         let unwound = self.unwinding.unwind(sample, process, images, stack.as_ref());
         if let Some(before) = before {
@@ -484,6 +450,7 @@ impl Drain {
             Some(look) => self.looked.finish(look, &mut self.unwinding.frames, unwound),
             None => unwound,
         };
+        self.looked.add_point(sample.event, &mut self.unwinding.frames);
         self.counters.samples.add(1);
         match unwound {
             Some(Unwound::Complete) => self.counters.complete.add(1),
@@ -521,9 +488,21 @@ impl Drain {
         }
         let unwound = unwound.unwrap_or(Unwound::Complete);
         let (tid, time) = (sample.tid, sample.time);
-        let Taken { weight, look, .. } = taken;
-        let (event, wait) = (sample.event, look.map(|look| look.blocked.wait));
-        let counted = Counted { event, wait, process: id, tid, stack, unwound, weight, time };
+        let Taken { weight, events, look, .. } = taken;
+        let event = sample.event;
+        let blocks = self.blocks.requested(sample);
+        let label = match (look, blocks) {
+            (Some(look), _) => Some(Label::Wait(look.blocked.wait)),
+            (None, Some(blocks)) => Some(Label::Blocks(blocks.operation)),
+            (None, None) => None,
+        };
+        let process = id;
+        let counted = Counted { event, label, process, tid, stack, unwound, weight, events, time };
+        if let Some(blocks) = blocks {
+            if let Some(took) = self.blocks.begin(blocks, counted, frames) {
+                send(Message::Sample(took));
+            }
+        }
         match &mut self.governed {
             // Its weight is certain when the window has ended.
             Some(governed) if self.clock == Some(event) => governed.keep(sample.cpu, counted),

@@ -32,6 +32,8 @@ pub(super) fn facts(process: &Process) -> ProcessFacts {
 #[derive(Clone, Copy, Default)]
 pub(super) struct Taken<'a> {
     pub(super) weight: u64,
+    /// How many events that is.
+    pub(super) events: u64,
     /// The look that found it.
     pub(super) look: Option<&'a Look>,
     /// What its process maps has been read again since.

@@ -1,6 +1,8 @@
 //! The end of a window in the drain thread: what was lost and counted in it is told, and what nobody
 //! needs any more is forgotten.
 
+use std::sync::Arc;
+
 use ringbuf::traits::Producer;
 
 use super::{Drain, SWEEP_INTERVAL_NANOS, SWEEPS_PER_SEARCH};
@@ -9,38 +11,66 @@ use crate::perf::linux::events::every::EveryMeter;
 use crate::perf::linux::events::session::Session;
 use crate::perf::linux::handoff::{EventIx, Message, Total};
 use crate::perf::linux::thread::now;
-use crate::perf::{Event, Every, PageFaults};
+use crate::perf::{Calls, Event, Every, PageFaults};
 
-/// The calls in a second that are counted, where nothing is said: a tenth of a core, if they are cheap.
+/// The calls in a second that are counted, where nothing is said: a tenth of a core.
 const MAX_HITS: u64 = 200_000;
-/// The share of a budget that samples of events which are counted may take.
-const COUNTED_SHARE: f64 = 0.1;
+const MAX_SLOW_HITS: u64 = 5_000;
+/// What counting a call takes the program, about, in nanoseconds.
+const HIT_NANOS: f64 = 600.0;
+const SLOW_HIT_NANOS: f64 = 20_000.0;
 /// What such a sample costs in all, about, in nanoseconds.
 const COUNTED_SAMPLE_NANOS: f64 = 15_000.0;
 
 /// Those of the events that are counted.
 pub(super) fn meters(session: &Session) -> Vec<EveryMeter> {
-    let mut most = f64::from(session.choices.frequency) * session.cpus.len() as f64;
-    if let Some(budget) = session.budget {
-        most = most.min(COUNTED_SHARE * budget * 1e9 / COUNTED_SAMPLE_NANOS);
-    }
+    let usual = f64::from(session.choices.frequency) * session.cpus.len() as f64;
+    let allowed = |event| session.budget.map(|budget| session.chosen.counted_share(event) * budget);
     let is_auto = |event: EventIx| {
         let asked = session.chosen.ring.get(event.at()).and_then(|it| it.event.as_ref());
-        matches!(asked, Some(Event::PageFaults(PageFaults { every: Every::Auto, .. })))
-            && session.is_of_host()
+        match asked {
+            Some(Event::PageFaults(PageFaults { every: Every::Auto, .. })) => session.is_of_host(),
+            // They are counted on the whole host.
+            Some(Event::Calls(options)) => options.every.is_none(),
+            Some(it) => session.budget.is_some() && is_without_number(it),
+            None => false,
+        }
     };
     let meter = |(event, kind): (EventIx, Kind)| {
         let every = kind.every()?;
+        let allowed = allowed(event);
+        let most = allowed.map_or(usual, |share| usual.min(share * 1e9 / COUNTED_SAMPLE_NANOS));
         let wanted = is_auto(event).then_some(most);
         let asked = session.chosen.ring.get(event.at()).and_then(|it| it.event.as_ref());
-        let limit = match asked {
-            Some(Event::Calls(options)) => Some(options.max_hits.unwrap_or(MAX_HITS)),
+        let limit = match (asked, kind) {
+            (Some(Event::Calls(options)), Kind::Call { is_cheap, .. }) => {
+                Some(max_hits(options, is_cheap, allowed))
+            }
             _ => None,
         };
         let meter = EveryMeter::new(event, every, wanted, kind.value().is_some(), now());
-        Some(meter.limited(limit))
+        let is_bounded = asked.is_some_and(is_without_number);
+        Some(meter.limited(limit).not_below(is_bounded))
     };
     session.chosen.numbered().filter_map(meter).collect()
+}
+
+/// Whether it is left open how many events a sample stands for, of those of which it is few by default.
+fn is_without_number(event: &Event) -> bool {
+    match event {
+        Event::BlockIo(options) => options.every.is_none(),
+        Event::Tracepoint(options) => options.every.is_none(),
+        Event::Counter(options) => options.every.is_none(),
+        _ => false,
+    }
+}
+
+/// The most calls in a second that are counted: not more than a share of a core pays for.
+fn max_hits(options: &Calls, is_cheap: bool, allowed: Option<f64>) -> u64 {
+    let (usual, cost) =
+        if is_cheap { (MAX_HITS, HIT_NANOS) } else { (MAX_SLOW_HITS, SLOW_HIT_NANOS) };
+    let allowed = allowed.map_or(u64::MAX, |share| (share * 1e9 / cost) as u64);
+    options.max_hits.unwrap_or(usual).min(allowed)
 }
 
 impl Drain {
@@ -55,7 +85,9 @@ impl Drain {
         let waiting = Some(self.ages.begin(end, self.interval));
         let mut totals = self.count_window();
         totals.extend(self.tell_times(end));
-        let message = Message::Window { start: self.window, end, lost: new, totals, waiting };
+        let partial = self.take_partial();
+        let message =
+            Message::Window { start: self.window, end, lost: new, totals, partial, waiting };
         if self.out.try_push(message).is_ok() {
             self.lost_reported = lost.max(self.lost_reported);
         }
@@ -78,7 +110,7 @@ impl Drain {
 
     /// Samples fewer of the events that are counted where there are far too many, and counts calls no longer
     /// that are more than was allowed.
-    pub(super) fn adapt(&mut self, session: &Session) {
+    pub(super) fn adapt(&mut self, session: &mut Session) {
         let now = now();
         for meter in &mut self.meters {
             if let Some(every) = meter.end_round(now).or_else(|| meter.take_next(now)) {
@@ -86,6 +118,10 @@ impl Drain {
             }
             if meter.is_over(now) {
                 session.stop_counting(meter.event);
+                self.counters.detached.add(1);
+            }
+            if meter.may_go_on(now) {
+                session.count_again(meter.event);
             }
         }
     }
@@ -99,6 +135,17 @@ impl Drain {
             Total { event: meter.event, process: None, value }
         };
         counted.map(total).collect()
+    }
+
+    /// The events that were not counted for all of the window that ends, with commas between them.
+    fn take_partial(&mut self) -> Option<Arc<str>> {
+        let mut names: Vec<&str> = Vec::new();
+        for meter in &mut self.meters {
+            if meter.take_rested() {
+                names.extend(self.names.get(meter.event.at()).map(String::as_str));
+            }
+        }
+        (!names.is_empty()).then(|| names.join(", ").into())
     }
 
     /// Tells the aggregation thread what is forgotten here; if it has no room, the next time.

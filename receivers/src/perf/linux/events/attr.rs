@@ -9,6 +9,7 @@ use perf_event_open_sys::bindings as perf;
 use super::counters::CounterId;
 use super::sys::Attr;
 use crate::perf::linux::records::arch;
+use crate::perf::linux::records::block::BlockFields;
 use crate::perf::linux::records::record::{Layout, RawField};
 use crate::perf::{Faults, Unwind};
 
@@ -21,6 +22,9 @@ const SAMPLE: u32 = perf::PERF_SAMPLE_IDENTIFIER
     | perf::PERF_SAMPLE_CPU
     | perf::PERF_SAMPLE_CALLCHAIN;
 
+/// Where the kernel wants the place of a probe's semaphore.
+const SEMAPHORE_BITS: u32 = 32;
+
 /// What a sampling event counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -31,8 +35,12 @@ pub(crate) enum Kind {
     /// Passing a tracepoint, a sample for so many; a field of it may be what is summed up.
     Tracepoint { number: u64, every: u64, value: Option<RawField> },
     /// Calls of a function, a sample for so many: what probes are to the kernel, the path of the file in our
-    /// memory, where it stays, and the place in the file.
-    Call { probes: u32, path: u64, offset: u64, every: u64 },
+    /// memory, where it stays, and the place in the file; where the program keeps the number of those who
+    /// listen, in the file too, or 0.
+    Call { probes: u32, path: u64, offset: u64, semaphore: u32, every: u64, is_cheap: bool },
+    /// Blocks of a disk are done, on the whole host: the tracepoint, and where it and that of their request have
+    /// what is needed.
+    BlocksDone { number: u64, request: BlockFields, done: BlockFields },
     /// What the processor or the kernel counts, a sample for so many.
     Counter { id: CounterId, every: u64, precise: u8 },
     /// Nothing: the event is there for what it reports.
@@ -46,7 +54,13 @@ impl Kind {
         // The count, and how many samples were lost.
         let count =
             if is_clock && choices.counts_threads() { 1 + usize::from(choices.lost) } else { 0 };
-        Layout { registers: choices.stack > 0, count, period: is_clock, raw: self.value() }
+        Layout {
+            registers: choices.stack > 0 && !self.is_without_stack(),
+            count,
+            period: is_clock,
+            has_raw: self.has_raw(),
+            raw: self.value(),
+        }
     }
 
     /// Whether it is calls of a function.
@@ -54,10 +68,25 @@ impl Kind {
         matches!(self, Self::Call { .. })
     }
 
+    /// Whether it is of the whole host, whoever is meant.
+    pub(crate) fn is_of_all(self) -> bool {
+        self.is_call() || self.is_without_stack()
+    }
+
+    /// Whether nobody asks where it happened.
+    fn is_without_stack(self) -> bool {
+        matches!(self, Self::BlocksDone { .. })
+    }
+
+    /// Whether its samples have what the event says of itself.
+    fn has_raw(self) -> bool {
+        self.is_without_stack() || self.value().is_some()
+    }
+
     /// How many events a sample stands for; none of a clock.
     pub(crate) fn every(self) -> Option<u64> {
         match self {
-            Self::Cpu | Self::Nothing => None,
+            Self::Cpu | Self::BlocksDone { .. } | Self::Nothing => None,
             Self::PageFaults { every, .. }
             | Self::Call { every, .. }
             | Self::Tracepoint { every, .. }
@@ -148,10 +177,11 @@ impl Choices {
                     attr.sample_type |= u64::from(perf::PERF_SAMPLE_RAW);
                 }
             }
-            Kind::Call { probes, path, offset, every } => {
+            Kind::Call { probes, path, offset, semaphore, every, .. } => {
                 // See `Target::of_calls`.
                 attr.set_inherit(0);
                 attr.type_ = probes;
+                attr.config = u64::from(semaphore) << SEMAPHORE_BITS;
                 attr.__bindgen_anon_3.uprobe_path = path;
                 attr.__bindgen_anon_4.probe_offset = offset;
                 attr.__bindgen_anon_1.sample_period = every.max(1);
@@ -166,13 +196,24 @@ impl Choices {
                     perf::PERF_FORMAT_TOTAL_TIME_ENABLED | perf::PERF_FORMAT_TOTAL_TIME_RUNNING,
                 );
             }
+            Kind::BlocksDone { number, .. } => {
+                attr.type_ = perf::PERF_TYPE_TRACEPOINT;
+                attr.config = number;
+                attr.__bindgen_anon_1.sample_period = 1;
+                attr.set_inherit(0);
+                attr.sample_type |= u64::from(perf::PERF_SAMPLE_RAW);
+                let stack = perf::PERF_SAMPLE_REGS_USER | perf::PERF_SAMPLE_STACK_USER;
+                attr.sample_type &= !u64::from(stack);
+                (attr.sample_regs_user, attr.sample_stack_user) = (0, 0);
+            }
             Kind::Nothing => {
                 attr.type_ = perf::PERF_TYPE_SOFTWARE;
                 attr.config = u64::from(perf::PERF_COUNT_SW_DUMMY);
             }
         }
-        attr.set_exclude_callchain_user(u64::from(!self.user_chain));
-        attr.set_exclude_callchain_kernel(u64::from(!self.kernel));
+        let has_chain = !kind.is_without_stack();
+        attr.set_exclude_callchain_user(u64::from(!(self.user_chain && has_chain)));
+        attr.set_exclude_callchain_kernel(u64::from(!(self.kernel && has_chain)));
         // Events that are not clocks may be many.
         if self.wakeups && kind == Kind::Cpu {
             attr.set_watermark(0);

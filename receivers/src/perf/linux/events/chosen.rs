@@ -26,10 +26,17 @@ const OF_KERNEL: u64 = 61;
 const OF_PROCESSOR: u64 = 100_003;
 /// The tracepoint that a request for blocks passes in whose context it is made, and its length in sectors.
 const REQUESTS: (&str, &str) = ("block:block_bio_queue", "nr_sector");
+/// The tracepoint of what is done.
+const DONE: &str = "block:block_rq_complete";
 /// The bytes of a sector.
 const SECTOR: u16 = 512;
 /// How exactly the processor may say where it counted, the best first.
 const PRECISIONS: [u8; 4] = [3, 2, 1, 0];
+
+/// The share of a budget that looks, and listing what there is to look at, may take.
+const LOOKS_SHARE: f64 = 0.25;
+/// The share that samples of all events which are counted may take.
+const COUNTED_SHARE: f64 = 0.1;
 
 /// An event that writes into rings.
 #[derive(Debug, Clone)]
@@ -37,6 +44,14 @@ pub(crate) struct RingEvent {
     pub(crate) kind: Kind,
     /// What was asked for; none of one that nobody has asked for.
     pub(crate) event: Option<Event>,
+    /// What is shown as the innermost frame: the name of a probe that the program was written with.
+    pub(crate) point: Option<Box<str>>,
+}
+
+impl RingEvent {
+    fn new(kind: Kind, event: Option<Event>) -> Self {
+        Self { kind, event, point: None }
+    }
 }
 
 /// The events of a receiver.
@@ -65,7 +80,7 @@ impl Chosen {
         let has_cpu = events.iter().any(|it| matches!(it, Event::Cpu | Event::Wall(_)));
         if has_cpu {
             // The first: what keeps a budget goes by it.
-            chosen.ring.push(RingEvent { kind: Kind::Cpu, event: Some(Event::Cpu) });
+            chosen.ring.push(RingEvent::new(Kind::Cpu, Some(Event::Cpu)));
         }
         for event in events {
             let kind = match event {
@@ -120,7 +135,14 @@ impl Chosen {
                 },
             };
             match kind {
-                Ok(kind) => chosen.ring.push(RingEvent { kind, event: Some(event.clone()) }),
+                Ok(kind) => {
+                    chosen.ring.push(RingEvent::new(kind, Some(event.clone())));
+                    if matches!(event, Event::BlockIo(_)) {
+                        let done = blocks_done();
+                        let done = done.map(|kind| RingEvent::new(kind, Some(event.clone())));
+                        chosen.ring.extend(done);
+                    }
+                }
                 Err(why) => chosen.leave_out(event, &why, remarks)?,
             }
         }
@@ -154,15 +176,16 @@ impl Chosen {
                      about 20 µs"
                 ));
             }
-            for ProbeSite { file, offset, .. } in sites {
+            for ProbeSite { file, offset, semaphore, is_cheap } in sites {
                 let Ok(path) = CString::new(file.into_os_string().into_encoded_bytes()) else {
                     continue;
                 };
                 // The kernel reads it whenever the event is opened; there are few.
                 let path = Box::leak(path.into_boxed_c_str()).as_ptr().addr() as u64;
                 let every = options.every.unwrap_or(OF_KERNEL);
-                let kind = Kind::Call { probes, path, offset, every };
-                self.ring.push(RingEvent { kind, event: Some(one.clone()) });
+                let kind = Kind::Call { probes, path, offset, semaphore, every, is_cheap };
+                let point = probe_site::point(function).map(Into::into);
+                self.ring.push(RingEvent { point, ..RingEvent::new(kind, Some(one.clone())) });
             }
         }
         Ok(())
@@ -170,9 +193,9 @@ impl Chosen {
 
     /// Something has to report mappings and forks.
     fn fill(&mut self) {
-        // Calls are counted on the whole host.
-        if self.ring.first().is_none_or(|first| first.kind.is_call()) {
-            self.ring.insert(0, RingEvent { kind: Kind::Nothing, event: None });
+        // What is of the whole host reports nothing.
+        if self.ring.first().is_none_or(|first| first.kind.is_of_all()) {
+            self.ring.insert(0, RingEvent::new(Kind::Nothing, None));
         }
     }
 
@@ -232,9 +255,52 @@ impl Chosen {
         self.ring.iter().enumerate().map(|(at, it)| (EventIx(at as u8), it.kind))
     }
 
+    /// The part of a budget that looks may take.
+    pub(crate) fn looks_share(&self) -> f64 {
+        match self.off_cpu {
+            Some(options) => options.share.map_or(LOOKS_SHARE, |share| share.0),
+            None => 0.0,
+        }
+    }
+
+    /// The part of a budget that an event may take which is counted: what was asked for, or an equal part of
+    /// what those have of which nothing was asked.
+    pub(crate) fn counted_share(&self, event: EventIx) -> f64 {
+        let asked = |at: EventIx| self.asked(at).map(Event::share);
+        if let Some(Some(share)) = asked(event) {
+            // Each function whose calls are counted has a part of what was asked for all.
+            let name = self.asked(event).map(Event::name);
+            let same = |other: EventIx| {
+                asked(other) == asked(event) && self.asked(other).map(Event::name) == name
+            };
+            return share / self.numbered().filter(|(it, _)| same(*it)).count().max(1) as f64;
+        }
+        let others = self
+            .numbered()
+            .filter(|(it, kind)| kind.every().is_some() && matches!(asked(*it), Some(None)));
+        COUNTED_SHARE / others.count().max(1) as f64
+    }
+
+    /// What was asked for by an event.
+    pub(crate) fn asked(&self, event: EventIx) -> Option<&Event> {
+        self.ring.get(event.at())?.event.as_ref()
+    }
+
+    /// Their names.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let name = |it: &RingEvent| it.event.as_ref().map(Event::identity).unwrap_or_default();
+        self.ring.iter().map(name).collect()
+    }
+
     /// Those of them that are opened for each thread, where that is done.
     pub(crate) fn of_threads(&self) -> impl Iterator<Item = (EventIx, Kind)> + use<'_> {
-        self.numbered().filter(|(_, kind)| !kind.is_call())
+        self.numbered().filter(|(_, kind)| !kind.is_of_all())
+    }
+
+    /// Those that count calls at instructions which the kernel steps over.
+    pub(crate) fn stepped(&self) -> impl Iterator<Item = EventIx> + use<'_> {
+        let is_stepped = |kind: &Kind| matches!(kind, Kind::Call { is_cheap: false, .. });
+        self.numbered().filter(move |(_, kind)| is_stepped(kind)).map(|(event, _)| event)
     }
 
     /// Whether calls are counted.
@@ -273,7 +339,7 @@ impl Chosen {
     ) -> Result<(), Error> {
         for mut one in std::mem::take(&mut self.ring) {
             let Some(event) = &one.event else { continue };
-            let target = if one.kind.is_call() { target.of_calls() } else { target.clone() };
+            let target = if one.kind.is_of_all() { target.of_calls() } else { target.clone() };
             let open = |kind| target.open(&choices.sampling(kind, false), cpu).map(drop);
             let opened = match one.kind {
                 // That has been tried.
@@ -286,7 +352,22 @@ impl Chosen {
                 }
                 kind => open(kind),
             };
-            let opened = opened.map_err(|error| explain(&error));
+            let opened = opened.map_err(|error| explain(&error, one.kind));
+            let opened = opened.and_then(|()| match one.kind {
+                Kind::Counter { id, .. } if id.is_in_kernel() && !choices.kernel => {
+                    Err("it happens in the kernel, of which this user may see nothing; run as root or with \
+                         CAP_PERFMON, or: sudo sysctl kernel.perf_event_paranoid=1"
+                        .into())
+                }
+                Kind::PageFaults { .. } if !choices.kernel => {
+                    remarks.push(format!(
+                        "`{event}`: those that happen in the kernel, as in `read` and `write`, are not \
+                         permitted to be seen and are missing"
+                    ));
+                    Ok(())
+                }
+                _ => Ok(()),
+            });
             let opened = opened.and_then(|()| match event {
                 Event::Tracepoint(Tracepoint { filter: Some(filter), .. }) => {
                     let filtered =
@@ -301,6 +382,10 @@ impl Chosen {
             });
             match opened {
                 Ok(()) => self.ring.push(one),
+                Err(error) if matches!(one.kind, Kind::BlocksDone { .. }) => {
+                    remarks
+                        .push(format!("`{event}`: how long requests take is not known: {error}"));
+                }
                 Err(error) => {
                     let event = event.clone();
                     self.leave_out(&event, &error, remarks)?;
@@ -312,6 +397,13 @@ impl Chosen {
     }
 }
 
+/// What tells that blocks are done, if it can be matched with requests.
+fn blocks_done() -> Option<Kind> {
+    let (_, request) = tracefs::find_blocks(REQUESTS.0)?;
+    let (number, done) = tracefs::find_blocks(DONE)?;
+    Some(Kind::BlocksDone { number, request, done })
+}
+
 /// What probes of programs are to the kernel.
 fn probe_type() -> Option<u32> {
     let text = fs::read_to_string("/sys/bus/event_source/devices/uprobe/type").ok()?;
@@ -319,7 +411,7 @@ fn probe_type() -> Option<u32> {
 }
 
 /// Why an event cannot be opened, and what grants it.
-fn explain(error: &io::Error) -> String {
+fn explain(error: &io::Error, kind: Kind) -> String {
     match error.raw_os_error() {
         Some(libc::ENOENT | libc::EOPNOTSUPP | libc::ENODEV) => {
             "this machine does not have it (in most virtual machines the processor counts nothing)"
@@ -329,6 +421,9 @@ fn explain(error: &io::Error) -> String {
             "all counters of the processor are in use: by another profiler, or by the NMI watchdog \
              (`sudo sysctl kernel.nmi_watchdog=0`)"
                 .into()
+        }
+        _ if is_denied(error) && kind.is_call() => {
+            format!("not permitted ({error}); run as root or with CAP_SYS_ADMIN")
         }
         _ if is_denied(error) => {
             format!("not permitted ({error}); run as root or with CAP_PERFMON")

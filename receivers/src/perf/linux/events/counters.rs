@@ -16,6 +16,14 @@ impl CounterId {
     }
 }
 
+impl CounterId {
+    /// Whether it never happens in user mode.
+    pub(crate) fn is_in_kernel(self) -> bool {
+        let of_kernel = [perf::PERF_COUNT_SW_CONTEXT_SWITCHES, perf::PERF_COUNT_SW_CPU_MIGRATIONS];
+        self.is_of_kernel() && of_kernel.iter().any(|it| u64::from(*it) == self.config)
+    }
+}
+
 /// Events of the hardware.
 const HARDWARE: [(&str, u32); 10] = [
     ("cpu-cycles", perf::PERF_COUNT_HW_CPU_CYCLES),

@@ -4,7 +4,8 @@ use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use super::session::Session;
+use super::attr::Kind;
+use super::session::{HostEvents, Session};
 use super::sys;
 use crate::perf::linux::handoff::EventIx;
 use crate::perf::linux::processes::selection::Selection;
@@ -90,18 +91,44 @@ impl Session {
         }
     }
 
-    /// Counts an event no longer; says so.
-    pub(crate) fn stop_counting(&self, event: EventIx) {
-        for one in self.others.iter().filter(|it| it.event == event) {
-            for descriptor in &one.descriptors {
-                let _ = sys::disable(descriptor.as_fd());
-            }
+    /// Counts an event of the whole host no longer, and takes its probe out of the programs; says so.
+    pub(crate) fn stop_counting(&mut self, event: EventIx) {
+        let Some(at) = self.others.iter().position(|it| it.event == event) else { return };
+        let HostEvents { descriptors, .. } = self.others.swap_remove(at);
+        for descriptor in &descriptors {
+            let _ = sys::disable(descriptor.as_fd());
+            let count = sys::count(descriptor.as_fd()).unwrap_or(0);
+            *self.counted_before.entry(event).or_default() += count;
+            let [now, _] = &mut self.closed;
+            now.extend(sys::number(descriptor.as_fd()));
+        }
+        // The kernel takes some eighty milliseconds for each.
+        let spawned =
+            std::thread::Builder::new().name("perf-close".into()).spawn(move || drop(descriptors));
+        if let Err(error) = spawned {
+            tracing::debug!(%error, "no thread to close probes: this one has done it");
         }
         if let Some(asked) = self.chosen.ring.get(event.at()).and_then(|it| it.event.as_ref()) {
             tracing::warn!(
-                "perf: `{asked}`: there are more calls than are allowed: they are no longer counted; allow \
-                 more with `max_hits`"
+                "perf: `{asked}`: there are more calls in a second than are allowed: for a minute they are \
+                 not counted; allow more with `max_hits`"
             );
+        }
+    }
+
+    /// Counts an event of the whole host again.
+    pub(crate) fn count_again(&mut self, event: EventIx) {
+        let is_it = |other: EventIx, _: Kind| other == event;
+        let opened = self.open_host_events(is_it);
+        let opened = opened.map_err(|error| error.to_string()).and_then(|()| {
+            let descriptors = self.others.iter().filter(|it| it.event == event);
+            let mut descriptors = descriptors.flat_map(|it| &it.descriptors);
+            descriptors
+                .try_for_each(|it| sys::enable(it.as_fd()))
+                .map_err(|error| error.to_string())
+        });
+        if let Err(error) = opened {
+            tracing::warn!("perf: calls cannot be counted again: {error}");
         }
     }
 }

@@ -15,7 +15,7 @@ use super::sys;
 use crate::perf::linux::records::ring::Ring;
 
 /// The longest round where readers are at work.
-const READERS_ROUND: Duration = Duration::from_millis(40);
+pub(super) const READERS_ROUND: Duration = Duration::from_millis(40);
 /// A stack dump that is none: it keeps the layout of the records.
 const NO_STACK: u32 = 64;
 

@@ -19,6 +19,7 @@ use object::{
 };
 
 use super::target::Target;
+use super::{go_functions, usdt};
 
 /// The most bytes of a function that are decoded.
 const MAX_FUNCTION: u64 = 1 << 20;
@@ -26,6 +27,18 @@ const MAX_FUNCTION: u64 = 1 << 20;
 const MAX_SYMBOLS: usize = 4_000_000;
 /// The most places of one name, as of templates.
 const MAX_PLACES: usize = 16;
+/// The most processes and files that a probe is looked for in.
+const MAX_PROCESSES: usize = 64;
+const MAX_FILES: usize = 256;
+/// The largest notes and tables that are read.
+const MAX_NOTES: u64 = 16 << 20;
+const MAX_TABLE: u64 = 256 << 20;
+/// What a probe that a program was written with is, while nobody listens.
+const NOP: u8 = 0x90;
+/// Where the description of a Go program (`.go.module`) has the address of its code.
+const MODULE_TEXT: u64 = 176;
+/// The most relocations that are looked at.
+const MAX_RELOCATIONS: usize = 1 << 20;
 /// Where libraries are.
 const LIBRARIES: [&str; 6] = [
     "/lib/x86_64-linux-gnu",
@@ -41,22 +54,74 @@ const LIBRARIES: [&str; 6] = [
 pub(crate) struct ProbeSite {
     pub(crate) file: PathBuf,
     pub(crate) offset: u64,
+    /// Where the file has the number of those who listen; 0 if it has none.
+    pub(crate) semaphore: u32,
     /// The kernel emulates the instruction there.
     pub(crate) is_cheap: bool,
 }
 
+/// A probe that a program was written with is shown by this name; none if it is not the name of one.
+pub(crate) fn point(name: &str) -> Option<String> {
+    let (_, rest) = name.split_once(':')?;
+    usdt::split(rest).map(|(provider, name)| format!("[{provider}:{name}]"))
+}
+
 /// Finds a function `MODULE:FUNCTION`: the path, the library or the executable that it is in, and its name
-/// as the symbol table has it or as people write it.
+/// as the symbol table has it or as people write it. Or a probe that a program was written with:
+/// `MODULE:PROVIDER:NAME`, or `usdt:PROVIDER:NAME` in any file that the processes map.
 pub(crate) fn find(name: &str, target: &Target) -> Result<Vec<ProbeSite>, String> {
     let Some((module, function)) = name.split_once(':') else {
         return Err(format!(
-            "`{name}` is not a function; write it as ./app:parse or libz.so.1:inflate"
+            "`{name}` is not a function; write it as ./app:parse or libz.so.1:inflate, or a probe as \
+             ./app:provider:name"
         ));
     };
+    if module == "usdt" {
+        return mapped_probes(function, target);
+    }
     let path = module_path(module, target).ok_or_else(|| {
         format!("there is no `{module}`: give its path, or the name of a library")
     })?;
     sites(&path, function).map_err(|why| format!("{}: {why}", path.display()))
+}
+
+/// The places of a probe in all files that the processes map.
+fn mapped_probes(name: &str, target: &Target) -> Result<Vec<ProbeSite>, String> {
+    if usdt::split(name).is_none() {
+        return Err(format!("`usdt:{name}` is not a probe; write it as usdt:provider:name"));
+    }
+    let mut paths: Vec<PathBuf> = match target {
+        Target::Host => {
+            return Err(format!(
+                "`usdt:{name}` is looked for in chosen processes only; name the file: ./app:{name}"
+            ));
+        }
+        target => target.processes().into_iter().take(MAX_PROCESSES).flat_map(mapped).collect(),
+    };
+    paths.sort_unstable();
+    paths.dedup();
+    paths.truncate(MAX_FILES);
+    let found = paths.iter().filter_map(|path| sites(path, name).ok());
+    let mut found: Vec<_> = found.flatten().collect();
+    found.truncate(MAX_PLACES);
+    if found.is_empty() {
+        return Err(format!(
+            "no file that the processes map now has a probe `{name}`; of a program that is not running \
+             yet name the file: ./app:{name}"
+        ));
+    }
+    Ok(found)
+}
+
+/// The files whose code a process maps.
+fn mapped(pid: u32) -> Vec<PathBuf> {
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
+    let code = maps.lines().filter(|line| {
+        line.split(' ')
+            .nth(1)
+            .is_some_and(|permissions| permissions.as_bytes().get(2) == Some(&b'x'))
+    });
+    code.filter_map(|line| Some(PathBuf::from(line.get(line.find('/')?..)?))).collect()
 }
 
 fn module_path(module: &str, target: &Target) -> Option<PathBuf> {
@@ -64,15 +129,10 @@ fn module_path(module: &str, target: &Target) -> Option<PathBuf> {
         return fs::canonicalize(module).ok();
     }
     let is_it = |path: &Path| path.file_name().is_some_and(|name| name == module);
-    let mapped = |pid: u32| {
-        let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
-        let mut paths =
-            maps.lines().filter_map(|line| Some(PathBuf::from(line.get(line.find('/')?..)?)));
-        paths.find(|path| is_it(path))
-    };
+    let found_in = |pid: u32| mapped(pid).into_iter().find(|path| is_it(path));
     let of_processes = match target {
         Target::Host | Target::Cgroup(_) => None,
-        target => target.processes().into_iter().find_map(mapped),
+        target => target.processes().into_iter().find_map(found_in),
     };
     of_processes.or_else(|| {
         let path = std::env::var_os("PATH").unwrap_or_default();
@@ -89,12 +149,18 @@ fn sites(path: &Path, function: &str) -> Result<Vec<ProbeSite>, String> {
     if binary.architecture() != Architecture::X86_64 {
         return Err("only functions of x86-64 can be probed".into());
     }
+    if let Some((provider, name)) = usdt::split(function) {
+        return probes(path, &binary, provider, name);
+    }
     let symbols = binary.symbols().chain(binary.dynamic_symbols()).take(MAX_SYMBOLS);
     let mut places: Vec<(u64, u64)> = symbols
         .filter(|symbol| symbol.kind() == SymbolKind::Text && symbol.size() > 0)
         .filter(|symbol| symbol.name().is_ok_and(|raw| is_called(raw, function)))
         .map(|symbol| (symbol.address(), symbol.size()))
         .collect();
+    if places.is_empty() {
+        places = go_places(&binary, function);
+    }
     places.sort_unstable();
     places.dedup_by_key(|(address, _)| *address);
     if places.is_empty() {
@@ -111,16 +177,80 @@ fn sites(path: &Path, function: &str) -> Result<Vec<ProbeSite>, String> {
             .and_then(|section| section.data_range(start, size.min(MAX_FUNCTION)).ok().flatten());
         let Some(bytes) = bytes else { continue };
         let Some((address, is_cheap)) = place(bytes, start) else { continue };
-        let offset = binary.segments().find_map(|segment| {
-            let inside = address.checked_sub(segment.address())?;
-            let (from, length) = segment.file_range();
-            (inside < length).then(|| from.checked_add(inside)).flatten()
-        });
-        if let Some(offset) = offset {
-            sites.push(ProbeSite { file: path.to_owned(), offset, is_cheap });
+        if let Some(offset) = file_offset(&binary, address) {
+            sites.push(ProbeSite { file: path.to_owned(), offset, semaphore: 0, is_cheap });
         }
     }
     if sites.is_empty() { Err("it does not have the code".into()) } else { Ok(sites) }
+}
+
+/// Where the file has what is mapped at an address.
+fn file_offset<'a>(binary: &impl object::Object<'a>, address: u64) -> Option<u64> {
+    binary.segments().find_map(|segment| {
+        let inside = address.checked_sub(segment.address())?;
+        let (from, length) = segment.file_range();
+        (inside < length).then(|| from.checked_add(inside)).flatten()
+    })
+}
+
+/// The places of a probe that the program was written with.
+fn probes<'a>(
+    path: &Path,
+    binary: &impl object::Object<'a>,
+    provider: &str,
+    name: &str,
+) -> Result<Vec<ProbeSite>, String> {
+    let section = |name| binary.section_by_name(name);
+    let notes = section(".note.stapsdt").filter(|notes| notes.size() <= MAX_NOTES);
+    let notes = notes.and_then(|notes| notes.data().ok()).unwrap_or_default();
+    let base = section(".stapsdt.base").map(|base| base.address());
+    let found = usdt::find(notes, base, provider, name);
+    if found.is_empty() {
+        return Err(format!(
+            "it has no probe `{provider}:{name}`; `readelf -n` lists those it has"
+        ));
+    }
+    let site = |probe: usdt::Probe| {
+        let code = binary.sections().find(|section| {
+            section.address() <= probe.address && probe.address - section.address() < section.size()
+        })?;
+        let bytes = code.data_range(probe.address, 1).ok().flatten()?;
+        // Anything else there would be code of the program, of which it is not known where it begins.
+        (bytes.first() == Some(&NOP)).then_some(())?;
+        let semaphore = match probe.semaphore {
+            None => 0,
+            Some(address) => u32::try_from(file_offset(binary, address)?).ok()?,
+        };
+        let offset = file_offset(binary, probe.address)?;
+        Some(ProbeSite { file: path.to_owned(), offset, semaphore, is_cheap: true })
+    };
+    let sites: Vec<_> = found.into_iter().filter_map(site).take(MAX_PLACES).collect();
+    match sites.is_empty() {
+        true => Err(format!("what it says of its probe `{provider}:{name}` is not so")),
+        false => Ok(sites),
+    }
+}
+
+/// The functions of a name in a Go program, which may have no symbols.
+fn go_places<'a>(binary: &impl object::Object<'a>, function: &str) -> Vec<(u64, u64)> {
+    let section = [".gopclntab", ".data.rel.ro.gopclntab"]
+        .into_iter()
+        .find_map(|name| binary.section_by_name(name));
+    let table = section.filter(|table| table.size() <= MAX_TABLE);
+    let Some(table) = table.and_then(|table| table.data().ok()) else { return Vec::new() };
+    // Where it is not known for certain nothing is probed.
+    let text = || {
+        let place = binary.section_by_name(".go.module")?.address().checked_add(MODULE_TEXT)?;
+        let module = binary.section_by_name(".go.module")?;
+        let stated = module.data_range(place, 8).ok().flatten()?.first_chunk::<8>().copied();
+        let stated = stated.map(u64::from_le_bytes).filter(|text| *text != 0);
+        stated.or_else(|| {
+            let mut all = binary.dynamic_relocations()?.take(MAX_RELOCATIONS);
+            let (_, found) = all.find(|(address, _)| *address == place)?;
+            u64::try_from(found.addend()).ok()
+        })
+    };
+    go_functions::find(table, text(), function)
 }
 
 /// Whether a symbol is what people mean by a name.

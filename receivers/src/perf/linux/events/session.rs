@@ -21,6 +21,8 @@ use super::attr::{Choices, Clock, Kind};
 use super::chosen::Chosen;
 use super::descriptors::Descriptors;
 use super::descriptors::{few_descriptors, too_many_threads};
+use super::levers::READERS_ROUND;
+use super::negotiate::negotiate;
 use super::permission;
 use super::rings::Rings;
 use super::sys;
@@ -36,6 +38,9 @@ use crate::perf::linux::runtimes::rights;
 pub(crate) const REPORT: usize = 120;
 /// How often threads are looked for that no record reported.
 const THREADS_INTERVAL: Duration = Duration::from_secs(1);
+/// With so much of a ring filled, of 1, rings are read twice as often, but not more often than this.
+const HURRIED_AT: f64 = 0.125;
+const SHORTEST_ROUND: Duration = Duration::from_millis(1);
 /// The most threads that are attached to one by one.
 pub(super) const MAX_THREADS: usize = 16_384;
 
@@ -84,6 +89,8 @@ pub(crate) struct Session {
     unattached: u64,
     /// What the events were opened with.
     pub(crate) choices: Choices,
+    /// How often the rings are read for as much as was in them lately, where nobody says that they fill.
+    hurry: Duration,
     /// What the user should know about the choices.
     pub(crate) remarks: Vec<String>,
 }
@@ -218,7 +225,7 @@ impl Session {
             );
         }
         let mut session = Self::open_rings(config, target, chosen, choices, cpus, remarks, None)?;
-        session.open_host_events(Kind::is_call)?;
+        session.open_host_events(|_, kind| kind.is_of_all())?;
         session.attach_all()?;
         Ok(session)
     }
@@ -258,6 +265,7 @@ impl Session {
             only: None,
             descriptors: Descriptors::now(),
             unattached: 0,
+            hurry: READERS_ROUND,
             choices,
             remarks,
         })
@@ -265,14 +273,19 @@ impl Session {
 
     /// Opens the sampling events of the whole host.
     fn sample_host(mut self) -> Result<Self, Error> {
-        self.open_host_events(|_| true)?;
+        self.open_host_events(|_, _| true)?;
         Ok(self)
     }
 
-    /// Opens the events of each CPU of these kinds.
-    fn open_host_events(&mut self, is_wanted: impl Fn(Kind) -> bool) -> Result<(), Error> {
-        for (event, kind) in self.chosen.clone().numbered().filter(|(_, kind)| is_wanted(*kind)) {
-            let target = if kind.is_call() { self.target.of_calls() } else { self.target.clone() };
+    /// Opens those events of each CPU.
+    pub(super) fn open_host_events(
+        &mut self,
+        is_wanted: impl Fn(EventIx, Kind) -> bool,
+    ) -> Result<(), Error> {
+        let chosen = self.chosen.clone();
+        for (event, kind) in chosen.numbered().filter(|(event, kind)| is_wanted(*event, *kind)) {
+            let target =
+                if kind.is_of_all() { self.target.of_calls() } else { self.target.clone() };
             let attr = self.choices.sampling(kind, event == EventIx::FIRST);
             let mut descriptors = Vec::with_capacity(self.cpus.len());
             for (cpu, owner) in self.cpus.iter().zip(&self.owners) {
@@ -427,7 +440,7 @@ impl Session {
     pub(crate) fn wait(&self, time: Duration, waker: Option<&Arc<OwnedFd>>) {
         // Who is woken by every sample is not this one.
         let owners = if self.choices.wakeups { &[][..] } else { &self.owners };
-        let time = if self.choices.wakeups { time.min(self.round()) } else { time };
+        let time = if self.choices.wakeups { time.min(self.round()).min(self.hurry) } else { time };
         let events = owners.iter().chain(&self.reporters).chain(waker.map(|waker| &**waker));
         let mut watched: Vec<_> = events.map(|event| PollFd::new(event, PollFlags::IN)).collect();
         let seconds = i64::try_from(time.as_secs()).unwrap_or(1);
@@ -444,9 +457,15 @@ impl Session {
 
     /// Takes note of what the kernel has written.
     pub(crate) fn refresh(&mut self) {
+        let mut filled = 0.0_f64;
         for ring in &mut self.rings {
             ring.refresh();
+            filled = filled.max(ring.filled());
         }
+        self.hurry = match filled > HURRIED_AT {
+            true => (self.hurry / 2).max(SHORTEST_ROUND),
+            false => (self.hurry * 5 / 4).min(READERS_ROUND),
+        };
     }
 
     /// Gives what was read back to the kernel.
@@ -544,32 +563,6 @@ fn has_room(threads: usize, cpus: usize, descriptors: &Descriptors) -> bool {
     // Each CPU has a ring besides.
     let mut some = *descriptors;
     threads <= MAX_THREADS && some.take(threads.saturating_add(1).saturating_mul(cpus))
-}
-
-/// Tries on one CPU what the host allows, from the best choices down.
-fn negotiate(mut choices: Choices, target: &Target, cpus: &[i32]) -> io::Result<Choices> {
-    let cpu = cpus.first().copied().unwrap_or(0);
-    loop {
-        let error = match target
-            .open(&choices.sampling(Kind::Cpu, true), cpu)
-            .and_then(|_| target.open(&choices.reporting(true), cpu))
-        {
-            Ok(_) => return Ok(choices),
-            Err(error) => error,
-        };
-        match error.raw_os_error() {
-            Some(libc::EINVAL) if choices.count => choices.count = false,
-            Some(libc::EINVAL) if choices.lost => choices.lost = false,
-            Some(libc::EINVAL) if choices.build_id => choices.build_id = false,
-            // No hardware counters here, or none left, or none that can do what we ask.
-            _ if choices.clock == Clock::Cycles && !is_denied(&error) => {
-                choices.clock = Clock::Timer;
-                choices.lost = true;
-                choices.build_id = true;
-            }
-            _ => return Err(error),
-        }
-    }
 }
 
 pub(crate) fn is_denied(error: &io::Error) -> bool {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use profpipe_engine::component::Error;
 
 use super::sys::{self, Attr};
-use super::tasks::{processes_of, tree_of};
+use super::tasks::{all_processes, processes_of, tree_of};
 use crate::perf::{Match, Scope};
 
 /// The most directories of control groups that are looked at for a container.
@@ -144,11 +144,6 @@ impl Processes {
         };
         self.user.is_none_or(is_of_user) && self.name.as_deref().is_none_or(is_called)
     }
-}
-
-fn all_processes() -> impl Iterator<Item = u32> {
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
 /// Whether a text is like a pattern, in which `*` stands for any text.

@@ -39,7 +39,7 @@ pub(crate) fn threads_of(pid: u32) -> Vec<u32> {
 /// A process and its descendants.
 pub(crate) fn tree_of(root: u32) -> Vec<u32> {
     let parent = |pid: u32| Some((pid, Stat::read(pid)?.parent));
-    let parents: Vec<_> = numbers_in("/proc").filter_map(parent).collect();
+    let parents: Vec<_> = all_processes().filter_map(parent).collect();
     let mut tree = vec![root];
     let mut at = 0;
     while let Some(of) = tree.get(at).copied() {
@@ -51,10 +51,16 @@ pub(crate) fn tree_of(root: u32) -> Vec<u32> {
     tree
 }
 
+/// Every process.
+pub(crate) fn all_processes() -> impl Iterator<Item = u32> + use<> {
+    numbers_in("/proc")
+}
+
+/// Those of a user.
 pub(crate) fn processes_of(user: u32) -> impl Iterator<Item = u32> {
     use std::os::unix::fs::MetadataExt;
     let owned = move |pid: &u32| {
         fs::metadata(format!("/proc/{pid}")).is_ok_and(|metadata| metadata.uid() == user)
     };
-    numbers_in("/proc").filter(owned)
+    all_processes().filter(owned)
 }

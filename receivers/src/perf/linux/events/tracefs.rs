@@ -3,8 +3,10 @@
 //! It is only read where it is mounted; nobody mounts it for us.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
+use crate::perf::linux::records::block::BlockFields;
 use crate::perf::linux::records::record::RawField;
 
 /// Where it may be.
@@ -35,9 +37,18 @@ fn directory(name: &str) -> Result<PathBuf, String> {
         .into_iter()
         .find(|events| fs::read_dir(events).is_ok_and(|mut entries| entries.next().is_some()))
     else {
-        return Err("tracefs is not mounted or not readable; as root: mount -t tracefs nodev \
-                    /sys/kernel/tracing"
-            .into());
+        let is_denied = |place: &&&str| {
+            fs::read_dir(place).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied)
+        };
+        return Err(match PLACES.iter().find(is_denied) {
+            Some(place) => format!(
+                "{place} may not be read by this user; run as root, or with CAP_DAC_READ_SEARCH and \
+                 CAP_PERFMON"
+            ),
+            None => {
+                "tracefs is not mounted; as root: mount -t tracefs nodev /sys/kernel/tracing".into()
+            }
+        });
     };
     let directory = events.join(system).join(point);
     if directory.is_dir() {
@@ -62,6 +73,24 @@ pub(crate) fn find(name: &str, value: Option<&str>) -> Result<Tracepoint, String
         })?),
     };
     Ok(Tracepoint { number, value })
+}
+
+/// Finds a tracepoint of requests for blocks, and where it has what they are.
+pub(crate) fn find_blocks(name: &str) -> Option<(u64, BlockFields)> {
+    let directory = directory(name).ok()?;
+    let read = |file: &str| fs::read_to_string(directory.join(file)).ok();
+    let number = read("id")?.trim().parse().ok()?;
+    let format = read("format")?;
+    let place = |wanted| field(&format, wanted).ok();
+    let operation = format.lines().find(|line| line.contains(" rwbs["))?;
+    let (_, offset) = operation.split_once("offset:")?;
+    let fields = BlockFields {
+        device: place("dev")?,
+        sector: place("sector")?,
+        sectors: place("nr_sector")?,
+        operation: offset.split(';').next()?.parse().ok()?,
+    };
+    Some((number, fields))
 }
 
 /// The place of a field that is a number; else the names of those that are.

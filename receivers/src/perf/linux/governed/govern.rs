@@ -20,7 +20,6 @@ use crate::perf::linux::events::every::uniform;
 use crate::perf::linux::events::levers::period;
 use crate::perf::linux::events::session::Session;
 use crate::perf::linux::handoff::Counted;
-use crate::perf::linux::looks::BUDGET_SHARE;
 use crate::perf::linux::processes::process::Processes;
 use crate::perf::linux::records::record::Sample;
 use crate::perf::linux::thread::now;
@@ -121,7 +120,7 @@ impl Governed {
             cpus: session.cpus.len() as u32,
             interval: config.interval.0,
             ladder: true,
-            looks: if session.chosen.off_cpu.is_some() { BUDGET_SHARE } else { 0.0 },
+            looks: session.chosen.looks_share(),
         };
         let overhead = Arc::clone(&services.overhead);
         let mut governor = overhead.govern(id, target, &services.metrics)?;

@@ -8,8 +8,8 @@ use std::ffi::c_long;
 use std::fs::File;
 use std::io::Read;
 
-use super::memory;
 use super::wait::Wait;
+use crate::perf::linux::runtimes::memory::ProcessMemory;
 
 /// The longest file that a look reads.
 const MAX_TEXT: usize = 8192;
@@ -73,7 +73,7 @@ pub(super) fn look(pid: u32, tid: u32, buffer: &mut [u8], also: impl FnOnce()) -
         return Seen::Nothing;
     };
     let kernel = kernel_frames(pid, tid);
-    let copied = memory::read(pid, stack_pointer, buffer);
+    let copied = ProcessMemory::of(pid).read_up(stack_pointer, buffer);
     also();
     let is_torn = Schedule::read(pid, tid).is_none_or(|after| after.slices != before.slices);
     let stack = if is_torn { &[] } else { buffer.get(..copied).unwrap_or_default() };

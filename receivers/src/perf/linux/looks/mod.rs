@@ -6,19 +6,18 @@
 //! sample ([`Look`]), and unwound as samples are; what is known exactly, how long each process was blocked
 //! in all, comes beside it ([`Looks::take_times`]).
 //!
-//! [`mod@look`] is a single look, with the [`memory`] of the thread and what it waits for ([`wait`]);
-//! [`threads`] are those that there are, [`rights`] whose may be seen; [`pace`] says when. Under a budget, looks take a share of it and
-//! become fewer; where that leaves too few, they stop, and it is said.
+//! [`mod@look`] is a single look, with what the thread waits for ([`wait`]); [`threads`] are those that there
+//! are, [`rights`] whose may be seen; [`pace`] says when. Under a budget, looks take a share of it and become
+//! fewer; where that leaves too few, they stop, and it is said.
 
 mod look;
-pub(super) mod memory;
 mod pace;
 pub(super) mod rights;
 mod threads;
 pub(super) mod wait;
 
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -36,12 +35,11 @@ use crate::perf::linux::events::target::Target;
 use crate::perf::linux::runtimes::attached::{Attached, AttachedTable};
 use crate::perf::linux::runtimes::join::MAX_LEFT_BEHIND;
 use crate::perf::linux::runtimes::memory::ProcessMemory;
-use crate::perf::linux::runtimes::reader::Reading;
+use crate::perf::linux::runtimes::reader::{Reading, Seat};
 use crate::perf::linux::runtimes::{ManagedThread, Walk};
 use crate::perf::linux::thread::{self, now};
 
 pub(super) use self::look::Blocked;
-pub(super) use self::pace::BUDGET_SHARE;
 pub(super) use self::threads::ProcessTime;
 
 /// Looks a second, where nothing else is said.
@@ -79,6 +77,8 @@ pub(super) struct Setup {
     pub(super) target: Target,
     /// Looks a second.
     pub(super) rate: u32,
+    /// The part of a budget that they may take.
+    pub(super) share: f64,
     pub(super) parked: Parked,
     /// The most bytes of a stack.
     pub(super) stack: usize,
@@ -108,10 +108,7 @@ pub(super) struct Counters {
 #[derive(Debug, Default)]
 struct Shared {
     times: Mutex<HashMap<u32, ProcessTime>>,
-    stop: AtomicBool,
-    /// The process whose memory is being read, and since when; 0 if none is.
-    process: AtomicU32,
-    since: AtomicU64,
+    seat: Seat,
 }
 
 /// The thread that looks, and what it has found.
@@ -150,13 +147,14 @@ impl Looks {
     fn spawn(&mut self) -> std::io::Result<()> {
         self.shared = Arc::default();
         let setup = self.setup.clone();
+        let allowed = setup.overhead.limits().map(|limits| setup.share * limits.cpu);
         let looker = Looker {
             found: self.found_by.clone(),
             waiting: Arc::clone(&self.waiting),
             shared: Arc::clone(&self.shared),
             barred: self.barred.clone(),
             threads: Threads::new(setup.target, setup.parked),
-            pace: Pace::new(setup.rate, setup.overhead.limits().map(|limits| limits.cpu)),
+            pace: Pace::new(setup.rate, allowed),
             random: Random::new(now()),
             buffer: vec![0; setup.stack],
             walk: Walk::default(),
@@ -175,12 +173,11 @@ impl Looks {
     /// Leaves a thread behind that the memory of a process keeps from going on, and starts another, which
     /// does not look there; not more than a few times.
     pub(super) fn replace_stuck(&mut self) {
-        let since = self.shared.since.load(Ordering::Acquire);
-        if since == 0 || now().saturating_sub(since) < STUCK_NANOS || self.thread.is_none() {
+        let Some(process) = self.shared.seat.stuck(STUCK_NANOS).filter(|_| self.thread.is_some())
+        else {
             return;
-        }
-        let process = self.shared.process.load(Ordering::Relaxed);
-        self.shared.stop.store(true, Ordering::Release);
+        };
+        self.shared.seat.leave();
         self.thread = None;
         self.barred.push(process);
         tracing::warn!(
@@ -220,7 +217,7 @@ impl Looks {
 
     /// Looks no more; the times are those until now.
     pub(super) fn stop(&mut self) {
-        self.shared.stop.store(true, Ordering::Release);
+        self.shared.seat.leave();
         let Some(thread) = self.thread.take() else { return };
         thread.thread().unpark();
         // It ends within a listing, unless memory keeps it: then it is left behind.
@@ -260,6 +257,7 @@ struct Looker {
 
 impl Looker {
     fn run(mut self) {
+        self.shared.seat.take();
         let priority = thread::raise_priority();
         tracing::debug!(priority, "looking at waiting threads");
         self.list();
@@ -309,7 +307,7 @@ impl Looker {
     }
 
     fn is_stopping(&self) -> bool {
-        self.shared.stop.load(Ordering::Acquire)
+        self.shared.seat.is_left()
     }
 
     /// Lists the threads again and tells how their time was spent.
@@ -389,10 +387,9 @@ impl Looker {
                 continue;
             }
             self.counters.looks.add(1);
-            self.shared.process.store(pid, Ordering::Relaxed);
-            self.shared.since.store(now(), Ordering::Release);
+            self.shared.seat.begin(pid, now());
             let (seen, attached) = self.look_at(pid, tid);
-            self.shared.since.store(0, Ordering::Release);
+            self.shared.seat.end();
             let blocked = match seen {
                 Seen::Blocked(blocked) => blocked,
                 Seen::Running | Seen::Nothing => continue,
@@ -440,6 +437,7 @@ mod tests {
         Setup {
             target: Target::Tree(std::process::id()),
             rate: 100,
+            share: 0.25,
             parked: Parked::Keep,
             stack: 4096,
             overhead: Arc::default(),
@@ -464,11 +462,17 @@ mod tests {
         looks.replace_stuck();
         assert!(looks.thread.is_some() && looks.barred.is_empty());
         for process in 1..=MAX_LEFT_BEHIND {
-            looks.shared.process.store(process, Ordering::Relaxed);
-            looks.shared.since.store(now() - STUCK_NANOS - 1, Ordering::Release);
             let before = Arc::clone(&looks.shared);
-            looks.replace_stuck();
-            assert!(before.stop.load(Ordering::Acquire));
+            // It is found waiting once it has begun, and looks itself now and then.
+            for _ in 0..10_000 {
+                before.seat.begin(process, now() - STUCK_NANOS - 1);
+                looks.replace_stuck();
+                if before.seat.is_left() {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            assert!(before.seat.is_left());
             assert_eq!(looks.barred.len() as u32, process);
             assert_eq!(looks.thread.is_some(), process < MAX_LEFT_BEHIND);
         }

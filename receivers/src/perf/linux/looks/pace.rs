@@ -4,8 +4,6 @@
 pub(super) const BATCH: usize = 4;
 /// With fewer looks a second there are none.
 pub(super) const MIN_RATE: f64 = 4.0;
-/// The share of a budget that looks, and listing what there is to look at, may take.
-pub(crate) const BUDGET_SHARE: f64 = 0.25;
 /// The part of that for listing.
 const LISTING_PART: f64 = 0.3;
 /// The CPU time for listing in a second without a budget, in nanoseconds.
@@ -31,11 +29,11 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// So many looks a second, within a part of a budget, which is a share of a core.
-    pub(super) fn new(rate: u32, budget: Option<f64>) -> Self {
+    /// So many looks a second; with them and listing within a share of a core, if that is bounded.
+    pub(super) fn new(rate: u32, allowed: Option<f64>) -> Self {
         Self {
             rate: f64::from(rate),
-            allowed: budget.map(|share| BUDGET_SHARE * share * 1e9),
+            allowed: allowed.map(|share| share * 1e9),
             moment: 150_000.0,
             listing: 0.0,
             delay: 0.0,
@@ -147,7 +145,7 @@ mod tests {
     fn a_budget_bounds_the_looks() {
         assert_eq!(Pace::new(100, None).mean_gap(), 4e7);
         for (budget, cost) in [(0.05, 100_000), (0.01, 100_000), (0.01, 400_000), (0.002, 50_000)] {
-            let mut pace = Pace::new(400, Some(budget));
+            let mut pace = Pace::new(400, Some(0.25 * budget));
             (0..1000).for_each(|_| pace.looked(cost));
             (0..100).for_each(|_| pace.listed(3_000_000));
             let looks = if pace.is_off() { 0.0 } else { 1e9 / pace.mean_gap() };
@@ -157,7 +155,7 @@ mod tests {
             // Listings are never further apart than some seconds.
             assert!(spent + listed.min(0.3 * bound) <= bound * 1.01, "{budget} {cost} {spent}");
         }
-        assert!(Pace::new(100, Some(0.0005)).is_off());
+        assert!(Pace::new(100, Some(0.000_125)).is_off());
         assert!(!Pace::new(2, None).is_off());
     }
 

@@ -2,9 +2,9 @@
 
 use std::fs;
 
-use super::memory;
 use crate::perf::linux::events::permission::{Capability, has, setting};
 use crate::perf::linux::events::target::Target;
+use crate::perf::linux::runtimes::memory::ProcessMemory;
 
 /// What is not allowed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub(crate) fn limit(target: &Target) -> Option<Limit> {
     let word = 1_u64;
     let mut copy = [0; 8];
     let address = std::ptr::from_ref(&word).addr() as u64;
-    if memory::read(std::process::id(), address, &mut copy) != copy.len() {
+    if ProcessMemory::of(std::process::id()).read_up(address, &mut copy) != copy.len() {
         let text = "a seccomp profile or this kernel forbids process_vm_readv; in a container, run with \
                     --security-opt seccomp=unconfined or --cap-add SYS_PTRACE";
         return Some(Limit::Nothing(text.into()));

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
 
+use super::probe_page::ProbePage;
 use super::process::{Code, Host, NewMapping, Processes};
 use crate::perf::linux::handoff::{
     FileFacts, Frame, KERNEL_ROW, NO_ROW, RowFacts, RowIx, Source, shrink,
@@ -309,6 +310,9 @@ impl Host for ThisHost {
                 Some(image) => self.image_code(image, new),
                 None => Code::Jit,
             };
+        }
+        if let Some(page) = ProbePage::of_name(new.path) {
+            return Code::Probe(page, new.start);
         }
         // Memory without a file behind it: code that the process wrote itself.
         let anonymous = matches!(new.file, FileId::Inode { inode: 0, .. });

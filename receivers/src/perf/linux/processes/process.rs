@@ -10,6 +10,7 @@ use std::sync::Arc;
 use hashbrown::{HashMap, HashSet};
 use profpipe_host::proc::{self, Stat};
 
+use super::probe_page::ProbePage;
 use crate::perf::linux::handoff::{REMEMBERED, RowIx, shrink};
 use crate::perf::linux::images::image::ImageIx;
 use crate::perf::linux::records::record::{FileId, Map};
@@ -63,6 +64,8 @@ pub(crate) enum Code {
     File { bias: u64, row: RowIx },
     /// Code that the process wrote itself.
     Jit,
+    /// A page of the kernel's that a probe has led to, which starts at this address.
+    Probe(ProbePage, u64),
 }
 
 /// An executable mapping of a process.
@@ -201,6 +204,14 @@ impl Processes {
     /// Whether a sample of a process would have its mappings read.
     pub(crate) fn is_unread(&self, pid: u32) -> bool {
         self.by_pid.get(&pid).is_none_or(|process| !process.complete)
+    }
+
+    /// A process of which it is known who it is: what it maps is read when it is sampled. None if it is gone.
+    pub(crate) fn identified(&mut self, pid: u32, host: &mut impl Host) -> Option<&mut Process> {
+        if !self.by_pid.contains_key(&pid) && !self.begin(pid, 0)?.identify(host) {
+            self.by_pid.remove(&pid);
+        }
+        self.by_pid.get_mut(&pid)
     }
 
     /// A process as far as it is known: nothing is read.
@@ -468,7 +479,7 @@ impl Process {
     pub(crate) fn rows(&self) -> impl Iterator<Item = RowIx> {
         self.mappings.iter().filter_map(|mapping| match mapping.code {
             Code::Image { row, .. } | Code::File { row, .. } => Some(row),
-            Code::Jit => None,
+            Code::Jit | Code::Probe(..) => None,
         })
     }
 
@@ -518,14 +529,8 @@ impl Process {
         self.complete = false;
     }
 
-    /// Reads all mappings from the host; false if the process is gone.
-    fn scan(&mut self, host: &mut impl Host) -> bool {
-        // Also if it cannot be read: asking again at every sample would not help.
-        self.complete = true;
-        // What was sent of it so far may have been less.
-        self.announced.process = false;
-        self.announced.threads.clear();
-        self.hasty = false;
+    /// Reads from the host who it is; false if the process is gone.
+    fn identify(&mut self, host: &mut impl Host) -> bool {
         let Some(stat) = host.stat(self.pid) else { return false };
         self.start_time = stat.start_time;
         self.kernel = stat.kernel;
@@ -534,6 +539,20 @@ impl Process {
         }
         if let Some(name) = host.thread_name(self.pid, self.pid) {
             self.name = name.into();
+        }
+        true
+    }
+
+    /// Reads all mappings from the host; false if the process is gone.
+    fn scan(&mut self, host: &mut impl Host) -> bool {
+        // Also if it cannot be read: asking again at every sample would not help.
+        self.complete = true;
+        // What was sent of it so far may have been less.
+        self.announced.process = false;
+        self.announced.threads.clear();
+        self.hasty = false;
+        if !self.identify(host) {
+            return false;
         }
         // A process that may not be looked at is not gone.
         let Some(text) = host.maps(self.pid) else { return true };

@@ -6,6 +6,7 @@
 //! What a record means for a process is left to `processes`. `unsafe` is in [`ring`] only.
 
 pub(super) mod arch;
+pub(super) mod block;
 pub(super) mod merge;
 pub(super) mod record;
 pub(super) mod ring;

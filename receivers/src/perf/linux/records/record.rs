@@ -20,12 +20,14 @@ pub(crate) struct Layout {
     pub(crate) count: usize,
     /// User registers and a copy of the user stack.
     pub(crate) registers: bool,
-    /// What the event says of itself, of which this field is wanted.
+    /// There is what the event says of itself.
+    pub(crate) has_raw: bool,
+    /// The field of it that is wanted.
     pub(crate) raw: Option<RawField>,
 }
 
 /// The place of a number in what an event says of itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct RawField {
     pub(crate) offset: u16,
     /// 1, 2, 4 or 8 bytes.
@@ -37,7 +39,7 @@ pub(crate) struct RawField {
 
 impl RawField {
     /// The number; none if it is not there, 0 if it is below zero.
-    fn read(self, raw: &[u8]) -> Option<u64> {
+    pub(crate) fn read(self, raw: &[u8]) -> Option<u64> {
         let (at, size) = (usize::from(self.offset), usize::from(self.size));
         let bytes = raw.get(at..at.checked_add(size)?)?;
         let mut wide = [0; 8];
@@ -135,6 +137,8 @@ pub(crate) struct Sample<'a> {
     pub(crate) period: u64,
     /// The field of the event that was asked for.
     pub(crate) value: Option<u64>,
+    /// What the event says of itself.
+    pub(crate) raw: &'a [u8],
     /// What the event had counted of the thread on this CPU; none if the record does not say.
     pub(crate) count: Option<u64>,
     chain: &'a [u8],
@@ -189,6 +193,7 @@ impl<'a> Sample<'a> {
         instruction: 0,
         period: 0,
         value: None,
+        raw: &[],
         count: None,
         chain: &[],
         registers: None,
@@ -310,10 +315,13 @@ fn sample<'a>(mut fields: Fields<'a>, layouts: &Layouts) -> Option<Sample<'a>> {
     let chain = fields.bytes(length)?;
     let mut sample =
         Sample { event, pid, tid, time, cpu, instruction, period, count, chain, ..Sample::EMPTY };
-    if let Some(field) = layout.raw {
+    if layout.has_raw {
         // Its length is such that what follows is aligned.
         let length = usize::try_from(fields.u32()?).ok()?;
-        sample.value = Some(field.read(fields.bytes(length)?)?);
+        sample.raw = fields.bytes(length)?;
+        if let Some(field) = layout.raw {
+            sample.value = Some(field.read(sample.raw)?);
+        }
     }
     if !layout.registers {
         return Some(sample);

@@ -119,6 +119,11 @@ impl Ring {
         self.head = self.memory.head();
     }
 
+    /// Which part of it is written and not given back, of 1.
+    pub(crate) fn filled(&self) -> f64 {
+        self.head.wrapping_sub(self.tail) as f64 / self.memory.size as f64
+    }
+
     /// Gives the records skipped so far back to the kernel.
     pub(crate) fn release(&self) {
         self.memory.tail().store(self.tail, Ordering::Release);

@@ -101,6 +101,22 @@ fn an_old_process_is_scanned_once() {
     assert_eq!(host.scans, 1);
 }
 
+/// Scenario: of a process it is asked who it is, of another that is not there, too; then the first is sampled.
+/// Guarantees: its name is known although nothing that it maps is read before the sample; nothing is kept of
+/// one that is not there.
+#[test]
+fn who_a_process_is_costs_no_scan() {
+    let mut host = FakeHost::with(7, "1000-2000 r-xp 00000000 08:01 5 /bin/a\n", 70);
+    let mut processes = Processes::default();
+    let found = processes.identified(7, &mut host).unwrap();
+    assert_eq!((&*found.name, found.start_time, found.mappings_known()), ("thread 7", 70, 0));
+    assert_eq!(host.scans, 0);
+    assert!(processes.identified(8, &mut host).is_none());
+    assert_eq!(processes.len(), 1);
+    assert_eq!(at(&mut processes, &mut host, 7, 0x1800), Some('a'));
+    assert_eq!(host.scans, 1);
+}
+
 /// Scenario: a process forks; the child maps something, then executes another program.
 /// Guarantees: the child has its parent's mappings and the parent never the child's; after exec
 /// only what the new program maps is there, its first mapping is the executable, and it is

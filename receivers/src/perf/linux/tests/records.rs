@@ -7,8 +7,9 @@ use super::super::records::merge::Merge;
 use super::super::records::record::{self, FileId, Half, Layout, Layouts, Record};
 use super::super::records::ring::{Records, next_record};
 
-const FULL: Layout = Layout { period: true, count: 0, registers: true, raw: None };
-const PLAIN: Layout = Layout { period: true, count: 0, registers: false, raw: None };
+const FULL: Layout = Layout { period: true, count: 0, registers: true, has_raw: false, raw: None };
+const PLAIN: Layout =
+    Layout { period: true, count: 0, registers: false, has_raw: false, raw: None };
 
 /// Records of one event with a layout.
 fn parse(bytes: &[u8], layout: Layout) -> Result<Record<'_>, record::Malformed> {
@@ -79,7 +80,7 @@ fn reads_a_sample() {
 /// that of the first event, and one that was taken back too.
 #[test]
 fn several_events_share_a_ring() {
-    let counted = Layout { period: false, count: 0, registers: false, raw: None };
+    let counted = Layout { period: false, count: 0, registers: false, has_raw: false, raw: None };
     let mut layouts = Layouts::new(vec![PLAIN, counted]);
     layouts.insert(5, EventIx(0));
     layouts.insert(6, EventIx(1));
@@ -229,7 +230,7 @@ proptest! {
             head.copy_from_slice(&kind.to_ne_bytes());
         }
         let _ = record::time(&bytes);
-        let layout = Layout { period: true, count: 0, registers, raw: None };
+        let layout = Layout { period: true, count: 0, registers, has_raw: false, raw: None };
         if let Ok(Record::Sample(sample)) = parse(&bytes, layout) {
             prop_assert!(sample.chain().count() * 8 <= bytes.len());
             prop_assert!(sample.stack.len() <= bytes.len());

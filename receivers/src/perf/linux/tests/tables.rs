@@ -295,7 +295,17 @@ fn row(source: Source) -> Box<RowFacts> {
 
 fn counted(process: u32, tid: u32, stack: u32, time: u64) -> Message {
     let (event, unwound) = (EventIx::FIRST, Unwound::Complete);
-    Message::Sample(Counted { event, wait: None, process, tid, stack, unwound, weight: 1, time })
+    Message::Sample(Counted {
+        event,
+        label: None,
+        process,
+        tid,
+        stack,
+        unwound,
+        weight: 1,
+        events: 1,
+        time,
+    })
 }
 
 /// The types of time on CPUs.
@@ -308,7 +318,7 @@ fn sample(process: u32, stack: u32) -> Message {
 }
 
 const WINDOW: Message =
-    Message::Window { start: 0, end: 1, lost: 0, totals: Vec::new(), waiting: None };
+    Message::Window { start: 0, end: 1, lost: 0, totals: Vec::new(), partial: None, waiting: None };
 
 /// Scenario: 100,000 processes, each with a file, a stack and a thread of its own, in windows of a
 /// hundred; the drain thread takes them back in the window of their samples already. One process

@@ -4,15 +4,16 @@
 //! is some, with `framehop` where the stack pointer and the frame pointer suffice and with all
 //! [`registers`] where not ([`evaluate`]); by Go's own tables in Go; along frame pointers in code
 //! without either, which marks the stack. Where the copy of the [`stack`] ends, the
-//! [`kernel_chain`] may continue it. Of
-//! threads that were found waiting the [`frame_pointer`] has to be found first. What is not code of the process behind a call is no frame, so
-//! nothing of the stack but return addresses leaves here; and a stack is complete only if a place
+//! [`kernel_chain`] may continue it. Of threads that were found waiting the [`frame_pointer`] has to be
+//! found first; where an instruction is [`probed`], the kernel runs something in its place. What is not code
+//! of the process behind a call is no frame, so nothing of the stack but return addresses leaves here; and a stack is complete only if a place
 //! where stacks begin was reached. The frames of an interpreter come from elsewhere, and are put
 //! between the native ones ([`splice`]).
 
 mod evaluate;
 mod frame_pointer;
 mod kernel_chain;
+mod probed;
 pub(super) mod registers;
 pub(super) mod splice;
 mod stack;
@@ -25,8 +26,9 @@ use splice::{ManagedStack, Piece};
 use stack::Stack;
 use step::{FramePointer, Spot, Step, Surroundings, cut};
 
-use crate::perf::linux::handoff::{Frame, KERNEL_ROW, NO_ROW, Unwound};
+use crate::perf::linux::handoff::{Frame, KERNEL_ROW, NAMED_ROW, NO_ROW, PROBE_NAME, Unwound};
 use crate::perf::linux::images::table::Images;
+use crate::perf::linux::processes::probe_page::{MAX_SITES, SteppedSites};
 use crate::perf::linux::processes::process::{Code, Process};
 use crate::perf::linux::records::arch;
 use crate::perf::linux::records::record::{Half, Sample};
@@ -47,6 +49,8 @@ pub(crate) struct Unwinding {
     pub(crate) waiting: bool,
     /// The managed frames did not fit the native ones.
     pub(crate) mismatched: bool,
+    /// Where instructions are known to be stepped over by the kernel.
+    pub(crate) stepped: SteppedSites,
     pieces: Vec<Piece>,
     chain: Vec<u64>,
     walk: Vec<Spot>,
@@ -64,6 +68,7 @@ impl Unwinding {
             frames: Vec::new(),
             waiting: false,
             mismatched: false,
+            stepped: SteppedSites::default(),
             pieces: Vec::new(),
             chain: Vec::new(),
             walk: Vec::new(),
@@ -184,7 +189,12 @@ impl Unwinding {
         let stack = Stack::new(registers.stack_pointer(), stack);
         // `framehop` cannot do without that register.
         let fast = registers.frame_pointer().is_some();
-        let mut surroundings = Surroundings { stack, process, images, fast };
+        let mut sites = [0; MAX_SITES];
+        let known = self.stepped.of(process.pid);
+        let count = known.len().min(MAX_SITES);
+        sites.iter_mut().zip(known).for_each(|(site, known)| *site = *known);
+        let stepped = sites.get(..count).unwrap_or_default();
+        let mut surroundings = Surroundings { stack, process, images, fast, stepped };
         loop {
             self.walk.clear();
             if let Some(unwound) = self.walk(leaf.clone(), *registers, &mut surroundings) {
@@ -305,6 +315,7 @@ fn native_frame(spot: &Spot, process: &Process) -> Frame {
         Some(Code::Image { bias, row, .. } | Code::File { bias, row }) => {
             Frame { row, address: address.wrapping_sub(bias) }
         }
+        Some(Code::Probe(..)) => Frame { row: NAMED_ROW, address: PROBE_NAME.into() },
         Some(Code::Jit) => Frame { row: process.announced.jit.unwrap_or(NO_ROW), address },
         None => Frame { row: NO_ROW, address },
     }

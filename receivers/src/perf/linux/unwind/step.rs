@@ -223,6 +223,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) stack: Stack<'a>,
     pub(super) process: &'a Process,
     pub(super) images: &'a mut Images,
+    /// Instructions of the process that are known to be stepped over by the kernel.
+    pub(super) stepped: &'a [u64],
     /// Only the registers that `framehop` knows are recovered where it suffices.
     pub(super) fast: bool,
 }
@@ -230,6 +232,9 @@ pub(super) struct Surroundings<'a> {
 impl Surroundings<'_> {
     /// One frame further.
     pub(super) fn step(&mut self, spot: &Spot, registers: &RegisterSet) -> Step {
+        if let Some(Code::Probe(page, start)) = spot.code {
+            return self.probed(page, spot.address.wrapping_sub(start), registers);
+        }
         if let Some(place) = spot.place.clone() {
             if place.code.after == After::SignalReturn {
                 return self.interrupted(registers);

@@ -92,7 +92,7 @@ pub(crate) fn run(setup: Setup) {
         return;
     }
     let precedence = thread::run_at_once();
-    setup.seat.thread.store(thread::id(), Ordering::Relaxed);
+    setup.seat.take();
     tracing::debug!(cpu = setup.cpu, ?precedence, "reading managed stacks");
     let Setup { event, mut ring, layouts, counting, readings, seat, shared, discovery, .. } = setup;
     let (mut known, mut version) = (layouts.current(), 0);
@@ -114,7 +114,7 @@ pub(crate) fn run(setup: Setup) {
     };
     let mut bytes = Vec::new();
     let mut cpu_time = 0;
-    while !reader.seat.left.load(Ordering::Relaxed) {
+    while !reader.seat.is_left() {
         let mut watched = [PollFd::new(&event, PollFlags::IN)];
         // An interruption or an error makes this round early, no more.
         let _ = poll(&mut watched, Some(&LOOK_INTERVAL));
@@ -217,15 +217,14 @@ impl Reader {
             .flatten();
         let evidence = Evidence::begin(self.precedence, sample, count.as_deref(), began)?;
         let mut memory = ProcessMemory::of(pid);
-        self.seat.process.store(attached.process, Ordering::Relaxed);
-        self.seat.since.store(began, Ordering::Release);
+        self.seat.begin(attached.process, began);
         self.walk.restart(began + WALK_NANOS);
         let walked = attached.runtime.walk(thread, &mut memory, &mut self.walk);
         let proven = walked.and_then(|found| {
             evidence.check(sample, count, &mut memory, &mut self.again)?;
             Ok(found)
         });
-        self.seat.since.store(0, Ordering::Release);
+        self.seat.end();
         proven
     }
 
@@ -251,6 +250,32 @@ impl Reader {
 }
 
 impl Seat {
+    /// Takes it for the thread that calls this.
+    pub(crate) fn take(&self) {
+        self.thread.store(thread::id(), Ordering::Relaxed);
+    }
+
+    /// The memory of a process is read from now on.
+    pub(crate) fn begin(&self, process: u32, time: u64) {
+        self.process.store(process, Ordering::Relaxed);
+        self.since.store(time, Ordering::Release);
+    }
+
+    /// That has ended.
+    pub(crate) fn end(&self) {
+        self.since.store(0, Ordering::Release);
+    }
+
+    /// Its thread is not wanted any more.
+    pub(crate) fn leave(&self) {
+        self.left.store(true, Ordering::Release);
+    }
+
+    /// Whether that is so.
+    pub(crate) fn is_left(&self) -> bool {
+        self.left.load(Ordering::Acquire)
+    }
+
     /// The process that has kept the reader for longer than this.
     pub(crate) fn stuck(&self, longest: u64) -> Option<u32> {
         let since = self.since.load(Ordering::Acquire);

@@ -84,7 +84,7 @@ impl Seats {
     /// Ends all readers.
     pub(crate) fn clear(&mut self) {
         for taken in &self.taken {
-            taken.seat.left.store(true, Ordering::Relaxed);
+            taken.seat.leave();
             self.before += taken.seat.cpu_time.load(Ordering::Relaxed);
         }
         self.taken.clear();
@@ -95,7 +95,7 @@ impl Seats {
         let mut processes = Vec::new();
         self.taken.retain(|taken| match taken.seat.stuck(LONGEST_READ) {
             Some(process) => {
-                taken.seat.left.store(true, Ordering::Relaxed);
+                taken.seat.leave();
                 processes.push(process);
                 false
             }

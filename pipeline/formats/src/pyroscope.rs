@@ -1,4 +1,5 @@
-//! What Pyroscope calls a profile: `__name__` and the types that go with it.
+//! What Pyroscope calls a profile and its labels: `__name__`, the types that go with it, and attributes
+//! as labels. For what is sent to it, and for what asks us as it asks Pyroscope.
 //!
 //! | sample type | period type | name |
 //! |---|---|---|
@@ -10,7 +11,7 @@
 //! | goroutine, goroutines | any | `goroutine` |
 //! | off_cpu | any | `off_cpu` |
 //! | page_faults, page_faults_major | any | `page_faults` |
-//! | io_bytes, io_requests | any | `io` |
+//! | io_bytes, io_requests, io_time | any | `io` |
 //! | calls | any | `calls` |
 //! | any other | some | the period type |
 //! | any other | none | the sample type |
@@ -22,24 +23,31 @@
 
 use std::collections::BTreeMap;
 
+use profpipe_profile::attribute_names::PROFILE_NAME;
+use profpipe_profile::{Dictionary, Profile, Value, ValueType};
+
+use crate::pprof::attribute_text;
+
 /// What is counted, in which unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Type<'a> {
-    pub(super) kind: &'a str,
-    pub(super) unit: &'a str,
+pub struct Type<'a> {
+    /// What is counted: `cpu`, `alloc_space` …
+    pub kind: &'a str,
+    /// In which unit.
+    pub unit: &'a str,
 }
 
 /// The type of CPU time.
-pub(super) const CPU: Type<'static> = Type { kind: "cpu", unit: "nanoseconds" };
+pub const CPU: Type<'static> = Type { kind: "cpu", unit: "nanoseconds" };
 /// The type of samples of a clock.
-pub(super) const SAMPLES: Type<'static> = Type { kind: "samples", unit: "count" };
+pub const SAMPLES: Type<'static> = Type { kind: "samples", unit: "count" };
 
 /// Names by `sample type:unit:period type:period unit` or `sample type:unit`.
-pub(super) type Names = BTreeMap<String, String>;
+pub type Names = BTreeMap<String, String>;
 
 impl<'a> Type<'a> {
     /// The same in the words of Pyroscope's own clients, which its pages look for.
-    pub(super) fn usual(self) -> Self {
+    pub fn usual(self) -> Self {
         let kind = match self.kind {
             "itimer" => "cpu",
             kind => kind,
@@ -57,7 +65,7 @@ impl<'a> Type<'a> {
 }
 
 /// What a profile of these types is called.
-pub(super) fn name(names: &Names, stated: &str, sample: Type<'_>, period: Type<'_>) -> String {
+pub fn name(names: &Names, stated: &str, sample: Type<'_>, period: Type<'_>) -> String {
     let short = format!("{}:{}", sample.kind, sample.unit);
     let long = format!("{short}:{}:{}", period.kind, period.unit);
     if let Some(name) = names.get(&long).or_else(|| names.get(&short)) {
@@ -79,7 +87,7 @@ pub(super) fn name(names: &Names, stated: &str, sample: Type<'_>, period: Type<'
         "goroutine" | "goroutines" => "goroutine",
         "off_cpu" => "off_cpu",
         "page_faults" | "page_faults_major" => "page_faults",
-        "io_bytes" | "io_requests" => "io",
+        "io_bytes" | "io_requests" | "io_time" => "io",
         "calls" => "calls",
         _ if kind.starts_with("alloc_") || kind.starts_with("inuse_") => "memory",
         _ if kind.starts_with("mutex_") => "mutex",
@@ -95,7 +103,7 @@ pub(super) fn name(names: &Names, stated: &str, sample: Type<'_>, period: Type<'
 }
 
 /// The period type that Pyroscope's readers expect with a name, for profiles that state none.
-pub(super) fn usual_period(name: &str) -> Type<'static> {
+pub fn usual_period(name: &str) -> Type<'static> {
     let (kind, unit) = match name {
         "process_cpu" => ("cpu", "nanoseconds"),
         "memory" => ("space", "bytes"),
@@ -108,7 +116,7 @@ pub(super) fn usual_period(name: &str) -> Type<'static> {
 }
 
 /// A type as it may stand between the colons of a profile type; a hyphen is refused there, too.
-pub(super) fn type_text(text: &str, default: &str) -> String {
+pub fn type_text(text: &str, default: &str) -> String {
     if text.is_empty() {
         return default.to_owned();
     }
@@ -123,4 +131,65 @@ fn sanitized(text: &str) -> String {
         return format!("_{name}");
     }
     name
+}
+
+/// The id of a profile's type: `name:sample type:unit:period type:period unit`.
+pub fn type_id(dictionary: &Dictionary, profile: &Profile) -> String {
+    let text = |of: ValueType| Type {
+        kind: dictionary.strings.get(of.kind),
+        unit: dictionary.strings.get(of.unit),
+    };
+    let stated = attribute_text(dictionary, &profile.attributes, PROFILE_NAME);
+    let (sample, period) = (text(profile.sample_type), text(profile.period_type));
+    let name = name(&Names::new(), stated, sample, period);
+    let (sample, period) =
+        if stated.is_empty() { (sample.usual(), period.usual()) } else { (sample, period) };
+    let has_no_period = period.kind.is_empty() && period.unit.is_empty();
+    let period = if has_no_period && stated.is_empty() { usual_period(&name) } else { period };
+    let (kind, unit) = (type_text(sample.kind, "samples"), type_text(sample.unit, "count"));
+    let (of, each) = (type_text(period.kind, ""), type_text(period.unit, ""));
+    format!("{name}:{kind}:{unit}:{of}:{each}")
+}
+
+/// The longest name and the longest value of a label, in bytes.
+pub const MAX_LABEL_NAME: usize = 1024;
+/// See [`MAX_LABEL_NAME`].
+pub const MAX_LABEL_VALUE: usize = 2048;
+
+/// An attribute's name as that of a label: letters, digits and `_`; anything else becomes `_`.
+pub fn label_name(key: &str) -> String {
+    let allowed = |char: char| if char.is_ascii_alphanumeric() { char } else { '_' };
+    let name: String = key.chars().map(allowed).collect();
+    let name = if name.starts_with(|char: char| char.is_ascii_digit()) {
+        format!("_{name}")
+    } else {
+        name
+    };
+    cut(name, MAX_LABEL_NAME)
+}
+
+/// A value as a text; nothing for what has no short one.
+pub fn text(value: &Value) -> Option<String> {
+    Some(match value {
+        Value::String(text) => text.clone(),
+        Value::Bool(truth) => truth.to_string(),
+        Value::Int(number) => number.to_string(),
+        Value::Double(number) => number.to_string(),
+        Value::Array(items) if items.len() <= 16 => {
+            let items: Option<Vec<_>> = items.iter().map(text).collect();
+            items?.join(",")
+        }
+        Value::Array(_) | Value::Map(_) | Value::Bytes(_) | Value::Empty => return None,
+    })
+}
+
+/// A value as a label's, within the limit; nothing for an empty text.
+pub fn label_value(value: &Value) -> Option<String> {
+    text(value).filter(|text| !text.is_empty()).map(|text| cut(text, MAX_LABEL_VALUE))
+}
+
+/// The start of a text, in whole characters.
+pub fn cut(mut text: String, limit: usize) -> String {
+    text.truncate(text.floor_char_boundary(limit));
+    text
 }
