@@ -28,6 +28,13 @@ pub(super) fn representatives(table: &Table) -> Vec<u32> {
     of
 }
 
+impl Table {
+    /// What a function of a compared tree is called in the rows of the comparison, and its module.
+    pub fn compared_name(&self, function: u32) -> (Cow<'_, str>, &str) {
+        (shown(self, function), &self.function(function).module)
+    }
+}
+
 /// What a function is called in a comparison.
 pub(super) fn shown(table: &Table, function: u32) -> Cow<'_, str> {
     let function = table.function(function);
