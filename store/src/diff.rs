@@ -228,7 +228,7 @@ impl Table {
         let environment = differences(&self.environment(base)?, &self.environment(new)?);
         let mut numbered = self.rows(&costs, &selected, &runs, comparison.as_ref());
         if comparison.is_some() {
-            moved::mark(&mut numbered, &selected, *by, &same);
+            moved::mark(&mut numbered, &selected, options, &same);
             if environment.iter().any(decides_speed) {
                 let is_speed = |class: Class| matches!(class, Class::Slower | Class::Faster);
                 numbered

@@ -321,8 +321,8 @@ impl Model {
     fn factors(&self, known: &[&[Ratio; 2]]) -> Vec<Vec<f64>> {
         let runs = (self.runs[0] + self.runs[1]) as usize;
         let count = known.len() as f64;
-        // As many as leave half of the degrees of freedom, and have ten functions each to be seen in.
-        let most = ((self.freedom / 2.0) as usize).min(known.len() / 10);
+        // As many as leave half of the degrees of freedom, and have twenty functions each to be seen in.
+        let most = ((self.freedom / 2.0) as usize).min(known.len() / 20);
         if most == 0 {
             return Vec::new();
         }

@@ -9,7 +9,7 @@ use profpipe_formats::report::amount;
 use sha2::{Digest as _, Sha256};
 
 use super::Report;
-use super::wording::{difference, function, printable};
+use super::wording::{environment, function, printable};
 
 /// The most functions of a page.
 const MAX_ROWS: usize = 1_000;
@@ -59,8 +59,8 @@ impl Report<'_> {
         if let Some(total) = self.total() {
             item(page, "side", &format!("total: {total}"));
         }
-        for one in &self.diff.environment {
-            item(page, "environment", &format!("environment: {}", difference(one)));
+        for line in environment(&self.diff.environment) {
+            item(page, "environment", &format!("environment: {line}"));
         }
         if let Some(why) = &self.diff.why {
             item(page, "verdict", &format!("not tested: {why}"));

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use super::Report;
-use super::wording::{difference, function, printable};
+use super::wording::{environment, function, printable};
 
 /// The most functions.
 const MAX_ROWS: usize = 20;
@@ -25,8 +25,8 @@ impl Report<'_> {
         for (name, side) in ["base", "new"].iter().zip(&diff.sides) {
             let _ = writeln!(text, "- {name}: {}", code(&self.side(side)));
         }
-        for one in &diff.environment {
-            let _ = writeln!(text, "- environment: {}", code(&difference(one)));
+        for line in environment(&diff.environment) {
+            let _ = writeln!(text, "- environment: {}", code(&line));
         }
         if let Some(why) = &diff.why {
             let _ = writeln!(text, "- not tested: {}", code(why));

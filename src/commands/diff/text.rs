@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::Report;
-use super::wording::{difference, function};
+use super::wording::{environment, function};
 
 impl Report<'_> {
     pub(super) fn to_text(&self) -> String {
@@ -16,8 +16,8 @@ impl Report<'_> {
         if let Some(total) = self.total() {
             let _ = writeln!(text, "total: {}", super::wording::printable(&total));
         }
-        for one in &diff.environment {
-            let _ = writeln!(text, "environment: {}", difference(one));
+        for line in environment(&diff.environment) {
+            let _ = writeln!(text, "environment: {line}");
         }
         if let Some(why) = &diff.why {
             let _ = writeln!(text, "not tested: {why}");

@@ -183,18 +183,30 @@ fn amount_of(mean: f64, unit: &str) -> String {
     }
 }
 
+/// What differs in what the sides ran on, in lines; what is known of one side only is counted.
+pub(super) fn environment(differences: &[Difference]) -> Vec<String> {
+    let is_known = |it: &&Difference| !it.base.is_empty() && !it.new.is_empty();
+    let mut lines: Vec<String> = differences.iter().filter(is_known).map(difference).collect();
+    for (side, is_missing) in [
+        ("base", (|it: &Difference| it.base.is_empty()) as fn(&Difference) -> bool),
+        ("new", |it: &Difference| it.new.is_empty()),
+    ] {
+        let missing: Vec<String> =
+            differences.iter().filter(|it| is_missing(it)).map(|it| printable(&it.key)).collect();
+        match missing.as_slice() {
+            [] => {}
+            [one] => lines.push(format!("{one} is not known of the {side} side")),
+            [first, rest @ ..] => lines
+                .push(format!("{first} and {} more are not known of the {side} side", rest.len())),
+        }
+    }
+    lines
+}
+
 /// A difference of environments in a line.
-pub(super) fn difference(difference: &Difference) -> String {
-    let value = |value: &str| match value {
-        "" => "unknown".to_owned(),
-        value => printable(value),
-    };
-    format!(
-        "{}: {} → {}",
-        printable(&difference.key),
-        value(&difference.base),
-        value(&difference.new)
-    )
+fn difference(difference: &Difference) -> String {
+    let Difference { key, base, new } = difference;
+    format!("{}: {} → {}", printable(key), printable(base), printable(new))
 }
 
 /// The largest part of a name that is shown: names are as long as their senders want.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
 
-use super::{Class, Cost, DiffRow};
+use super::{Class, Cost, DiffOptions, DiffRow, Per};
 use crate::select::Selected;
 
 /// How much of the largest change may be left of all changes together.
@@ -15,9 +15,10 @@ const MAX_REST: f64 = 0.25;
 pub(super) fn mark(
     rows: &mut [(u32, DiffRow<'_>)],
     selected: &[Selected<'_>; 2],
-    by: Cost,
+    options: &DiffOptions,
     same: &[u32],
 ) {
+    let by = options.by;
     let is_finding = |class: Class| !matches!(class, Class::Same | Class::Environment);
     let mut found = vec![false; same.len()];
     for (function, _) in rows.iter().filter(|(_, row)| is_finding(row.class)) {
@@ -37,7 +38,11 @@ pub(super) fn mark(
         debug_assert!(row.q.is_some());
     }
     for members in families.into_values() {
-        let deltas = || members.iter().map(|at| rows[*at].1.share[1] - rows[*at].1.share[0]);
+        let delta = |row: &DiffRow<'_>| match (row.rate, &options.per) {
+            (Some([base, new]), Per::Time | Per::Named(_)) => new - base,
+            _ => row.delta(),
+        };
+        let deltas = || members.iter().map(|at| delta(&rows[*at].1));
         let (rest, largest) =
             deltas().fold((0.0, 0.0_f64), |(sum, most), it| (sum + it, most.max(it.abs())));
         let has_both = deltas().any(|it| it > 0.0) && deltas().any(|it| it < 0.0);
