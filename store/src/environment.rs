@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use profpipe_formats::pyroscope::label_value;
+use profpipe_profile::{AttributeIx, Index, Profile};
 
 use crate::error::QueryError;
 use crate::select::{Filter, Selection};
@@ -68,18 +69,37 @@ impl Table {
         selection: &Selection,
     ) -> Result<BTreeMap<String, String>, QueryError> {
         let filter = Filter::new(self, selection)?;
+        let profiles: Vec<&Profile> = self.profiles.iter().map(|(_, _, profile)| profile).collect();
+        let dictionary = &self.profiles.dictionary;
         let mut resources = BTreeSet::new();
+        // Files of pprof have what others say of the resource at every sample.
+        let mut own = vec![false; dictionary.attributes.len()];
         for row in (0..filter.rows.len()).filter(|row| filter.accepts(*row)) {
             resources.insert(self.labels.resource(filter.rows.labels[row]));
+            let Some(profile) = profiles.get(filter.rows.profiles[row] as usize) else { continue };
+            let sample = profile.samples.get(filter.rows.samples[row] as usize);
+            for attribute in sample.attributes {
+                if let Some(own) = own.get_mut(attribute.at()) {
+                    *own = true;
+                }
+            }
         }
-        let mut values: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
         let of_resources =
             resources.iter().filter_map(|at| self.profiles.resources.get(*at as usize));
-        for attribute in of_resources.flat_map(|it| &it.resource.attributes) {
-            if is_environment(&attribute.key)
-                && let Some(value) = label_value(&attribute.value)
-            {
-                values.entry(&attribute.key).or_default().insert(value);
+        let of_resources = of_resources
+            .flat_map(|it| &it.resource.attributes)
+            .map(|attribute| (attribute.key.as_str(), &attribute.value));
+        let of_samples = (0..).zip(own).filter(|(_, is_own)| *is_own).map(|(at, _)| {
+            let attribute = AttributeIx::new(at);
+            (
+                dictionary.strings.get(dictionary.attributes.key(attribute)),
+                dictionary.attributes.value(attribute),
+            )
+        });
+        let mut values: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+        for (key, value) in of_resources.chain(of_samples).filter(|it| is_environment(it.0)) {
+            if let Some(value) = label_value(value) {
+                values.entry(key).or_default().insert(value);
             }
         }
         Ok(values.into_iter().map(|(key, values)| (key.to_owned(), enumeration(values))).collect())
