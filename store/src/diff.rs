@@ -379,17 +379,22 @@ pub(crate) fn both<'s>(
     is_inverted: bool,
     same: &[u32],
 ) -> Vec<Item<'s, 2>> {
-    let mut of_paths: HashMap<Vec<u32>, [i64; 2], foldhash::fast::RandomState> = HashMap::default();
+    let mut of_paths: HashMap<Cow<'s, [u32]>, [i64; 2], foldhash::fast::RandomState> =
+        HashMap::default();
     for (side, selected) in selected.iter().enumerate() {
         for (path, weight) in selected.iter() {
-            let path = path.iter().map(|at| same[*at as usize]);
-            let path = if is_inverted { path.rev().collect() } else { path.collect() };
-            let sums: &mut [i64; 2] = of_paths.entry(path).or_default();
+            let is_plain = !is_inverted && path.iter().all(|at| same[*at as usize] == *at);
+            let functions = path.iter().map(|at| same[*at as usize]);
+            let path = match (is_plain, is_inverted) {
+                (true, _) => Cow::Borrowed(path),
+                (false, true) => Cow::Owned(functions.rev().collect()),
+                (false, false) => Cow::Owned(functions.collect()),
+            };
+            let sums = of_paths.entry(path).or_default();
             sums[side] = sums[side].saturating_add(weight);
         }
     }
-    let mut items: Vec<Item<'s, 2>> =
-        of_paths.into_iter().map(|(path, sums)| (Cow::Owned(path), sums)).collect();
+    let mut items: Vec<Item<'s, 2>> = of_paths.into_iter().collect();
     items.sort_unstable_by(|a, b| a.0.cmp(&b.0));
     items
 }

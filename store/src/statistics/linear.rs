@@ -107,10 +107,12 @@ fn solve(rows: &mut [Vec<f64>]) -> Option<Vec<f64>> {
         if rows[at][at].abs() < 1e-12 {
             return None;
         }
-        for below in at + 1..size {
-            let by = rows[below][at] / rows[at][at];
-            for column in at..=size {
-                rows[below][column] -= by * rows[at][column];
+        let (above, below) = rows.split_at_mut(at + 1);
+        let pivot = above.last()?;
+        for row in below {
+            let by = row[at] / pivot[at];
+            for (value, of_pivot) in row.iter_mut().zip(pivot).skip(at) {
+                *value -= by * of_pivot;
             }
         }
     }
