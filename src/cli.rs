@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use profpipe_store::diff::Gate;
+
 use crate::files::FileFormat;
 
 /// Continuous and on-demand profiling for OpenTelemetry.
@@ -35,6 +37,15 @@ pub(crate) enum Command {
     Ui(Ui),
     /// Draw a profile as a flame graph
     Flamegraph(Flamegraph),
+    /// Compare two profiles, or two sets of runs, and say what differs beyond chance
+    #[command(
+        after_help = "Runs are files. Two or more a side give intervals and verdicts, 4 or more are better;\n\
+        with one only sizes are shown. Exit codes: 0 no finding, 1 failed, 2 wrong usage, 3 finding,\n\
+        4 not decidable; 3 and 4 only with --fail-on.",
+        override_usage = "profpipe diff [OPTIONS] <BASE> <NEW>\n       \
+        profpipe diff [OPTIONS] <BASE>... -- <NEW>..."
+    )]
+    Diff(Diff),
     /// Print the source lines of functions with what they cost
     List(List),
     /// Convert a profile from one format to another
@@ -207,6 +218,76 @@ pub(crate) struct Flamegraph {
     pub(crate) choice: TypeChoice,
     #[command(flatten)]
     pub(crate) waiting: WaitChoice,
+}
+
+/// Arguments of `diff`.
+#[derive(Debug, Args)]
+#[allow(clippy::struct_excessive_bools, reason = "flags are what users type")]
+pub(crate) struct Diff {
+    /// The base and the new one: profiles of any format, or directories whose files are runs
+    #[arg(required = true, value_name = "FILE|DIR")]
+    pub(crate) base: Vec<PathBuf>,
+    /// The new runs, if there are several files a side
+    #[arg(last = true, value_name = "NEW")]
+    pub(crate) new: Vec<PathBuf>,
+    /// Compare what functions cost themselves, which is the default
+    #[arg(long = "self", conflicts_with = "total")]
+    pub(crate) own: bool,
+    /// Compare what functions cost with everything they call
+    #[arg(long)]
+    pub(crate) total: bool,
+    /// What costs are of: total (shares), time (of a run), or the name of a sample type or of an attribute of
+    /// the resource that says how much a run did
+    #[arg(long, value_name = "WHAT", default_value = "total")]
+    pub(crate) per: String,
+    /// How many functions; by default 20, and all in JSON
+    #[arg(short = 'n', long, value_name = "N")]
+    pub(crate) limit: Option<usize>,
+    /// How to print
+    #[arg(long, value_enum, default_value = "text")]
+    pub(crate) format: DiffFormat,
+    /// A file to write instead; its extension chooses the format: .txt, .json, .md, .svg or .html. May be
+    /// given several times
+    #[arg(short, long, value_name = "OUT")]
+    pub(crate) output: Vec<PathBuf>,
+    /// Conditions that end with exit code 3: slower>5% (a function, beyond chance), total>3% (both in all),
+    /// new>1% (a function that was not there, of the new total); separated by commas
+    #[arg(long, value_name = "CONDITION", value_delimiter = ',')]
+    pub(crate) fail_on: Vec<Gate>,
+    /// What to do if a condition cannot be decided: end with exit code 4, or take it for not met
+    #[arg(long, value_enum, default_value = "fail")]
+    pub(crate) undecided: Undecided,
+    /// What both sides must have run on alike: cpu, kernel, memory, limits, virtualization, libc, compiler,
+    /// runtime, or an attribute's name; separated by commas
+    #[arg(long, value_name = "WHAT", value_delimiter = ',')]
+    pub(crate) require_same: Vec<String>,
+    #[command(flatten)]
+    pub(crate) choice: TypeChoice,
+}
+
+/// How `diff` prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DiffFormat {
+    /// For people
+    Text,
+    /// For programs
+    Json,
+    /// For a pull request, of at most 20 functions
+    #[value(alias = "md")]
+    Markdown,
+    /// A flame graph of both
+    Svg,
+    /// A page of its own, with table and flame graph
+    Html,
+}
+
+/// What `diff` does with what cannot be decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Undecided {
+    /// Exit code 4
+    Fail,
+    /// Exit code 0
+    Ok,
 }
 
 /// Arguments of `list`.

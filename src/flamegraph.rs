@@ -1,8 +1,10 @@
 //! Stacks as a picture: a static flame graph in SVG.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use anyhow::{Context, bail};
+use inferno::flamegraph::color::{Color, PaletteMap};
 use inferno::flamegraph::{Options, from_lines};
 use profpipe_formats::report::{CollapsedStacks, amount};
 
@@ -74,6 +76,63 @@ pub(crate) fn draw(collapsed: &CollapsedStacks) -> anyhow::Result<Drawing> {
         notes.push(format!("{cut} stacks are drawn without what is beyond {MAX_DEPTH} frames"));
     }
     Ok(Drawing { svg, notes })
+}
+
+/// Stacks whose frames have colors of their own.
+#[derive(Debug)]
+pub(crate) struct Colored<'c> {
+    /// What the picture is of.
+    pub(crate) title: &'c str,
+    /// The unit of costs.
+    pub(crate) unit: &'c str,
+    /// Stacks, root first, with their costs.
+    pub(crate) stacks: Vec<(Vec<String>, u64)>,
+    /// By name: red, green and blue.
+    pub(crate) palette: BTreeMap<String, [u8; 3]>,
+}
+
+/// Draws stacks in their colors.
+///
+/// # Errors
+/// If there is nothing to draw.
+pub(crate) fn draw_colored(colored: &Colored<'_>) -> anyhow::Result<Vec<u8>> {
+    let total: u128 = colored.stacks.iter().map(|(_, cost)| u128::from(*cost)).sum();
+    if total == 0 {
+        bail!("there is nothing to draw");
+    }
+    let shift = (128 - total.leading_zeros()).saturating_sub(52);
+    let (scale, unit) = scale(colored.unit, total, "");
+    let mut palette = PaletteMap::default();
+    for (name, [red, green, blue]) in &colored.palette {
+        let color = Color::new(*red, *green, *blue);
+        // A name at the root is written in another way where it would be a comment.
+        palette.insert(frame_name(name), color);
+        palette.insert(root_name(name), color);
+    }
+    let mut lines = Vec::with_capacity(colored.stacks.len());
+    for (stack, cost) in &colored.stacks {
+        let mut line = String::new();
+        for name in stack.iter().take(MAX_DEPTH) {
+            match line.is_empty() {
+                true => line.push_str(&root_name(name)),
+                false => {
+                    line.push(';');
+                    line.push_str(&frame_name(name));
+                }
+            }
+        }
+        lines.push(format!("{line} {}", cost >> shift));
+    }
+    let mut options = Options::default();
+    options.title = printable(colored.title);
+    options.count_name = printable(&unit);
+    options.factor = scale * 2_f64.powi(shift as i32);
+    options.deterministic = true;
+    options.palette_map = Some(&mut palette);
+    let mut svg = Vec::new();
+    from_lines(&mut options, lines.iter().map(String::as_str), &mut svg)
+        .context("cannot draw the flame graph")?;
+    Ok(svg)
 }
 
 /// What the picture is of.

@@ -10,6 +10,7 @@ use crate::mistake::Mistake;
 
 mod components;
 mod convert;
+mod diff;
 mod doctor;
 mod flamegraph;
 mod graph;
@@ -36,6 +37,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Top(arguments) => top::run(arguments),
         Command::Ui(arguments) => ui::run(&arguments),
         Command::Flamegraph(arguments) => flamegraph::run(arguments),
+        Command::Diff(arguments) => diff::run(&arguments),
         Command::List(arguments) => list::run(&arguments),
         Command::Convert(arguments) => convert::run(arguments),
         Command::Symbolize(arguments) => symbolize::run(arguments),

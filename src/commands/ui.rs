@@ -74,7 +74,7 @@ fn address(listen: &str) -> anyhow::Result<SocketAddr> {
 }
 
 /// The files that are named, and those of directories that are.
-fn inputs(paths: &[PathBuf]) -> anyhow::Result<Vec<InputFile>> {
+pub(super) fn inputs(paths: &[PathBuf]) -> anyhow::Result<Vec<InputFile>> {
     if paths.iter().filter(|path| path.as_os_str() == "-").count() > 1 {
         return Err(Mistake("standard input can be read only once".to_owned()).into());
     }

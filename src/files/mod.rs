@@ -13,7 +13,7 @@ use std::path::Path;
 use anyhow::Context;
 
 pub(crate) use input::{Input, read, read_all};
-pub(crate) use output::{FileFormat, Output, encode};
+pub(crate) use output::{FileFormat, Output, encode, save};
 
 /// Whether a path stands for standard input or output.
 fn is_standard(path: &Path) -> bool {

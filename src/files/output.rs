@@ -201,6 +201,16 @@ pub(crate) fn encode(
     })
 }
 
+/// Writes a report, which appears whole or not at all; to standard output for `-`.
+///
+/// # Errors
+/// If nothing can be written there.
+pub(crate) fn save(path: &Path, content: &[u8]) -> anyhow::Result<()> {
+    // The format is that of profiles, and none here.
+    let output = Output::of_format(path, FileFormat::Svg)?;
+    output.finish(content).with_context(|| format!("cannot write {}", path.display()))
+}
+
 fn open(path: &Path) -> std::io::Result<(File, Option<(PathBuf, PathBuf)>)> {
     match std::fs::metadata(path) {
         Ok(metadata) if metadata.is_dir() => {

@@ -200,10 +200,16 @@ fn start(
     // JSON is YAML.
     let configuration = json!({
         "receivers": { "perf": sampler },
-        // The end of a recording can wait for large programs.
-        "processors": { "symbolize": { "timeout": "30s" } },
+        "processors": {
+            // What a comparison must know of the host, the kernel and the program; nothing from a network.
+            "resource_detection": { "detectors": ["fingerprint"] },
+            // The end of a recording can wait for large programs.
+            "symbolize": { "timeout": "30s" },
+        },
         "service": { "pipelines": { "profiles": {
-            "receivers": ["perf"], "processors": ["symbolize"], "exporters": ["recording"],
+            "receivers": ["perf"],
+            "processors": ["resource_detection", "symbolize"],
+            "exporters": ["recording"],
         } } },
     });
     Engine::builder()

@@ -21,7 +21,7 @@ fn one_run_a_side_has_no_verdict() {
     let (base, new) = (selection("{x=\"old\"}"), selection("{x=\"new\"}"));
     let diff = table.diff(&base, &new, Cost::Own, &TreeOptions::default()).unwrap();
     assert!(diff.why.as_ref().is_some_and(|why| why.contains("noise")), "{:?}", diff.why);
-    let rows: Vec<_> = diff.rows.iter().map(|row| (row.name, row.cost, row.class)).collect();
+    let rows: Vec<_> = diff.rows.iter().map(|row| (&*row.name, row.cost, row.class)).collect();
     let expected =
         [("c", [0, 80], Class::New), ("b", [50, 0], Class::Gone), ("a", [50, 20], Class::Same)];
     assert_eq!(rows, expected);
@@ -63,7 +63,7 @@ fn runs_decide() {
     };
     let diff = table.diff(&of(0..5), &of(5..10), Cost::Own, &TreeOptions::default()).unwrap();
     assert_eq!((diff.why.as_deref(), diff.sides[0].runs), (None, 5));
-    assert_eq!((diff.rows[0].name, diff.rows[0].class), ("hot", Class::Slower));
+    assert_eq!((&*diff.rows[0].name, diff.rows[0].class), ("hot", Class::Slower));
     let (low, high) = diff.rows[0].interval.unwrap();
     assert!(low > 0.05 && high < 0.12, "{low} {high}");
     assert!(diff.rows[1..].iter().all(|row| row.class == Class::Same), "{:?}", diff.rows);

@@ -103,7 +103,7 @@ fn deep_stacks_are_drawn() {
 #[test]
 fn very_many_equal_nodes_are_folded() {
     let stacks: Vec<String> = (0..70_000).map(|number| format!("main;f{number}")).collect();
-    let weight = |at: usize| if at % 14_000 == 0 { 5 } else { 1 };
+    let weight = |at: usize| if at.is_multiple_of(14_000) { 5 } else { 1 };
     let rows: Vec<Row<'_>> = stacks
         .iter()
         .enumerate()

@@ -53,7 +53,7 @@ const hottest = async (base: string): Promise<string> => {
 async function choose_box(page: Page, name: string): Promise<void> {
   await page.focus(".flame canvas");
   await page.click("#search");
-  await page.type("#search", name);
+  await page.type("#search", `/^${name.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")}$/`);
   await until(page, "the search is drawn", async () => Number((await drawn(page))?.["hits"]) > 0);
   await page.keyboard.press("Enter");
   await until(page, "a hit is chosen", async () => (await drawn(page))?.["selected"] === name.slice(0, 200));
@@ -89,7 +89,8 @@ flow("search: a text, an expression, what is none, the next hit", async () => {
   await until(page, "hits", async () => Number((await drawn(page))?.["hits"]) > 0 && /function/.test(await text(page, "#search-result")));
   assert.ok(fragment(page).includes("&s="));
   await page.keyboard.press("Enter");
-  await until(page, "a hit is chosen", async () => (await drawn(page))?.["selected"] === name.slice(0, 200));
+  const part = name.slice(0, 100).toLowerCase();
+  await until(page, "a hit is chosen", async () => (await drawn(page))?.["selected"]?.toLowerCase().includes(part));
   await page.click("#search", { count: 3 });
   await page.keyboard.type("/[a-z]/");
   await until(page, "many hits", async () => /in ([2-9]|\d\d+)( or more)? functions/.test(await text(page, "#search-result")));
@@ -251,8 +252,7 @@ flow("keys only: from the first Tab to a sandwich, help and back", async () => {
   }
   assert.ok(reached.has("CANVAS"), [...reached].join());
   for (let i = 0; i < 3; i++) await page.keyboard.press("ArrowDown");
-  const chosen = await until(page, "a box is chosen", async () => (await drawn(page))?.["selected"]);
-  assert.notEqual(chosen, "total");
+  await until(page, "a box below the root is chosen", async () => !["", "total", undefined].includes((await drawn(page))?.["selected"]));
   await page.keyboard.press("ArrowRight");
   await page.keyboard.press("ArrowUp");
   await page.keyboard.press("Enter");

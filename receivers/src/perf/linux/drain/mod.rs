@@ -498,10 +498,10 @@ impl Drain {
         };
         let process = id;
         let counted = Counted { event, label, process, tid, stack, unwound, weight, events, time };
-        if let Some(blocks) = blocks {
-            if let Some(took) = self.blocks.begin(blocks, counted, frames) {
-                send(Message::Sample(took));
-            }
+        if let Some(blocks) = blocks
+            && let Some(took) = self.blocks.begin(blocks, counted, frames)
+        {
+            send(Message::Sample(took));
         }
         match &mut self.governed {
             // Its weight is certain when the window has ended.

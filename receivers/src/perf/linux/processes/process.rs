@@ -10,8 +10,9 @@ use std::sync::Arc;
 use hashbrown::{HashMap, HashSet};
 use profpipe_host::proc::{self, Stat};
 
+use super::announced::Announced;
 use super::probe_page::ProbePage;
-use crate::perf::linux::handoff::{REMEMBERED, RowIx, shrink};
+use crate::perf::linux::handoff::{RowIx, shrink};
 use crate::perf::linux::images::image::ImageIx;
 use crate::perf::linux::records::record::{FileId, Map};
 
@@ -20,7 +21,7 @@ const MAX_PROCESSES: usize = 32_768;
 /// The most executable mappings of one process; Java and games have thousands.
 const MAX_MAPPINGS: usize = 16_384;
 /// The most threads of one process whose name we keep.
-const MAX_THREADS: usize = 16_384;
+pub(super) const MAX_THREADS: usize = 16_384;
 
 /// The most hidden processes that are noted at a time.
 const MAX_HIDDEN: usize = 64;
@@ -107,46 +108,6 @@ pub(crate) struct Process {
     names: HashMap<u32, Arc<str>>,
     /// What was sent of this process.
     pub(crate) announced: Announced,
-}
-
-/// What the consumer of samples was sent of a process.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Announced {
-    pub(crate) process: bool,
-    /// Threads whose name was sent, with the window of the last sample.
-    threads: HashMap<u32, u64>,
-    /// The row of the process's own code.
-    pub(crate) jit: Option<RowIx>,
-    /// The window of the last sample.
-    window: u64,
-}
-
-impl Announced {
-    /// Notes a sample in a window. After a long pause the consumer may have forgotten the process
-    /// and its threads, so they are sent again.
-    pub(crate) fn sampled_in(&mut self, window: u64) {
-        if window > self.window + REMEMBERED / 2 {
-            self.process = false;
-            self.threads.clear();
-        }
-        self.window = window;
-    }
-
-    /// Notes a sample of a thread in a window; true if the name of the thread is to be sent: for
-    /// the first time, or because the consumer may have forgotten it.
-    pub(crate) fn sampled_thread_in(&mut self, tid: u32, window: u64) -> bool {
-        if self.threads.len() >= MAX_THREADS && !self.threads.contains_key(&tid) {
-            // All are sent again, which is a message each.
-            self.threads.clear();
-        }
-        self.threads.insert(tid, window).is_none_or(|last| window > last + REMEMBERED / 2)
-    }
-
-    /// How many threads are noted.
-    #[cfg(test)]
-    pub(crate) fn threads_sent(&self) -> usize {
-        self.threads.len()
-    }
 }
 
 /// Every process.
@@ -308,7 +269,7 @@ impl Processes {
             if pid == tid {
                 process.name = Arc::clone(&name);
             }
-            process.announced.threads.remove(&tid);
+            process.announced.forget_thread(tid);
             if process.names.len() < MAX_THREADS {
                 process.names.insert(tid, name);
             }
@@ -348,7 +309,7 @@ impl Processes {
         }
         process.threads.remove(&tid);
         process.names.remove(&tid);
-        process.announced.threads.remove(&tid);
+        process.announced.forget_thread(tid);
         if self.ended_threads.len() < MAX_THREADS {
             self.ended_threads.insert(tid);
         }
@@ -382,8 +343,7 @@ impl Processes {
     /// sent again.
     pub(crate) fn forget_threads(&mut self, window: u64) {
         for process in self.by_pid.values_mut() {
-            process.announced.threads.retain(|_, last| *last + REMEMBERED >= window);
-            shrink(&mut process.announced.threads);
+            process.announced.forget_threads(window);
         }
     }
 
@@ -548,8 +508,7 @@ impl Process {
         // Also if it cannot be read: asking again at every sample would not help.
         self.complete = true;
         // What was sent of it so far may have been less.
-        self.announced.process = false;
-        self.announced.threads.clear();
+        self.announced.forget();
         self.hasty = false;
         if !self.identify(host) {
             return false;

@@ -23,8 +23,9 @@ use super::super::handoff::{
 use super::super::images::image::{FileKey, UNWINDER_BYTES};
 use super::super::images::loader::{FileMapping, Loader};
 use super::super::images::table::{BUDGET, MAX_UNMAPPED};
+use super::super::processes::announced::Announced;
 use super::super::processes::host::ThisHost;
-use super::super::processes::process::{Announced, Processes};
+use super::super::processes::process::Processes;
 use super::super::records::record::{FileId, Map};
 use crate::perf::Event;
 
