@@ -118,7 +118,7 @@ pub(crate) struct Record {
     /// Samples a second and CPU
     #[arg(short = 'F', long, value_name = "HZ", default_value_t = 99)]
     pub(crate) frequency: u32,
-    /// What to sample: cpu, off_cpu (waiting), wall (both), page_faults,
+    /// What to sample: cpu, off_cpu (waiting), wall (both), page_faults, heap,
     /// calls=FILE:FUNCTION, tracepoint:name=…,
     /// counter:name=…; with options as off_cpu:rate=1000,parked=sum. May be given several times
     #[arg(short, long, value_name = "EVENT", default_values_t = [String::from("cpu")])]

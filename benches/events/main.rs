@@ -1,18 +1,21 @@
 //! What the events beside CPU time cost and how true they are: `cargo bench --bench events [-- --rounds N]`.
 //!
 //! Prints the method beside each figure and compares within one run; asserts nothing, because a busy
-//! machine would decide. Four questions:
+//! machine would decide. Five questions:
 //! 1. `off_cpu`: how much longer a switch of threads takes that are looked at, and traced by
 //!    `perf record -e sched:sched_switch` (frame pointers, and a copy of the stack): alone, profpipe and
 //!    perf in turns, medians; what the tool itself used, and wrote;
 //! 2. `off_cpu`: how far shares of waiting are from what a program measured itself, and how late looks are;
 //! 3. `off_cpu`: what looking costs beside 2,000 threads that never run;
-//! 4. `page_faults`: how much longer a page fault takes, with profpipe and `perf record -e page-faults`.
+//! 4. `page_faults`: how much longer a page fault takes, with profpipe and `perf record -e page-faults`;
+//! 5. `heap`: how much longer a pair of `malloc` and `free` takes, with the library alone, with samples in
+//!    512 KiB, and with `heaptrack`.
 //!
 //! `--minute` prints the second alone, of recordings of a minute; `--truth` prints for every event the mean
 //! error of `--rounds` recordings against the truth of programs, alone and governed ([`truth`]).
+//! `--only heap` asks the last one alone.
 //!
-//! Needs perf, offcputime (bcc) and root for the comparison; what is missing is said. About three minutes.
+//! Needs perf, offcputime (bcc), heaptrack and root for the comparison; what is missing is said. About four minutes.
 
 #![allow(
     clippy::unwrap_used,
@@ -51,10 +54,13 @@ fn main() {
     if arguments.iter().any(|argument| argument == "--minute") {
         return bench.shares(60);
     }
-    bench.switches();
-    bench.shares(5);
-    bench.parked();
-    bench.faults();
+    if !arguments.iter().any(|argument| argument == "--only") {
+        bench.switches();
+        bench.shares(5);
+        bench.parked();
+        bench.faults();
+    }
+    bench.pairs();
 }
 
 /// A way to run a program.
@@ -217,6 +223,36 @@ impl Bench {
             ),
         ];
         self.table(&ways, &[&program, "10000", "truth"], "ms of CPU");
+    }
+
+    fn pairs(&self) {
+        println!(
+            "5. a pair of malloc and free, 64 blocks at a time, 20 million pairs, {} rounds in turns, medians of \
+                  medians; heaptrack has 1 million",
+            self.rounds
+        );
+        let program = self.compile("benches/events/pairs.c");
+        let library = self.home.join("libprofpipe_heap.so");
+        std::fs::write(&library, profpipe_heap::LIBRARY).unwrap();
+        let preload = format!("LD_PRELOAD={}", library.display());
+        for size in ["32", "256", "4096"] {
+            println!("   {size} bytes");
+            let ways = [
+                Way::new("alone", &[], "none"),
+                Way::new("library alone", &["env", &preload], "none"),
+                Way::new(
+                    "profpipe",
+                    &[PROFPIPE, "record", "-e", "heap", "-o", "h.otlp", "--"],
+                    "h.otlp",
+                ),
+            ];
+            self.table(&ways, &[&program, "20", size], "ps a pair");
+            let ways = [
+                Way::new("alone", &[], "none"),
+                Way::new("heaptrack", &["heaptrack", "-r", "-o", "t"], "t.raw.zst"),
+            ];
+            self.table(&ways, &[&program, "1", size], "ps a pair");
+        }
     }
 
     fn table(&self, ways: &[Way], program: &[&str], unit: &str) {

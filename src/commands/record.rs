@@ -9,6 +9,7 @@ mod collect;
 mod counting;
 mod gate;
 mod insistence;
+mod preload;
 mod process;
 mod progress;
 mod session;
@@ -26,6 +27,7 @@ use profpipe_receivers::perf;
 use crate::cli;
 use crate::files::Output;
 use crate::mistake::Mistake;
+use preload::Preload;
 use target::Target;
 
 /// The fastest that anybody may ask for; the kernel may allow less.
@@ -45,15 +47,17 @@ struct Recording {
 }
 
 pub(crate) fn run(arguments: cli::Record) -> anyhow::Result<ExitCode> {
-    let recording = Recording::check(&arguments)?;
+    let mut recording = Recording::check(&arguments)?;
+    let preload = recording.prepare_heap(&arguments)?;
+    let environment = preload.as_ref().map(Preload::environment).unwrap_or_default();
     // From here on something may have been started, and errors must end it.
-    let target = Target::find(&arguments)?;
+    let target = Target::find(&arguments, environment)?;
     // Only now: the command has inherited which signals are ignored.
     let signals = signals::listen()?;
     log_warnings();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let result = runtime.block_on(session::run(recording, target, signals));
+    let result = runtime.block_on(session::run(recording, target, preload, signals));
     runtime.shutdown_background();
     result
 }
@@ -96,6 +100,11 @@ impl Recording {
                 events.push(for_a_recording(event));
             }
         }
+        if arguments.cmd.is_empty() && events.iter().any(|it| matches!(it, perf::Event::Heap(_))) {
+            let message = "-e heap: programs are started with a library that samples their heap; give a \
+                           command after `--`";
+            return Err(wrong(message.into()));
+        }
         let has_time = |it: &perf::Event| matches!(it, perf::Event::Cpu | perf::Event::Wall(_));
         if events.iter().any(|it| matches!(it, perf::Event::Calls(_)))
             && !events.iter().any(has_time)
@@ -116,6 +125,25 @@ impl Recording {
             output: Output::create(&arguments.output)?,
             path: arguments.output.clone(),
         })
+    }
+}
+
+impl Recording {
+    /// What a command needs to have its heap sampled, if that is wanted.
+    fn prepare_heap(&mut self, arguments: &cli::Record) -> anyhow::Result<Option<Preload>> {
+        let heap = self.events.iter_mut().find_map(|event| match event {
+            perf::Event::Heap(options) => Some(options),
+            _ => None,
+        });
+        let (Some(options), Some(program)) = (heap, arguments.cmd.first()) else { return Ok(None) };
+        let preload = Preload::prepare(options.interval())?;
+        options.listen.get_or_insert_with(|| preload.socket());
+        // What is left in the end is what people want to know of a run.
+        options.at_end = true;
+        for remark in preload::remarks(program) {
+            session::say!("profpipe: {remark}");
+        }
+        Ok(Some(preload))
     }
 }
 

@@ -47,7 +47,7 @@ fn sources() -> Vec<PathBuf> {
 }
 
 /// The crates of the workspace from the ground up; each may depend on those named beside it only.
-const CRATES: [(&str, &[&str]); 14] = [
+const CRATES: [(&str, &[&str]); 15] = [
     ("profpipe-testing", &[]),
     ("profpipe-profile", &[]),
     ("profpipe-formats", &["profpipe-profile"]),
@@ -56,6 +56,7 @@ const CRATES: [(&str, &[&str]); 14] = [
     ("profpipe-store", &["profpipe-profile", "profpipe-formats"]),
     ("profpipe-network", &["profpipe-engine"]),
     ("profpipe-host", &[]),
+    ("profpipe-heap", &[]),
     ("profpipe-ui", BELOW_PAGE),
     ("profpipe-receivers", BELOW_COMPONENTS),
     ("profpipe-processors", BELOW_COMPONENTS),
@@ -71,6 +72,7 @@ const BELOW_COMPONENTS: &[&str] = &[
     "profpipe-engine",
     "profpipe-network",
     "profpipe-host",
+    "profpipe-heap",
 ];
 /// What the page may know: the query core beside what components do.
 const BELOW_PAGE: &[&str] = &[
@@ -90,6 +92,7 @@ const ALL: &[&str] = &[
     "profpipe-store",
     "profpipe-network",
     "profpipe-host",
+    "profpipe-heap",
     "profpipe-ui",
     "profpipe-receivers",
     "profpipe-processors",

@@ -455,7 +455,7 @@ fn mistakes_are_said() {
     for (event, expected) in [
         (
             "nonsense",
-            "expected one of `cpu`, `off_cpu`, `wall`, `page_faults`, `calls`, `block_io`, `tracepoint`, `counter`",
+            "expected one of `cpu`, `off_cpu`, `wall`, `page_faults`, `heap`, `calls`, `block_io`, `tracepoint`, `counter`",
         ),
         ("off_cpu:rat=3", "unknown field `rat`"),
         ("off_cpu:rate", "`rate` is not an option; write key=value"),
@@ -464,6 +464,8 @@ fn mistakes_are_said() {
         ("page_faults:share=90%", "must be between 0.1% and 80% of the budget"),
         ("off_cpu:rate=5000", "must be between 1 and 2000 looks a second"),
         ("cpu:rate=1", "unknown field `rate`"),
+        ("heap:interval=1", "must be between 64B and 1TiB"),
+        ("heap:interval=much", "`much` is not a size"),
         ("tracepoint", "tracepoint::name: is missing"),
         ("counter:name=cache-misses,every=0", "must be at least 1"),
     ] {

@@ -2,19 +2,26 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::path::PathBuf;
 
 use profpipe_engine::config::Problems;
-use profpipe_engine::settings::Percent;
+use profpipe_engine::settings::{ByteSize, Percent};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::{Error, MapAccess, Unexpected, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The names of events.
-const NAMES: [&str; 8] =
-    ["cpu", "off_cpu", "wall", "page_faults", "calls", "block_io", "tracepoint", "counter"];
+const NAMES: [&str; 9] =
+    ["cpu", "off_cpu", "wall", "page_faults", "heap", "calls", "block_io", "tracepoint", "counter"];
 /// The most functions whose calls are counted: to end that takes the kernel a moment for each.
 const MAX_FUNCTIONS: usize = 16;
+/// The longest path of a socket.
+const MAX_SOCKET_PATH: usize = 107;
+/// A sample of the heap in so many bytes, where nothing is said.
+const USUAL_INTERVAL: ByteSize = ByteSize(512 << 10);
+/// The gaps between samples of the heap that may be asked for.
+const INTERVALS: std::ops::RangeInclusive<u64> = 64..=1 << 40;
 /// Bounds of the part of a budget that may be asked for.
 const MIN_SHARE: f64 = 0.001;
 const MAX_SHARE: f64 = 0.8;
@@ -33,6 +40,10 @@ pub enum Event {
     /// Where memory is touched for the first time, or is read from a disk. Type `page_faults:count`, or
     /// `page_faults_major:count`.
     PageFaults(PageFaults),
+    /// Where memory is allocated, and where that was allocated which is not freed, in programs that load the
+    /// library. Types `alloc_space:bytes`, `alloc_objects:count`, `inuse_space:bytes` and
+    /// `inuse_objects:count`.
+    Heap(Heap),
     /// How often functions are called, exactly, and from where. Type `calls:count`.
     Calls(Calls),
     /// Where blocks of disks are read and written. Types `io_bytes:bytes` and `io_requests:count`.
@@ -96,6 +107,44 @@ pub struct PageFaults {
     /// Whether it is an error that the host does not allow it.
     #[serde(skip_serializing_if = "is_false")]
     pub required: bool,
+}
+
+/// Options of `heap`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Heap {
+    /// A sample in so many allocated bytes, in the mean. By default 512KiB; less shows more of a program
+    /// that allocates little, and takes more of one that allocates much.
+    #[serde(skip_serializing_if = "is_usual_interval")]
+    pub interval: ByteSize,
+    /// Whether what is not freed is shown, too; by default it is.
+    #[serde(skip_serializing_if = "is_true")]
+    pub live: bool,
+    /// Whether that is told once, when a program or the recording ends, and not at the end of every window;
+    /// as `profpipe record` has it. Off by default.
+    #[serde(skip_serializing_if = "is_false")]
+    pub at_end: bool,
+    /// The socket at which programs hand over what they sample: a path, which they find in the variable
+    /// `PROFPIPE_HEAP`. `profpipe record` makes one of its own. Every user who may enter its directory may
+    /// be sampled, and nobody else.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listen: Option<PathBuf>,
+    /// Whether it is an error that it cannot be had.
+    #[serde(skip_serializing_if = "is_false")]
+    pub required: bool,
+}
+
+impl Default for Heap {
+    fn default() -> Self {
+        Self { interval: USUAL_INTERVAL, live: true, at_end: false, listen: None, required: false }
+    }
+}
+
+impl Heap {
+    /// The mean gap between samples in bytes.
+    pub fn interval(&self) -> u64 {
+        self.interval.0
+    }
 }
 
 /// Options of `calls`.
@@ -207,6 +256,14 @@ pub enum Every {
     Count(u64),
 }
 
+fn is_usual_interval(it: &ByteSize) -> bool {
+    *it == USUAL_INTERVAL
+}
+
+fn is_true(it: &bool) -> bool {
+    *it
+}
+
 fn is_false(it: &bool) -> bool {
     !it
 }
@@ -226,12 +283,13 @@ impl Every {
 impl Event {
     /// Its name, as users write it.
     pub fn name(&self) -> &'static str {
-        let [cpu, off_cpu, wall, page_faults, calls, block_io, tracepoint, counter] = NAMES;
+        let [cpu, off_cpu, wall, page_faults, heap, calls, block_io, tracepoint, counter] = NAMES;
         match self {
             Self::Cpu => cpu,
             Self::OffCpu(_) => off_cpu,
             Self::Wall(_) => wall,
             Self::PageFaults(_) => page_faults,
+            Self::Heap(_) => heap,
             Self::Calls(_) => calls,
             Self::BlockIo(_) => block_io,
             Self::Tracepoint(_) => tracepoint,
@@ -246,6 +304,7 @@ impl Event {
             Self::OffCpu(OffCpu::default()),
             Self::Wall(OffCpu::default()),
             Self::PageFaults(PageFaults::default()),
+            Self::Heap(Heap::default()),
             Self::Calls(Calls::default()),
             Self::BlockIo(BlockIo::default()),
             Self::Tracepoint(Tracepoint::default()),
@@ -260,6 +319,7 @@ impl Event {
             Self::Cpu => true,
             Self::OffCpu(options) | Self::Wall(options) => options.required,
             Self::PageFaults(options) => options.required,
+            Self::Heap(options) => options.required,
             Self::Calls(options) => options.required,
             Self::BlockIo(options) => options.required,
             Self::Tracepoint(options) => options.required,
@@ -270,7 +330,7 @@ impl Event {
     /// The part of a budget that was asked for.
     pub fn share(&self) -> Option<f64> {
         let share = match self {
-            Self::Cpu => None,
+            Self::Cpu | Self::Heap(_) => None,
             Self::OffCpu(options) | Self::Wall(options) => options.share,
             Self::PageFaults(options) => options.share,
             Self::Calls(options) => options.share,
@@ -329,6 +389,17 @@ impl Event {
                 let path = format!("events::{at}::{}::rate", self.name());
                 problems.push(&path, "must be between 1 and 2000 looks a second");
             }
+            Self::Heap(Heap { interval, listen, .. }) => {
+                let path = |option| format!("events::{at}::heap::{option}");
+                if !INTERVALS.contains(&interval.0) {
+                    problems.push(&path("interval"), "must be between 64B and 1TiB");
+                }
+                if listen.as_ref().is_none_or(|path| path.as_os_str().len() > MAX_SOCKET_PATH) {
+                    let text = "must be the path of a socket, of at most 107 bytes, that programs find in \
+                                PROFPIPE_HEAP";
+                    problems.push(&path("listen"), text);
+                }
+            }
             Self::Calls(Calls { functions, every, .. }) => {
                 let path = |option| format!("events::{at}::calls::{option}");
                 if functions.is_empty() || functions.len() > MAX_FUNCTIONS {
@@ -375,6 +446,7 @@ impl Serialize for Event {
                 map.serialize_entry(self.name(), options)?;
             }
             Self::PageFaults(options) => map.serialize_entry(self.name(), options)?,
+            Self::Heap(options) => map.serialize_entry(self.name(), options)?,
             Self::Calls(options) => map.serialize_entry(self.name(), options)?,
             Self::BlockIo(options) => map.serialize_entry(self.name(), options)?,
             Self::Tracepoint(options) => map.serialize_entry(self.name(), options)?,
@@ -411,6 +483,7 @@ impl<'de> Deserialize<'de> for Event {
                     Some(Event::OffCpu(_)) => Event::OffCpu(map.next_value()?),
                     Some(Event::Wall(_)) => Event::Wall(map.next_value()?),
                     Some(Event::PageFaults(_)) => Event::PageFaults(map.next_value()?),
+                    Some(Event::Heap(_)) => Event::Heap(map.next_value()?),
                     Some(Event::Calls(_)) => Event::Calls(map.next_value()?),
                     Some(Event::BlockIo(_)) => Event::BlockIo(map.next_value()?),
                     Some(Event::Tracepoint(_)) => Event::Tracepoint(map.next_value()?),
@@ -460,6 +533,7 @@ enum EventOptions {
     OffCpu(OffCpu),
     Wall(OffCpu),
     PageFaults(PageFaults),
+    Heap(Heap),
     Calls(Calls),
     BlockIo(BlockIo),
     Tracepoint(Tracepoint),

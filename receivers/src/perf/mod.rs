@@ -20,7 +20,7 @@ mod tests;
 
 pub use config::{Config, Match, Runtimes, Scope, Unwind};
 pub use event::{
-    BlockIo, Calls, Counter, Event, Every, Faults, OffCpu, PageFaults, Parked, Tracepoint,
+    BlockIo, Calls, Counter, Event, Every, Faults, Heap, OffCpu, PageFaults, Parked, Tracepoint,
 };
 pub use finding::{Finding, Level};
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]

@@ -26,12 +26,16 @@ pub(super) struct Held {
 impl Held {
     /// Creates the process. Handlers of signals must not be installed yet: the command is to
     /// inherit which signals are ignored.
-    pub(super) fn start(program: &OsString, arguments: &[OsString]) -> io::Result<Self> {
+    pub(super) fn start(
+        program: &OsString,
+        arguments: &[OsString],
+        environment: Vec<(OsString, OsString)>,
+    ) -> io::Result<Self> {
         let (gate_reader, gate) = io::pipe()?;
         let (mut id_reader, id_writer) = io::pipe()?;
         let gate_copy = gate.as_raw_fd();
         let mut command = Command::new(program);
-        command.args(arguments);
+        command.args(arguments).envs(environment);
         let wait = move || {
             // SAFETY: this runs in the new process, whose copy of the descriptor nobody uses;
             // with it open, the pipe would not close when the profiler dies.

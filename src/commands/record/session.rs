@@ -18,6 +18,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::collect::{Collected, nothing};
 use super::insistence::{self, Demand, Insistence};
+use super::preload::Preload;
 use super::process::Process;
 use super::progress::Progress;
 use super::signals::Arrived;
@@ -47,6 +48,7 @@ macro_rules! say {
         let _ = writeln!(std::io::stderr(), $($text)*);
     }};
 }
+pub(super) use say;
 
 /// Why a recording ended.
 enum End {
@@ -67,6 +69,7 @@ enum End {
 pub(super) async fn run(
     recording: Recording,
     target: Target,
+    preload: Option<Preload>,
     mut signals: UnboundedReceiver<Arrived>,
 ) -> anyhow::Result<ExitCode> {
     let collected = Collected::default();
@@ -144,6 +147,10 @@ pub(super) async fn run(
         _ => None,
     };
     let (code, survivors) = ending.map_or((0, None), |ending| (ending.code, ending.survivors));
+    if let Some(preload) = preload {
+        // What goes on may start programs that look for the library.
+        preload.end(survivors.is_some());
+    }
     if let Some(survivors) = survivors {
         say!("profpipe: {survivors}");
     }

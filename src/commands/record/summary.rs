@@ -59,6 +59,8 @@ pub(super) fn own_cost(cpu: Duration, elapsed: Duration) -> String {
 fn push_quality(text: &mut String, top: &Top, seconds: f64) {
     let cpu = if top.unit == "nanoseconds" {
         format!(", {:.2} s of {}", top.total as f64 / 1e9, top.profile_type)
+    } else if top.unit == "bytes" {
+        format!(", {} of {}", report::amount(top.total, &top.unit), top.profile_type)
     } else {
         String::new()
     };

@@ -23,14 +23,17 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// Finds the process or prepares the command.
-    pub(super) fn find(arguments: &cli::Record) -> anyhow::Result<Self> {
+    /// Finds the process or prepares the command, with these variables in its environment besides.
+    pub(super) fn find(
+        arguments: &cli::Record,
+        environment: Vec<(OsString, OsString)>,
+    ) -> anyhow::Result<Self> {
         if let Some(pid) = arguments.pid {
             let process = Process::find(pid)?;
             return Ok(Self { scope: Scope::Pid(pid), command: None, process: Some(process) });
         }
         let command = match arguments.cmd.split_first() {
-            Some((program, rest)) => Some(Waiting::prepare(program, rest)?),
+            Some((program, rest)) => Some(Waiting::prepare(program, rest, environment)?),
             None => None,
         };
         let scope = match &command {
@@ -50,9 +53,13 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    fn prepare(program: &OsString, arguments: &[OsString]) -> anyhow::Result<Self> {
+    fn prepare(
+        program: &OsString,
+        arguments: &[OsString],
+        environment: Vec<(OsString, OsString)>,
+    ) -> anyhow::Result<Self> {
         let name = program.to_string_lossy().into_owned();
-        let held = Held::start(program, arguments)
+        let held = Held::start(program, arguments, environment)
             .with_context(|| format!("cannot start {name}: no new process"))?;
         let process = Process::find(held.pid())?;
         let member = Member::find_or_unknown(held.pid());

@@ -12,7 +12,7 @@ use std::os::unix::process::ExitStatusExt;
 use super::gate::Held;
 
 fn shell(script: &str) -> Held {
-    Held::start(&"sh".into(), &["-c".into(), script.into()]).unwrap()
+    Held::start(&"sh".into(), &["-c".into(), script.into()], Vec::new()).unwrap()
 }
 
 /// Scenario: a command is held at the gate, then released.
@@ -50,7 +50,7 @@ fn command_is_not_run_if_profiling_fails() {
 #[test]
 fn commands_that_cannot_run() {
     let kind = |program: &str| {
-        let held = Held::start(&OsString::from(program), &[]).unwrap();
+        let held = Held::start(&OsString::from(program), &[], Vec::new()).unwrap();
         held.release().unwrap_err().kind()
     };
     assert_eq!(kind("/no/such/program"), ErrorKind::NotFound);

@@ -7,12 +7,13 @@
 //! - [`processes`]: whose sample it is.
 //! - [`images`]: the files whose code runs, with their unwinding tables, read by a thread.
 //! - [`looks`]: threads that wait, which write no records.
+//! - [`heap`]: the heaps of programs, which write records themselves.
 //! - [`runtimes`]: the functions of interpreters and virtual machines, by their own names.
 //! - [`unwind`]: from registers and a copy of the stack to frames.
 //! - [`handoff`]: what is handed from the thread that unwinds to the one that adds up.
 //! - [`aggregate`]: the thread that adds up and writes profiles.
 //!
-//! [`drain`] is the thread that takes a sample through the first six; [`governed`] keeps all of it
+//! [`drain`] is the thread that takes a sample through the first seven; [`governed`] keeps all of it
 //! within a budget; [`stopped`] unwinds without sampling. What threads ask of the kernel for themselves is in [`mod@thread`].
 
 mod aggregate;
@@ -20,6 +21,7 @@ mod drain;
 mod events;
 mod governed;
 mod handoff;
+mod heap;
 mod images;
 mod looks;
 mod processes;
@@ -66,6 +68,7 @@ pub(super) fn build(config: Config, setup: &Setup) -> Result<Box<dyn Receiver>, 
     let mut session = Session::open(&config, limits.map(|limits| limits.cpu))?;
     let limit = looks::rights::limit(&session.looked_at());
     session.chosen.leave_out_looks(limit, &mut session.remarks)?;
+    let heap = open_heap(&mut session, setup)?;
     for remark in &session.remarks {
         tracing::warn!(receiver = %setup.id, "{remark}");
     }
@@ -73,12 +76,45 @@ pub(super) fn build(config: Config, setup: &Setup) -> Result<Box<dyn Receiver>, 
         // The process may run before the engine does.
         session.start()?;
     }
-    Ok(Box::new(Perf { config, session, id: setup.id.clone(), services: setup.services.clone() }))
+    let (id, services) = (setup.id.clone(), setup.services.clone());
+    Ok(Box::new(Perf { config, session, heap, id, services }))
+}
+
+/// Listens for programs that have their heap sampled, if that is wanted.
+fn open_heap(session: &mut Session, setup: &Setup) -> Result<Option<heap::Heap>, Error> {
+    let Some(options) = session.chosen.heap.clone() else { return Ok(None) };
+    let path = options.listen.clone().unwrap_or_default();
+    let unfollowed = setup.services.metrics.counter(HEAP_UNFOLLOWED, &setup.id);
+    match heap::Heap::listen(&path, options.interval(), unfollowed) {
+        // A recording brings the library itself.
+        Ok(heap) if options.at_end => Ok(Some(heap)),
+        Ok(heap) => {
+            match heap::write_beside(&path) {
+                Ok(library) => tracing::info!(
+                    receiver = %setup.id,
+                    "programs are sampled that start with LD_PRELOAD={} PROFPIPE_HEAP={}",
+                    library.display(),
+                    path.display()
+                ),
+                Err(error) => session.remarks.push(format!(
+                    "`heap`: the library that programs load cannot be written beside {}: {error}",
+                    path.display()
+                )),
+            }
+            Ok(Some(heap))
+        }
+        Err(error) => {
+            let why = format!("cannot listen at {}: {error}", path.display());
+            session.chosen.leave_out_heap(&why, &mut session.remarks)?;
+            Ok(None)
+        }
+    }
 }
 
 struct Perf {
     config: Config,
     session: Session,
+    heap: Option<heap::Heap>,
     id: String,
     services: Services,
 }
@@ -86,7 +122,7 @@ struct Perf {
 #[async_trait]
 impl Receiver for Perf {
     async fn run(self: Box<Self>, out: Sender, mut life: Lifecycle) -> Result<(), Error> {
-        let Self { config, session, id, services } = *self;
+        let Self { config, session, heap, id, services } = *self;
         session.start()?;
         let metric = |name| services.metrics.counter(name, &id);
         let counters = drain::Counters {
@@ -195,6 +231,7 @@ impl Receiver for Perf {
             waker,
             governed,
             looks,
+            heap,
             managed,
         };
         let _drain = std::thread::Builder::new()
@@ -252,6 +289,8 @@ impl Drop for Stop {
 const LOOKS: &str = "profpipe_perf_looks_total";
 const LOOKS_TORN: &str = "profpipe_perf_looks_torn_total";
 const LOOKS_LOST: &str = "profpipe_perf_looks_lost_total";
+/// Sampled blocks that could not be followed until they are freed.
+const HEAP_UNFOLLOWED: &str = "profpipe_perf_heap_unfollowed_total";
 /// How often a function's calls were counted no longer, because there were too many.
 const CALLS_DETACHED: &str = "profpipe_perf_calls_detached_total";
 /// How late looks are in the mean, in nanoseconds.

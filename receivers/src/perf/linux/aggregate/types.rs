@@ -26,8 +26,8 @@ pub(crate) struct SampleType {
     pub(crate) measure: Measure,
     /// The events whose rows it has.
     pub(crate) events: Vec<EventIx>,
-    /// The time between two samples, in nanoseconds, where a clock makes them.
-    period: Option<i64>,
+    /// What lies between two samples: kind, unit and how many; none where that is not regular.
+    period: Option<(&'static str, &'static str, i64)>,
 }
 
 /// The sample types of a receiver.
@@ -46,7 +46,8 @@ impl SampleTypes {
                 None => types.push(SampleType { kind, unit, measure, events, period }),
             }
         };
-        let period = Some(1_000_000_000 / i64::from(frequency.max(1)));
+        let period = 1_000_000_000 / i64::from(frequency.max(1));
+        let period = Some(("cpu", "nanoseconds", period));
         for (event, kind) in chosen.numbered() {
             let asked = chosen.ring.get(event.at()).and_then(|it| it.event.as_ref());
             match (kind, asked) {
@@ -90,6 +91,17 @@ impl SampleTypes {
                 add("wall", "nanoseconds", Measure::Weight, both, None);
             }
         }
+        if let Some(options) = &chosen.heap {
+            let [bytes, blocks, live_bytes, live_blocks] = chosen.heap_numbers();
+            let interval = i64::try_from(options.interval()).unwrap_or(i64::MAX);
+            let period = Some(("space", "bytes", interval));
+            add("alloc_space", "bytes", Measure::Weight, vec![bytes], period);
+            add("alloc_objects", "count", Measure::Weight, vec![blocks], period);
+            if options.live {
+                add("inuse_space", "bytes", Measure::Weight, vec![live_bytes], period);
+                add("inuse_objects", "count", Measure::Weight, vec![live_blocks], period);
+            }
+        }
         Self(types)
     }
 
@@ -109,16 +121,15 @@ impl SampleTypes {
             kind: strings.intern(kind),
             unit: strings.intern(unit),
         };
-        let cpu_time = value_type("cpu", "nanoseconds");
-        let profile = |of: &SampleType| {
+        let mut profile = |of: &SampleType| {
             let sample_type = value_type(&of.kind, &of.unit);
             let (period_type, period) = match of.period {
-                Some(period) => (cpu_time, period),
+                Some((kind, unit, period)) => (value_type(kind, unit), period),
                 None => (ValueType::default(), 0),
             };
             let profile = Profile { sample_type, period_type, period, ..shared.clone() };
             (of.clone(), profile)
         };
-        self.0.iter().map(profile).collect()
+        self.0.iter().map(&mut profile).collect()
     }
 }

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Drain, Taken};
+use super::Drain;
+use super::heaped::HeapSample;
+use super::taken::Taken;
 use crate::perf::linux::looks::Look;
 use crate::perf::linux::records::record::{self, Record, Sample};
 use crate::perf::linux::runtimes::reader::Reading;
@@ -24,6 +26,7 @@ pub(super) enum Deferred {
     },
     /// What its process maps has been read again if that was doubtful.
     Look(Arc<Look>),
+    Block(Arc<HeapSample>),
 }
 
 impl Drain {
@@ -51,6 +54,7 @@ impl Drain {
                     self.sample(&sample, taken, retry);
                 }
                 Deferred::Look(look) => self.look(look, true, &again),
+                Deferred::Block(found) => self.block(&found, &again),
             }
         }
         if let Some(governed) = &mut self.governed {

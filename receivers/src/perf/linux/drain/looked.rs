@@ -5,8 +5,9 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use ringbuf::traits::{Observer, Producer};
 
+use super::Drain;
 use super::deferred::Deferred;
-use super::{Drain, Taken};
+use super::taken::Taken;
 use crate::perf::linux::events::session::Session;
 use crate::perf::linux::handoff::{
     Counted, EventIx, Frame, Message, NAMED_ROW, NO_THREAD, Total, Unwound,
@@ -175,8 +176,14 @@ impl Drain {
             managed.ask_for_names(reading);
         }
         let reading = look.reading.as_ref();
-        let taken =
-            Taken { weight: look.weight, events: 1, look: Some(&look), reading, is_renewed };
+        let taken = Taken {
+            weight: look.weight,
+            events: 1,
+            look: Some(&look),
+            reading,
+            is_renewed,
+            ..Taken::default()
+        };
         let retry = || Deferred::Look(Arc::clone(&look));
         let retry: Option<&dyn Fn() -> Deferred> = if again(&sample) { Some(&retry) } else { None };
         self.sample(&sample, taken, retry);

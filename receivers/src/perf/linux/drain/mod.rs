@@ -3,14 +3,17 @@
 //! It keeps the table of processes, unwinds and interns stacks and hands numbers on. It never
 //! symbolizes and never waits for anybody: when the aggregation thread falls behind, samples are
 //! counted as lost. What looks at waiting threads have found comes in between in the order of time
-//! ([`looked`]); what has to wait for unwinding tables is kept ([`deferred`]); what is done at the end of a
+//! ([`looked`]), and so do samples of heaps ([`heaped`], [`go_heaps`]); what has to wait for unwinding tables is kept ([`deferred`]); what is done at the end of a
 //! window is in [`window`], how long requests for blocks take in [`blocks`], where there is a budget in [`governing`]; what is counted in [`counters`].
 
 mod blocks;
 mod counters;
 mod deferred;
+mod go_heaps;
 mod governing;
+mod heaped;
 mod looked;
+mod taken;
 mod window;
 
 use std::os::fd::OwnedFd;
@@ -24,6 +27,7 @@ use ringbuf::HeapProd;
 use ringbuf::traits::{Observer, Producer};
 
 use self::deferred::Deferred;
+use self::taken::{Taken, facts};
 pub(super) use counters::Counters;
 
 use super::aggregate::stacks::Stacks;
@@ -33,23 +37,19 @@ use super::events::session::Session;
 use super::events::tasks;
 use super::governed::ages::Ages;
 use super::governed::govern::{Discovery, Governed};
-use super::handoff::{Counted, EventIx, Label, Message, ProcessFacts, RowIx, Unwound};
+use super::handoff::{Counted, EventIx, Label, Message, RowIx, Unwound};
+use super::heap::Heap;
 use super::images::loader::Loader;
-use super::looks::{self, Look, Looks};
+use super::looks::{self, Looks};
 use super::processes::host::ThisHost;
-use super::processes::process::{Process, Processes};
+use super::processes::process::Processes;
 use super::processes::selection::Selection;
 use super::records::merge::Merge;
 use super::records::record::{self, Layouts, Record, Sample};
 use super::runtimes::join::Managed;
-use super::runtimes::reader::Reading;
 use super::thread::{self, now};
 use super::unwind::Unwinding;
 
-/// The most samples put off; each holds a stack dump.
-const MAX_DEFERRED: usize = 256;
-/// The same where there is a budget: all are tried again at once.
-const MAX_DEFERRED_GOVERNED: usize = 64;
 /// How long samples that were put off are left alone after they were tried, in nanoseconds.
 const RETRY_PAUSE_NANOS: u64 = 90_000_000;
 /// How much younger than the last look at the rings a record may be; see [`Merge`].
@@ -85,6 +85,8 @@ pub(super) struct Setup {
     pub(super) governed: Option<Governed>,
     /// What looks at threads that wait, if that is wanted.
     pub(super) looks: Option<looks::Setup>,
+    /// The heaps of programs, if they are wanted.
+    pub(super) heap: Option<Heap>,
     /// What shows managed programs by their own functions, if that is wanted.
     pub(super) managed: Option<Managed>,
 }
@@ -107,6 +109,7 @@ pub(super) fn run(setup: Setup) {
         waker,
         governed,
         looks,
+        heap,
         managed,
     } = setup;
     let looks = looks.and_then(|setup| match Looks::start(setup) {
@@ -136,6 +139,7 @@ pub(super) fn run(setup: Setup) {
         deferred: Vec::new(),
         clock: session.chosen.has_cpu().then_some(EventIx::FIRST),
         looked: looked::Looked::new(&session, looks),
+        heaped: heaped::Heaped::new(&session, heap),
         blocks: blocks::BlockTimes::new(&session.chosen),
         stepped: session.chosen.stepped().collect(),
         loader_responses: 0,
@@ -168,6 +172,7 @@ pub(super) fn run(setup: Setup) {
     let mut merge = Merge::default();
     loop {
         let timeout = drain.governed.as_ref().map_or(ROUND_TIMEOUT, Governed::time_left);
+        let timeout = drain.heaped.round(timeout);
         let timeout = drain.managed.as_ref().map_or(timeout, |managed| managed.round(timeout));
         session.wait(timeout, waker.as_ref());
         let last = stop.load(Ordering::Acquire) || session.is_over() || drain.is_over;
@@ -181,15 +186,19 @@ pub(super) fn run(setup: Setup) {
         }
         session.tell_layouts(&mut drain.layouts);
         session.refresh();
+        // After that: whose end is known has said all that it will say.
+        drain.heaped.poll();
+        drain.tell_places();
         merge.restart(session.rings.len());
         if last {
             drain.looked.stop();
         }
         let mut since_release = 0;
         loop {
-            // Looks are in the order of time, too.
+            // Looks and heaps are in the order of time, too.
             let look = drain.looked.next_time().filter(|time| *time <= horizon);
-            let until = look.unwrap_or(horizon);
+            let block = drain.heaped.next_time().filter(|time| *time <= horizon);
+            let until = look.into_iter().chain(block).min().unwrap_or(horizon);
             while merge.step(&mut session.rings, until, |_, record| drain.take_measured(record)) {
                 since_release += 1;
                 if since_release >= RECORDS_PER_RELEASE {
@@ -200,10 +209,12 @@ pub(super) fn run(setup: Setup) {
                     break;
                 }
             }
-            if look.is_none() {
-                break;
+            match (look, block) {
+                (None, None) => break,
+                (Some(look), Some(block)) if look <= block => drain.take_look(),
+                (Some(_), None) => drain.take_look(),
+                (_, Some(_)) => drain.take_block(),
             }
-            drain.take_look();
         }
         session.release();
         let has_sent = drain.govern(&mut session, last);
@@ -226,33 +237,6 @@ pub(super) fn run(setup: Setup) {
     // The other thread ends when nothing can be sent any more.
     drop(drain);
     consumer.unpark();
-}
-
-/// What is told of a process.
-fn facts(process: &Process) -> ProcessFacts {
-    ProcessFacts {
-        id: process.id,
-        pid: process.pid,
-        parent: process.parent,
-        start_time: process.start_time,
-        name: Arc::clone(&process.name),
-        executable: process.executable.clone(),
-        kernel: process.kernel,
-    }
-}
-
-/// How a sample came here.
-#[derive(Clone, Copy, Default)]
-struct Taken<'a> {
-    weight: u64,
-    /// How many events that is.
-    events: u64,
-    /// The look that found it.
-    look: Option<&'a Look>,
-    /// What its process maps has been read again since.
-    is_renewed: bool,
-    /// What a reader has seen of it.
-    reading: Option<&'a Reading>,
 }
 
 struct Drain {
@@ -278,6 +262,8 @@ struct Drain {
     clock: Option<EventIx>,
     /// What looks at threads that wait.
     looked: looked::Looked,
+    /// The heaps of programs.
+    heaped: heaped::Heaped,
     /// Requests for blocks that are under way.
     blocks: blocks::BlockTimes,
     /// The events that count calls at instructions which the kernel steps over.
@@ -357,6 +343,7 @@ impl Drain {
                 if exec {
                     // The samples of the old program need its mappings.
                     self.retry(|sample| sample.pid != pid);
+                    self.end_heap(pid, record::time(bytes));
                     self.unwinding.stepped.forget(pid);
                 }
                 self.processes.name(pid, tid, exec, name);
@@ -366,7 +353,7 @@ impl Drain {
                 self.began.push(tid);
             }
             Record::Exit { pid, tid } => {
-                self.processes.exit(pid, tid);
+                self.exit(pid, tid);
                 self.ended.push(tid);
             }
             Record::Lost { records } => {
@@ -451,8 +438,7 @@ impl Drain {
         }
         if let Some(again) = deferrable
             && (self.unwinding.waiting || is_doubtful)
-            && self.deferred.len()
-                < if self.governed.is_some() { MAX_DEFERRED_GOVERNED } else { MAX_DEFERRED }
+            && self.deferred.len() < taken.most_deferred(self.governed.is_some())
         {
             self.deferred.push(again());
             return;
@@ -522,6 +508,10 @@ impl Drain {
             Some(governed) if self.clock == Some(event) => governed.keep(sample.cpu, counted),
             _ => send(Message::Sample(counted)),
         }
+        if let Some(found) = taken.heap {
+            let blocks = self.heaped.count(found, counted, &self.unwinding.frames);
+            let _ = self.out.try_push(Message::Sample(blocks));
+        }
     }
 
     /// Tells of a process that has no sample; there is room for a message.
@@ -562,6 +552,7 @@ impl Drain {
             self.retry_until_read();
             self.retry(|_| false);
             self.flush_pending_samples();
+            self.heaped.finish();
             self.end_window(thread::now());
             return;
         }

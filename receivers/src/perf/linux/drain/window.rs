@@ -77,6 +77,7 @@ impl Drain {
     /// Ends the window at a time.
     pub(super) fn end_window(&mut self, end: u64) {
         self.retry(|_| false);
+        self.end_heaps(end);
         let kernel = if self.lost_exactly > 0 { self.lost_exactly } else { self.lost_records };
         let lost = kernel + self.dropped;
         let new = lost.saturating_sub(self.lost_reported);

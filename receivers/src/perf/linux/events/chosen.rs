@@ -15,7 +15,7 @@ use super::{counters, sys, tracefs};
 use crate::perf::linux::handoff::EventIx;
 use crate::perf::linux::looks::rights::Limit;
 use crate::perf::linux::records::record::RawField;
-use crate::perf::{Calls, Event, Every, OffCpu, PageFaults, Tracepoint};
+use crate::perf::{Calls, Event, Every, Heap, OffCpu, PageFaults, Tracepoint};
 
 /// A sample for so many faults where nothing else is said: of chosen processes for good, of the whole
 /// host until it is known how many there are.
@@ -63,6 +63,8 @@ pub(crate) struct Chosen {
     pub(crate) off_cpu: Option<OffCpu>,
     /// The sum of both is wanted, too.
     pub(crate) wall: bool,
+    /// The heaps of programs, if they are wanted; their numbers are the next.
+    pub(crate) heap: Option<Heap>,
     /// Those that the host does not allow.
     pub(crate) missing: Vec<String>,
 }
@@ -89,6 +91,10 @@ impl Chosen {
                 }
                 Event::Wall(options) => {
                     (chosen.off_cpu, chosen.wall) = (Some(*options), true);
+                    continue;
+                }
+                Event::Heap(options) => {
+                    chosen.heap = Some(options.clone());
                     continue;
                 }
                 Event::PageFaults(PageFaults { kind, every, .. }) => {
@@ -211,7 +217,9 @@ impl Chosen {
     /// Whether there are only looks, which need no event: an event of a thread makes each of its switches
     /// slower, even one that counts nothing.
     pub(crate) fn is_without_events(&self) -> bool {
-        matches!(self.ring.as_slice(), [RingEvent { kind: Kind::Nothing, .. }])
+        // Heaps need to know what programs map, and when they end.
+        self.heap.is_none()
+            && matches!(self.ring.as_slice(), [RingEvent { kind: Kind::Nothing, .. }])
     }
 
     /// Whether time on CPUs is sampled.
@@ -222,6 +230,24 @@ impl Chosen {
     /// The number of what looks at waiting threads.
     pub(crate) fn off_cpu_number(&self) -> EventIx {
         EventIx(self.ring.len() as u8)
+    }
+
+    /// The numbers of what is allocated and of what is not freed, in bytes and in blocks.
+    pub(crate) fn heap_numbers(&self) -> [EventIx; 4] {
+        let first = self.ring.len() as u8 + 1;
+        [0, 1, 2, 3].map(|number| EventIx(first + number))
+    }
+
+    /// Heaps cannot be had.
+    pub(crate) fn leave_out_heap(
+        &mut self,
+        why: &str,
+        remarks: &mut Vec<String>,
+    ) -> Result<(), Error> {
+        match self.heap.take() {
+            Some(options) => self.leave_out(&Event::Heap(options), why, remarks),
+            None => Ok(()),
+        }
     }
 
     /// The events with their numbers.

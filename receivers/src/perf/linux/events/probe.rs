@@ -15,7 +15,7 @@ use crate::perf::{Faults, Finding, Level, Unwind};
 pub(crate) fn probe() -> Vec<Finding> {
     let mut findings = vec![kernel(), namespace(), paranoid()];
     findings.extend(events());
-    findings.extend([waiting_threads(), page_faults()]);
+    findings.extend([waiting_threads(), page_faults(), heap()]);
     findings.extend(runtimes::rights::probe());
     findings.extend(capabilities());
     findings.extend([hidden_files(), kernel_symbols(), locked_memory(), open_files(), tracefs()]);
@@ -211,6 +211,35 @@ fn page_faults() -> Finding {
             "not permitted",
             "`page_faults` is not there",
             "sudo sysctl kernel.perf_event_paranoid=1",
+        ),
+    }
+}
+
+/// Whether heaps of programs can be sampled: by a library that they load, through memory that they share.
+fn heap() -> Finding {
+    let name = "event heap";
+    let cost = "`record -e heap` does not see what is allocated";
+    let lacks = |what: String, grant| lacking(name, Level::Missing, what, cost, grant);
+    if profpipe_heap::LIBRARY.is_empty() {
+        return lacks("there is no library for this kind of machine".into(), "");
+    }
+    let flags = rustix::fs::MemfdFlags::CLOEXEC | rustix::fs::MemfdFlags::ALLOW_SEALING;
+    if let Err(error) = rustix::fs::memfd_create("profpipe", flags) {
+        return lacks(format!("memfd_create: {error}"), "a sandbox that allows it");
+    }
+    let variables = ["XDG_RUNTIME_DIR", "TMPDIR"].map(|name| std::env::var(name).ok());
+    let usual = ["/tmp", "/dev/shm"].map(|place| Some(place.to_owned()));
+    let is_executable = |place: &String| {
+        rustix::fs::statvfs(place.as_str())
+            .is_ok_and(|it| !it.f_flag.contains(rustix::fs::StatVfsMountFlags::NOEXEC))
+    };
+    match variables.into_iter().chain(usual).flatten().find(is_executable) {
+        Some(place) => {
+            good(name, format!("of programs that record starts; the library goes to {place}"))
+        }
+        None => lacks(
+            "every directory for temporary files is mounted noexec".into(),
+            "TMPDIR=DIR, a directory that programs may be loaded from",
         ),
     }
 }

@@ -32,6 +32,7 @@ pub(crate) mod symbols;
 mod tests;
 
 use memory::Memory;
+use profpipe_heap::layout::place;
 
 use function::Function;
 
@@ -131,6 +132,9 @@ pub(crate) trait Runtime: std::fmt::Debug + Send + Sync {
         memory: &mut dyn Memory,
         walk: &mut Walk,
     ) -> Result<bool, Refusal>;
+
+    /// Where a program that copies its own frames finds them, as `profpipe-heap` has it.
+    fn places(&self) -> Option<[u64; place::COUNT]>;
 
     /// Reads what a frame's `code` is, if it still has the cookie.
     fn describe(&self, code: u64, cookie: u64, memory: &mut dyn Memory) -> Option<Function>;

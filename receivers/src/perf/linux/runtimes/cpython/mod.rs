@@ -11,7 +11,8 @@ pub(crate) mod layout;
 pub(crate) mod lines;
 mod walk;
 
-use layout::Layout;
+use layout::{Layout, Owner, Top};
+use profpipe_heap::layout::place;
 
 use super::function::Function;
 use super::memory::{Memory, half, read_word, word};
@@ -71,6 +72,42 @@ impl Runtime for CPython {
         walk: &mut Walk,
     ) -> Result<bool, Refusal> {
         self.walk_thread(thread, memory, walk)
+    }
+
+    fn places(&self) -> Option<[u64; place::COUNT]> {
+        let layout = &self.layout;
+        let (owner, is_pointer) = match layout.thread_owner {
+            Owner::Kernel(at) => (at, false),
+            Owner::Library(at) => (at, true),
+        };
+        let (top, inner) = match layout.thread_top {
+            Top::Frame(at) => (at, u64::MAX),
+            Top::Loop(at, inner) => (at, inner.into()),
+        };
+        let mut places = [0; place::COUNT];
+        let known = [
+            (place::HEAD, self.runtime.wrapping_add(layout.interpreters.into())),
+            (place::INTERPRETER_NEXT, layout.interpreter_next.into()),
+            (place::INTERPRETER_THREADS, layout.interpreter_threads.into()),
+            (place::THREAD_NEXT, layout.thread_next.into()),
+            (place::THREAD_OWNER, owner.into()),
+            (place::OWNER_IS_POINTER, is_pointer.into()),
+            (place::POINTER_NUMBER, walk::LIBRARY_TID),
+            (place::STATE_LENGTH, layout::STATE as u64),
+            (place::FRAME_LENGTH, layout.frame_length().next_multiple_of(8) as u64),
+            (place::CODE_LENGTH, layout::CODE as u64),
+            (place::TOP, top.into()),
+            (place::INNER, inner),
+            (place::FRAME_CODE, layout.frame_code.into()),
+            (place::FRAME_BACK, layout.frame_back.into()),
+            (place::CODE_TAG, layout.code_tag),
+        ];
+        for (at, number) in known {
+            if let Some(place) = places.get_mut(at) {
+                *place = number;
+            }
+        }
+        Some(places)
     }
 
     fn describe(&self, code: u64, cookie: u64, memory: &mut dyn Memory) -> Option<Function> {

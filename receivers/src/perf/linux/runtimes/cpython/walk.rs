@@ -20,10 +20,10 @@ const PAGE: u64 = 4096;
 /// Where the C library of GNU on this processor has the kernel's id of a thread, from the pointer
 /// that identifies it.
 #[cfg(target_arch = "x86_64")]
-const LIBRARY_TID: u64 = 0x2d0;
+pub(super) const LIBRARY_TID: u64 = 0x2d0;
 /// There the pointer is to the end of the record.
 #[cfg(not(target_arch = "x86_64"))]
-const LIBRARY_TID: u64 = 0xd0_u64.wrapping_neg().wrapping_sub(0x500);
+pub(super) const LIBRARY_TID: u64 = 0xd0_u64.wrapping_neg().wrapping_sub(0x500);
 
 impl CPython {
     /// The state of a thread, with the bytes that it has now; none if the runtime has none for it.
