@@ -179,6 +179,8 @@ fn number(value: &Value) -> i64 {
     value.as_str().map_or_else(|| value.as_i64().unwrap_or(0), |text| text.parse().unwrap())
 }
 
+/// A box of a level: where it begins and ends on each side, and its path.
+type Placed = (Vec<(i64, i64)>, Vec<String>);
 /// A box: its path, and its values by side.
 type Boxes = BTreeMap<Vec<String>, Vec<i64>>;
 
@@ -186,8 +188,7 @@ type Boxes = BTreeMap<Vec<String>, Vec<i64>>;
 fn boxes(graph: &Value, sides: usize) -> Boxes {
     let names = graph["names"].as_array().cloned().unwrap_or_default();
     let mut boxes = Boxes::new();
-    // The boxes of the level above: where each begins and ends on each side, and its path.
-    let mut above: Vec<(Vec<(i64, i64)>, Vec<String>)> = Vec::new();
+    let mut above: Vec<Placed> = Vec::new();
     for level in graph["levels"].as_array().into_iter().flatten() {
         let values: Vec<i64> = level["values"].as_array().unwrap().iter().map(number).collect();
         let mut ends = vec![0; sides];
@@ -201,7 +202,7 @@ fn boxes(graph: &Value, sides: usize) -> Boxes {
                 places.push((start, ends[side]));
                 sums.extend([one[3 * side + 1], one[3 * side + 2]]);
             }
-            let is_in = |(outer, _): &&(Vec<(i64, i64)>, Vec<String>)| {
+            let is_in = |(outer, _): &&Placed| {
                 outer
                     .iter()
                     .zip(&places)
