@@ -321,6 +321,9 @@ fn question(numbers: &mut Numbers, now: i64) -> (&'static str, Value) {
         4 => ("Diff", json!({ "left": one, "right": other })),
         5 => {
             let mut question = one;
+            // Before all profiles: Pyroscope was seen to add the step before the first one at one time of the
+            // day and not at another.
+            question["start"] = (now - 60_000 * (55 + numbers.below(5) as i64)).into();
             question["step"] = numbers.pick(&[&15.0, &60.0, &600.0]).to_owned().into();
             let groups: [&[&str]; 4] = [&[], &["route"], &["zone", "route"], &["none"]];
             question["groupBy"] = groups[numbers.below(4)].into();
