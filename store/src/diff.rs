@@ -1,7 +1,7 @@
 //! Two selections compared.
 //!
 //! Runs are files: with two or more on either side the difference of a function comes with an interval and a
-//! verdict ([`crate::statistics`]); with one, whose samples are not independent, only with its size, and
+//! verdict (`statistics`); with one, whose samples are not independent, only with its size, and
 //! [`Diff::why`] says so. What a program may conclude from it is [`Gate`].
 
 mod gate;
