@@ -1,7 +1,7 @@
 //! Are the functions of managed programs shown by their own names, and is every stack that is shown the
 //! one of its sample's instant?
 //!
-//! Layout: `programs/` the programs; `interpreters` finds those that this machine has; `recording` runs
+//! Layout: `java` is of HotSpot, all else of CPython. `programs/` the programs; `interpreters` finds those that this machine has; `recording` runs
 //! profpipe over a program; `truth` holds the profile against what the program wrote down.
 //!
 //! **Why the figures are sound.** `numbers.py` runs another function every 0.1 to 0.4 ms and notes, by
@@ -19,6 +19,7 @@
 
 mod hostile;
 mod interpreters;
+mod java;
 mod recording;
 mod truth;
 

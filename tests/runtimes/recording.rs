@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::interpreters::Interpreter;
-use crate::truth::{Log, Verdicts};
+use crate::truth::{Log, PYTHON, Verdicts};
 
 /// The program.
 const PROGRAM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/runtimes/programs/numbers.py");
@@ -35,8 +35,11 @@ pub(crate) struct Recording<'a> {
     pub(crate) children: usize,
 }
 
-/// The recordings would fight over the processor.
-static RECORDING: Mutex<()> = Mutex::new(());
+/// Waits until no other recording is made: they would fight over the processor.
+pub(crate) fn one_at_a_time() -> MutexGuard<'static, ()> {
+    static RECORDING: Mutex<()> = Mutex::new(());
+    RECORDING.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 impl<'a> Recording<'a> {
     pub(crate) fn of(python: &'a Interpreter, target: Target) -> Self {
@@ -50,7 +53,7 @@ impl<'a> Recording<'a> {
         }
         let directory = tempfile::Builder::new().prefix("profpipe-runtimes-").tempdir().unwrap();
         let (log, profile) = (directory.path().join("log"), directory.path().join("profile.json"));
-        let one_at_a_time = RECORDING.lock().unwrap_or_else(PoisonError::into_inner);
+        let one_at_a_time = one_at_a_time();
         let mut python = Command::new(&self.python.path);
         let program = self.program(directory.path());
         python.arg(program).arg("2").arg(&log);
@@ -92,7 +95,7 @@ impl<'a> Recording<'a> {
         assert!(output.status.success(), "record failed: {printed}");
         let mut logs = vec![Log::read(&log)];
         logs.extend((0..self.children).map(|n| Log::read(&with_number(&log, n))));
-        Some(Verdicts::of(&logs, &profile))
+        Some(Verdicts::of(&logs, &profile, &PYTHON))
     }
 
     /// The program, where the user may read it.

@@ -29,14 +29,33 @@ impl Log {
         Self { offset, turns }
     }
 
-    /// The number that a thread certainly ran at a time of the day.
-    fn number(&self, tid: i64, time: i128) -> Option<u32> {
+    /// The turn that a thread certainly was in at a time of the day.
+    fn turn(&self, tid: i64, time: i128) -> Option<(i128, i128, u32)> {
         let turns = self.turns.get(&tid)?;
         let time = time - self.offset;
         let at = turns.partition_point(|(from, _, _)| *from < time).checked_sub(1)?;
-        turns.get(at).filter(|(_, until, _)| time < *until).map(|(_, _, number)| *number)
+        turns.get(at).filter(|(_, until, _)| time < *until).copied()
     }
 }
+
+/// How the functions of a program are shown.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shown {
+    /// The type of its frames.
+    pub(crate) kind: &'static str,
+    /// What of a function's name tells it apart; none for those that are not the program's own.
+    pub(crate) own: fn(&str) -> Option<&str>,
+    /// The calls below `serve` that run a number.
+    pub(crate) calls: fn(u32) -> Vec<String>,
+    /// Whether a name is one of these.
+    pub(crate) is_named: fn(&str, &str) -> bool,
+    /// The number that has a line of the innermost function, if that can be told.
+    pub(crate) number_of_line: fn(u32) -> Option<u32>,
+}
+
+/// As `numbers.py` is shown.
+pub(crate) const PYTHON: Shown =
+    Shown { kind: "cpython", own: |name| Some(name), calls, is_named, number_of_line: |_| None };
 
 /// How many samples were which.
 #[derive(Debug, Default)]
@@ -52,6 +71,8 @@ pub(crate) struct Verdicts {
     first: Option<i128>,
     /// Of those that have managed frames: not said to be incomplete.
     complete: usize,
+    /// How many there are of each number that ran.
+    numbers: BTreeMap<u32, usize>,
     /// Some that were wrong.
     pub(crate) examples: Vec<String>,
 }
@@ -68,7 +89,7 @@ impl fmt::Display for Verdicts {
 
 impl Verdicts {
     /// Holds a profile against what programs wrote.
-    pub(crate) fn of(logs: &[Log], profile: &Path) -> Self {
+    pub(crate) fn of(logs: &[Log], profile: &Path, shown: &Shown) -> Self {
         let bytes = std::fs::read(profile).expect("a profile");
         let profile: Value = serde_json::from_slice(&bytes).expect("JSON");
         let mut verdicts = Self::default();
@@ -79,7 +100,7 @@ impl Verdicts {
                     let kind = number(&of_type["sampleType"], "typeStrindex");
                     if string(dictionary, kind) == "samples" {
                         for sample in list(of_type, "samples") {
-                            verdicts.add(logs, dictionary, sample);
+                            verdicts.add((logs, shown), dictionary, sample);
                         }
                     }
                 }
@@ -91,38 +112,51 @@ impl Verdicts {
         verdicts
     }
 
-    fn add(&mut self, logs: &[Log], dictionary: &Value, sample: &Value) {
+    fn add(&mut self, (logs, shown): (&[Log], &Shown), dictionary: &Value, sample: &Value) {
         let attribute = |name: &str| attribute(dictionary, sample, name);
         let tid = attribute("thread.id").and_then(|it| it["intValue"].as_str()?.parse().ok());
         let Some(tid) = tid else { return };
         let is_complete = attribute("profpipe.stack.state").is_none();
         let stack = &dictionary["stackTable"][number(sample, "stackIndex")];
+        let frames =
+            || list(stack, "locationIndices").filter_map(|at| managed(dictionary, at, shown));
+        let is_shown = frames().next().is_some();
+        let innermost = frames().find(|(name, _)| (shown.own)(name).is_some());
+        let line = innermost.map_or(0, |(_, line)| line);
         let mut names: Vec<String> =
-            list(stack, "locationIndices").filter_map(|at| managed(dictionary, at)).collect();
+            frames().filter_map(|(name, _)| (shown.own)(&name).map(str::to_owned)).collect();
         names.reverse();
         for time in list(sample, "timestampsUnixNano") {
             let time: i128 = time.as_str().unwrap().parse().unwrap();
-            let Some(ran) = logs.iter().find_map(|log| log.number(tid, time)) else { continue };
-            if names.is_empty() {
+            let Some((from, until, ran)) = logs.iter().find_map(|log| log.turn(tid, time)) else {
+                continue;
+            };
+            *self.numbers.entry(ran).or_default() += 1;
+            if !is_shown {
                 self.natives.push(time);
                 continue;
             }
             self.first = Some(self.first.map_or(time, |first| first.min(time)));
             self.complete += usize::from(is_complete);
-            let expected = calls(ran);
+            let expected = (shown.calls)(ran);
+            let of_line = (shown.number_of_line)(line);
             // Above are the calls that led there, which depend on the thread.
             let root = names.len().checked_sub(expected.len());
             let is_right = root.is_some_and(|root| {
                 let (above, calls) = names.split_at(root);
                 above.last().is_some_and(|it| it == "serve")
-                    && calls.iter().zip(&expected).all(|(is, wanted)| is_named(is, wanted))
+                    && calls.iter().zip(&expected).all(|(is, wanted)| (shown.is_named)(is, wanted))
+                    && of_line.is_none_or(|number| number == ran)
             });
             if is_right {
                 self.right += 1;
             } else {
                 self.wrong += 1;
                 if self.examples.len() < 3 {
-                    self.examples.push(format!("{names:?} instead of {expected:?}"));
+                    let time = until - from;
+                    self.examples.push(format!(
+                        "{names:?} line {line} instead of {expected:?}, which took {time} ns"
+                    ));
                 }
             }
         }
@@ -131,6 +165,24 @@ impl Verdicts {
     /// How many samples there are.
     pub(crate) fn samples(&self) -> usize {
         self.right + self.wrong + self.native + self.early
+    }
+
+    /// By how much the share of samples of some of the numbers differs from their share of the time that the
+    /// program says, at most; numbers are taken together by what remains when they are divided by `by`.
+    pub(crate) fn share_error(&self, logs: &[Log], by: u32) -> f64 {
+        let mut times: BTreeMap<u32, f64> = BTreeMap::new();
+        for (from, until, number) in logs.iter().flat_map(|log| log.turns.values().flatten()) {
+            *times.entry(number % by).or_default() += (until - from).max(0) as f64;
+        }
+        let mut samples: BTreeMap<u32, f64> = BTreeMap::new();
+        for (number, count) in &self.numbers {
+            *samples.entry(number % by).or_default() += *count as f64;
+        }
+        let (time, count) = (times.values().sum::<f64>(), samples.values().sum::<f64>());
+        let error = |(rest, of): (&u32, &f64)| {
+            (of / time - samples.get(rest).copied().unwrap_or_default() / count).abs()
+        };
+        times.iter().map(error).fold(0.0, f64::max)
     }
 
     /// Of what is shown, the share that is right.
@@ -176,16 +228,22 @@ fn is_named(is: &str, wanted: &str) -> bool {
     is == wanted || wanted.rsplit('.').next() == Some(is)
 }
 
-/// The name of the function at a location, if it is a managed one.
-fn managed(dictionary: &Value, location: &Value) -> Option<String> {
+/// The name of the function at a location and the line, if it is a managed one.
+fn managed(dictionary: &Value, location: &Value, shown: &Shown) -> Option<(String, u32)> {
     let location = &dictionary["locationTable"][location.as_u64()? as usize];
     let kind = attribute(dictionary, location, "profile.frame.type")?;
-    if kind["stringValue"] != "cpython" {
+    if kind["stringValue"] != shown.kind {
         return None;
     }
     let line = list(location, "lines").next()?;
     let function = &dictionary["functionTable"][number(line, "functionIndex")];
-    Some(string(dictionary, number(function, "nameStrindex")).to_owned())
+    let name = string(dictionary, number(function, "nameStrindex")).to_owned();
+    Some((
+        name,
+        line["line"]
+            .as_str()
+            .map_or_else(|| number(line, "line") as u32, |it| it.parse().unwrap_or(0)),
+    ))
 }
 
 fn attribute<'a>(dictionary: &'a Value, of: &Value, name: &str) -> Option<&'a Value> {

@@ -23,6 +23,8 @@ pub(super) const NO_ROW: RowIx = RowIx::MAX;
 pub(super) const NAMED_ROW: RowIx = RowIx::MAX - 1;
 /// The name that stands for what the kernel runs in place of an instruction that is probed.
 pub(super) const PROBE_NAME: u32 = 0;
+/// Not a mapping: the address is the number of a place in a managed function, until that has a row.
+pub(super) const SITE_ROW: RowIx = RowIx::MAX - 2;
 /// No thread: what is told of a process as a whole.
 pub(super) const NO_THREAD: u32 = 0;
 

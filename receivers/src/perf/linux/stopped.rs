@@ -70,7 +70,8 @@ impl StoppedProcesses {
             // Mappings may have changed since the last time.
             self.processes.invalidate();
             let process = self.processes.sampled(pid, pid, &mut self.host)?;
-            let unwound = self.unwinding.unwind(&sample, process, &mut self.host.images, None)?;
+            let unwound =
+                self.unwinding.unwind(&sample, process, &mut self.host.images, None, None)?;
             if !self.unwinding.waiting || Instant::now() > deadline {
                 let state = unwound.state().unwrap_or("complete");
                 return Some(StoppedStack { frames: self.unwinding.addresses().collect(), state });

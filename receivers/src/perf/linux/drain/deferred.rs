@@ -8,6 +8,7 @@ use super::heaped::HeapSample;
 use super::taken::Taken;
 use crate::perf::linux::looks::Look;
 use crate::perf::linux::records::record::{self, Record, Sample};
+use crate::perf::linux::runtimes::join::Managed;
 use crate::perf::linux::runtimes::reader::Reading;
 
 /// How long the end waits for files that are being read.
@@ -62,14 +63,22 @@ impl Drain {
         }
     }
 
+    /// How many requests were answered that samples wait for.
+    pub(super) fn responses(&mut self) -> u64 {
+        self.host.images.responses() + self.managed.as_ref().map_or(0, Managed::responses)
+    }
+
     /// At the end: waits for what is still being read, as short recordings of new programs have it,
     /// and tries what was put off with it.
     pub(super) fn retry_until_read(&mut self) {
         let deadline = Instant::now() + LAST_WAIT;
-        self.loader_responses = self.host.images.responses();
+        self.loader_responses = self.responses();
         self.retry(|_| true);
         while !self.deferred.is_empty() && Instant::now() < deadline {
-            let responses = self.host.images.responses();
+            if let Some(managed) = &mut self.managed {
+                managed.read_code();
+            }
+            let responses = self.responses();
             if responses == self.loader_responses {
                 std::thread::sleep(LAST_PAUSE);
                 continue;

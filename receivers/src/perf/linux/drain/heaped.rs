@@ -18,7 +18,7 @@ use crate::perf::linux::heap::live::{Live, Origin, Stands};
 use crate::perf::linux::heap::{Allocation, Found, Heap, HeapRecord, Snapshot};
 use crate::perf::linux::records::record::Sample;
 use crate::perf::linux::runtimes::reader::Reading;
-use crate::perf::linux::runtimes::{ManagedThread, Walk};
+use crate::perf::linux::runtimes::{ManagedThread, Runtime, Walk};
 
 /// How often rings are read, at least: they hold a hundred samples of deep stacks.
 const ROUND_TIMEOUT: Duration = Duration::from_millis(20);
@@ -181,7 +181,7 @@ impl Drain {
         let mut thread = ManagedThread { tid: allocation.tid, state: Some(snapshot.state) };
         let walk = &mut self.heaped.walk;
         walk.restart(0);
-        if attached.runtime.walk(&mut thread, &mut snapshot, walk) != Ok(true) {
+        if attached.runtime.heap()?.walk(&mut thread, &mut snapshot, walk) != Ok(true) {
             return None;
         }
         let (time, tid) = (allocation.time, allocation.tid);
@@ -197,7 +197,8 @@ impl Drain {
         let (Some(heap), Some(managed)) = (&mut self.heaped.heap, &self.managed) else { return };
         let attached = managed.attached().current();
         for program in heap.programs().iter_mut().filter(|program| !program.is_python) {
-            if let Some(places) = attached.get(&program.pid).and_then(|it| it.runtime.places()) {
+            let runtime = attached.get(&program.pid).and_then(|it| it.runtime.heap());
+            if let Some(places) = runtime.and_then(Runtime::places) {
                 program.set_python(&places);
             }
         }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use ringbuf::traits::{Observer, Producer};
 
-use super::Drain;
 use super::deferred::Deferred;
 use super::taken::Taken;
+use super::{Drain, facts};
 use crate::perf::linux::events::session::Session;
 use crate::perf::linux::handoff::{
     Counted, EventIx, Frame, Message, NAMED_ROW, NO_THREAD, Total, Unwound,
@@ -101,6 +101,7 @@ impl Looked {
     pub(super) fn finish(
         &mut self,
         look: &Look,
+        is_managed: bool,
         frames: &mut Vec<Frame>,
         unwound: Option<Unwound>,
     ) -> Option<Unwound> {
@@ -120,7 +121,7 @@ impl Looked {
         if self.places.len() >= MAX_PLACES {
             self.places.clear();
         }
-        if look.reading.is_none() {
+        if !is_managed {
             // What a managed program is in is not told by where its interpreter is.
             self.places.insert(place, (frames.as_slice().into(), unwound));
         }
@@ -187,6 +188,15 @@ impl Drain {
         let retry = || Deferred::Look(Arc::clone(&look));
         let retry: Option<&dyn Fn() -> Deferred> = if again(&sample) { Some(&retry) } else { None };
         self.sample(&sample, taken, retry);
+    }
+
+    /// Tells of a process that has no sample; there is room for a message.
+    pub(super) fn announce(&mut self, pid: u32) {
+        let Some(process) = self.processes.unread(pid) else { return };
+        process.announced.sampled_in(self.windows);
+        if !std::mem::replace(&mut process.announced.process, true) {
+            let _ = self.out.try_push(Message::Process(Box::new(facts(process))));
+        }
     }
 
     /// Tells how the processes have spent the time until now that they did not run: rows for what has no

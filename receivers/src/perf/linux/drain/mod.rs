@@ -165,6 +165,7 @@ pub(super) fn run(setup: Setup) {
         callers: session.callers(),
         is_over: false,
         searched: now(),
+        is_ending: false,
     };
     if let Some(governed) = &mut drain.governed {
         governed.start(&mut session, &mut drain.unwinding);
@@ -302,6 +303,8 @@ struct Drain {
     /// None of them is left, and when that was looked at.
     is_over: bool,
     searched: u64,
+    /// No window comes after this one.
+    is_ending: bool,
 }
 
 impl Drain {
@@ -420,6 +423,9 @@ impl Drain {
         let cheap = matches!(discovery, Discovery::Refused)
             || self.governed.as_ref().is_some_and(Governed::is_spent);
         let before = cheap.then(|| self.unwinding.only_leaf(true));
+        let native = self.managed.as_mut().and_then(|managed| managed.native(process));
+        let managed = self.managed.as_ref();
+        let native_stack = managed.zip(native.as_deref()).and_then(|(it, of)| it.native_stack(of));
         let stack = self.managed.as_mut().and_then(|managed| {
             managed.sampled(process, &self.host);
             managed.stack(taken.reading?, process.id, &mut self.host)
@@ -428,7 +434,11 @@ impl Drain {
             self.unwinding.stepped.learn(sample.pid, sample.instruction);
         }
         let images = &mut self.host.images;
-        let unwound = self.unwinding.unwind(sample, process, images, stack.as_ref());
+        let unwound =
+            self.unwinding.unwind(sample, process, images, stack.as_ref(), native_stack.as_ref());
+        if let (Some(managed), Some(native)) = (&mut self.managed, &native) {
+            managed.walked(native, &self.unwinding);
+        }
         if let Some(before) = before {
             self.unwinding.only_leaf(before);
         }
@@ -443,11 +453,17 @@ impl Drain {
             self.deferred.push(again());
             return;
         }
+        if let (Some(managed), Some(native)) = (&mut self.managed, &native) {
+            managed.place(native, &mut self.unwinding, &mut self.host);
+        }
         if let Some(managed) = &self.managed {
             managed.count(sample.pid, taken.reading.is_some(), self.unwinding.mismatched);
         }
         let unwound = match taken.look {
-            Some(look) => self.looked.finish(look, &mut self.unwinding.frames, unwound),
+            Some(look) => {
+                let is_managed = taken.reading.is_some() || !self.unwinding.sites.is_empty();
+                self.looked.finish(look, is_managed, &mut self.unwinding.frames, unwound)
+            }
             None => unwound,
         };
         self.looked.add_point(sample.event, &mut self.unwinding.frames);
@@ -514,19 +530,10 @@ impl Drain {
         }
     }
 
-    /// Tells of a process that has no sample; there is room for a message.
-    fn announce(&mut self, pid: u32) {
-        let Some(process) = self.processes.unread(pid) else { return };
-        process.announced.sampled_in(self.windows);
-        if !std::mem::replace(&mut process.announced.process, true) {
-            let _ = self.out.try_push(Message::Process(Box::new(facts(process))));
-        }
-    }
-
     /// Ends the windows that `horizon` has passed.
     fn end_round(&mut self, horizon: u64) {
         // Only if there may be more to go by than the last time, and not for every answer alone.
-        let loader_responses = self.host.images.responses();
+        let loader_responses = self.responses();
         let now = now();
         if loader_responses != self.loader_responses && now >= self.retried + RETRY_PAUSE_NANOS {
             (self.loader_responses, self.retried) = (loader_responses, now);
@@ -550,6 +557,7 @@ impl Drain {
             }
             // There is no window after this one in which they could be sent.
             self.retry_until_read();
+            self.is_ending = true;
             self.retry(|_| false);
             self.flush_pending_samples();
             self.heaped.finish();

@@ -13,6 +13,9 @@ use crate::perf::linux::handoff::{EventIx, Message, Total};
 use crate::perf::linux::thread::now;
 use crate::perf::{Calls, Event, Every, PageFaults};
 
+/// How long before the end of a window a sample may have been put off and be left for the next one, in
+/// nanoseconds: what it waits for takes a round or two.
+const KEPT_NANOS: u64 = 400_000_000;
 /// The calls in a second that are counted, where nothing is said: a tenth of a core.
 const MAX_HITS: u64 = 200_000;
 const MAX_SLOW_HITS: u64 = 5_000;
@@ -76,7 +79,13 @@ fn max_hits(options: &Calls, is_cheap: bool, allowed: Option<f64>) -> u64 {
 impl Drain {
     /// Ends the window at a time.
     pub(super) fn end_window(&mut self, end: u64) {
-        self.retry(|_| false);
+        // What was put off just now goes with the next window, unless that would change what it weighs.
+        let oldest = if self.governed.is_some() || self.is_ending {
+            u64::MAX
+        } else {
+            end - KEPT_NANOS.min(end)
+        };
+        self.retry(|sample| sample.time >= oldest);
         self.end_heaps(end);
         let kernel = if self.lost_exactly > 0 { self.lost_exactly } else { self.lost_records };
         let lost = kernel + self.dropped;

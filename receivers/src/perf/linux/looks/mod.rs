@@ -358,10 +358,11 @@ impl Looker {
         let walk = &mut self.walk;
         let mut is_walked = false;
         let seen = look::look(pid, tid, &mut self.buffer, || {
-            let Some(attached) = &attached else { return };
+            let runtime = attached.as_ref().and_then(|attached| attached.runtime.heap());
+            let Some(runtime) = runtime else { return };
             walk.restart(now() + WALK_NANOS);
             let mut thread = ManagedThread { tid, state: None };
-            let found = attached.runtime.walk(&mut thread, &mut ProcessMemory::of(pid), walk);
+            let found = runtime.walk(&mut thread, &mut ProcessMemory::of(pid), walk);
             is_walked = found == Ok(true);
         });
         (seen, attached.filter(|_| is_walked))

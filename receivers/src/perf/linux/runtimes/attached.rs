@@ -7,6 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use hashbrown::HashMap;
 
 use super::Runtime;
+use super::function::Function;
+use super::memory::Memory;
+use super::native::Native;
 use crate::perf::linux::images::image::ImageIx;
 
 /// A process whose runtime is understood.
@@ -15,7 +18,7 @@ pub(crate) struct Attached {
     /// Our number for the process, and the kernel's.
     pub(crate) process: u32,
     pub(crate) pid: u32,
-    pub(crate) runtime: Box<dyn Runtime>,
+    pub(crate) runtime: Kind,
     /// The file that the runtime is in.
     pub(crate) image: ImageIx,
     /// Where its native loop is in the process.
@@ -26,6 +29,54 @@ pub(crate) struct Attached {
     pub(crate) is_nested: bool,
     /// Reading it has kept a thread: it is not read again.
     pub(crate) barred: AtomicBool,
+}
+
+/// A runtime, by where it keeps its frames.
+#[derive(Debug)]
+pub(crate) enum Kind {
+    /// In memory that changes as it runs: read at the instant of a sample.
+    Heap(Box<dyn Runtime>),
+    /// On the native stack, which is copied with a sample.
+    Native(Native),
+}
+
+impl Kind {
+    /// The type of its frames, as in OpenTelemetry's conventions.
+    pub(crate) fn frame_type(&self) -> &'static str {
+        match self {
+            Self::Heap(runtime) => runtime.frame_type(),
+            Self::Native(native) => native.runtime.frame_type(),
+        }
+    }
+
+    /// Reads what a function is, if it still has the cookie.
+    pub(crate) fn describe(
+        &self,
+        code: u64,
+        cookie: u64,
+        memory: &mut dyn Memory,
+    ) -> Option<Function> {
+        match self {
+            Self::Heap(runtime) => runtime.describe(code, cookie, memory),
+            Self::Native(native) => native.runtime.describe(code, cookie, memory),
+        }
+    }
+
+    /// The runtime that readers are for.
+    pub(crate) fn heap(&self) -> Option<&dyn Runtime> {
+        match self {
+            Self::Heap(runtime) => Some(&**runtime),
+            Self::Native(_) => None,
+        }
+    }
+
+    /// The runtime that needs none.
+    pub(crate) fn native(&self) -> Option<&Native> {
+        match self {
+            Self::Heap(_) => None,
+            Self::Native(native) => Some(native),
+        }
+    }
 }
 
 /// Those processes, by the kernel's number.

@@ -5,6 +5,7 @@
 //! replaces it ([`Work::stuck`]).
 
 use std::fs::File;
+use std::ops::Range;
 use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -15,11 +16,13 @@ use profpipe_engine::overhead::{Overhead, Stage, Work as Measured};
 use profpipe_host::proc::Stat;
 
 use super::Runtime as _;
-use super::attached::{Attached, AttachedTable, Versioned};
+use super::attached::{Attached, AttachedTable, Kind, Versioned};
 use super::counters::Counters;
 use super::cpython::detect::{CPythonFile, Unsupported};
 use super::function::{FunctionKey, Functions};
+use super::hotspot::detect::{self as hotspot, HotSpotFile};
 use super::memory::ProcessMemory;
+use super::native::{Native, Wants};
 use crate::perf::linux::images::image::ImageIx;
 use crate::perf::linux::thread::{self, is_waiting, now, thread_cpu_time};
 
@@ -43,6 +46,40 @@ pub(crate) enum Request {
     Find { process: u32, pid: u32, start_time: u64, files: Vec<MappedFile> },
     /// Read the name of a function.
     Name { attached: Arc<Attached>, key: FunctionKey },
+    /// Read what code is, and whether what was read of it before is still the same.
+    Code { attached: Arc<Attached>, wants: Wants },
+}
+
+impl Request {
+    fn process(&self) -> u32 {
+        match self {
+            Self::Find { process, .. } => *process,
+            Self::Name { key, .. } => key.process,
+            Self::Code { attached, .. } => attached.process,
+        }
+    }
+}
+
+/// A file that a runtime is in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum RuntimeFile {
+    CPython(CPythonFile),
+    HotSpot(HotSpotFile),
+}
+
+impl RuntimeFile {
+    fn read(file: &File) -> Option<Self> {
+        let python = || CPythonFile::read(file).map(Self::CPython);
+        python().or_else(|| HotSpotFile::read(file).map(Self::HotSpot))
+    }
+
+    /// The addresses of its native loop.
+    fn loops(&self, bias: u64) -> Vec<Range<u64>> {
+        match self {
+            Self::CPython(file) => file.loops(bias),
+            Self::HotSpot(_) => Vec::new(),
+        }
+    }
 }
 
 /// The thread as others see it.
@@ -70,6 +107,8 @@ pub(crate) struct Shared {
     pub(crate) functions: Arc<Functions>,
     /// Files that no runtime is in.
     pub(crate) native: Arc<Versioned<HashSet<ImageIx>>>,
+    /// How often code was read.
+    pub(crate) code_reads: Arc<AtomicU64>,
     pub(crate) counters: Counters,
     pub(crate) overhead: Arc<Overhead>,
 }
@@ -110,9 +149,9 @@ impl Discovery {
 
 struct Finder {
     shared: Shared,
-    files: HashMap<ImageIx, Option<CPythonFile>>,
-    /// Versions that the user was told of.
-    reported: HashSet<(u8, u8)>,
+    files: HashMap<ImageIx, Option<RuntimeFile>>,
+    /// What the user was told of.
+    reported: HashSet<String>,
 }
 
 impl Finder {
@@ -123,10 +162,7 @@ impl Finder {
     fn run(&mut self, requests: &Receiver<Request>, work: &Work) {
         work.thread.store(thread::id(), Ordering::Relaxed);
         while let Ok(request) = requests.recv() {
-            let process = match &request {
-                Request::Find { process, .. } => *process,
-                Request::Name { key, .. } => key.process,
-            };
+            let process = request.process();
             let overhead = Arc::clone(&self.shared.overhead);
             match request {
                 Request::Find { process, pid, start_time, files } => {
@@ -150,16 +186,25 @@ impl Finder {
                     self.shared.functions.serve();
                     overhead.spend(Stage::Discover, thread_cpu_time().saturating_sub(before));
                 }
+                Request::Code { attached, wants } => {
+                    let before = thread_cpu_time();
+                    work.process.store(process, Ordering::Relaxed);
+                    work.since.store(now(), Ordering::Release);
+                    self.code(&attached, &wants);
+                    work.since.store(0, Ordering::Release);
+                    self.shared.code_reads.fetch_add(1, Ordering::Release);
+                    overhead.spend(Stage::Discover, thread_cpu_time().saturating_sub(before));
+                }
             }
             self.shared.counters.discovery_cpu.set(thread_cpu_time());
         }
     }
 
-    fn look(&mut self, file: &MappedFile) -> Option<CPythonFile> {
+    fn look(&mut self, file: &MappedFile) -> Option<RuntimeFile> {
         if self.files.len() >= MAX_FILES {
             self.files.clear();
         }
-        let found = self.files.entry(file.image).or_insert_with(|| CPythonFile::read(&*file.file));
+        let found = self.files.entry(file.image).or_insert_with(|| RuntimeFile::read(&file.file));
         found.clone()
     }
 
@@ -179,28 +224,35 @@ impl Finder {
         }
     }
 
-    fn attach(&mut self, found: &CPythonFile, file: &MappedFile, of: (u32, u32, u64)) {
+    fn attach(&mut self, found: &RuntimeFile, file: &MappedFile, of: (u32, u32, u64)) {
         let (process, pid, start_time) = of;
         if self.shared.table.current().get(&pid).is_some_and(|it| it.process == process) {
             return;
         }
         let mut memory = ProcessMemory::of(pid);
-        let runtime = match found.in_process(file.bias, &mut memory) {
-            None => return,
-            Some(Err(Unsupported((major, minor)))) => {
-                if self.reported.insert((major, minor)) {
-                    tracing::warn!(
-                        "perf: process {pid} runs CPython {major}.{minor}, whose stacks were not tried \
-                         with this version of profpipe: its functions are shown as native code"
-                    );
+        let runtime = match found {
+            RuntimeFile::CPython(python) => match python.in_process(file.bias, &mut memory) {
+                Some(Ok(runtime)) if runtime.is_ready(&mut memory) => Kind::Heap(Box::new(runtime)),
+                Some(Err(Unsupported((major, minor)))) => {
+                    return self.report(pid, &format!("CPython {major}.{minor}"));
                 }
-                return;
-            }
-            Some(Ok(runtime)) => runtime,
+                _ => return,
+            },
+            RuntimeFile::HotSpot(java) => match java.in_process(file.bias, &mut memory) {
+                Some(Ok(runtime)) => Kind::Native(Native::new(Box::new(runtime))),
+                Some(Err(hotspot::Unsupported::Version(version))) => {
+                    return self.report(pid, &format!("HotSpot {version}"));
+                }
+                Some(Err(hotspot::Unsupported::Structure(missing))) => {
+                    return self
+                        .report(pid, &format!("a HotSpot that does not describe `{missing}`"));
+                }
+                None => return,
+            },
         };
         let is_same =
             Stat::read(pid).is_some_and(|stat| start_time == 0 || stat.start_time == start_time);
-        if !is_same || !runtime.is_ready(&mut memory) {
+        if !is_same {
             return;
         }
         tracing::debug!(pid, process, "a managed program");
@@ -211,9 +263,29 @@ impl Finder {
             loops: found.loops(file.bias),
             is_alone: is_alone(&file.file),
             is_nested: is_nested(pid),
-            runtime: Box::new(runtime),
+            runtime,
             barred: false.into(),
         });
+    }
+
+    /// Says once that a runtime is not understood.
+    fn report(&mut self, pid: u32, runtime: &str) {
+        if self.reported.insert(runtime.to_owned()) {
+            tracing::warn!(
+                "perf: process {pid} runs {runtime}, whose stacks were not tried with this version of \
+                 profpipe: its functions are shown as native code"
+            );
+        }
+    }
+
+    /// Reads code of a process, and that which was used again.
+    fn code(&self, attached: &Attached, wants: &Wants) {
+        let Some(native) = attached.runtime.native() else { return };
+        if !attached.barred.load(Ordering::Relaxed) {
+            let mut memory = ProcessMemory::of(attached.pid);
+            native.runtime.read(wants, now(), &mut memory);
+        }
+        native.end();
     }
 
     fn name(&self, attached: &Attached, key: FunctionKey) {

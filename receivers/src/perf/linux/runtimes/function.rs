@@ -36,13 +36,29 @@ pub(crate) struct Function {
     /// The line of its beginning; 0 if unknown.
     pub(crate) first_line: u32,
     /// Which line a position is on.
-    pub(crate) lines: LineTable,
+    pub(crate) lines: Lines,
+}
+
+/// Which line of a function a position is on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Lines {
+    /// As CPython has it.
+    Table(LineTable),
+    /// From which position on which line is run, in the order of positions.
+    Starts(Box<[(u32, u32)]>),
 }
 
 impl Function {
     /// The line of a position; that of the beginning if the table does not say.
     pub(crate) fn line(&self, position: u32) -> u32 {
-        self.lines.line(self.first_line, position).unwrap_or(self.first_line)
+        let line = match &self.lines {
+            Lines::Table(table) => table.line(self.first_line, position),
+            Lines::Starts(starts) => {
+                let after = starts.partition_point(|(start, _)| *start <= position);
+                after.checked_sub(1).and_then(|at| starts.get(at)).map(|(_, line)| *line)
+            }
+        };
+        line.unwrap_or(self.first_line)
     }
 }
 

@@ -10,19 +10,22 @@ use profpipe_engine::overhead::Overhead;
 use profpipe_engine::telemetry::Metrics;
 
 use super::Refusal;
-use super::attached::AttachedTable;
+use super::attached::{Attached, AttachedTable};
 use super::counters::Counters;
 use super::discovery::{Discovery, MappedFile, Request, Shared};
 use super::function::{FunctionKey, Functions};
+use super::native::NativeStack;
 use super::reader::Reading;
 use super::reader::evidence::MAX_COUNTED_LATENCY;
 use super::reader::seats::Seats;
+use super::walks::Walks;
 use crate::perf::linux::events::session::Session;
 use crate::perf::linux::images::image::ImageIx;
 use crate::perf::linux::processes::host::ThisHost;
 use crate::perf::linux::processes::process::{Process, Processes};
 use crate::perf::linux::records::record::{Layouts, Sample};
 use crate::perf::linux::thread::now;
+use crate::perf::linux::unwind::Unwinding;
 use crate::perf::linux::unwind::splice::{Folded, ManagedStack, SplicedFrame};
 
 /// How long a process is left alone after it was looked at without success, in nanoseconds, at first
@@ -30,6 +33,10 @@ use crate::perf::linux::unwind::splice::{Folded, ManagedStack, SplicedFrame};
 const FIRST_PAUSE: u64 = 8_000_000;
 /// See there.
 const LONGEST_PAUSE: u64 = 60_000_000_000;
+/// A runtime may take a while to begin: so often the pauses are short, at most so long in nanoseconds.
+const EARLY_TRIES: u32 = 32;
+/// See there.
+const EARLY_PAUSE: u64 = 64_000_000;
 /// How long rounds are short when a new process was seen, and how short.
 const HURRY_NANOS: u64 = 150_000_000;
 /// See there.
@@ -53,6 +60,7 @@ pub(crate) struct Managed {
     /// None when too many threads were left behind.
     discovery: Option<Discovery>,
     seats: Seats,
+    walks: Walks,
     tried: HashMap<u32, Tried>,
     left_behind: u32,
     /// The runtimes' own frames are shown.
@@ -76,6 +84,8 @@ struct Tried {
     mappings: usize,
     next: u64,
     pause: u64,
+    /// How often it was looked at.
+    tries: u32,
 }
 
 impl Managed {
@@ -90,6 +100,7 @@ impl Managed {
             table: Arc::<AttachedTable>::default(),
             functions: Arc::<Functions>::default(),
             native: Arc::default(),
+            code_reads: Arc::default(),
             counters: Counters::new(metrics, id),
             overhead: Arc::clone(overhead),
         };
@@ -98,6 +109,7 @@ impl Managed {
             shared,
             discovery: Some(discovery),
             seats: Seats::default(),
+            walks: Walks::default(),
             tried: HashMap::new(),
             left_behind: 0,
             internals,
@@ -142,7 +154,46 @@ impl Managed {
     pub(crate) fn horizon(&self, session: &Session) -> u64 {
         let room = session.slack().as_nanos() as u64 / 3;
         let counts = self.seats.are_taken() && session.choices.counts_threads();
-        if counts { MAX_COUNTED_LATENCY.min(room) } else { 0 }
+        let counted = if counts { MAX_COUNTED_LATENCY.min(room) } else { 0 };
+        let time = now();
+        counted.max(time.saturating_sub(self.walks.verified(time)).min(room))
+    }
+
+    /// How often code was read: samples that were put off for it may be tried again.
+    pub(crate) fn responses(&self) -> u64 {
+        self.shared.code_reads.load(Ordering::Acquire)
+    }
+
+    /// The runtime of a process that has its frames on the native stack.
+    pub(crate) fn native(&mut self, process: &Process) -> Option<Arc<Attached>> {
+        self.walks.attached(&self.shared.table, (process.pid, process.id))
+    }
+
+    /// The same as the walk of a stack has to know it.
+    pub(crate) fn native_stack<'a>(&self, attached: &'a Attached) -> Option<NativeStack<'a>> {
+        let runtime = &*attached.runtime.native()?.runtime;
+        Some(NativeStack { runtime, image: attached.image, internals: self.internals })
+    }
+
+    /// Notes what the walk of a stack lacks.
+    pub(crate) fn walked(&mut self, attached: &Arc<Attached>, unwinding: &Unwinding) {
+        self.walks.sampled(attached, &unwinding.wants);
+    }
+
+    /// Gives the frames of a stack that was walked their rows.
+    pub(crate) fn place(
+        &mut self,
+        attached: &Arc<Attached>,
+        unwinding: &mut Unwinding,
+        host: &mut ThisHost,
+    ) {
+        let frames = (unwinding.frames.as_mut_slice(), unwinding.sites.as_slice());
+        self.walks.place(frames, attached, host, self.discovery.as_ref());
+    }
+
+    /// Has the code read that was needed.
+    pub(crate) fn read_code(&mut self) {
+        self.walks.end_round(self.discovery.as_ref());
     }
 
     /// How long a round may be that may last for `time`.
@@ -177,7 +228,10 @@ impl Managed {
         };
         if is_attached || (!process.is_hasty() && process.images().all(is_native)) {
             // Another one would come with new mappings.
-            self.tried.insert(process.id, Tried { mappings, next: u64::MAX, pause: LONGEST_PAUSE });
+            self.tried.insert(
+                process.id,
+                Tried { mappings, next: u64::MAX, pause: LONGEST_PAUSE, tries: 0 },
+            );
             return;
         }
         let mut files: Vec<MappedFile> = Vec::new();
@@ -197,14 +251,15 @@ impl Managed {
         if self.tried.len() >= MAX_TRIED {
             self.tried.clear();
         }
-        let pause = self.tried.get(&process.id).map(|tried| tried.pause);
-        if pause.is_none() && !self.shared.overhead.is_governed() {
+        let tried = self.tried.get(&process.id).copied();
+        if tried.is_none() && !self.shared.overhead.is_governed() {
             self.hurried = time + HURRY_NANOS;
         }
-        let pause = pause.unwrap_or(FIRST_PAUSE);
+        let (pause, tries) = tried.map_or((FIRST_PAUSE, 0), |tried| (tried.pause, tried.tries));
         let next = time.saturating_add(pause);
-        let pause = (pause * 2).min(LONGEST_PAUSE);
-        self.tried.insert(process.id, Tried { mappings, next, pause });
+        let longest = if tries < EARLY_TRIES { EARLY_PAUSE } else { LONGEST_PAUSE };
+        let (pause, tries) = ((pause * 2).min(longest), tries.saturating_add(1));
+        self.tried.insert(process.id, Tried { mappings, next, pause, tries });
     }
 
     /// Prepares the frames of a reading; the stack that they are, if it is of this process.
@@ -244,7 +299,11 @@ impl Managed {
     /// did not fit.
     pub(crate) fn count(&self, pid: u32, is_read: bool, is_mismatched: bool) {
         self.shared.counters.mismatched.add(u64::from(is_mismatched));
-        if !is_read && self.seats.are_taken() && self.shared.table.current().contains_key(&pid) {
+        let is_for_readers = |attached: &Arc<Attached>| attached.runtime.heap().is_some();
+        if !is_read
+            && self.seats.are_taken()
+            && self.shared.table.current().get(&pid).is_some_and(is_for_readers)
+        {
             self.shared.counters.unread.add(1);
         }
     }
@@ -266,13 +325,17 @@ impl Managed {
         if time_passed(&mut self.forgotten) {
             // Names that nothing has used for long are forgotten elsewhere.
             self.asked.clear();
+            self.walks.ask_again();
         }
+        self.read_code();
         self.leave_stuck();
         let attached = table.current();
         let counters = &self.shared.counters;
         counters.processes.set(attached.len() as u64);
         counters.reader_cpu.set(self.seats.cpu_time());
-        let is_of_use = attached.values().any(|it| !it.barred.load(Ordering::Relaxed));
+        let is_read =
+            |it: &Attached| it.runtime.heap().is_some() && !it.barred.load(Ordering::Relaxed);
+        let is_of_use = attached.values().any(|it| is_read(it));
         let time = now();
         match (is_of_use, &self.discovery) {
             (true, Some(discovery)) => {
@@ -347,6 +410,15 @@ impl Drop for Managed {
         let refused = Refusal::ALL.map(|refusal| (refusal.label(), counters.refused(refusal)));
         let (unread, mismatched) = (counters.unread.get(), counters.mismatched.get());
         let cpu_time = Duration::from_nanos(counters.reader_cpu.get());
-        tracing::debug!(read, ?refused, unread, mismatched, ?cpu_time, "managed stacks");
+        let discovery_time = Duration::from_nanos(counters.discovery_cpu.get());
+        tracing::debug!(
+            read,
+            ?refused,
+            unread,
+            mismatched,
+            ?cpu_time,
+            ?discovery_time,
+            "managed stacks"
+        );
     }
 }

@@ -8,11 +8,13 @@
 //! - [`attached`]: the processes whose runtime is understood.
 //! - [`discovery`]: the thread that finds runtimes and reads names; it may wait for memory.
 //! - [`function`]: the functions that have a name, by process and cookie.
+//! - [`native`]: runtimes whose frames are on the native stack, which need no reader.
 //! - [`reader`]: the threads that read a stack at the instant of its sample, and the evidence that it
 //!   had not changed.
 //! - [`rights`]: what a host allows of it.
-//! - [`join`]: what the drain thread does with it.
-//! - One folder for each runtime, which implements [`Runtime`]: [`cpython`].
+//! - [`join`]: what the drain thread does with it; [`walks`]: with runtimes that need no reader.
+//! - One folder for each runtime, which implements [`Runtime`] or [`native::NativeRuntime`]: [`cpython`],
+//!   [`hotspot`].
 //!
 //! Everything that is read was written by somebody else, and may change while it is read. It is
 //! bounded, checked, and without evidence not shown.
@@ -22,11 +24,14 @@ pub(crate) mod counters;
 pub(crate) mod cpython;
 pub(crate) mod discovery;
 pub(crate) mod function;
+pub(crate) mod hotspot;
 pub(crate) mod join;
 pub(crate) mod memory;
+pub(crate) mod native;
 pub(crate) mod reader;
 pub(crate) mod rights;
 pub(crate) mod symbols;
+pub(crate) mod walks;
 
 #[cfg(test)]
 mod tests;

@@ -12,7 +12,7 @@ pub(crate) fn probe() -> [Finding; 2] {
 }
 
 fn memory() -> Finding {
-    let name = "functions of Python programs";
+    let name = "functions of Python and Java programs";
     let scope = fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").unwrap_or_default();
     memory_by(name, has(Capability::SysPtrace), scope.trim())
 }

@@ -17,7 +17,7 @@ const ENCODING: Encoding = Encoding { address_size: 8, format: Format::Dwarf32, 
 
 /// Why there is no caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     /// A register that is needed was not recovered.
     Unknown,
     /// The stack at this address was not copied.

@@ -5,7 +5,8 @@
 //! [`registers`] where not ([`evaluate`]); by Go's own tables in Go; along frame pointers in code
 //! without either, which marks the stack. Where the copy of the [`stack`] ends, the
 //! [`kernel_chain`] may continue it. Of threads that were found waiting the [`frame_pointer`] has to be
-//! found first; where an instruction is [`probed`], the kernel runs something in its place. What is not code
+//! found first; where an instruction is [`probed`], the kernel runs something in its place; [`managed`] code is
+//! known to its runtime. What is not code
 //! of the process behind a call is no frame, so nothing of the stack but return addresses leaves here; and a stack is complete only if a place
 //! where stacks begin was reached. The frames of an interpreter come from elsewhere, and are put
 //! between the native ones ([`splice`]).
@@ -13,25 +14,30 @@
 mod evaluate;
 mod frame_pointer;
 mod kernel_chain;
+mod managed;
 mod probed;
 pub(super) mod registers;
 pub(super) mod splice;
-mod stack;
+pub(super) mod stack;
 mod step;
 
 use std::time::{Duration, Instant};
 
+use managed::ManagedCode;
 use registers::RegisterSet;
 use splice::{ManagedStack, Piece};
 use stack::Stack;
 use step::{FramePointer, Spot, Step, Surroundings, cut};
 
-use crate::perf::linux::handoff::{Frame, KERNEL_ROW, NAMED_ROW, NO_ROW, PROBE_NAME, Unwound};
+use crate::perf::linux::handoff::{
+    Frame, KERNEL_ROW, NAMED_ROW, NO_ROW, PROBE_NAME, SITE_ROW, Unwound,
+};
 use crate::perf::linux::images::table::Images;
 use crate::perf::linux::processes::probe_page::{MAX_SITES, SteppedSites};
 use crate::perf::linux::processes::process::{Code, Process};
 use crate::perf::linux::records::arch;
 use crate::perf::linux::records::record::{Half, Sample};
+use crate::perf::linux::runtimes::native::{NativeStack, Site, Wants};
 use profpipe_engine::overhead::Rung;
 
 /// The most frames of each half of a stack.
@@ -51,6 +57,10 @@ pub(crate) struct Unwinding {
     pub(crate) mismatched: bool,
     /// Where instructions are known to be stepped over by the kernel.
     pub(crate) stepped: SteppedSites,
+    /// The places in managed functions that frames with [`SITE_ROW`] are.
+    pub(crate) sites: Vec<Site>,
+    /// What has to be read of a managed program to know the stack.
+    pub(crate) wants: Wants,
     pieces: Vec<Piece>,
     chain: Vec<u64>,
     walk: Vec<Spot>,
@@ -69,6 +79,8 @@ impl Unwinding {
             waiting: false,
             mismatched: false,
             stepped: SteppedSites::default(),
+            sites: Vec::new(),
+            wants: Wants::default(),
             pieces: Vec::new(),
             chain: Vec::new(),
             walk: Vec::new(),
@@ -101,7 +113,10 @@ impl Unwinding {
         process: &Process,
         images: &mut Images,
         managed: Option<&ManagedStack<'_>>,
+        native: Option<&NativeStack<'_>>,
     ) -> Option<Unwound> {
+        self.sites.clear();
+        self.wants = Wants::default();
         self.frames.clear();
         self.waiting = false;
         self.mismatched = false;
@@ -137,18 +152,29 @@ impl Unwinding {
             }
             Some((_, Some(leaf))) => Some(match &sample.registers {
                 Some(set) if self.use_rules && (!self.chain_only || self.chain.is_empty()) => {
-                    self.user_half(&leaf, set, sample.stack, process, images)
+                    let registers = (set, sample.stack);
+                    let native = native.map(|native| (native, sample.time));
+                    self.user_half(&leaf, registers, process, images, native)
                 }
                 _ => self.by_chain(leaf, process, images),
             }),
         };
         let unwound = match (managed, unwound) {
             (Some(managed), Some(unwound)) => Some(self.splice(managed, unwound, process)),
+            _ if !self.sites.is_empty() => {
+                self.place_sites(native, process);
+                // There may be frames that are not known.
+                let is_whole = self.wants.is_empty();
+                unwound.map(|it| {
+                    if it == Unwound::Complete && !is_whole { Unwound::Guessed } else { it }
+                })
+            }
             _ => {
                 self.frames.extend(self.walk.iter().map(|spot| native_frame(spot, process)));
                 unwound
             }
         };
+        self.waiting |= !self.wants.is_empty();
         if self.frames.is_empty() {
             self.frames.push(Frame { row: NO_ROW, address: sample.instruction });
         }
@@ -177,32 +203,64 @@ impl Unwinding {
         }
     }
 
+    /// Puts what was walked among the frames: places in managed functions, and native frames between
+    /// them that are not the runtime's own.
+    fn place_sites(&mut self, native: Option<&NativeStack<'_>>, process: &Process) {
+        for spot in &self.walk {
+            let is_internal = native.is_some_and(|native| {
+                let is_in_runtime =
+                    spot.in_image().is_some_and(|(image, ..)| image == native.image);
+                !native.internals && (is_in_runtime || spot.sites.is_some())
+            });
+            match &spot.sites {
+                Some(sites) if !sites.is_empty() => {
+                    let site = |at| Frame { row: SITE_ROW, address: at as u64 };
+                    self.frames.extend(sites.clone().map(site));
+                }
+                _ if is_internal => {}
+                _ => self.frames.push(native_frame(spot, process)),
+            }
+        }
+    }
+
     /// Unwinds the user half into `self.walk`.
     fn user_half(
         &mut self,
         leaf: &Spot,
-        registers: &RegisterSet,
-        stack: &[u8],
+        (registers, stack): (&RegisterSet, &[u8]),
         process: &Process,
         images: &mut Images,
+        native: Option<(&NativeStack<'_>, u64)>,
     ) -> Unwound {
+        let (mut sites, mut wants) = (std::mem::take(&mut self.sites), Wants::default());
         let stack = Stack::new(registers.stack_pointer(), stack);
         // `framehop` cannot do without that register.
         let fast = registers.frame_pointer().is_some();
-        let mut sites = [0; MAX_SITES];
+        let mut probes = [0; MAX_SITES];
         let known = self.stepped.of(process.pid);
         let count = known.len().min(MAX_SITES);
-        sites.iter_mut().zip(known).for_each(|(site, known)| *site = *known);
-        let stepped = sites.get(..count).unwrap_or_default();
-        let mut surroundings = Surroundings { stack, process, images, fast, stepped };
-        loop {
+        probes.iter_mut().zip(known).for_each(|(probe, known)| *probe = *known);
+        let stepped = probes.get(..count).unwrap_or_default();
+        let managed = native.map(|(native, time)| ManagedCode {
+            runtime: native.runtime,
+            time,
+            sites: &mut sites,
+            wants: &mut wants,
+        });
+        let mut surroundings = Surroundings { stack, process, images, fast, stepped, managed };
+        let unwound = loop {
             self.walk.clear();
+            if let Some(managed) = &mut surroundings.managed {
+                managed.sites.clear();
+            }
             if let Some(unwound) = self.walk(leaf.clone(), *registers, &mut surroundings) {
-                return unwound;
+                break unwound;
             }
             // A frame needs registers that were not recovered on the way to it.
             surroundings.fast = false;
-        }
+        };
+        (self.sites, self.wants) = (sites, wants);
+        unwound
     }
 
     /// Walks the stack; none if it must be walked again with all registers.
@@ -234,7 +292,7 @@ impl Unwinding {
                 self.walk.push(spot);
                 return Some(Unwound::Broken);
             }
-            let step = surroundings.step(&spot, &registers);
+            let step = surroundings.step(&mut spot, &registers);
             self.walk.push(spot);
             if self.walk.len() >= MAX_FRAMES && !matches!(step, Step::Root) {
                 return Some(Unwound::Truncated);

@@ -5,19 +5,19 @@ use super::evaluate::Fault;
 /// The bytes of a stack from the stack pointer up, as far as they were copied. Only words that are
 /// asked for leave it.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Stack<'a> {
+pub(crate) struct Stack<'a> {
     bottom: u64,
     bytes: &'a [u8],
 }
 
 impl<'a> Stack<'a> {
     /// A stack whose pointer is at `bottom`.
-    pub(super) fn new(bottom: u64, bytes: &'a [u8]) -> Self {
+    pub(crate) fn new(bottom: u64, bytes: &'a [u8]) -> Self {
         Self { bottom, bytes }
     }
 
     /// The word at an address.
-    pub(super) fn read(&self, address: u64) -> Result<u64, Fault> {
+    pub(crate) fn read(&self, address: u64) -> Result<u64, Fault> {
         let at = usize::try_from(address.wrapping_sub(self.bottom)).ok();
         let word = at.and_then(|at| self.bytes.get(at..)?.first_chunk::<8>());
         word.map(|bytes| u64::from_le_bytes(*bytes)).ok_or(Fault::Unreadable(address))

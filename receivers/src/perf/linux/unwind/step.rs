@@ -4,12 +4,14 @@
 //! table, or nothing but the machine code and the frame pointer. Whatever a way finds is a frame
 //! only if it is code of this process, and a call stands before it.
 
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use framehop::{Error, FrameAddress, Unwinder as _};
 
 use super::evaluate::{self, Fault};
+use super::managed::ManagedCode;
 use super::registers::RegisterSet;
 use super::stack::Stack;
 use crate::perf::linux::handoff::Unwound;
@@ -36,6 +38,10 @@ pub(super) struct Spot {
     pub(super) code: Option<Code>,
     /// What its file says; none if there is no file, or its tables are not read yet.
     pub(super) place: Option<Arc<Place>>,
+    /// What it has called is managed code.
+    pub(super) is_of_managed: bool,
+    /// It is code of a managed runtime, and these places in managed functions.
+    pub(super) sites: Option<Range<usize>>,
 }
 
 impl Spot {
@@ -54,7 +60,7 @@ impl Spot {
             }
             _ => None,
         };
-        Some(Self { address, exact, code: Some(code), place })
+        Some(Self { address, exact, code: Some(code), place, is_of_managed: false, sites: None })
     }
 
     /// Looks at what should be a return address; none if it cannot be one.
@@ -227,13 +233,20 @@ pub(super) struct Surroundings<'a> {
     pub(super) stepped: &'a [u64],
     /// Only the registers that `framehop` knows are recovered where it suffices.
     pub(super) fast: bool,
+    /// The managed runtime of the process, if its frames are on the native stack.
+    pub(super) managed: Option<ManagedCode<'a>>,
 }
 
 impl Surroundings<'_> {
-    /// One frame further.
-    pub(super) fn step(&mut self, spot: &Spot, registers: &RegisterSet) -> Step {
+    /// One frame further; notes in the spot what of a managed program it is.
+    pub(super) fn step(&mut self, spot: &mut Spot, registers: &RegisterSet) -> Step {
         if let Some(Code::Probe(page, start)) = spot.code {
             return self.probed(page, spot.address.wrapping_sub(start), registers);
+        }
+        if matches!(spot.code, Some(Code::Jit))
+            && let Some(step) = self.managed(spot, registers)
+        {
+            return step;
         }
         if let Some(place) = spot.place.clone() {
             if place.code.after == After::SignalReturn {

@@ -3,7 +3,7 @@
 use super::CPython;
 use super::layout::CODE;
 use super::lines::LineTable;
-use crate::perf::linux::runtimes::function::{Function, MAX_NAME, clean};
+use crate::perf::linux::runtimes::function::{Function, Lines, MAX_NAME, clean};
 use crate::perf::linux::runtimes::memory::{Memory, half, word};
 
 /// The longest table of lines that is read.
@@ -32,10 +32,10 @@ impl CPython {
             name: self.text(word(&bytes, layout.code_name), memory)?,
             file: self.text(word(&bytes, layout.code_file), memory)?,
             first_line: half(&bytes, layout.code_first_line),
-            lines: LineTable {
+            lines: Lines::Table(LineTable {
                 form: layout.line_form,
                 bytes: self.bytes(word(&bytes, layout.code_lines), memory).unwrap_or_default(),
-            },
+            }),
         };
         is_same(&mut bytes, memory).then_some(function)
     }

@@ -123,7 +123,8 @@ pub(crate) fn run(setup: Setup) {
         loop {
             let processes = &reader.processes;
             let is_wanted = |start: &[u8]| {
-                record::sampled_process(start).is_some_and(|pid| processes.contains_key(&pid))
+                let attached = record::sampled_process(start).and_then(|pid| processes.get(&pid));
+                attached.is_some_and(|attached| attached.runtime.heap().is_some())
             };
             if !ring.next(&mut bytes, is_wanted) {
                 break;
@@ -219,7 +220,8 @@ impl Reader {
         let mut memory = ProcessMemory::of(pid);
         self.seat.begin(attached.process, began);
         self.walk.restart(began + WALK_NANOS);
-        let walked = attached.runtime.walk(thread, &mut memory, &mut self.walk);
+        let runtime = attached.runtime.heap();
+        let walked = runtime.map_or(Ok(false), |it| it.walk(thread, &mut memory, &mut self.walk));
         let proven = walked.and_then(|found| {
             evidence.check(sample, count, &mut memory, &mut self.again)?;
             Ok(found)

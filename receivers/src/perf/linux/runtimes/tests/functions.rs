@@ -1,10 +1,16 @@
 //! The table of functions, text from others, and how managed frames go between native ones.
 
 use crate::perf::linux::runtimes::cpython::lines::LineTable;
+use crate::perf::linux::runtimes::function::Lines;
 use crate::perf::linux::runtimes::function::{Function, FunctionKey, Functions, MAX_NAME, clean};
 
 fn named(name: &str) -> Function {
-    Function { name: name.into(), file: "f".into(), first_line: 1, lines: LineTable::default() }
+    Function {
+        name: name.into(),
+        file: "f".into(),
+        first_line: 1,
+        lines: Lines::Table(LineTable::default()),
+    }
 }
 
 /// Scenario: one process has functions without end; another has one that is asked for again and again.

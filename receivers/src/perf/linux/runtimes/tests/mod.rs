@@ -12,6 +12,7 @@
 
 mod cpython;
 mod functions;
+mod hotspot;
 mod layouts;
 mod lines;
 mod memory;
