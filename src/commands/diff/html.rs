@@ -40,7 +40,7 @@ impl Report<'_> {
         self.push_head(&mut page);
         self.push_picture(&mut page);
         self.push_table(&mut page);
-        let _ = write!(page, "<script>{SCRIPT}</script></body></html>\n");
+        let _ = writeln!(page, "<script>{SCRIPT}</script></body></html>");
         page
     }
 
