@@ -52,6 +52,8 @@ pub(crate) enum Command {
     Convert(Convert),
     /// Give the frames of a recorded profile their names, from binaries that are here or on a server
     Symbolize(Symbolize),
+    /// Give binaries and debug files to a gateway that names frames
+    Symbols(Symbols),
     /// Look at a queue on disk, check it, or put its dead letters back
     Queue(Queue),
     /// The symbolizer's worker process; started by profpipe itself
@@ -346,6 +348,48 @@ pub(crate) struct Symbolize {
     /// The format to write, whatever the name of the output
     #[arg(long, value_enum)]
     pub(crate) format: Option<FileFormat>,
+}
+
+/// Arguments of `symbols`.
+#[derive(Debug, Args)]
+pub(crate) struct Symbols {
+    #[command(subcommand)]
+    pub(crate) action: SymbolsAction,
+}
+
+/// What to do with symbols.
+#[derive(Debug, Subcommand)]
+pub(crate) enum SymbolsAction {
+    /// Offer binaries by build id, and send those that the gateway does not have; exit code 1 if one was
+    /// not taken
+    Upload(SymbolsUpload),
+}
+
+/// Arguments of `symbols upload`.
+#[derive(Debug, Args)]
+pub(crate) struct SymbolsUpload {
+    /// Executables, libraries and debug files, with a GNU build id
+    #[arg(required = true, value_name = "BINARY")]
+    pub(crate) binaries: Vec<PathBuf>,
+    /// The `pyroscope` receiver of a gateway, or Pyroscope: https://host:port
+    #[arg(long, value_name = "URL")]
+    pub(crate) to: String,
+    /// A header of every request, such as `Authorization: Bearer …`; `NAME: @FILE` reads the value
+    /// from a file, so that it does not stand in the list of processes
+    #[arg(long, value_name = "NAME: VALUE")]
+    pub(crate) header: Vec<String>,
+    /// Certificates (PEM) that may sign the server's, in place of the system's
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
+    /// Our certificate (PEM), for a server that asks who we are
+    #[arg(long, value_name = "FILE", requires = "key_file")]
+    pub(crate) cert_file: Option<PathBuf>,
+    /// Its private key (PEM)
+    #[arg(long, value_name = "FILE", requires = "cert_file")]
+    pub(crate) key_file: Option<PathBuf>,
+    /// Send credentials without TLS, too, beyond this machine
+    #[arg(long)]
+    pub(crate) insecure: bool,
 }
 
 /// Arguments of `queue`.

@@ -8,6 +8,7 @@ pub mod basicauth;
 pub mod bearertokenauth;
 pub mod file_storage;
 pub mod health_check;
+pub mod symbol_storage;
 
 mod credentials;
 mod tenants;
@@ -16,5 +17,10 @@ mod watched;
 use profpipe_engine::component::Factory;
 
 /// Every component of this crate.
-pub const COMPONENTS: &[Factory] =
-    &[basicauth::FACTORY, bearertokenauth::FACTORY, file_storage::FACTORY, health_check::FACTORY];
+pub const COMPONENTS: &[Factory] = &[
+    basicauth::FACTORY,
+    bearertokenauth::FACTORY,
+    file_storage::FACTORY,
+    health_check::FACTORY,
+    symbol_storage::FACTORY,
+];

@@ -5,6 +5,7 @@
 //! - [`gopclntab`]: the header of the table of functions that every Go program has.
 //! - [`proc`]: files of `/proc/PID`: `stat`, `status`, `maps`.
 //! - [`cgroup`]: container and unit of a process.
+//! - [`own_directory`]: directories that are ours alone, for what is kept on disk.
 //!
 //! All of it belongs to others: a file may be hostile, cut off or replaced while it is read, a
 //! process may choose its name. Every read is bounded and positioned, nothing is mapped, and what
@@ -15,6 +16,7 @@ pub mod cgroup;
 pub mod content;
 pub mod elf;
 pub mod gopclntab;
+pub mod own_directory;
 pub mod proc;
 
 /// Bytes in hex.

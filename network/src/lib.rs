@@ -4,6 +4,7 @@
 
 mod authority_leaf;
 pub mod client;
+pub mod debuginfo;
 mod endpoint;
 pub mod grpc;
 pub mod messages;

@@ -3,7 +3,7 @@
 //! A component is a folder with `mod.rs` (the running thing), `config.rs` (what users type),
 //! `tests.rs` and `README.md`, and one name in the list below. It depends on the crates of `pipeline/`,
 //! on the network crate where it looks things up elsewhere, and never on another component; only
-//! the worker that reads binaries is asked by others than `symbolize`, too.
+//! the worker that reads binaries, and what finds debug files, is asked by others than `symbolize`, too.
 
 pub mod attributes;
 pub mod batch;
@@ -15,6 +15,7 @@ pub mod k8s_attributes;
 pub mod memory_limiter;
 pub mod resource;
 pub mod resource_detection;
+pub mod symbol_upload;
 pub mod symbolize;
 
 mod actions;
@@ -35,5 +36,6 @@ pub const COMPONENTS: &[Factory] = &[
     memory_limiter::FACTORY,
     resource::FACTORY,
     resource_detection::FACTORY,
+    symbol_upload::FACTORY,
     symbolize::FACTORY,
 ];

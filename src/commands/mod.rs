@@ -20,6 +20,7 @@ mod record;
 mod run;
 mod symbolize;
 mod symbolizer_worker;
+mod symbols;
 mod top;
 mod ui;
 mod validate;
@@ -41,6 +42,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::List(arguments) => list::run(&arguments),
         Command::Convert(arguments) => convert::run(arguments),
         Command::Symbolize(arguments) => symbolize::run(arguments),
+        Command::Symbols(arguments) => symbols::run(arguments),
         Command::Queue(arguments) => queue::run(arguments),
         Command::SymbolizerWorker => symbolizer_worker::run(),
     }

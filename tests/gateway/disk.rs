@@ -184,3 +184,45 @@ fn disk_is_read_only() {
     assert!(status.success(), "{said}");
     assert_eq!(ledger.sums().duplicates, 0);
 }
+
+/// Scenario: a file is uploaded that is larger than the disk, then one that fits.
+/// Guarantees: the first is an error of one line; nothing of it is there; the second is taken; the gateway runs on.
+#[test]
+fn an_upload_fills_the_disk() {
+    let home = tempfile::tempdir().unwrap();
+    let Some(_disk) = SmallDisk::mount(home.path(), 1) else { return };
+    let pyroscope = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let config = format!(
+        "extensions: {{symbol_storage: {{directory: '{}/disk/symbols'}}}}\n\
+         receivers: {{otlp: {{protocols: {{http: }}}}, pyroscope: {{endpoint: '{pyroscope}', symbol_storage: symbol_storage}}}}\n\
+         exporters: {{nop: }}\n\
+         service: {{extensions: [symbol_storage], pipelines: {{profiles: {{receivers: [otlp, pyroscope], \
+         exporters: [nop]}}}}}}\n",
+        home.path().display()
+    );
+    configure(home.path(), &config);
+    let gateway = Gateway::start(home.path());
+    let upload = |path: &Path| {
+        let mut upload = Command::new(env!("CARGO_BIN_EXE_profpipe"));
+        upload.args(["symbols", "upload", "--to", &format!("http://{pyroscope}")]).arg(path);
+        let output = upload.output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, said) = upload(Path::new(env!("CARGO_BIN_EXE_profpipe")));
+    assert_eq!((code, said.lines().count()), (Some(1), 1), "{said}");
+    let symbols = home.path().join("disk/symbols");
+    let count = |part: &str| std::fs::read_dir(symbols.join(part)).unwrap().count();
+    eventually("the file to be given up", || (count("pending") == 0).then_some(()));
+    assert_eq!(count("files"), 0);
+    let small = home.path().join("small");
+    let source = home.path().join("small.c");
+    std::fs::write(&source, "int main(void) { return 0; }\n").unwrap();
+    let mut compiler = Command::new("cc");
+    compiler.args(["-Wl,--build-id=sha1", "-o"]).arg(&small).arg(&source);
+    assert!(compiler.status().unwrap().success());
+    let (code, said) = upload(&small);
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!((count("pending"), count("files")), (0, 1));
+    let (status, said) = gateway.stop();
+    assert!(status.success() && said.contains("No space left"), "{said}");
+}

@@ -18,5 +18,13 @@ pub use identity::{Identity, MAX_HEADERS};
 pub use notes::MAX_NOTES;
 pub use whole::{Whole, inspect};
 
+/// Whether a text is a GNU build id in hex: what is shorter than 4 bytes says nothing, and no linker makes
+/// more than 32. Ids come from senders and end up in paths and addresses: nothing but hex digits gets past.
+pub fn is_build_id(hex: &str) -> bool {
+    (8..=128).contains(&hex.len())
+        && hex.len().is_multiple_of(2)
+        && hex.bytes().all(|digit| digit.is_ascii_hexdigit())
+}
+
 #[cfg(test)]
 mod tests;

@@ -6,9 +6,9 @@
 
 use std::io;
 
-use object::elf::{PT_NOTE, SHT_NOTE};
+use object::elf::{PF_X, PT_LOAD, PT_NOTE, SHF_EXECINSTR, SHT_NOTE};
 
-use super::headers::Headers;
+use super::headers::{Headers, Section, Segment};
 use super::notes::{IdNote, MAX_NOTES, ids};
 use crate::content::{Content, read};
 
@@ -24,6 +24,8 @@ pub struct Whole {
     pub build_id: Option<Vec<u8>>,
     /// It has debug information.
     pub has_debug_info: bool,
+    /// It has code: it is what runs, not only what is known about that.
+    pub has_code: bool,
 }
 
 /// Reads what a file says about itself; none if it is not a whole ELF file.
@@ -47,6 +49,11 @@ pub fn inspect<C: Content + ?Sized>(content: &C) -> io::Result<Option<Whole>> {
             && section.size > 0
             && matches!(headers.name(section), b".debug_info" | b".zdebug_info")
     });
+    let executable = u64::from(SHF_EXECINSTR.0);
+    let is_code = |it: &Section| it.has_bytes() && it.size > 0 && it.flags & executable != 0;
+    let is_mapped = |it: &Segment| it.kind == PT_LOAD.0 && it.flags & PF_X.0 != 0 && it.length > 0;
+    let has_code =
+        sections.iter().any(is_code) || sections.is_empty() && segments.iter().any(is_mapped);
     let of_sections = sections.iter().filter(|section| section.kind == SHT_NOTE.0);
     let of_sections = of_sections.map(|it| (it.offset, it.size, it.alignment));
     let of_segments = segments.iter().filter(|segment| segment.kind == PT_NOTE.0);
@@ -70,5 +77,5 @@ pub fn inspect<C: Content + ?Sized>(content: &C) -> io::Result<Option<Whole>> {
             IdNote::Go(_) => None,
         });
     }
-    Ok(Some(Whole { build_id, has_debug_info }))
+    Ok(Some(Whole { build_id, has_debug_info, has_code }))
 }

@@ -9,6 +9,7 @@
 //! 4. The body is read and decompressed at once, chunk by chunk, and every chunk is paid for before
 //!    it is kept. What is too large, too slow, or decompresses like a bomb is rejected there and then.
 //! 5. The handler gets the bytes together with what they cost ([`Request`]), and answers.
+//!    One that has a [`Handler::stream_limit`] gets the body piece by piece instead, as it is.
 //! 6. A rejection for good waits, if its address had many; nothing of the request is kept meanwhile.
 //!
 //! # What a handler does not need to know
@@ -38,6 +39,7 @@ mod tarpit;
 mod tls;
 
 pub use answer::Reply;
+pub use body::BodyStream;
 pub use listen::Server;
 pub use rejection::Rejection;
 pub use route::{Handler, Request, Router, Sending, Transport};

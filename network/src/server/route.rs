@@ -13,6 +13,7 @@ use profpipe_engine::component::Identity;
 use tokio::sync::mpsc;
 
 use super::answer::Reply;
+use super::body::BodyStream;
 use super::rejection::Rejection;
 use crate::grpc::Code;
 
@@ -33,6 +34,25 @@ pub trait Handler: Send + Sync + 'static {
     /// # Errors
     /// If it is rejected.
     async fn handle(&self, request: Request) -> Result<Reply, Rejection>;
+
+    /// The most bytes of a body that is not to be kept in memory, whatever the server's own limit. Such a
+    /// request by plain HTTP goes to [`Handler::handle_stream`]; its body may not be compressed.
+    fn stream_limit(&self) -> Option<u64> {
+        None
+    }
+
+    /// Answers a request whose body comes piece by piece; `request.body` is empty.
+    ///
+    /// # Errors
+    /// If it is rejected.
+    async fn handle_stream(
+        &self,
+        request: Request,
+        body: &mut BodyStream,
+    ) -> Result<Reply, Rejection> {
+        let _ = body;
+        self.handle(request).await
+    }
 
     /// Writes a rejection for a client that asked by HTTP; a line of text unless the protocol wants
     /// something else. Not called for gRPC.
@@ -95,6 +115,8 @@ pub struct Sending {
 pub struct Router {
     paths: BTreeMap<String, Methods>,
     otherwise: Option<Arc<dyn Handler>>,
+    /// By what stands before the last part of a path.
+    prefixes: BTreeMap<String, Methods>,
 }
 
 #[derive(Default)]
@@ -105,7 +127,7 @@ struct Methods {
 
 impl std::fmt::Debug for Router {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_set().entries(self.paths.keys()).finish()
+        f.debug_set().entries(self.paths.keys()).entries(self.prefixes.keys()).finish()
     }
 }
 
@@ -119,6 +141,13 @@ impl Router {
     #[must_use]
     pub fn http(mut self, method: Method, path: &str, handler: Arc<dyn Handler>) -> Self {
         self.paths.entry(path.to_owned()).or_default().http.push((method, handler));
+        self
+    }
+
+    /// Adds a handler of plain HTTP for all paths that are this prefix, which ends with `/`, and one part more.
+    #[must_use]
+    pub fn http_below(mut self, method: Method, prefix: &str, handler: Arc<dyn Handler>) -> Self {
+        self.prefixes.entry(prefix.to_owned()).or_default().http.push((method, handler));
         self
     }
 
@@ -152,8 +181,12 @@ impl Router {
         transport: Transport,
     ) -> Result<&Arc<dyn Handler>, Rejection> {
         let path = head.uri.path();
+        let below = || {
+            let at = path.rfind('/')? + 1;
+            self.prefixes.get(path.get(..at)?).filter(|_| at < path.len())
+        };
         let otherwise = self.otherwise.as_ref().filter(|_| transport == Transport::Http);
-        let methods = self.paths.get(path);
+        let methods = self.paths.get(path).or_else(below);
         if let Some(handler) = otherwise
             && !methods.is_some_and(|it| it.http.iter().any(|(method, _)| *method == head.method))
         {

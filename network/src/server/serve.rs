@@ -17,7 +17,7 @@ use tokio::time::timeout;
 
 use super::Reply;
 use super::answer::{ReplyBody, grpc_rejection};
-use super::body::{self, Coding, FIRST_BYTES, Limits};
+use super::body::{self, BodyStream, Coding, FIRST_BYTES, Limits, STREAM_BYTES};
 use super::call::unary;
 use super::connection::Alive;
 use super::cors;
@@ -170,8 +170,39 @@ impl Routed<'_> {
             }
         };
         let Before { tenant, coding, limits, charge, sending } = before;
+        if self.handler.stream_limit().is_some() {
+            let taken = Taken { body: Bytes::new(), charge, tenant, sending };
+            return self.stream(head, taken, BodyStream::new(body, limits)).await;
+        }
         let (body, charge) = body::read(body, coding, limits, charge).await?;
         self.handle(head, Taken { body, charge, tenant, sending }, limits.deadline).await
+    }
+
+    /// Answers a request whose body comes piece by piece.
+    async fn stream(
+        self,
+        head: request::Parts,
+        taken: Taken,
+        mut body: BodyStream,
+    ) -> Result<Reply, Rejection> {
+        let transport = self.transport;
+        let Taken { body: none, charge, tenant, sending } = taken;
+        let identity = self.identity;
+        let request = Request {
+            head: head.clone(),
+            body: none,
+            charge,
+            tenant,
+            identity,
+            transport,
+            deadline: None,
+            sending,
+        };
+        let answer = self.handler.handle_stream(request, &mut body).await;
+        if answer.is_err() {
+            drain_body(&head, body.into_inner()).await;
+        }
+        answer
     }
 
     /// Answers a gRPC call. What tonic itself finds wrong with it is in the answer.
@@ -238,6 +269,16 @@ impl Routed<'_> {
             Transport::Http => (Coding::of_http(&head.headers, taken)?, settings.max_body),
             Transport::Grpc => (Coding::of_grpc(&head.headers, taken)?, settings.max_message),
         };
+        let stream = self.handler.stream_limit().filter(|_| self.transport == Transport::Http);
+        let size = match stream {
+            None => size,
+            Some(_) if coding != Coding::Identity => {
+                let only = [String::from("identity")];
+                let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+                return Err(body::unsupported("the content encoding", &only, status));
+            }
+            Some(limit) => usize::try_from(limit).unwrap_or(usize::MAX),
+        };
         let expected = body.size_hint().exact().map(|length| length as usize);
         // Five bytes stand before a message.
         if expected.is_some_and(|length| length > size.saturating_add(5)) {
@@ -245,9 +286,14 @@ impl Routed<'_> {
         }
         // There must be room for what was announced, but only what has come is paid for: else slow
         // senders could keep everybody else out with promises.
-        let announced = coding.state() + expected.unwrap_or(FIRST_BYTES);
+        let announced = match stream {
+            Some(_) => STREAM_BYTES,
+            None => coding.state() + expected.unwrap_or(FIRST_BYTES),
+        };
         let mut charge = self.shared.budget.try_admit(announced).ok_or_else(Rejection::busy)?;
-        charge.resize(announced.min(coding.state() + FIRST_BYTES));
+        if stream.is_none() {
+            charge.resize(announced.min(coding.state() + FIRST_BYTES));
+        }
         let deadline = match self.transport {
             Transport::Http => None,
             Transport::Grpc => deadline(head),

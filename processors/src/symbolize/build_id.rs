@@ -5,33 +5,26 @@
 use std::fmt;
 use std::sync::Arc;
 
+use profpipe_host::elf::is_build_id;
+
 /// A GNU build id, in lower-case hex digits; cheap to clone.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct BuildId(Arc<str>);
-
-/// The shortest id in bytes: what is shorter says nothing.
-const MIN_BYTES: usize = 4;
-/// The longest: no linker makes more than 32 bytes.
-const MAX_BYTES: usize = 64;
+pub(crate) struct BuildId(Arc<str>);
 
 impl BuildId {
     /// An id from its hex digits; none if it is not one.
-    pub(super) fn parse(hex: &str) -> Option<Self> {
-        let length = hex.len() / 2;
-        let good = (MIN_BYTES..=MAX_BYTES).contains(&length)
-            && hex.len().is_multiple_of(2)
-            && hex.bytes().all(|digit| digit.is_ascii_hexdigit());
-        good.then(|| Self(hex.to_ascii_lowercase().into()))
+    pub(crate) fn parse(hex: &str) -> Option<Self> {
+        is_build_id(hex).then(|| Self(hex.to_ascii_lowercase().into()))
     }
 
     /// An id from its bytes; none if it is not one.
-    pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         Self::parse(&hex)
     }
 
     /// Its hex digits, an even number of them.
-    pub(super) fn hex(&self) -> &str {
+    pub(crate) fn hex(&self) -> &str {
         &self.0
     }
 

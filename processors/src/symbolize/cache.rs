@@ -22,6 +22,9 @@ use super::protocol::WireFunction;
 /// The number of a module in this process.
 pub(super) type ModuleNumber = u32;
 
+/// For whom a module is known: everybody, or a tenant whose own files say what it is.
+pub(super) type Scope = Option<Arc<str>>;
+
 /// An address of a module.
 pub(super) type Key = (ModuleNumber, u64);
 
@@ -53,7 +56,7 @@ impl KnownAnswers {
 #[derive(Debug)]
 pub(super) struct Cache {
     /// The numbers of modules, each with the sweep before which it was last asked for.
-    numbers: HashMap<ModuleId, (ModuleNumber, u64)>,
+    numbers: HashMap<(Scope, ModuleId), (ModuleNumber, u64)>,
     sweeps: u64,
     /// When the next sweep is due.
     next_sweep: Option<Instant>,
@@ -105,13 +108,19 @@ impl Cache {
     }
 
     /// The number of a module, if it has one.
-    pub(super) fn number(&self, id: &ModuleId) -> Option<ModuleNumber> {
-        self.numbers.get(id).map(|(number, _)| *number)
+    pub(super) fn number(&self, scope: &Scope, id: &ModuleId) -> Option<ModuleNumber> {
+        self.numbers.get(&(scope.clone(), id.clone())).map(|(number, _)| *number)
+    }
+
+    /// Forgets the modules of a tenant: its files may say something else now.
+    pub(super) fn forget_scope(&mut self, tenant: &Arc<str>) {
+        self.numbers.retain(|(scope, _), _| scope.as_ref() != Some(tenant));
     }
 
     /// The number of a module, given now if it has none. A number is never given twice.
-    pub(super) fn assign(&mut self, id: &ModuleId) -> ModuleNumber {
-        if let Some((number, used)) = self.numbers.get_mut(id) {
+    pub(super) fn assign(&mut self, scope: &Scope, id: &ModuleId) -> ModuleNumber {
+        let key = (scope.clone(), id.clone());
+        if let Some((number, used)) = self.numbers.get_mut(&key) {
             *used = self.sweeps;
             return *number;
         }
@@ -120,7 +129,7 @@ impl Cache {
         }
         let number = self.next_number;
         self.next_number = self.next_number.wrapping_add(1).max(1);
-        self.numbers.insert(id.clone(), (number, self.sweeps));
+        self.numbers.insert(key, (number, self.sweeps));
         number
     }
 

@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use profpipe_engine::WorkerCommand;
+use profpipe_engine::component::SymbolStorage;
 use profpipe_engine::modules::{Content, Module, ModuleStore};
 use profpipe_engine::telemetry::Counter;
 
@@ -69,6 +70,8 @@ pub(super) struct Setup {
     pub(super) overhead: Arc<Overhead>,
     /// Where modules are from.
     pub(super) modules: Arc<ModuleStore>,
+    /// Files that were uploaded.
+    pub(super) uploads: Option<Arc<dyn SymbolStorage>>,
     /// What is kept on disk of binaries.
     pub(super) tables: Option<Arc<Mutex<Tables>>>,
 }

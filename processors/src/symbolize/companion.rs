@@ -22,7 +22,7 @@ const MAX_STUCK_SEARCHES: u32 = 8;
 
 /// What is looked for.
 #[derive(Debug, Clone)]
-pub(super) enum CompanionFile {
+pub(crate) enum CompanionFile {
     /// The debug information of the module with this build id.
     BuildId(BuildId),
     /// The module with this build id itself, which some distributions have there too.
@@ -56,7 +56,7 @@ pub(super) enum CompanionFile {
 
 /// Finds files, on a thread of its own that is given up when it does not come back.
 #[derive(Debug)]
-pub(super) struct Finder {
+pub(crate) struct Finder {
     directories: Vec<PathBuf>,
     thread: Option<(Sender<Search>, Receiver<Vec<OwnedFd>>)>,
     stuck: u32,
@@ -73,12 +73,12 @@ impl Clone for Finder {
 
 impl Finder {
     /// A finder that searches these debug directories.
-    pub(super) fn new(directories: Vec<PathBuf>) -> Self {
+    pub(crate) fn new(directories: Vec<PathBuf>) -> Self {
         Self { directories, thread: None, stuck: 0 }
     }
 
     /// The files there are, the likeliest first: in the file system of the process, then in ours.
-    pub(super) fn find(&mut self, wanted: CompanionFile, pid: Option<u32>) -> Vec<OwnedFd> {
+    pub(crate) fn find(&mut self, wanted: CompanionFile, pid: Option<u32>) -> Vec<OwnedFd> {
         let pid = pid.filter(|pid| *pid != 0 && self.stuck < MAX_STUCK_SEARCHES);
         let Some((searches, results)) = self.thread.take().or_else(|| self.start()) else {
             return Vec::new();

@@ -30,6 +30,10 @@ pub struct SymbolizeConfig {
     pub debuginfod: DebuginfodConfig,
     /// Where the files from these servers are kept.
     pub cache: CacheConfig,
+    /// The extension that keeps what was uploaded, such as `symbol_storage`: what came from elsewhere is
+    /// looked for there before servers are asked. A tenant's frames are named by what that tenant uploaded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub symbol_storage: Option<String>,
     /// Where what was read of binaries is kept, so that it is read once.
     pub tables: TablesConfig,
     /// Memory that the worker process may use beside mapped files before it forgets the binaries
@@ -52,6 +56,7 @@ impl Default for SymbolizeConfig {
             debug_directories: vec!["/usr/lib/debug".into()],
             debuginfod: DebuginfodConfig::default(),
             cache: CacheConfig::default(),
+            symbol_storage: None,
             tables: TablesConfig::default(),
             worker_memory: ByteSize::mib(256),
             worker_address_space: ByteSize::mib(2048),

@@ -7,7 +7,7 @@ use profpipe_engine::modules::{Module, ModuleId};
 
 use super::answer::ResolvedAddress;
 use super::build_id::BuildId;
-use super::cache::ModuleNumber;
+use super::cache::{ModuleNumber, Scope};
 use super::remote::Provision;
 
 /// Names wanted.
@@ -29,6 +29,8 @@ pub(super) struct Job {
     pub(super) source: Option<Arc<Module>>,
     /// Its build id, by which files are found that this host has not seen mapped.
     pub(super) build_id: Option<BuildId>,
+    /// Whose uploaded files say what the module is.
+    pub(super) scope: Scope,
     /// Whose batch asks, and the number of that tenant.
     pub(super) tenant: (Arc<str>, u32),
     /// The addresses, ascending.

@@ -17,7 +17,8 @@
 //! - `parked`: a batch that waits for names. `order`: batches of one service go on in the order in which they came.
 //! - `tables`: what is kept on disk of binaries, so that they are read once.
 //! - `describer`: what binaries say of their own making, for others who want to know.
-//! - `build_id`, [`mod@remote`]: files by build id, from a cache on disk and debuginfod servers.
+//! - `build_id`, [`mod@remote`]: files by build id, from a cache on disk and debuginfod servers. `uploads`: those that
+//!   tenants upload.
 //! - `protocol`: what the two processes say to each other.
 //! - `worker`: the other process; reads ELF, DWARF, Go's tables, JIT maps.
 
@@ -34,7 +35,6 @@ mod kernel;
 mod lanes;
 mod opening;
 mod order;
-mod own_directory;
 mod parked;
 mod protocol;
 pub mod remote;
@@ -43,6 +43,7 @@ mod stamp;
 pub mod tables;
 #[cfg(test)]
 pub(crate) mod tests;
+mod uploads;
 mod worker;
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -61,19 +62,20 @@ use profpipe_profile::Profiles;
 pub use self::config::SymbolizeConfig;
 pub use self::worker::worker_main;
 
+pub(crate) use self::build_id::BuildId;
+pub(crate) use self::companion::{CompanionFile, Finder};
 pub(crate) use self::describer::Describer;
 pub(crate) use self::protocol::Build;
 
 use self::answer::{Reason, Resolution, ResolvedAddress};
-use self::build_id::BuildId;
-use self::cache::{Key, KnownAnswers, ModuleNumber};
+use self::cache::{Key, KnownAnswers, ModuleNumber, Scope};
 use self::client::{Job, Message, Progress};
-use self::companion::Finder;
 use self::order::{Order, Services};
 use self::parked::{Parked, Plan};
 use self::protocol::Limits;
 use self::remote::Remote;
 use self::rewrite::Given;
+use self::uploads::Uploads;
 
 /// How the component is registered.
 pub const FACTORY: Factory = Factory::processor::<SymbolizeConfig>(
@@ -114,6 +116,8 @@ pub struct Symbolize {
     fetching: HashSet<u64>,
     /// Files can be fetched.
     fetches: bool,
+    /// Files that tenants upload.
+    uploads: Option<Uploads>,
     counts: Counts,
 }
 
@@ -207,6 +211,8 @@ impl Symbolize {
         });
         let remote = remote.transpose()?;
         let fetches = remote.is_some();
+        let uploads = config.symbol_storage.as_deref();
+        let uploads = uploads.map(|id| setup.extensions.symbol_storage(id)).transpose()?;
         let client = client::Setup {
             command: setup.services.worker.clone(),
             limits: Limits {
@@ -221,6 +227,7 @@ impl Symbolize {
             restarts: metrics.counter(names::WORKER_RESTARTS, &setup.id),
             overhead: Arc::clone(&setup.services.overhead),
             modules: Arc::clone(&setup.services.modules),
+            uploads: uploads.clone(),
             tables: config.tables.open(setup),
         };
         if let Err(error) = client::start(client, queue, sender) {
@@ -241,6 +248,7 @@ impl Symbolize {
             progress,
             fetching: HashSet::new(),
             fetches,
+            uploads: uploads.map(Uploads::new),
             counts: Counts::new(setup),
             config,
         })
@@ -257,8 +265,9 @@ impl Symbolize {
         let mut plan = Plan::default();
         let mut jobs = HashSet::new();
         let mut wanted: HashMap<ModuleNumber, UnresolvedAddresses> = HashMap::new();
+        let scope = self.scope(context);
         for (mapping, ids) in rewrite::unnamed_modules(&profiles.dictionary) {
-            let module = self.identify(&ids, context);
+            let module = self.identify(&ids, &scope, context);
             plan.modules.insert(
                 mapping,
                 module.map(|(number, id, build_id)| {
@@ -322,6 +331,7 @@ impl Symbolize {
                 id,
                 source,
                 build_id,
+                scope: scope.clone(),
                 tenant: (Arc::clone(&tenant_name), tenant),
                 addresses,
                 provisions: HashMap::new(),
@@ -335,7 +345,8 @@ impl Symbolize {
     /// Whose batch it is. Where nothing is fetched, nothing is refused to one and given to another:
     /// all are one.
     fn tenant(&mut self, context: &Context) -> (Arc<str>, Tenant) {
-        let Some(name) = context.tenant.as_ref().filter(|_| self.fetches) else {
+        let Some(name) = context.tenant.as_ref().filter(|_| self.fetches || self.uploads.is_some())
+        else {
             return (Arc::default(), 0);
         };
         if let Some(number) = self.tenants.get(name) {
@@ -349,10 +360,20 @@ impl Symbolize {
         (Arc::clone(name), number)
     }
 
+    /// Whose uploaded files count for a batch; all that is known for them is forgotten where they have changed.
+    fn scope(&mut self, context: &Context) -> Scope {
+        let tenant = context.tenant.clone().unwrap_or_default();
+        if self.uploads.as_mut()?.have_changed(&tenant, Instant::now()) {
+            self.cache.lock().forget_scope(&tenant);
+        }
+        Some(tenant)
+    }
+
     /// The module of a mapping with these identities.
     fn identify(
         &mut self,
         ids: &[ModuleId],
+        scope: &Scope,
         context: &Context,
     ) -> Result<(ModuleNumber, ModuleId, Option<BuildId>), Reason> {
         // Its kernel is ours then, and so are its process ids.
@@ -370,12 +391,13 @@ impl Symbolize {
         // The store may have forgotten what the cache still knows. Of a batch from elsewhere only
         // the build id counts then: its identities may belong to different files, and what is found
         // by one must not be noted for the other.
-        let known = || ids.clone().find(|id| local && self.cache.lock().number(id).is_some());
+        let known =
+            || ids.clone().find(|id| local && self.cache.lock().number(scope, id).is_some());
         let id = seen.or_else(known).cloned();
         let by_build_id = || build_id.as_ref().map(|id| ModuleId::Gnu(id.hex().to_owned()));
         let id = id.or_else(by_build_id).or_else(|| ids.next().cloned());
         let id = id.unwrap_or_else(|| first.clone());
-        Ok((self.cache.lock().assign(&id), id, build_id))
+        Ok((self.cache.lock().assign(scope, &id), id, build_id))
     }
 
     /// Takes what the client has sent.

@@ -2,15 +2,16 @@
 //!
 //! A module that this host has seen mapped is there; its debug information may be in another file.
 //! Of a module that came with a profile from elsewhere there is only the build id: its executable
-//! and its debug file are looked for in debug directories, then fetched. Both are wanted, as on the
+//! and its debug file are looked for in debug directories, then among what was uploaded, then fetched. Both are wanted, as on the
 //! host: the executable alone has Go's table, the stubs and where code is.
 
 use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
+use profpipe_engine::component::SymbolFile;
 use profpipe_engine::modules::{Content, Module};
 
 use super::answer::Reason;
@@ -106,14 +107,17 @@ impl Client {
         let mut reason = Reason::NotFound;
         let mut main = None;
         let mut has_executable = false;
-        for file in self.setup.finder.find(CompanionFile::Executable(build_id.clone()), None) {
+        let mut files = self.setup.finder.find(CompanionFile::Executable(build_id.clone()), None);
+        files.extend(self.uploaded(job, SymbolFile::Executable));
+        for file in files {
             main = self.offer_main(job.module, build_id, file.as_fd(), &mut reason)?;
             has_executable = main.is_some();
             if has_executable {
                 break;
             }
         }
-        let debug = self.setup.finder.find(CompanionFile::BuildId(build_id.clone()), None);
+        let mut debug = self.setup.finder.find(CompanionFile::BuildId(build_id.clone()), None);
+        debug.extend(self.uploaded(job, SymbolFile::Debuginfo));
         let has_debug_info = main.as_ref().is_some_and(|facts| facts.has_debug_info);
         let (executable, debuginfo) = (main.is_none(), debug.is_empty() && !has_debug_info);
         if let Some(provision) = self.provision(job, build_id, executable, debuginfo)? {
@@ -148,6 +152,14 @@ impl Client {
         self.tables.note_sources(job.module, sources);
         self.note_opened(job.module, None);
         Ok(())
+    }
+
+    /// A file that the job's tenant has uploaded.
+    pub(super) fn uploaded(&self, job: &Job, file: SymbolFile) -> Option<OwnedFd> {
+        let (scope, build_id) = (job.scope.as_ref()?, job.build_id.as_ref()?);
+        // The name of a tenant is never empty.
+        let tenant = Some(&**scope).filter(|name| !name.is_empty());
+        self.setup.uploads.as_ref()?.find(tenant, build_id.hex(), file).map(OwnedFd::from)
     }
 
     /// Notes what the worker can read of debug information.

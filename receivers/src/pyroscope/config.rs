@@ -11,6 +11,10 @@ server_config! {
     pub struct Config: http("127.0.0.1:4040") {
         /// The most bytes that the profiles of one request may take once they are decompressed.
         pub max_decompressed_size: ByteSize = ByteSize::mib(64),
+        /// The extension that keeps binaries and debug files which clients upload
+        /// (`debuginfo.v1alpha1`), such as `symbol_storage`; without it they are not taken.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub symbol_storage: Option<String> = None,
     }
 }
 
@@ -34,6 +38,8 @@ impl component::Config for Config {
 impl ReceiverConfig for Config {
     fn build(self, setup: &Setup) -> Result<Box<dyn Receiver>, Error> {
         let server = Server::build(self.server(), setup)?;
-        Ok(Box::new(super::Pyroscope::new(server, self.max_decompressed_size, setup)))
+        let symbols = self.symbol_storage.as_deref();
+        let symbols = symbols.map(|id| setup.extensions.symbol_storage(id)).transpose()?;
+        Ok(Box::new(super::Pyroscope::new(server, self.max_decompressed_size, symbols, setup)))
     }
 }

@@ -4,27 +4,23 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
-use bytes::{BufMut, Bytes};
-use http::header::CONTENT_TYPE;
-use http::{HeaderValue, StatusCode, request};
+use bytes::Bytes;
+use http::{StatusCode, request};
 use profpipe_engine::Sender;
 use profpipe_engine::batch::Batch;
 use profpipe_engine::budget::Charge;
 use profpipe_engine::settings::ByteSize;
 use profpipe_engine::telemetry::Metrics;
-use profpipe_network::grpc::{Code, Status, connect_code_name, headers};
+use profpipe_network::grpc::Code;
 use profpipe_network::server::{Handler, Rejection, Reply, Request, Transport};
 use profpipe_profile::Profiles;
 use tokio::sync::Semaphore;
 
+use super::call::{self, Form, content_type};
 use super::convert::{self, ConvertError};
 use super::push;
 use super::query::Query;
 use crate::intake::{Counts, deliver};
-
-const PROTOBUF: &str = "application/proto";
-const JSON: &str = "application/json";
-const GRPC_WEB: &str = "application/grpc-web+proto";
 
 /// What all handlers share: where batches go, and the counters.
 pub(super) struct Intake {
@@ -114,55 +110,18 @@ fn rejection(error: ConvertError) -> Rejection {
     }
 }
 
-/// How a call of the push service is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Form {
-    Protobuf,
-    Json,
-    GrpcWeb,
-}
-
-impl Form {
-    /// By the content type of a request, parameters aside.
-    fn of(head: &request::Parts) -> Option<Self> {
-        let name = content_type(head).split(';').next().unwrap_or_default().trim();
-        let is = |other: &str| name.eq_ignore_ascii_case(other);
-        match () {
-            () if is(PROTOBUF) || is("application/grpc") || is("application/grpc+proto") => {
-                Some(Self::Protobuf)
-            }
-            () if is(JSON) => Some(Self::Json),
-            () if is("application/grpc-web") || is(GRPC_WEB) => Some(Self::GrpcWeb),
-            () => None,
-        }
-    }
-}
-
-fn content_type(head: &request::Parts) -> &str {
-    head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default()
-}
-
 /// `push.v1.PusherService/Push`, as Connect, gRPC and gRPC-Web.
 pub(super) struct Push(pub(super) Arc<Intake>);
 
 #[async_trait]
 impl Handler for Push {
     fn admit(&self, head: &request::Parts) -> Result<(), Rejection> {
-        if Form::of(head).is_some() {
-            return Ok(());
-        }
-        let message = format!("the content type must be {PROTOBUF}, {JSON} or application/grpc");
-        Err(Rejection::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::Unimplemented, message))
+        call::admit(head)
     }
 
     async fn handle(&self, mut request: Request) -> Result<Reply, Rejection> {
-        let form = match request.transport {
-            Transport::Grpc => Form::Protobuf,
-            _ => Form::of(&request.head).unwrap_or(Form::Protobuf),
-        };
-        if form == Form::GrpcWeb {
-            request.body = unframed(&request.body)?;
-        }
+        let form = Form::of_request(&request);
+        request.body = call::message(form, &request.body)?;
         let limit = self.0.limit;
         let protocol = match (request.transport, form) {
             (Transport::Grpc, _) | (_, Form::GrpcWeb) => Protocol::Grpc,
@@ -182,28 +141,11 @@ impl Handler for Push {
             convert::push(series, limit, pay)
         });
         taken.await?;
-        Ok(match form {
-            Form::Protobuf => Reply::new(PROTOBUF, Bytes::new()),
-            Form::Json => Reply::new(JSON, "{}"),
-            Form::GrpcWeb => {
-                let mut body = vec![0; 5];
-                put_trailers(&mut body, Code::Ok, "");
-                Reply::new(GRPC_WEB, body)
-            }
-        })
+        Ok(call::reply(form, Bytes::new(), &serde_json::json!({})))
     }
 
     fn reject(&self, head: &request::Parts, rejection: &Rejection) -> Reply {
-        match Form::of(head) {
-            // gRPC-Web says everything in the body.
-            Some(Form::GrpcWeb) => {
-                let mut body = Vec::new();
-                put_trailers(&mut body, rejection.code, &rejection.message);
-                Reply::new(GRPC_WEB, body)
-            }
-            Some(Form::Protobuf | Form::Json) => connect(rejection),
-            None => Reply::text(rejection),
-        }
+        call::reject(head, rejection)
     }
 }
 
@@ -227,7 +169,7 @@ impl Handler for Ingest {
     }
 
     fn reject(&self, _: &request::Parts, rejection: &Rejection) -> Reply {
-        connect(rejection)
+        call::connect(rejection)
     }
 }
 
@@ -239,42 +181,4 @@ impl Handler for Ready {
     async fn handle(&self, _: Request) -> Result<Reply, Rejection> {
         Ok(Reply::new("text/plain; charset=utf-8", "ready\n"))
     }
-}
-
-/// An error as Connect writes it.
-fn connect(rejection: &Rejection) -> Reply {
-    let is_for_good = rejection.retry_after.is_none();
-    let code = match rejection.code {
-        // Clients would send it again and again.
-        Code::ResourceExhausted if is_for_good => Code::InvalidArgument,
-        code => code,
-    };
-    let body = serde_json::json!({ "code": connect_code_name(code), "message": rejection.message });
-    Reply::rejection(rejection, JSON, body.to_string())
-}
-
-/// The message of a gRPC-Web call: one frame that is not compressed.
-fn unframed(body: &Bytes) -> Result<Bytes, Rejection> {
-    let wrong = || Rejection::invalid("not one uncompressed message of gRPC-Web");
-    let (head, message) = body.split_first_chunk::<5>().ok_or_else(wrong)?;
-    let [flags, length @ ..] = *head;
-    let length = u32::from_be_bytes(length) as usize;
-    if flags != 0 || message.len() < length {
-        return Err(wrong());
-    }
-    Ok(body.slice(5..5 + length))
-}
-
-/// Trailers as gRPC-Web puts them at the end of a body.
-fn put_trailers(body: &mut Vec<u8>, code: Code, message: &str) {
-    let message: String = message.chars().filter(|char| !char.is_control()).collect();
-    let headers = Status::new(code, message).into_http::<()>().into_parts().0.headers;
-    let mut trailers = Vec::new();
-    for name in [headers::STATUS, headers::MESSAGE] {
-        let value = headers.get(name).map(HeaderValue::as_bytes).unwrap_or_default();
-        trailers.extend([name.as_bytes(), b":", value, b"\r\n"].concat());
-    }
-    body.put_u8(0x80);
-    body.put_u32(trailers.len() as u32);
-    body.put_slice(&trailers);
 }

@@ -4,8 +4,10 @@
 //! this process. A request is taken as a whole or refused as a whole: if it was refused, sending
 //! it again counts nothing twice.
 
+mod call;
 mod config;
 mod convert;
+mod debuginfo;
 mod dotnet;
 mod handle;
 mod labels;
@@ -21,8 +23,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use http::Method;
 use profpipe_engine::Sender;
-use profpipe_engine::component::{Error, Factory, Lifecycle, Receiver, Setup, Stability};
+use profpipe_engine::component::{
+    Error, Factory, Lifecycle, Receiver, Setup, Stability, SymbolStorage,
+};
 use profpipe_engine::settings::ByteSize;
+use profpipe_network::debuginfo::{FINISHED, SHOULD_INITIATE, UPLOAD};
 use profpipe_network::server::{Router, Server};
 
 pub use config::Config;
@@ -40,12 +45,19 @@ const PUSH: &str = "/push.v1.PusherService/Push";
 struct Pyroscope {
     server: Server,
     limit: ByteSize,
+    /// Where uploads of binaries go; without one they are not taken.
+    symbols: Option<Arc<dyn SymbolStorage>>,
     setup: Setup,
 }
 
 impl Pyroscope {
-    fn new(server: Server, limit: ByteSize, setup: &Setup) -> Self {
-        Self { server, limit, setup: setup.clone() }
+    fn new(
+        server: Server,
+        limit: ByteSize,
+        symbols: Option<Arc<dyn SymbolStorage>>,
+        setup: &Setup,
+    ) -> Self {
+        Self { server, limit, symbols, setup: setup.clone() }
     }
 }
 
@@ -58,13 +70,23 @@ impl Receiver for Pyroscope {
         let push = Arc::new(handle::Push(Arc::clone(&intake)));
         let ingest = Arc::new(handle::Ingest(intake));
         let ready = Arc::new(handle::Ready);
-        let router = Router::new()
+        let mut router = Router::new()
             .http(Method::POST, PUSH, push.clone())
             .grpc(PUSH, push)
             .http(Method::POST, "/ingest", ingest.clone())
             .http(Method::POST, "/pyroscope/ingest", ingest)
             .http(Method::GET, "/ready", ready.clone())
             .http(Method::GET, "/healthz", ready);
+        if let Some(symbols) = self.symbols {
+            let should_initiate = Arc::new(debuginfo::ShouldInitiate(Arc::clone(&symbols)));
+            let finished = Arc::new(debuginfo::Finished(Arc::clone(&symbols)));
+            router = router
+                .http(Method::POST, SHOULD_INITIATE, should_initiate.clone())
+                .grpc(SHOULD_INITIATE, should_initiate)
+                .http(Method::POST, FINISHED, finished.clone())
+                .grpc(FINISHED, finished)
+                .http_below(Method::POST, UPLOAD, Arc::new(debuginfo::Upload(symbols)));
+        }
         self.server.run(router, budget, life).await
     }
 }

@@ -5,6 +5,7 @@
 
 mod admitted;
 mod decompress;
+mod stream;
 
 use std::pin::pin;
 use std::time::Duration;
@@ -21,6 +22,8 @@ use crate::grpc::headers::ENCODING;
 use crate::server::rejection::Rejection;
 pub(crate) use admitted::{Admission, Admitted};
 use decompress::Decompressor;
+pub use stream::BodyStream;
+pub(crate) use stream::STREAM_BYTES;
 
 /// Bytes a second that a sender must reach once the time for a body is over.
 const MIN_BYTES_PER_SECOND: u64 = 16 << 10;
@@ -90,7 +93,7 @@ impl Coding {
     }
 }
 
-fn unsupported(what: &str, taken: &[String], status: StatusCode) -> Rejection {
+pub(crate) fn unsupported(what: &str, taken: &[String], status: StatusCode) -> Rejection {
     let names = if taken.is_empty() {
         "gzip, zstd, deflate".to_owned()
     } else {

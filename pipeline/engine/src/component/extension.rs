@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use super::symbols::SymbolStorage;
 use super::{Error, Lifecycle};
 use crate::settings::Secret;
 use crate::storage::StoragePlace;
@@ -35,6 +36,11 @@ pub trait Extension: Send + Sync {
     fn storage(&self) -> Option<StoragePlace> {
         None
     }
+
+    /// Where binaries and debug files are kept that others bring.
+    fn symbol_storage(&self) -> Option<Arc<dyn SymbolStorage>> {
+        None
+    }
 }
 
 /// What an extension can be used for.
@@ -46,6 +52,8 @@ pub enum Offer {
     ClientAuth,
     /// Recognising who sends a request: [`Extension::server_auth`].
     ServerAuth,
+    /// Keeping symbols: [`Extension::symbol_storage`].
+    SymbolStorage,
 }
 
 /// Adds credentials to requests that leave the program.
@@ -116,6 +124,15 @@ impl Extensions {
         self.0.get(id).ok_or_else(|| {
             Error::new(format!("there is no extension `{id}`; list it in `service::extensions`"))
         })
+    }
+
+    /// The storage of symbols that an extension has.
+    ///
+    /// # Errors
+    /// If it is not there, or is of another kind.
+    pub fn symbol_storage(&self, id: &str) -> Result<Arc<dyn SymbolStorage>, Error> {
+        let problem = || Error::new(format!("the extension `{id}` keeps no symbols"));
+        self.get(id)?.symbol_storage().ok_or_else(problem)
     }
 
     /// All of them, in the order of their ids.

@@ -11,6 +11,7 @@ mod extension;
 mod factory;
 mod processor;
 mod receiver;
+mod symbols;
 
 pub use crate::config::Config;
 pub use crate::storage::{Durability, StoragePlace};
@@ -22,6 +23,7 @@ pub use factory::{
 };
 pub use processor::{Access, Outbox, Processor};
 pub use receiver::{Lifecycle, Receiver, Stopper};
+pub use symbols::{SymbolFile, SymbolOffer, SymbolStorage, SymbolStorageError, SymbolUpload};
 
 use std::error::Error as StdError;
 use std::fmt::Write as _;

@@ -106,6 +106,11 @@ impl Problems {
         self.found.push((field.to_owned(), Some(character), message.into()));
     }
 
+    /// What was found: the fields and the messages, in the order in which they were reported.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.found.iter().map(|(field, _, message)| (field.as_str(), message.as_str()))
+    }
+
     /// Reports what was found in the part of the component's section that is called `part`.
     pub fn append(&mut self, part: &str, found: Problems) {
         let found = found.found.into_iter();

@@ -21,7 +21,10 @@ pub(super) fn check(plan: &Plan, broken: &BTreeSet<(Kind, String)>) -> Findings 
     for ((kind, _), defined) in &plan.components {
         let path = defined.section.path();
         match kind {
-            Kind::Receiver => check.auth(defined.section.node(), path, Offer::ServerAuth),
+            Kind::Receiver => {
+                check.auth(defined.section.node(), path, Offer::ServerAuth);
+                check.symbol_storage(defined.section.node(), path);
+            }
             Kind::Exporter => {
                 check.auth(defined.section.node(), path, Offer::ClientAuth);
                 check.storage(defined.section.node(), path);
@@ -34,7 +37,10 @@ pub(super) fn check(plan: &Plan, broken: &BTreeSet<(Kind, String)>) -> Findings 
                     check.found.warnings.push(warning);
                 }
             }
-            Kind::Processor => check.auth(defined.section.node(), path, Offer::ClientAuth),
+            Kind::Processor => {
+                check.auth(defined.section.node(), path, Offer::ClientAuth);
+                check.symbol_storage(defined.section.node(), path);
+            }
             Kind::Extension => {}
         }
     }
@@ -52,6 +58,12 @@ impl Check<'_> {
         let storage = section.get("sending_queue").and_then(|queue| queue.get("storage"));
         if let Some((id, mark)) = storage.and_then(text) {
             self.reference(id, mark, format!("{path}::sending_queue::storage"), Offer::Storage);
+        }
+    }
+
+    fn symbol_storage(&mut self, section: &Node, path: &str) {
+        if let Some((id, mark)) = section.get("symbol_storage").and_then(text) {
+            self.reference(id, mark, format!("{path}::symbol_storage"), Offer::SymbolStorage);
         }
     }
 
@@ -90,6 +102,9 @@ impl Check<'_> {
                         Offer::Storage => format!("`{name}` keeps no queues; use `file_storage`"),
                         Offer::ClientAuth => format!("`{name}` has no credentials for requests"),
                         Offer::ServerAuth => format!("`{name}` cannot check who sends a request"),
+                        Offer::SymbolStorage => {
+                            format!("`{name}` keeps no symbols; use `symbol_storage`")
+                        }
                     }
                 } else if !self.plan.extensions.contains(&known.1) {
                     format!("`{id}` does not run; list it in `service::extensions`")

@@ -20,10 +20,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use profpipe_host::elf::{Whole, inspect};
+use profpipe_host::own_directory;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, Timespec, Timestamps};
 
 use super::super::build_id::BuildId;
-use super::super::own_directory;
 use super::FileKind;
 
 /// How often the time of a file is moved on while it is used.

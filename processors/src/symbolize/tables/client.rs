@@ -8,7 +8,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use profpipe_engine::component::SymbolFile;
 use profpipe_engine::modules::Content;
+use sha2::{Digest as _, Sha256};
 
 use super::super::answer::{self, Reason, Resolution, ResolvedAddress};
 use super::super::cache::ModuleNumber;
@@ -45,7 +47,7 @@ pub(in super::super) struct TableUse {
     /// Windows that cannot be whole; none for all of a module.
     given_up: HashSet<(ModuleNumber, Option<u64>)>,
     /// Whether a table that is not complete may be used, and when that was found out.
-    judged: HashMap<String, (Instant, bool)>,
+    judged: HashMap<(String, ModuleNumber), (Instant, bool)>,
     /// The hashes of files without a build id.
     hashes: HashMap<FileState, Option<Arc<str>>>,
     /// Files whose hash is wanted when there is nothing else to do.
@@ -65,19 +67,46 @@ struct Later {
     requests: usize,
 }
 
-/// Who could have written a file: a user, or none but those who are trusted.
-type Owner = Option<u32>;
+/// Who could have written a file; none if nobody but those who are trusted.
+type Owner = Option<Author>;
+
+/// Somebody who may write what they like.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Author {
+    /// A user of this host.
+    User(u32),
+    /// A tenant that uploads; empty for all who are none.
+    Tenant(Arc<str>),
+}
+
+impl Author {
+    /// For the names of tables that are only for its files.
+    fn suffix(&self) -> String {
+        match self {
+            Self::User(user) => format!("-u{user}"),
+            Self::Tenant(name) => {
+                let hash = Sha256::digest(name.as_bytes());
+                format!("-t{}", profpipe_host::hex(hash.get(..16).unwrap_or_default()))
+            }
+        }
+    }
+}
 
 /// Who could have written what a job's module is read from.
 fn owner(job: &Job) -> Owner {
+    if let Some(tenant) = &job.scope
+        && job.source.is_none()
+    {
+        return Some(Author::Tenant(Arc::clone(tenant)));
+    }
     let file = match &job.source.as_deref()?.content {
         Content::Elf(file) | Content::PerfMap(file) => file,
         Content::Image(_) | Content::Kernel => return None,
     };
     let facts = rustix::fs::fstat(file).ok();
     // What cannot be asked may be anybody's.
-    let Some(facts) = facts else { return Some(u32::MAX) };
-    (facts.st_uid != 0 || facts.st_mode & 0o022 != 0).then_some(facts.st_uid)
+    let Some(facts) = facts else { return Some(Author::User(u32::MAX)) };
+    (facts.st_uid != 0 || facts.st_mode & 0o022 != 0).then_some(Author::User(facts.st_uid))
 }
 
 impl TableUse {
@@ -117,8 +146,8 @@ impl TableUse {
 
     /// Whether what the worker says of a module of this owner may be kept for others: it has had no
     /// files but the owner's and those of trusted users.
-    fn is_clean(&self, owner: Owner) -> bool {
-        self.owners.iter().all(|other| other.is_none() || *other == owner)
+    fn is_clean(&self, owner: &Owner) -> bool {
+        self.owners.iter().all(|other| other.is_none() || other == owner)
     }
 
     /// Notes that a window, or all of a module, is not to be made whole.
@@ -139,7 +168,7 @@ impl TableUse {
 
     /// Takes the next window to be made whole: one for which the worker can go on, if there is any.
     fn next_later(&mut self) -> Option<Later> {
-        let at = self.later.iter().position(|later| self.is_clean(owner(&later.job)));
+        let at = self.later.iter().position(|later| self.is_clean(&owner(&later.job)));
         let later = self.later.remove(at.unwrap_or_default())?;
         self.queued.remove(&(later.job.module, later.window));
         Some(later)
@@ -242,7 +271,7 @@ impl Client {
         };
         match (&job.build_id, file) {
             (Some(build_id), _) => {
-                let owner = owner(job).map(|user| format!("-u{user}")).unwrap_or_default();
+                let owner = owner(job).map(|author| author.suffix()).unwrap_or_default();
                 Some(format!("{}{owner}", build_id.hex()))
             }
             // Its content may be another by now than the one that was mapped.
@@ -270,7 +299,8 @@ impl Client {
         if left_out > 0 && left_out <= self.setup.limits.memory {
             return false;
         }
-        if let Some((since, may)) = self.tables.judged.get(key)
+        let judged = (key.to_owned(), job.module);
+        if let Some((since, may)) = self.tables.judged.get(&judged)
             && since.elapsed() < ABSENT_PAUSE
         {
             return *may;
@@ -281,7 +311,7 @@ impl Client {
         if self.tables.judged.len() >= MAX_NOTES {
             self.tables.judged.clear();
         }
-        self.tables.judged.insert(key.to_owned(), (Instant::now(), may));
+        self.tables.judged.insert(judged, (Instant::now(), may));
         may
     }
 
@@ -293,9 +323,15 @@ impl Client {
             if source.is_some() {
                 return true;
             }
+            if self.uploaded(job, SymbolFile::Executable).is_some() {
+                return true;
+            }
             wanted.extend(job.build_id.clone().map(CompanionFile::Executable));
         }
         if !sources.has_debug_info {
+            if self.uploaded(job, SymbolFile::Debuginfo).is_some() {
+                return true;
+            }
             wanted.extend(job.build_id.clone().map(CompanionFile::BuildId));
             if let (Some(link), Some(source)) = (sources.debug_link.clone(), source) {
                 wanted.push(CompanionFile::Link { link, path: PathBuf::from(&source.path) });
@@ -326,7 +362,7 @@ impl Client {
             let part = same.start.max(window)..same.end.min(end);
             windows.entry(window).or_default().push((part, answer.clone()));
         }
-        let is_clean = self.tables.is_clean(owner(job));
+        let is_clean = self.tables.is_clean(&owner(job));
         // Then it is not used any more, see `may_use`.
         let max_age = self.setup.remote.is_some().then_some(SERVER_PAUSE);
         for (window, mut ranges) in windows {
@@ -361,7 +397,7 @@ impl Client {
             }
         }
         // A table that was made of less has been replaced.
-        self.tables.judged.remove(&key);
+        self.tables.judged.remove(&(key, job.module));
     }
 
     /// Does a piece of what may wait: reads a file for its hash, or makes a window whole.
@@ -373,7 +409,7 @@ impl Client {
             return;
         }
         let Some(mut later) = self.tables.next_later() else { return };
-        if !self.tables.is_clean(owner(&later.job)) {
+        if !self.tables.is_clean(&owner(&later.job)) {
             self.end_worker();
         }
         let module = later.job.module;

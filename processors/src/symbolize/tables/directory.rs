@@ -15,9 +15,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
+use profpipe_host::own_directory;
 use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, Stat, Timespec, Timestamps};
-
-use super::super::own_directory;
 
 /// The ending of a table's name.
 const ENDING: &str = ".names";

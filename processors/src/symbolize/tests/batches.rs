@@ -244,21 +244,21 @@ fn the_cache_forgets_programs_that_are_gone() {
     };
     let mut cache = Cache::new(16 << 20);
     let steady = ModuleId::Gnu("steady".into());
-    let number = cache.assign(&steady);
+    let number = cache.assign(&None, &steady);
     cache.keep(number, 1..2, answer("rare".into()));
     let mut now = Instant::now();
     let (mut least, mut most) = (usize::MAX, 0);
     for minute in 0..2000 {
         for program in 0..50 {
             let id = ModuleId::Htl(format!("{minute}.{program}"));
-            let number = cache.assign(&id);
+            let number = cache.assign(&None, &id);
             assert_eq!(number, 2 + minute * 50 + program);
             for address in 0..10 {
                 let name = format!("f{minute}.{program}.{address}");
                 cache.keep(number, address..address + 1, answer(name));
             }
         }
-        assert_eq!(cache.assign(&steady), number);
+        assert_eq!(cache.assign(&None, &steady), number);
         now += SWEEP_INTERVAL;
         cache.sweep(now);
         if minute > 10 {
@@ -272,5 +272,5 @@ fn the_cache_forgets_programs_that_are_gone() {
         cache.sweep(now);
     }
     assert_eq!(cache.bytes(), 0);
-    assert_eq!(cache.number(&steady), None);
+    assert_eq!(cache.number(&None, &steady), None);
 }

@@ -12,7 +12,7 @@ use rustix::fs::{Mode, OFlags};
 ///
 /// # Errors
 /// If it cannot be used, is a link, or belongs to another user.
-pub(super) fn open(path: &Path) -> io::Result<(OwnedFd, u32)> {
+pub fn open(path: &Path) -> io::Result<(OwnedFd, u32)> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let directory = rustix::fs::open(path, flags, Mode::empty())?;
