@@ -499,4 +499,12 @@ fn an_agent_brings_its_binaries() {
     let kept = files_below(&place.join("symbols/files"));
     let wanted = format!("{}.executable", program.build_id);
     assert!(kept.iter().any(|path| path.ends_with(&wanted)), "{kept:?}");
+    // The kernel's functions come, too, where it shows them to this user.
+    let list = std::fs::read_to_string("/proc/kallsyms").unwrap_or_default();
+    let notes = std::fs::read("/sys/kernel/notes").unwrap_or_default();
+    let kernel = profpipe_host::elf::build_id_of_notes(&notes);
+    if let (Some(id), true) = (kernel, list.lines().any(|line| line.starts_with("ffff"))) {
+        let wanted = format!("{id}.debuginfo");
+        assert!(kept.iter().any(|path| path.ends_with(&wanted)), "{kept:?}");
+    }
 }

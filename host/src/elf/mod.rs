@@ -15,7 +15,7 @@ mod whole;
 pub use hash::htlhash;
 pub use headers::{Headers, Section, Segment};
 pub use identity::{Identity, MAX_HEADERS};
-pub use notes::MAX_NOTES;
+pub use notes::{MAX_NOTES, build_id_of_notes};
 pub use whole::{Whole, inspect};
 
 /// Whether a text is a GNU build id in hex: what is shorter than 4 bytes says nothing, and no linker makes

@@ -10,6 +10,8 @@ use object::elf::{
 };
 use object::read::elf::NoteIterator;
 
+use crate::hex;
+
 /// The most bytes of a section or segment of notes that are looked at.
 pub const MAX_NOTES: u64 = 64 << 10;
 /// The longest id of Go.
@@ -24,6 +26,16 @@ pub(super) enum IdNote<'a> {
     Gnu(&'a [u8]),
     /// Its Go build id.
     Go(&'a [u8]),
+}
+
+/// The GNU build id, in hex, among notes by themselves, such as those in `/sys/kernel/notes`.
+pub fn build_id_of_notes(bytes: &[u8]) -> Option<String> {
+    let endian = if cfg!(target_endian = "big") { Endianness::Big } else { Endianness::Little };
+    let bytes = bytes.get(..MAX_NOTES as usize).unwrap_or(bytes);
+    ids(bytes, endian, 4).iter().find_map(|note| match note {
+        IdNote::Gnu(id) => Some(hex(id)),
+        IdNote::Go(_) => None,
+    })
 }
 
 /// The ids among the notes of a section or segment.

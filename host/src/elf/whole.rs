@@ -49,7 +49,7 @@ pub fn inspect<C: Content + ?Sized>(content: &C) -> io::Result<Option<Whole>> {
             && section.size > 0
             && matches!(headers.name(section), b".debug_info" | b".zdebug_info")
     });
-    let executable = u64::from(SHF_EXECINSTR.0);
+    let executable = SHF_EXECINSTR.0;
     let is_code = |it: &Section| it.has_bytes() && it.size > 0 && it.flags & executable != 0;
     let is_mapped = |it: &Segment| it.kind == PT_LOAD.0 && it.flags & PF_X.0 != 0 && it.length > 0;
     let has_code =

@@ -19,7 +19,8 @@ use std::time::{Duration, Instant};
 use profpipe_profile::attribute_names::{BUILD_ID_GNU, BUILD_ID_HTLHASH, PROCESS_PID};
 use profpipe_profile::{Dictionary, MappingIx};
 
-/// The pseudo file of the kernel and its modules; addresses in it are absolute.
+/// The pseudo file of the kernel and its modules; addresses in it are absolute. Where the mapping has the build id
+/// of the kernel, it begins where the kernel's code does.
 pub const KERNEL: &str = "[kernel.kallsyms]";
 /// The pseudo file of code that the kernel maps into every process.
 pub const VDSO: &str = "[vdso]";
@@ -58,7 +59,10 @@ impl ModuleId {
         };
         let text = |name| attribute(name).and_then(|value| value.as_str()).map(str::to_owned);
         match dictionary.strings.get(row.filename) {
-            KERNEL => vec![Self::Kernel],
+            KERNEL => {
+                let exact = text(BUILD_ID_GNU).map(Self::Gnu);
+                [Self::Kernel].into_iter().chain(exact).collect()
+            }
             VDSO => vec![Self::Vdso],
             JIT => attribute(PROCESS_PID)
                 .and_then(|value| value.as_int())

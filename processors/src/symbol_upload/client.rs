@@ -94,9 +94,22 @@ impl Uploader {
     /// # Errors
     /// If the gateway does not answer, or does not take it.
     pub async fn offer(&self, offered: &OfferedFile) -> Result<Offered, OfferError> {
-        let kind = if offered.has_code { TYPE_EXECUTABLE_FULL } else { TYPE_EXECUTABLE_NO_TEXT };
-        let gnu_build_id = offered.build_id.clone();
-        let metadata = FileMetadata { gnu_build_id, name: offered.name.clone(), kind };
+        match self.ask(&offered.build_id, &offered.name, offered.has_code).await? {
+            Some(declined) => Ok(declined),
+            None => self.bring(offered).await.map(|()| Offered::Sent),
+        }
+    }
+
+    /// Asks whether a file is wanted; none if it is.
+    pub(super) async fn ask(
+        &self,
+        build_id: &str,
+        name: &str,
+        has_code: bool,
+    ) -> Result<Option<Offered>, OfferError> {
+        let kind = if has_code { TYPE_EXECUTABLE_FULL } else { TYPE_EXECUTABLE_NO_TEXT };
+        let gnu_build_id = build_id.to_owned();
+        let metadata = FileMetadata { gnu_build_id, name: name.to_owned(), kind };
         let request = ShouldInitiateUploadRequest { file: Some(metadata) };
         let body = self.call(SHOULD_INITIATE, request.encode_to_vec()).await?;
         let answer = ShouldInitiateUploadResponse::decode(body).map_err(|error| OfferError {
@@ -107,16 +120,20 @@ impl Uploader {
         if !answer.should_initiate_upload {
             let again = Some(answer.offer_again_after_seconds).filter(|seconds| *seconds > 0);
             let reason = printable(answer.reason.as_bytes());
-            return Ok(Offered::Declined(reason, again.map(Duration::from_secs)));
+            return Ok(Some(Offered::Declined(reason, again.map(Duration::from_secs))));
         }
+        Ok(None)
+    }
+
+    /// Sends a file that is wanted.
+    pub(super) async fn bring(&self, offered: &OfferedFile) -> Result<(), OfferError> {
         let body = Payload::file(Arc::clone(&offered.file), offered.length);
         let path = format!("{UPLOAD}{}", offered.build_id);
         let more = Duration::from_secs(offered.length / MIN_BYTES_PER_SECOND);
         let octets = HeaderValue::from_static("application/octet-stream");
         self.send(&path, body, octets, self.timeout + more).await?;
         let finished = UploadFinishedRequest { gnu_build_id: offered.build_id.clone() };
-        self.call(FINISHED, finished.encode_to_vec()).await?;
-        Ok(Offered::Sent)
+        self.call(FINISHED, finished.encode_to_vec()).await.map(drop)
     }
 
     async fn call(&self, path: &str, message: Vec<u8>) -> Result<Bytes, OfferError> {

@@ -21,6 +21,9 @@ profpipe_network::http_client_config! {
         /// How many bytes are sent in a minute, the smallest files first. A file is never cut: after a large one
         /// there is a pause.
         pub bytes_per_minute: ByteSize = ByteSize::mib(256),
+        /// Whether the functions of the running kernel are offered, too, where it shows them to this process
+        /// (`kptr_restrict`, `CAP_SYSLOG`). Frames of the kernel then say of which kernel they are.
+        pub kernel: bool = true,
         /// Only modules in these directories are offered; those of all programs unless set.
         pub paths: Vec<PathBuf> = Vec::new(),
         /// Where the debug files of stripped programs are looked for; they are offered, too.

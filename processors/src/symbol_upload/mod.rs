@@ -6,9 +6,11 @@
 //! a minute, nothing while a budget leaves no time for names. No file is read here beyond its headers.
 //!
 //! - [`mod@config`]: what users type. [`mod@client`]: asks and sends. `thread`: what is offered when.
+//!   `kernel`: the kernel's functions as a file.
 
 pub mod client;
 pub mod config;
+mod kernel;
 #[cfg(test)]
 mod tests;
 mod thread;
@@ -19,11 +21,12 @@ use std::sync::Arc;
 
 use profpipe_engine::batch::{Batch, Origin};
 use profpipe_engine::component::{Error, Factory, Outbox, Processor, Setup, Stability};
-use profpipe_engine::modules::{Content, Module, ModuleId, ModuleStore};
-use profpipe_profile::{Dictionary, Index as _, MappingIx};
+use profpipe_engine::modules::{Content, KERNEL, Module, ModuleId, ModuleStore};
+use profpipe_profile::{Dictionary, Index as _, MappingIx, StringIx};
 
 use self::client::Uploader;
 pub use self::config::Config;
+use self::kernel::KnownKernel;
 use self::thread::{Candidate, Handle, Pace};
 use crate::symbolize::BuildId;
 
@@ -50,6 +53,7 @@ pub(crate) struct SymbolUpload {
     /// Only modules under these directories; all if there is none.
     paths: Vec<PathBuf>,
     seen: HashSet<BuildId>,
+    kernel: Arc<KnownKernel>,
     thread: Handle,
 }
 
@@ -64,11 +68,13 @@ impl SymbolUpload {
             max_file_size: config.max_file_size.0,
             bytes_per_minute: config.bytes_per_minute.0,
             debug_directories: config.debug_directories,
+            is_with_kernel: config.kernel,
         };
-        let thread = Handle::start(uploader, pace, setup);
+        let kernel = Arc::new(KnownKernel::default());
+        let thread = Handle::start(uploader, pace, &kernel, setup);
         let thread = thread.map_err(|cause| Error::with_source("cannot start a thread", cause))?;
         let modules = Arc::clone(&setup.services.modules);
-        Ok(Self { modules, paths: config.paths, seen: HashSet::new(), thread })
+        Ok(Self { modules, paths: config.paths, seen: HashSet::new(), kernel, thread })
     }
 
     /// Hands the module of a mapping to the thread, if it was not before.
@@ -103,13 +109,21 @@ impl SymbolUpload {
 }
 
 impl Processor for SymbolUpload {
-    fn process(&mut self, batch: Batch, out: &mut Outbox) -> Result<(), Error> {
+    fn process(&mut self, mut batch: Batch, out: &mut Outbox) -> Result<(), Error> {
         if batch.context.origin == Origin::ThisHost
             && let Ok(profiles) = batch.shared()
         {
             let dictionary = &profiles.dictionary;
             for at in 1..dictionary.mappings.len() {
                 self.offer(dictionary, MappingIx::new(at as u32));
+            }
+            let is_kernel = |name: StringIx| dictionary.strings.get(name) == KERNEL;
+            let has_kernel = dictionary.mappings.iter().any(|it| is_kernel(it.filename));
+            drop(profiles);
+            if let Some(kernel) = self.kernel.get().filter(|_| has_kernel)
+                && let Ok(profiles) = batch.profiles_mut()
+            {
+                kernel.mark(profiles);
             }
         }
         out.push(batch);

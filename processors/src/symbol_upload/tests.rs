@@ -88,6 +88,7 @@ impl Bench {
         let services = Services::default();
         let mut config = Config { endpoint: format!("http://{address}"), ..Config::default() };
         config.debug_directories.clear();
+        config.kernel = false;
         config.bytes_per_minute = ByteSize::mib(1 << 20);
         change(&mut config);
         let processor =
@@ -199,4 +200,57 @@ fn what_is_not_meant_or_not_taken_is_left_alone() {
         std::thread::sleep(Duration::from_millis(20));
     }
     assert!(asked.try_recv().is_err());
+}
+
+/// Scenario: the list of symbols of a kernel, with data, modules and several names for a place; a batch with frames
+/// of the kernel from a host where it lies elsewhere.
+/// Guarantees: a symbolizer that has the file by build id names the frames as the list has them, by where they are
+/// from the beginning of the kernel; what is in a module, in data, or beyond has no name. A hidden list makes no
+/// file.
+#[test]
+fn kernels_of_other_hosts_are_named() {
+    use crate::symbolize::tests::support::{Bench as Symbolizer, build, read_names};
+    use crate::symbolize::{BuildId, Symbols};
+
+    let list = "0000000000000000 A per_cpu\n\
+                ffffffff81000000 T _stext\nffffffff81000000 T _text\n\
+                ffffffff81000100 t first\nffffffff81000180 T second\nffffffff81000180 t alias\n\
+                ffffffff81000200 D data\nffffffff81000300 T third\n\
+                ffffffff81000400 T _etext\nffffffffc0000000 t of_module\t[nf]\n";
+    let symbols = Symbols::read(list.as_bytes(), &mut || ()).unwrap();
+    let build_id = "0a".repeat(20);
+    let id = BuildId::parse(&build_id).unwrap();
+    let kernel = super::kernel::RunningKernel::of(id.clone(), &symbols).unwrap();
+    let image = kernel.image(&symbols).unwrap();
+    let found = profpipe_host::elf::inspect(&image[..]).unwrap().unwrap();
+    assert_eq!(found.build_id.map(|id| profpipe_host::hex(&id)), Some(build_id.clone()));
+    assert!(!found.has_code);
+    let directory = tempfile::tempdir().unwrap();
+    let place = directory.path().join(".build-id/0a");
+    std::fs::create_dir_all(&place).unwrap();
+    std::fs::write(place.join(format!("{}.debug", &build_id[2..])), image).unwrap();
+
+    let elsewhere = 0xffff_ffff_9540_0000_u64;
+    let addresses = [0x150, 0x180, 0x190, 0x250, 0x3ff].map(|offset| elsewhere + offset);
+    let beyond = [elsewhere - 1, 0xffff_ffff_c000_0000];
+    let all = [&addresses[..], &beyond].concat();
+    let mut batch = build(&[(profpipe_engine::modules::KERNEL, Vec::new(), &all)]);
+    let here = super::kernel::RunningKernel::of(id.clone(), &{
+        let moved = list.replace("ffffffff81000", "ffffffff95400");
+        Symbols::read(moved.as_bytes(), &mut || ()).unwrap()
+    });
+    here.unwrap().mark(batch.profiles_mut().unwrap());
+    batch.context.origin = Origin::Elsewhere;
+    let mut symbolizer = Symbolizer::with(|config| {
+        config.debug_directories = vec![directory.path().to_owned()];
+    });
+    let named = read_names(&symbolizer.pass(batch));
+    let names = &named[profpipe_engine::modules::KERNEL];
+    let name = |at: u64| names[&at].functions().join(",");
+    assert_eq!(addresses.map(name), ["first", "second", "second", "", "third"]);
+    assert_eq!(beyond.map(name), ["", ""]);
+
+    let hidden = "0000000000000000 T _text\n0000000000000000 T first\n";
+    let hidden = Symbols::read(hidden.as_bytes(), &mut || ()).unwrap();
+    assert!(super::kernel::RunningKernel::of(id, &hidden).is_none());
 }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +15,7 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::client::{OfferError, Offered, OfferedFile, Uploader};
+use super::kernel::{KnownKernel, RunningKernel};
 use super::{BYTES, FILES};
 use crate::symbolize::{BuildId, CompanionFile, Finder};
 
@@ -48,6 +49,8 @@ pub(super) struct Pace {
     pub(super) max_file_size: u64,
     pub(super) bytes_per_minute: u64,
     pub(super) debug_directories: Vec<PathBuf>,
+    /// Whether the kernel's symbols are offered.
+    pub(super) is_with_kernel: bool,
 }
 
 /// The way to the thread; dropped, it ends, whatever it is at.
@@ -59,7 +62,12 @@ impl Handle {
     ///
     /// # Errors
     /// If that cannot be done.
-    pub(super) fn start(uploader: Uploader, pace: Pace, setup: &Setup) -> io::Result<Self> {
+    pub(super) fn start(
+        uploader: Uploader,
+        pace: Pace,
+        kernel: &Arc<KnownKernel>,
+        setup: &Setup,
+    ) -> io::Result<Self> {
         let (sender, queue) = channel(MAX_QUEUED);
         let finder = Finder::new(pace.debug_directories.clone());
         let allowance = pace.bytes_per_minute as f64;
@@ -67,6 +75,7 @@ impl Handle {
             uploader,
             pace,
             finder,
+            kernel: Arc::clone(kernel),
             overhead: Arc::clone(&setup.services.overhead),
             metrics: Arc::clone(&setup.services.metrics),
             id: setup.id.clone(),
@@ -108,6 +117,7 @@ struct OfferRun {
     uploader: Uploader,
     pace: Pace,
     finder: Finder,
+    kernel: Arc<KnownKernel>,
     overhead: Arc<Overhead>,
     metrics: Arc<Metrics>,
     id: String,
@@ -124,11 +134,60 @@ struct OfferRun {
 
 impl OfferRun {
     async fn run(mut self, mut queue: Receiver<Candidate>) {
+        self.wait_for_budget().await;
+        if self.pace.is_with_kernel {
+            self.offer_kernel().await;
+        }
         while let Some((offers, candidate)) = self.next(&mut queue).await {
-            while !self.overhead.allows_symbols() {
-                sleep(BUDGET_INTERVAL).await;
-            }
+            self.wait_for_budget().await;
             self.offer(offers, candidate).await;
+        }
+    }
+
+    async fn wait_for_budget(&self) {
+        while !self.overhead.allows_symbols() {
+            sleep(BUDGET_INTERVAL).await;
+        }
+    }
+
+    /// Finds out which kernel this is, and offers its symbols until the gateway has them or they are another's to send.
+    async fn offer_kernel(&mut self) {
+        let (kernel, symbols) = match RunningKernel::read() {
+            Ok(read) => read,
+            Err(error) => {
+                tracing::info!("symbol_upload: no symbols of the kernel: {error}");
+                return;
+            }
+        };
+        let build_id = kernel.build_id.hex().to_owned();
+        let kernel = self.kernel.get_or_init(|| kernel).clone();
+        for _ in 0..MAX_OFFERS {
+            match self.uploader.ask(&build_id, "kernel", false).await {
+                Ok(Some(_)) => return self.count("declined"),
+                Ok(None) => {}
+                Err(error) => {
+                    self.count("failed");
+                    self.back_off(&error).await;
+                    continue;
+                }
+            }
+            let image = kernel.image(&symbols).and_then(|image| in_memory(&image).ok());
+            let Some((file, length)) = image else { return };
+            let name = "kernel".to_owned();
+            let file = Arc::new(file);
+            let offered = OfferedFile { file, length, build_id, name, has_code: false };
+            match self.uploader.bring(&offered).await {
+                Ok(()) => {
+                    self.count("sent");
+                    self.metrics.counter(BYTES, &self.id).add(length);
+                    self.allowance -= length as f64;
+                }
+                Err(error) => {
+                    self.count("failed");
+                    tracing::warn!("symbol_upload: symbols of the kernel are not taken: {error}");
+                }
+            }
+            return;
         }
     }
 
@@ -261,6 +320,19 @@ impl OfferRun {
     fn count(&self, result: &str) {
         self.metrics.labelled(FILES, &self.id, &[("result", result)]).add(1);
     }
+}
+
+/// A file of these bytes that has no place on a disk.
+fn in_memory(bytes: &[u8]) -> io::Result<(File, u64)> {
+    #[cfg(target_os = "linux")]
+    {
+        let flags = rustix::fs::MemfdFlags::CLOEXEC;
+        let file = File::from(rustix::fs::memfd_create("kernel-symbols", flags)?);
+        (&file).write_all(bytes)?;
+        Ok((file, bytes.len() as u64))
+    }
+    #[cfg(not(target_os = "linux"))]
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 /// Returns at a time; never, if there is none.

@@ -29,6 +29,8 @@ pub(super) struct Job {
     pub(super) source: Option<Arc<Module>>,
     /// Its build id, by which files are found that this host has not seen mapped.
     pub(super) build_id: Option<BuildId>,
+    /// It is the kernel of another host, which no server has in the form that is looked for.
+    pub(super) is_kernel: bool,
     /// Whose uploaded files say what the module is.
     pub(super) scope: Scope,
     /// Whose batch asks, and the number of that tenant.
@@ -37,6 +39,19 @@ pub(super) struct Job {
     pub(super) addresses: Vec<u64>,
     /// What was fetched for it.
     pub(super) provisions: HashMap<BuildId, Provision>,
+}
+
+/// What is not known of a module.
+#[derive(Debug)]
+pub(super) struct UnresolvedAddresses {
+    /// What identifies it.
+    pub(super) id: ModuleId,
+    /// Its build id.
+    pub(super) build_id: Option<BuildId>,
+    /// It is the kernel of another host.
+    pub(super) is_kernel: bool,
+    /// The addresses.
+    pub(super) addresses: Vec<u64>,
 }
 
 /// A message to the client.

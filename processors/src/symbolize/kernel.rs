@@ -78,7 +78,7 @@ impl Kernel {
 
 /// The symbols by address.
 #[derive(Debug)]
-pub(super) struct Symbols {
+pub(crate) struct Symbols {
     /// (address, where the line's name starts and ends in `names`, true for code), ascending.
     rows: Vec<(u64, u32, u32, bool)>,
     names: String,
@@ -118,7 +118,7 @@ impl Symbols {
     ///
     /// # Errors
     /// If it cannot be read to its end.
-    pub(super) fn read(mut list: impl BufRead, breathe: &mut dyn FnMut()) -> io::Result<Self> {
+    pub(crate) fn read(mut list: impl BufRead, breathe: &mut dyn FnMut()) -> io::Result<Self> {
         let mut symbols = Self { rows: Vec::new(), names: String::new(), hidden: false };
         let mut line = Vec::new();
         let mut lines = 0_u64;
@@ -156,6 +156,18 @@ impl Symbols {
         }
         self.rows.push((address, start, u32::try_from(self.names.len()).ok()?, is_code));
         Some(())
+    }
+
+    /// The functions of the kernel itself, not of its modules: where each begins, where it ends, its name. None
+    /// where addresses are hidden.
+    pub(crate) fn of_kernel(&self) -> impl Iterator<Item = (u64, u64, &str)> {
+        let rows = if self.hidden { &[][..] } else { &self.rows };
+        rows.iter().enumerate().filter_map(move |(at, (start, from, to, is_code))| {
+            let name = self.names.get(*from as usize..*to as usize).filter(|_| *is_code)?;
+            let next = rows.get(at + 1).map_or(u64::MAX, |row| row.0);
+            let end = next.min(start.saturating_add(MAX_FUNCTION));
+            (*start > 0 && !name.contains('\t')).then_some((*start, end, name))
+        })
     }
 
     /// The symbol that an address is in.

@@ -65,11 +65,13 @@ pub use self::worker::worker_main;
 pub(crate) use self::build_id::BuildId;
 pub(crate) use self::companion::{CompanionFile, Finder};
 pub(crate) use self::describer::Describer;
+pub(crate) use self::kernel::Symbols;
 pub(crate) use self::protocol::Build;
 
 use self::answer::{Reason, Resolution, ResolvedAddress};
 use self::cache::{Key, KnownAnswers, ModuleNumber, Scope};
 use self::client::{Job, Message, Progress};
+use self::job::UnresolvedAddresses;
 use self::order::{Order, Services};
 use self::parked::{Parked, Plan};
 use self::protocol::Limits;
@@ -179,13 +181,6 @@ impl Counts {
     }
 }
 
-/// What is not known of a module.
-struct UnresolvedAddresses {
-    id: ModuleId,
-    build_id: Option<BuildId>,
-    addresses: Vec<u64>,
-}
-
 impl Symbolize {
     /// The processor; its thread and worker start when first needed.
     ///
@@ -267,11 +262,17 @@ impl Symbolize {
         let mut wanted: HashMap<ModuleNumber, UnresolvedAddresses> = HashMap::new();
         let scope = self.scope(context);
         for (mapping, ids) in rewrite::unnamed_modules(&profiles.dictionary) {
+            let is_kernel = context.origin != Origin::ThisHost && ids.contains(&ModuleId::Kernel);
+            if is_kernel {
+                let begin = profiles.dictionary.mappings.get(mapping).memory_start;
+                plan.kernels.insert(mapping, begin);
+            }
             let module = self.identify(&ids, &scope, context);
             plan.modules.insert(
                 mapping,
                 module.map(|(number, id, build_id)| {
-                    let wanted_of = || UnresolvedAddresses { id, build_id, addresses: Vec::new() };
+                    let addresses = Vec::new();
+                    let wanted_of = || UnresolvedAddresses { id, build_id, is_kernel, addresses };
                     wanted.entry(number).or_insert_with(wanted_of);
                     number
                 }),
@@ -280,7 +281,7 @@ impl Symbolize {
         let (tenant_name, tenant) = self.tenant(context);
         for location in profiles.dictionary.locations.iter().skip(1) {
             let Some(Ok(number)) = plan.modules.get(&location.mapping) else { continue };
-            let key = (*number, location.address);
+            let key = (*number, plan.address(location.mapping, location.address));
             if !location.lines.is_empty() || plan.answers.contains_key(&key) {
                 continue;
             }
@@ -289,10 +290,11 @@ impl Symbolize {
             } else if let Some(job) = self.asked.get(&(tenant, key)) {
                 jobs.insert(*job);
             } else if let Some(wanted) = wanted.get_mut(number) {
-                wanted.addresses.push(location.address);
+                wanted.addresses.push(key.1);
             }
         }
-        for (module, UnresolvedAddresses { id, build_id, mut addresses }) in wanted {
+        for (module, unresolved) in wanted {
+            let UnresolvedAddresses { id, build_id, is_kernel, mut addresses } = unresolved;
             addresses.sort_unstable();
             addresses.dedup();
             if addresses.is_empty() {
@@ -331,6 +333,7 @@ impl Symbolize {
                 id,
                 source,
                 build_id,
+                is_kernel,
                 scope: scope.clone(),
                 tenant: (Arc::clone(&tenant_name), tenant),
                 addresses,
@@ -491,6 +494,7 @@ impl Symbolize {
         // The batch was decoded when it came in.
         if let Ok(profiles) = batch.profiles_mut() {
             let tally = rewrite::apply(profiles, |mapping, address| {
+                let address = plan.address(mapping, address);
                 let answer = match plan.modules.get(&mapping) {
                     Some(Ok(module)) => match plan.answers.get(&(*module, address)) {
                         Some(answer) => answer.clone(),

@@ -302,7 +302,7 @@ impl Client {
         executable: bool,
         debuginfo: bool,
     ) -> Result<Option<Provision>, Trouble> {
-        if self.setup.remote.is_none() || !(executable || debuginfo) {
+        if self.setup.remote.is_none() || job.is_kernel || !(executable || debuginfo) {
             return Ok(None);
         }
         let Some(provision) = job.provisions.get(build_id) else {

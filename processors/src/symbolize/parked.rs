@@ -38,6 +38,8 @@ pub(super) struct Parked {
 pub(super) struct Plan {
     /// The modules of mappings, or why there is none.
     pub(super) modules: HashMap<MappingIx, Result<ModuleNumber, Reason>>,
+    /// Where the code of other hosts' kernels begins: addresses in their symbols count from there.
+    pub(super) kernels: HashMap<MappingIx, u64>,
     /// The answers.
     pub(super) answers: HashMap<Key, Resolution>,
     /// What symbol tables say, where better answers are on their way.
@@ -53,6 +55,13 @@ impl Parked {
 }
 
 impl Plan {
+    /// An address of a mapping as its module has it.
+    pub(super) fn address(&self, mapping: MappingIx, address: u64) -> u64 {
+        // What is before the code is in no function.
+        let base = self.kernels.get(&mapping).copied().unwrap_or_default();
+        address.checked_sub(base).unwrap_or(u64::MAX)
+    }
+
     /// The answer for an address where the right one has not come in time.
     pub(super) fn in_the_meantime(&self, key: Key) -> Given {
         match self.provisional.get(&key) {

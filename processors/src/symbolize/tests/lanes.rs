@@ -74,6 +74,7 @@ fn batches_of_a_service_keep_their_order() {
 fn job(number: u64, module: u32, addresses: &[u64]) -> Job {
     Job {
         scope: None,
+        is_kernel: false,
         id: profpipe_engine::modules::ModuleId::Kernel,
         numbers: vec![number],
         is_looked_up: false,

@@ -222,7 +222,7 @@ pub(super) fn run(command: &mut Command) -> Option<String> {
 }
 
 /// A symbolizer, with what it shares with the engine.
-pub(super) struct Bench {
+pub(crate) struct Bench {
     pub(super) processor: Symbolize,
     config: SymbolizeConfig,
     pub(super) services: Services,
@@ -240,7 +240,7 @@ impl Bench {
         Self::with(|config| config.tables.max_bytes.0 = 0)
     }
 
-    pub(super) fn with(change: impl FnOnce(&mut SymbolizeConfig)) -> Self {
+    pub(crate) fn with(change: impl FnOnce(&mut SymbolizeConfig)) -> Self {
         let cache = Arc::new(tempfile::tempdir().unwrap());
         let services = Services {
             worker: Some(worker_command("worker")),
@@ -326,7 +326,7 @@ impl Bench {
     }
 
     /// Passes a batch through and waits for it.
-    pub(super) fn pass(&mut self, batch: Batch) -> Profiles {
+    pub(crate) fn pass(&mut self, batch: Batch) -> Profiles {
         let mut out = Outbox::default();
         self.processor.process(batch, &mut out).unwrap();
         self.processor.finish(Instant::now() + Duration::from_secs(120), &mut out);
@@ -341,11 +341,11 @@ impl Bench {
 }
 
 /// What addresses are called, by file.
-pub(super) type Names = BTreeMap<String, BTreeMap<u64, Named>>;
+pub(crate) type Names = BTreeMap<String, BTreeMap<u64, Named>>;
 
 /// What an address is called: frames of (function, file, line), and the attributes.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub(super) struct Named {
+pub(crate) struct Named {
     pub(super) frames: Vec<(String, String, i64)>,
     pub(super) system_names: Vec<String>,
     pub(super) attributes: BTreeMap<String, String>,
@@ -359,7 +359,7 @@ impl Named {
         frames.map(|(name, (_, file, line))| (name.clone(), file.clone(), *line)).collect()
     }
 
-    pub(super) fn functions(&self) -> Vec<&str> {
+    pub(crate) fn functions(&self) -> Vec<&str> {
         self.frames.iter().map(|(name, _, _)| name.as_str()).collect()
     }
 }
@@ -385,10 +385,10 @@ pub(super) fn batch_by_pid(file: &str, pid: i64, addresses: &[u64]) -> Batch {
 }
 
 /// A file's path, attributes and addresses.
-pub(super) type FileOf<'a> = (&'a str, Vec<(&'a str, Value)>, &'a [u64]);
+pub(crate) type FileOf<'a> = (&'a str, Vec<(&'a str, Value)>, &'a [u64]);
 
 /// A batch of files with these attributes and addresses.
-pub(super) fn build(files: &[FileOf<'_>]) -> Batch {
+pub(crate) fn build(files: &[FileOf<'_>]) -> Batch {
     let mut profiles = Profiles::new();
     let dictionary = &mut profiles.dictionary;
     let mut stack = Vec::new();
@@ -418,7 +418,7 @@ pub(super) fn build(files: &[FileOf<'_>]) -> Batch {
 }
 
 /// What the locations of a batch are called, by file and address.
-pub(super) fn read_names(profiles: &Profiles) -> Names {
+pub(crate) fn read_names(profiles: &Profiles) -> Names {
     let dictionary = &profiles.dictionary;
     let text = |row| dictionary.strings.get(row).to_owned();
     let mut files = Names::new();
