@@ -9,6 +9,7 @@
 //! `queries` asks `profpipe ui` and Pyroscope the same, also by Pyroscope's client;
 //! `fixture` is what is sent, `totals` what is compared. `sdks` are Pyroscope's SDKs, whose programs lie in
 //! `go/target`, `python`, `nodejs` and `java`; `relay` knows what they sent. `events` are those of our own sampler.
+//! `uploads` are symbols, by Pyroscope's own client to us.
 
 #![allow(
     clippy::unwrap_used,
@@ -38,6 +39,7 @@ mod sdks;
 mod serve;
 mod target;
 mod totals;
+mod uploads;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
