@@ -45,6 +45,8 @@ const MAX_OPEN: usize = 128;
 /// The bytes of decoded blocks that are kept while names are asked for. To read one again takes some
 /// 100 µs.
 const MAX_DECODED_BYTES: usize = 16 << 20;
+/// Where there is no room, a block that was not needed for so many windows is not needed any more.
+const RECENT_WINDOWS: u64 = 1024;
 
 /// Reads bytes as the file of a table and as what a block of one holds, and asks for all their addresses:
 /// for fuzzing. Returns how many have an answer.
@@ -216,12 +218,20 @@ impl Tables {
         let mut bytes = self.decoded_bytes;
         if let Some(table) = self.table(key) {
             addresses.retain(|address| {
-                if window.replace(address / WINDOW) != Some(address / WINDOW) {
+                let start = address - address % WINDOW;
+                let before: Option<u64> = window.replace(start);
+                if before != Some(start) {
                     clock += 1;
                     if bytes > MAX_DECODED_BYTES {
-                        // A large binary alone: what it needed before is not needed any more.
-                        table.forget_before(clock);
-                        bytes = table.bytes();
+                        let unused = table.forget_before(clock.saturating_sub(RECENT_WINDOWS));
+                        bytes = bytes.saturating_sub(unused);
+                    }
+                    if bytes > MAX_DECODED_BYTES
+                        && let Some(before) = before
+                    {
+                        // Batch after batch asks for the same windows in the same order: the one that was
+                        // needed last is needed last again, and to forget the oldest would be to have none.
+                        bytes = bytes.saturating_sub(table.forget_window(before));
                     }
                 }
                 let found = table.find(*address, clock, &mut bytes);
@@ -233,9 +243,12 @@ impl Tables {
         self.clock = clock;
         self.decoded_bytes = bytes;
         if self.decoded_bytes > MAX_DECODED_BYTES {
+            // Of other tables what was not needed lately, or, where one window is large, everything.
+            let is_much = self.decoded_bytes > 2 * MAX_DECODED_BYTES;
+            let until = if is_much { clock } else { clock.saturating_sub(RECENT_WINDOWS) };
             for (other, (_, table)) in &mut self.open {
                 if other != key {
-                    table.forget_before(clock);
+                    table.forget_before(until);
                 }
             }
             self.count_decoded();

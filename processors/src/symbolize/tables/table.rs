@@ -155,20 +155,34 @@ impl Table {
         self.windows.get(&window).map_or(0, |window| window.places.len())
     }
 
-    /// Forgets decoded blocks that were used before this.
-    pub(super) fn forget_before(&mut self, clock: u64) {
-        let places = self.windows.values_mut().flat_map(|window| &mut window.places);
-        for place in places {
-            if place.decoded.as_ref().is_some_and(|(used, _)| *used < clock) {
-                place.decoded = None;
-            }
-        }
+    /// Forgets decoded blocks that were used before this; the bytes that they took.
+    pub(super) fn forget_before(&mut self, clock: u64) -> usize {
+        let windows = self.windows.values_mut();
+        windows.map(|window| window.forget(|used| used < clock)).sum()
+    }
+
+    /// Forgets the decoded blocks of a window; the bytes that they took.
+    pub(super) fn forget_window(&mut self, window: u64) -> usize {
+        self.windows.get_mut(&window).map_or(0, |window| window.forget(|_| true))
     }
 
     /// The bytes of decoded blocks.
     pub(super) fn bytes(&self) -> usize {
         let places = self.windows.values().flat_map(|window| &window.places);
         places.filter_map(|place| Some(place.decoded.as_ref()?.1.bytes())).sum()
+    }
+}
+
+impl Window {
+    /// Forgets the blocks that were last used at such a time.
+    fn forget(&mut self, is_meant: impl Fn(u64) -> bool) -> usize {
+        let mut bytes = 0;
+        for place in &mut self.places {
+            if let Some((_, block)) = place.decoded.take_if(|(used, _)| is_meant(*used)) {
+                bytes += block.bytes();
+            }
+        }
+        bytes
     }
 }
 

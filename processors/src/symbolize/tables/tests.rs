@@ -109,3 +109,65 @@ fn files_are_few() {
     assert_eq!(std::fs::read(path.join(format!("{last}.names"))).unwrap(), b"y");
     assert_eq!(std::fs::read_dir(&path).unwrap().count(), left);
 }
+
+/// Scenario: batch after batch asks for the same windows of a large binary, whose decoded blocks take half as much
+/// again as is kept; then for others only.
+/// Guarantees: what is decoded stays within the limit and one block; half of the windows need not be decoded again,
+/// though each is asked for in its turn; those that nobody asks for any more make room.
+#[test]
+fn a_large_binary_keeps_what_fits() {
+    const EACH: u64 = 1024;
+    let directory = tempfile::tempdir().unwrap();
+    let mut reader = TableReader::open(&directory.path().join("tables")).unwrap();
+    let sources = Sources { has_executable: true, has_debug_info: true, ..Sources::default() };
+    let add = |tables: &mut super::Tables, number: u64| {
+        let window = number * WINDOW;
+        let step = WINDOW / EACH;
+        let range = |at: u64| {
+            let name = format!("function {at} of {number} {}", "with a long name ".repeat(60));
+            let function = std::sync::Arc::new(WireFunction { name, ..WireFunction::default() });
+            let frames = [Frame { function, line: at as u32, column: 0 }];
+            let start = window + at * step;
+            (start..start + step, Resolution::Named(frames.into()))
+        };
+        let ranges: Vec<_> = (0..EACH).map(range).collect();
+        tables.add("key", (&sources, None), (window, true), &ranges);
+    };
+    add(reader.inner(), 0);
+    reader.inner().take_known("key", &mut vec![1]);
+    let block = reader.decoded_bytes();
+    let fit = (super::MAX_DECODED_BYTES / block) as u64;
+    let count = fit + fit / 2;
+    for number in 1..2 * count {
+        add(reader.inner(), number);
+    }
+    let mut pass = |from: u64| {
+        let mut addresses: Vec<u64> = (from..from + count).map(|it| it * WINDOW + 1).collect();
+        let known = reader.inner().take_known("key", &mut addresses);
+        assert_eq!(known.len() as u64, count);
+        assert!(reader.decoded_bytes() <= super::MAX_DECODED_BYTES + 2 * block);
+        let frames = known.into_iter().map(|known| match known.answer {
+            Resolution::Named(frames) => frames,
+            Resolution::Unnamed(reason) => panic!("{reason:?}"),
+        });
+        frames.collect::<Vec<_>>()
+    };
+    // The frames of a block that was decoded again are others, though they say the same.
+    let mut kept = |from: u64, passes: u32| {
+        let mut before = pass(from);
+        let mut kept = 0;
+        for _ in 0..passes {
+            let now = pass(from);
+            let same = before.iter().zip(&now);
+            kept = same.filter(|(one, other)| std::sync::Arc::ptr_eq(one, other)).count();
+            before = now;
+        }
+        kept as u64
+    };
+    let same = kept(0, 2);
+    assert!(same >= count / 2, "{same} of {count} windows, {fit} fit");
+    // As long as the first are remembered as needed lately, plus one pass.
+    let passes = (super::RECENT_WINDOWS / count) as u32 + 2;
+    let same = kept(count, passes);
+    assert!(same >= count / 2, "{same} of {count} windows after others, {fit} fit");
+}
