@@ -25,6 +25,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Compiles one of the programs; none, said, where nothing can be compiled or sampled.
 fn program(home: &Path, name: &str, options: &[&str]) -> Option<PathBuf> {
@@ -387,11 +388,12 @@ fn requests_for_blocks_are_counted() {
     let arguments =
         ["record", "-e", "block_io", "-o", "b.otlp", "--", binary, "300", "blocks", "truth"];
     let script = "mount -t tracefs nodev /sys/kernel/tracing 2>/dev/null; exec \"$@\"";
-    let output = Command::new("unshare")
+    let mut command = Command::new("unshare");
+    command
         .current_dir(home)
         .args(["--mount", "sh", "-c", script, "sh", env!("CARGO_BIN_EXE_profpipe")])
-        .args(arguments)
-        .output();
+        .args(arguments);
+    let output = beside_busy_cpus(|| command.output());
     let Ok(output) = output else { profpipe_testing::skip!("there is no `unshare`") };
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     if output.status.code() == Some(3) || said.contains("left out") || said.contains("no samples") {
@@ -411,6 +413,23 @@ fn requests_for_blocks_are_counted() {
     let top: serde_json::Value = serde_json::from_slice(&top.stdout).unwrap();
     assert!(top["samples"].as_i64() >= Some(600), "each request was done: {top}");
     assert!(said.contains("io_time: ") && said.contains("% read"), "{said}");
+}
+
+/// Keeps all CPUs busy meanwhile: the kernel tells nothing of what is done in an interrupt of an idle one.
+fn beside_busy_cpus<T>(what: impl FnOnce() -> T) -> T {
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
+        }
+        let result = what();
+        is_over.store(true, Ordering::Relaxed);
+        result
+    })
 }
 
 /// Scenario: counters of the kernel and one that a virtual processor does not have, beside CPU time.

@@ -30,6 +30,10 @@ const MAX_SECTORS: u64 = 1 << 22;
 const MAX_BEFORE: usize = 64;
 /// The most that is remembered of what was done of which no request is known.
 const MAX_EARLY: usize = 512;
+/// What is not told to be done after so long, in nanoseconds, will most likely never be.
+const UNFINISHED_AFTER: u64 = 1_000_000_000;
+/// The share of requests of which it may not be known when they were done.
+const MAX_UNFINISHED: f64 = 0.02;
 /// The most devices that are known.
 const MAX_DEVICES: usize = 4096;
 
@@ -40,6 +44,8 @@ pub(super) struct BlockTimes {
     requests: Option<(EventIx, BlockFields)>,
     done: Option<(EventIx, BlockFields)>,
     pending: PendingBlocks,
+    /// It has been said that the times of requests are missing.
+    is_said: bool,
 }
 
 impl BlockTimes {
@@ -81,6 +87,21 @@ impl BlockTimes {
         let (event, _) = self.done?;
         let done = self.pending.begin(blocks, counted, frames)?;
         Some(took(event, &counted, done))
+    }
+
+    /// A window ends, maybe the last. Whether it lacks the times of many requests: the kernel tells nothing of
+    /// what is done in an interrupt while the CPU idles. Says so once.
+    pub(super) fn end_window(&mut self, end: u64, is_last: bool) -> bool {
+        let until = if is_last { u64::MAX } else { end.saturating_sub(UNFINISHED_AFTER) };
+        let (begun, unfinished) = self.pending.take_unfinished(until);
+        let is_partial = unfinished as f64 > MAX_UNFINISHED * begun.max(unfinished) as f64;
+        if is_partial && !std::mem::replace(&mut self.is_said, true) {
+            tracing::warn!(
+                "perf: `block_io`: of {unfinished} of {begun} requests the kernel has not told that they are \
+                 done, as where a CPU idles meanwhile: `io_time` is of the others only"
+            );
+        }
+        is_partial
     }
 }
 
@@ -132,6 +153,9 @@ struct PendingBlocks {
     pending: BTreeMap<(u32, u64), Pending>,
     /// What was done of which no request is known: its disk and sectors, and when that was.
     early: VecDeque<((u32, Range<u64>), u64)>,
+    /// The requests since this was asked, and until when those were looked at that are under way.
+    begun: u64,
+    looked_until: u64,
     /// The disks of partitions, by the numbers of the kernel.
     disks: HashMap<u32, u32>,
 }
@@ -156,6 +180,7 @@ impl PendingBlocks {
         if blocks.sectors == 0 {
             return None;
         }
+        self.begun += 1;
         let disk = self.disk(blocks.device);
         let (from, until) = (blocks.sector, blocks.sector.saturating_add(blocks.sectors));
         let (mut covered, mut done) = (0, 0);
@@ -208,6 +233,15 @@ impl PendingBlocks {
             self.early.push_back(((disk, from..until), time));
         }
         done
+    }
+
+    /// How many requests there were since this was asked, and of how many that were made until a time it is
+    /// not known that they are done; each counts once.
+    fn take_unfinished(&mut self, until: u64) -> (u64, u64) {
+        let made = self.looked_until..until;
+        let unfinished = self.pending.values().filter(|it| made.contains(&it.counted.time)).count();
+        self.looked_until = self.looked_until.max(until);
+        (std::mem::take(&mut self.begun), unfinished as u64)
     }
 
     fn disk(&self, device: u32) -> u32 {
@@ -283,6 +317,30 @@ mod tests {
         assert_eq!(all.begin(blocks(1, 0, 8), counted(3, 8), &[]), None);
         (0..2_000).for_each(|at| assert!(all.end(blocks(2, at, 1), at).is_empty()));
         assert_eq!(all.early.len(), MAX_EARLY);
+    }
+
+    /// Scenario: of fifty requests in each of some windows one is never told to be done; then five are not.
+    /// Guarantees: a window is called partial where more than one in fifty is missing, and each counts once.
+    #[test]
+    fn missing_times_are_told() {
+        let mut times = BlockTimes::default();
+        let mut window = |times: &mut BlockTimes, at: u64, missing: u64| {
+            for request in 0..50 {
+                let sector = (at * 50 + request) * 8;
+                times.pending.begin(blocks(1, sector, 8), counted(1, at * 2_000_000_000), &[]);
+                if request >= missing {
+                    times.pending.end(blocks(1, sector, 8), at * 2_000_000_000 + 1);
+                }
+            }
+            times.end_window((at + 1) * 2_000_000_000, false)
+        };
+        assert!((0..3).all(|at| !window(&mut times, at, 1)));
+        assert!(window(&mut times, 3, 5));
+        assert!(!window(&mut times, 4, 0));
+        // The last one has not been there for long.
+        times.pending.begin(blocks(1, 0, 8), counted(1, 11_500_000_000), &[]);
+        assert!(!times.end_window(12_000_000_000, false));
+        assert!(times.end_window(12_000_000_000, true));
     }
 
     /// Scenario: requests that are never done, without end.

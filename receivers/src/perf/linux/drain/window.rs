@@ -94,7 +94,8 @@ impl Drain {
         let waiting = Some(self.ages.begin(end, self.interval));
         let mut totals = self.count_window();
         totals.extend(self.tell_times(end));
-        let partial = self.take_partial();
+        let lacks_times = self.blocks.end_window(end, self.is_ending);
+        let partial = self.take_partial(lacks_times.then_some("io_time"));
         let message =
             Message::Window { start: self.window, end, lost: new, totals, partial, waiting };
         if self.out.try_push(message).is_ok() {
@@ -146,9 +147,10 @@ impl Drain {
         counted.map(total).collect()
     }
 
-    /// The events that were not counted for all of the window that ends, with commas between them.
-    fn take_partial(&mut self) -> Option<Arc<str>> {
-        let mut names: Vec<&str> = Vec::new();
+    /// The events that were not counted for all of the window that ends, with another that lacks something,
+    /// with commas between them.
+    fn take_partial(&mut self, other: Option<&'static str>) -> Option<Arc<str>> {
+        let mut names: Vec<&str> = other.into_iter().collect();
         for meter in &mut self.meters {
             if meter.take_rested() {
                 names.extend(self.names.get(meter.event.at()).map(String::as_str));
