@@ -90,7 +90,7 @@ export function Menu({ label, title, children, right, quiet }: { label: Componen
   return (
     <details class={right === true ? "menu right" : "menu"} ref={ref} onKeyDown={escape}>
       <summary class={quiet === true ? "quiet" : ""} title={title}>{label}</summary>
-      <div class="panel">{children(close)}</div>
+      <div class="panel" tabIndex={0} role="group" aria-label={title}>{children(close)}</div>
     </details>
   );
 }
