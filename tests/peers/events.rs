@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::gateway::{run, written};
-use crate::process::{eventually, free_address};
+use crate::process::{eventually, free_address, settled};
 use crate::pyroscope::Pyroscope;
 use crate::totals::{self, Column, Totals};
 
@@ -65,12 +65,12 @@ fn several_events_reach_pyroscope() {
         (column.total, FUNCTIONS.map(total))
     };
     assert!(amount(&of(&expected, "off_cpu", "nanoseconds")).1.iter().all(|it| *it > 0));
-    let found: BTreeSet<String> = pyroscope
-        .series(SERVICE)
-        .into_iter()
-        .filter_map(|labels| labels.get("__profile_type__").cloned())
-        .collect();
-    assert_eq!(found, TYPES.map(|(name, ..)| name.to_owned()).into());
+    let wanted: BTreeSet<String> = TYPES.map(|(name, ..)| name.to_owned()).into();
+    let types = || -> BTreeSet<String> {
+        let series = pyroscope.series(SERVICE).into_iter();
+        series.filter_map(|labels| labels.get("__profile_type__").cloned()).collect()
+    };
+    assert_eq!(settled(types, |found| *found == wanted), wanted);
     for (name, kind, unit) in TYPES {
         let expected = amount(&of(&expected, kind, unit));
         assert!(expected.0 > 0, "{kind} has something");

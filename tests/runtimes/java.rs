@@ -23,7 +23,7 @@ const END: &str = "    //]\n";
 /// How long each thread runs, in seconds.
 const SECONDS: &str = "2";
 
-const JAVA: Shown = Shown { kind: "jvm", own, calls, is_named, number_of_line };
+const JAVA: Shown = Shown { kind: "jvm", own, calls, is_named, number_of_line, may_be_cut: true };
 
 /// A Java that this machine has.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -141,7 +141,8 @@ fn check(java: &Java, run: Run<'_>, directory: &Path) {
     assert!(output.status.success(), "{name}: {printed}");
     let logs = [Log::read(&log)];
     let verdicts = Verdicts::of(&logs, &profile, &JAVA);
-    crate::assert_true(&name, &verdicts, 0.98);
+    // Code that is compiled while a program is being found is known late.
+    crate::assert_true(&name, &verdicts, 0.98, if run.attached { 0.95 } else { 0.98 });
     // Five times what chance does to a share of a half, and what the program's own clock adds.
     let chance = 5.0 * (0.25 / verdicts.samples() as f64).sqrt();
     let error = verdicts.share_error(&logs, 6);

@@ -38,15 +38,15 @@ fn alone_on_the_host() -> MutexGuard<'static, ()> {
     WHOLE_HOST.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What must hold of a recording: of what is shown, so much is right; so much is shown; and of that so
+/// What must hold of a recording: of what is shown, nearly all is right; so much is shown; and of that so
 /// much reaches its root.
-fn assert_true(name: &str, verdicts: &Verdicts, shown: f64) {
+fn assert_true(name: &str, verdicts: &Verdicts, shown: f64, complete: f64) {
     eprintln!("{name}: {verdicts}");
     assert!(verdicts.samples() >= 400, "{name}: too few samples to say: {verdicts}");
     assert!(verdicts.early_share() <= 0.2, "{name}: {verdicts}");
     assert!(verdicts.right_share() >= 0.999, "{name}: {verdicts}: {:?}", verdicts.examples);
     assert!(verdicts.shown_share() >= shown, "{name}: {verdicts}");
-    assert!(verdicts.complete_share() >= 0.98, "{name}: {verdicts}");
+    assert!(verdicts.complete_share() >= complete, "{name}: {verdicts}");
 }
 
 /// Scenario: every CPython of this machine runs functions that change all the time, started by
@@ -60,7 +60,7 @@ fn a_command() {
     }
     for python in pythons {
         let Some(verdicts) = Recording::of(&python, Target::Command).run() else { return };
-        assert_true(&python.name, &verdicts, 0.98);
+        assert_true(&python.name, &verdicts, 0.98, 0.98);
     }
 }
 
@@ -72,7 +72,7 @@ fn a_process_that_runs() {
         profpipe_testing::skip!("there is no CPython that is supported")
     };
     let Some(verdicts) = Recording::of(&python, Target::Attached).run() else { return };
-    assert_true(&python.name, &verdicts, 0.98);
+    assert_true(&python.name, &verdicts, 0.98, 0.98);
 }
 
 /// Scenario: three threads beside the first, which take turns every few milliseconds.
@@ -82,7 +82,7 @@ fn threads() {
     for python in pythons().into_iter().rev().take(2) {
         let recording = Recording { threads: 3, ..Recording::of(&python, Target::Command) };
         let Some(verdicts) = recording.run() else { return };
-        assert_true(&python.name, &verdicts, 0.98);
+        assert_true(&python.name, &verdicts, 0.98, 0.98);
     }
 }
 
@@ -97,7 +97,7 @@ fn children() {
     let recording = Recording { children: 1, ..Recording::of(&python, Target::Command) };
     let Some(verdicts) = recording.run() else { return };
     // Both are found a little after they were born.
-    assert_true(&python.name, &verdicts, 0.95);
+    assert_true(&python.name, &verdicts, 0.95, 0.98);
 }
 
 /// Scenario: the whole host is recorded while the program runs.
@@ -109,7 +109,7 @@ fn the_whole_host() {
         profpipe_testing::skip!("there is no CPython that is supported")
     };
     let Some(verdicts) = Recording::of(&python, Target::Host).run() else { return };
-    assert_true(&python.name, &verdicts, 0.98);
+    assert_true(&python.name, &verdicts, 0.98, 0.98);
 }
 
 /// Scenario: a user without any privilege records a command of its own.

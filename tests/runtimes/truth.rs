@@ -51,17 +51,27 @@ pub(crate) struct Shown {
     pub(crate) is_named: fn(&str, &str) -> bool,
     /// The number that has a line of the innermost function, if that can be told.
     pub(crate) number_of_line: fn(u32) -> Option<u32>,
+    /// What says that it is incomplete may lack callers; else it is wrong.
+    pub(crate) may_be_cut: bool,
 }
 
 /// As `numbers.py` is shown.
-pub(crate) const PYTHON: Shown =
-    Shown { kind: "cpython", own: |name| Some(name), calls, is_named, number_of_line: |_| None };
+pub(crate) const PYTHON: Shown = Shown {
+    kind: "cpython",
+    own: |name| Some(name),
+    calls,
+    is_named,
+    number_of_line: |_| None,
+    may_be_cut: false,
+};
 
 /// How many samples were which.
 #[derive(Debug, Default)]
 pub(crate) struct Verdicts {
     right: usize,
     wrong: usize,
+    /// True as far as they go, and said to be incomplete.
+    cut: usize,
     /// Without a managed frame, since the first that has one.
     native: usize,
     /// Without one before that, when the program was not found yet.
@@ -79,10 +89,11 @@ pub(crate) struct Verdicts {
 
 impl fmt::Display for Verdicts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { right, wrong, native, early, complete, .. } = self;
+        let Self { right, wrong, cut, native, early, complete, .. } = self;
         write!(
             f,
-            "{right} right, {wrong} wrong, {native} without, {early} early, {complete} complete"
+            "{right} right, {wrong} wrong, {cut} cut, {native} without, {early} early, {complete} \
+             complete"
         )
     }
 }
@@ -148,8 +159,19 @@ impl Verdicts {
                     && calls.iter().zip(&expected).all(|(is, wanted)| (shown.is_named)(is, wanted))
                     && of_line.is_none_or(|number| number == ran)
             });
+            let is_cut = || {
+                let calls = expected.len().checked_sub(names.len());
+                let calls = calls.and_then(|lacking| expected.get(lacking..)).unwrap_or_default();
+                !is_complete
+                    && shown.may_be_cut
+                    && !calls.is_empty()
+                    && names.iter().zip(calls).all(|(is, wanted)| (shown.is_named)(is, wanted))
+                    && of_line.is_none_or(|number| number == ran)
+            };
             if is_right {
                 self.right += 1;
+            } else if is_cut() {
+                self.cut += 1;
             } else {
                 self.wrong += 1;
                 if self.examples.len() < 3 {
@@ -164,7 +186,7 @@ impl Verdicts {
 
     /// How many samples there are.
     pub(crate) fn samples(&self) -> usize {
-        self.right + self.wrong + self.native + self.early
+        self.shown() + self.native + self.early
     }
 
     /// By how much the share of samples of some of the numbers differs from their share of the time that the
@@ -185,14 +207,19 @@ impl Verdicts {
         times.iter().map(error).fold(0.0, f64::max)
     }
 
-    /// Of what is shown, the share that is right.
+    /// How many are shown.
+    fn shown(&self) -> usize {
+        self.right + self.cut + self.wrong
+    }
+
+    /// Of what is shown, the share that is right, as far as it goes.
     pub(crate) fn right_share(&self) -> f64 {
-        self.right as f64 / (self.right + self.wrong).max(1) as f64
+        (self.right + self.cut) as f64 / self.shown().max(1) as f64
     }
 
     /// The share that is shown, since the program was found.
     pub(crate) fn shown_share(&self) -> f64 {
-        (self.right + self.wrong) as f64 / (self.samples() - self.early).max(1) as f64
+        self.shown() as f64 / (self.samples() - self.early).max(1) as f64
     }
 
     /// The share of samples from before the program was found.
@@ -202,7 +229,7 @@ impl Verdicts {
 
     /// Of what is shown, the share that does not say that it is incomplete.
     pub(crate) fn complete_share(&self) -> f64 {
-        self.complete as f64 / (self.right + self.wrong).max(1) as f64
+        self.complete as f64 / self.shown().max(1) as f64
     }
 }
 

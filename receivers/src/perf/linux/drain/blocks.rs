@@ -324,7 +324,7 @@ mod tests {
     #[test]
     fn missing_times_are_told() {
         let mut times = BlockTimes::default();
-        let mut window = |times: &mut BlockTimes, at: u64, missing: u64| {
+        let window = |times: &mut BlockTimes, at: u64, missing: u64| {
             for request in 0..50 {
                 let sector = (at * 50 + request) * 8;
                 times.pending.begin(blocks(1, sector, 8), counted(1, at * 2_000_000_000), &[]);
