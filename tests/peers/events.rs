@@ -43,7 +43,7 @@ fn several_events_reach_pyroscope() {
     let program = compile(home);
     let mut load = Command::new(&program).current_dir(home).args(["5", "truth"]).spawn().unwrap();
     let agent = format!(
-        "receivers: {{perf: {{interval: 1s, events: [wall, {{page_faults: {{every: 1}}}}], \
+        "receivers: {{perf: {{interval: 1s, frequency: 4999, events: [wall, {{page_faults: {{every: 1}}}}], \
          scope: {{pid: {}}}, service_name: {SERVICE}}}}}\n\
          processors: {{symbolize: }}\n\
          exporters: {{pyroscope: {{endpoint: 'http://{}'}}, \
